@@ -1,0 +1,137 @@
+"""What a checkpoint holds, and the way from a file or a run folder to a classifier.
+
+A checkpoint is Lightning's, with plain tensors and JSON-able values only, so that it loads without executing anything.
+`state_dict` holds the raw weights under `model.` and the averaged ones under `ema_model.`; the entry `rexnet` holds
+all else that a classifier needs: the configuration (with the evaluation transform) and the class names.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from rexnet.config import Config, parse_config
+from rexnet.errors import CheckpointError
+from rexnet.models.factory import build_model
+
+FORMAT = 1
+ENTRY = "rexnet"
+WeightsKind = Literal["ema", "raw"]
+PREFIXES: dict[WeightsKind, str] = {"ema": "ema_model.", "raw": "model."}
+
+
+class Trained(NamedTuple):
+    """A classifier as it came out of a checkpoint."""
+
+    model: nn.Module
+    """On the CPU, in evaluation mode."""
+    config: Config
+    class_names: tuple[str, ...]
+    weights: WeightsKind
+    path: Path
+    metrics: dict[str, float]
+    """What the validation before the save measured, such as `val/top1`."""
+
+
+def describe(config: Config, class_names: Sequence[str], metrics: dict[str, float]) -> dict[str, Any]:
+    """The `rexnet` entry of a checkpoint, of JSON's types only."""
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return {
+        "format": FORMAT,
+        "config": json.dumps(config.model_dump(mode="json")),
+        "class_names": list(class_names),
+        "metrics": finite,
+    }
+
+
+def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
+    """The classifier of a checkpoint or, for a run folder, of its best checkpoint.
+
+    Args:
+        path: a checkpoint file or a run folder.
+        weights: averaged or raw; None takes the averaged where there are any.
+
+    Raises:
+        CheckpointError: nothing there, damaged, not written by this program, or without the wanted weights.
+    """
+    file = find_checkpoint(path)
+    content = read_checkpoint(file)
+    config, class_names, metrics = _read_description(content[ENTRY], file)
+    state = content["state_dict"]
+    has_average = any(name.startswith(PREFIXES["ema"]) for name in state)
+    if weights == "ema" and not has_average:
+        raise CheckpointError(f"{file}: holds no averaged weights (ema: null in its configuration); use --weights raw")
+    kind: WeightsKind = weights or ("ema" if has_average else "raw")
+    model = build_model(config.model, len(class_names), pretrained=False)
+    prefix = PREFIXES[kind]
+    chosen = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    try:
+        model.load_state_dict(chosen)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{file}: its weights do not fit its own configuration: {detail}") from None
+    return Trained(model.eval(), config, class_names, kind, file, metrics)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """`path` itself if it is a file; in a run folder the checkpoint with the best validation top-1, else the last.
+
+    Raises:
+        CheckpointError: there is no such file or folder, or no checkpoint in it.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such run folder or checkpoint")
+    folder = checkpoint_folder(path)
+    best = sorted(folder.glob("epoch*-top1_*.ckpt"), key=_score)
+    last = folder / "last.ckpt"
+    if not best and not last.is_file():
+        raise CheckpointError(f"{path}: holds no checkpoint ({folder} is empty or missing)")
+    return best[-1] if best else last
+
+
+def checkpoint_folder(run: Path) -> Path:
+    """Where a run keeps its checkpoints."""
+    return run / "checkpoints"
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of ours, loaded without executing anything.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not ours.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises a dozen types for damaged files; all mean the same to the user
+        detail = (str(error).strip() or "no details").splitlines()[0][:160]
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint, truncated or not one ({path.stat().st_size:,} bytes): "
+            f"{type(error).__name__}: {detail}"
+        ) from None
+    if not isinstance(content, dict) or ENTRY not in content or "state_dict" not in content:
+        raise CheckpointError(f"{path}: is not a checkpoint of this program: it has no entry {ENTRY!r}")
+    return content
+
+
+def _read_description(entry: Any, path: Path) -> tuple[Config, tuple[str, ...], dict[str, float]]:
+    if not isinstance(entry, dict) or entry.get("format") != FORMAT:
+        found = entry.get("format") if isinstance(entry, dict) else entry
+        raise CheckpointError(f"{path}: has checkpoint format {found!r}; this version reads {FORMAT}")
+    config = parse_config(json.loads(entry["config"]), source=f"the configuration in {path}")
+    return config, tuple(map(str, entry["class_names"])), dict(entry["metrics"])
+
+
+def _score(path: Path) -> tuple[float, str]:
+    """The top-1 in a checkpoint's name `epoch007-top1_98.33.ckpt`; among equals the later epoch wins."""
+    try:
+        return float(path.stem.rpartition("_")[2]), path.stem
+    except ValueError:
+        return -math.inf, path.stem

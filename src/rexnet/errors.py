@@ -1,0 +1,25 @@
+"""Faults that a user can mend; the command line prints them as one sentence, without a traceback."""
+
+
+class RexnetError(ValueError):
+    """Base of every error whose message is written for the user."""
+
+    exit_code = 2
+
+
+class ConfigError(RexnetError):
+    """The configuration is missing, malformed or contradicts itself."""
+
+
+class DataError(RexnetError):
+    """The data set is missing, incomplete, inconsistent or unreadable."""
+
+
+class CheckpointError(RexnetError):
+    """A weight or checkpoint file is missing, damaged, foreign or does not fit."""
+
+
+class DivergenceError(RexnetError):
+    """The loss became NaN or infinite during training."""
+
+    exit_code = 1

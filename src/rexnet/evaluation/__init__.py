@@ -1,0 +1,1 @@
+"""How good a classifier is: counts, not averages of averages."""

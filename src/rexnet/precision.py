@@ -1,0 +1,58 @@
+"""Which arithmetic the hardware is good at."""
+
+from typing import Literal
+
+import torch
+
+from rexnet.config import Config
+from rexnet.errors import ConfigError
+
+Accelerator = Literal["cpu", "gpu"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+def resolve_accelerator(config: Config) -> Accelerator:
+    """GPUs where there are any and none were refused.
+
+    Raises:
+        ConfigError: a GPU is asked for and none is there.
+    """
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator: gpu is asked for, but PyTorch finds no CUDA device; use cpu or auto")
+    return "gpu" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def resolve_precision(config: Config, accelerator: Accelerator) -> Precision:
+    """Lightning's name of the configured arithmetic; `auto` takes bf16 only where the hardware has it.
+
+    Emulated bf16 is ten times slower than fp32 on a CPU without it (measured: ReXNet 1.0x at 64 px, AMD EPYC with AVX2,
+    140 against 16 images/s).
+
+    Raises:
+        ConfigError: fp16 on a CPU.
+    """
+    match config.trainer.precision:
+        case "fp32":
+            return "32-true"
+        case "bf16":
+            return "bf16-mixed"
+        case "fp16":
+            if accelerator == "cpu":
+                raise ConfigError("trainer.precision: fp16 needs a GPU; on a CPU use fp32, or bf16 where it is fast")
+            return "16-mixed"
+        case "auto":
+            if has_fast_bf16(accelerator):
+                return "bf16-mixed"
+            return "16-mixed" if accelerator == "gpu" else "32-true"
+
+
+def has_fast_bf16(accelerator: Accelerator) -> bool:
+    """Whether bf16 convolutions run in hardware."""
+    if accelerator == "gpu":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())  # no public way yet
+
+
+def autocast_dtype(precision: Precision) -> torch.dtype | None:
+    """The type of torch.autocast for a precision; None for none."""
+    return {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]

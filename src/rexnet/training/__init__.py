@@ -1,0 +1,1 @@
+"""A run: module, schedule, averaging, callbacks, and `fit`, which puts them together."""

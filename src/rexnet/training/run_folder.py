@@ -1,0 +1,78 @@
+"""The folder of a run: `runs/NAME-TIME/` with configuration, metrics, environment, checkpoints and event files."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.utilities import rank_zero_only
+
+from rexnet.config import Config, dump_config
+from rexnet.errors import ConfigError
+
+SHARED_NAME = "REXNET_RUN_FOLDER"  # tells the processes that Lightning starts which folder the first one made
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "albumentations", "numpy")
+
+
+def open_run(config: Config) -> Path:
+    """A new folder for a run, with its `config.yaml` and `environment.json`; an existing one is never reused.
+
+    Raises:
+        ConfigError: `trainer.runs_dir` cannot be written to.
+    """
+    if SHARED_NAME in os.environ:
+        return Path(os.environ[SHARED_NAME])
+    stem = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = config.trainer.runs_dir / stem
+    if rank_zero_only.rank > 0:  # under torchrun; only the first process writes to the folder
+        return folder
+    try:
+        config.trainer.runs_dir.mkdir(parents=True, exist_ok=True)
+        for number in range(2, 1000):
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:  # another run began in the same second
+                folder = config.trainer.runs_dir / f"{stem}-{number}"
+        (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        (folder / "environment.json").write_text(json.dumps(describe_environment(), indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"trainer.runs_dir: {config.trainer.runs_dir} cannot be written to: {error}") from None
+    os.environ[SHARED_NAME] = str(folder)
+    return folder
+
+
+def close_run() -> None:
+    """Forgets the shared name, so that the next run of this process gets a folder of its own."""
+    os.environ.pop(SHARED_NAME, None)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, hardware, command and git state: what one needs to repeat a run."""
+    import torch
+
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "cpu": {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "git": {"commit": _git("rev-parse", "HEAD"), "changed_files": (_git("status", "--porcelain") or "").splitlines()},
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of a git command in this checkout, or None outside of one."""
+    checkout = Path(__file__).parent
+    try:
+        done = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

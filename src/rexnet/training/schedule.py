@@ -1,0 +1,39 @@
+"""The learning rate as a pure function of the optimiser step."""
+
+import math
+from dataclasses import dataclass
+
+from rexnet.config.schema import ScheduleConfig
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, half a cosine and a constant cool-down, as factors of the peak learning rate.
+
+    The cosine starts where the warm-up ends. Steps are optimiser steps, so accumulation and the number of devices do
+    not change it.
+    """
+
+    warmup_steps: int
+    end_step: int
+    first_factor: float
+    last_factor: float
+
+    def __call__(self, step: int) -> float:
+        """The factor at optimiser step `step`, counted from 0."""
+        if step < self.warmup_steps:
+            return self.first_factor + (1.0 - self.first_factor) * step / self.warmup_steps
+        if step >= self.end_step:
+            return self.last_factor
+        progress = (step - self.warmup_steps) / (self.end_step - self.warmup_steps)
+        return self.last_factor + (1.0 - self.last_factor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def build_schedule(config: ScheduleConfig, peak_lr: float, steps_per_epoch: int) -> Schedule:
+    """The configured schedule, its epochs counted in optimiser steps."""
+    return Schedule(
+        warmup_steps=round(config.warmup_epochs * steps_per_epoch),
+        end_step=config.epochs * steps_per_epoch,
+        first_factor=config.warmup_lr / peak_lr,
+        last_factor=config.min_lr / peak_lr,
+    )
