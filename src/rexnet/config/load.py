@@ -49,7 +49,9 @@ def load_run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
     mechanics = {"trainer": after.trainer, "data": _with_mechanics_of(before, after)}
     if before.model_copy(update=mechanics) != after:
         keys = ", ".join(override.partition("=")[0] for override in overrides)
-        raise ConfigError(f"{keys}: a run goes on with its recipe; only trainer.*, data.root and data.num_workers may change")
+        raise ConfigError(
+            f"{keys}: a run goes on with its recipe; only trainer.*, data.root and data.num_workers may change"
+        )
     return after
 
 
@@ -65,9 +67,7 @@ def find_config(name: str | Path) -> Path:
     for candidate in (folder / file for folder in folders for file in (given, Path(f"{given}.yaml"))):
         if candidate.is_file():
             return candidate
-    shipped = sorted(
-        str(file.relative_to(folder)) for folder in CONFIG_FOLDERS[-1:] for file in folder.rglob("*.yaml")
-    )
+    shipped = sorted(str(file.relative_to(folder)) for folder in CONFIG_FOLDERS[-1:] for file in folder.rglob("*.yaml"))
     nearest = difflib.get_close_matches(given.name, shipped, n=1, cutoff=0.4) or shipped
     hint = f"; there is {', '.join(nearest)}" if nearest else ""
     raise ConfigError(f"{name}: no such configuration file, neither here nor in configs/{hint}")
@@ -135,9 +135,9 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not used here", event.start_mark)
-        return super().compose_node(parent, index)  # type: ignore[no-any-return]
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

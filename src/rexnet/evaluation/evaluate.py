@@ -67,7 +67,7 @@ def measure(trained: Trained, index: Index) -> dict[str, float]:
     dtype = autocast_dtype(resolve_precision(config, accelerator))
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
     layout = torch.channels_last if use_channels_last(config) else torch.contiguous_format
-    model = trained.model.to(device, memory_format=layout)
+    model = trained.model.to(device).to(memory_format=layout)
     metrics = ClassificationMetrics().to(device)
     start = time.perf_counter()
     with torch.inference_mode(), torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):

@@ -81,9 +81,11 @@ def read_weights(path: Path) -> Weights:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
             break
-    weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)} if isinstance(
-        content, Mapping
-    ) else {}
+    weights = (
+        {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
     if not weights:
         raise CheckpointError(f"{path}: holds no weights, only {type(content).__name__}")
     if any(name.startswith(AVERAGED) for name in weights):
@@ -118,18 +120,18 @@ def _rename(name: str, weights: Weights) -> str:
 
 
 def _layer_name(layer: int, rest: str, place: str, weights: Weights) -> str:
-    """Our name of layer `layer` in the authors' `out` of one block, whose length tells what the block has."""
-    expands = f"features.{place}.out.6.weight" in weights or f"features.{place}.out.7.weight" in weights
+    """Our name of layer `layer` in the authors' `out` of one block; what a block has moves its layers."""
     squeezes = f"features.{place}.out.5.fc.0.weight" in weights
     if squeezes and layer == 5:
         for theirs, ours in {"fc.0.": "se.fc1.", "fc.1.": "se.bn.", "fc.3.": "se.fc2."}.items():
             rest = rest.replace(theirs, ours)
         return rest
-    names = ["conv_exp.conv", "conv_exp.bn", "conv_dw.conv", "conv_dw.bn", "conv_pwl.conv", "conv_pwl.bn"]
-    if not expands:
-        places = (None, None, 0, 1, 3, 4)
-    else:
-        places = (0, 1, 3, 4, 7, 8) if squeezes else (0, 1, 3, 4, 6, 7)
+    expands = f"features.{place}.out.6.weight" in weights or squeezes
+    names = ["conv_dw.conv", "conv_dw.bn", "conv_pwl.conv", "conv_pwl.bn"]
+    places = [0, 1, 3, 4]
+    if expands:
+        names = ["conv_exp.conv", "conv_exp.bn", *names]
+        places = [0, 1, 3, 4, 7, 8] if squeezes else [0, 1, 3, 4, 6, 7]
     return f"{names[places.index(layer)]}.{rest}" if layer in places else f"{layer}.{rest}"
 
 
@@ -143,7 +145,8 @@ def _strip_prefixes(name: str) -> str:
 
 def _classifier_keys(model: nn.Module) -> list[str]:
     """Names of the last layer's tensors in the state of `model`."""
-    classifier = model.get_classifier()  # type: ignore[operator] - ReXNet and every timm network have it
+    classifier = model.get_classifier()  # type: ignore[operator]  # ReXNet and every timm network have it
+    assert isinstance(classifier, nn.Module)
     prefix = next(name for name, module in model.named_modules() if module is classifier)
     return [f"{prefix}.{name}" for name in classifier.state_dict()]
 

@@ -54,7 +54,7 @@ def plan_network(width_mult: float) -> NetworkPlan:
     stem = round(STEM_CHANNELS / fixed * width_mult)
     first, growth = FIRST_CHANNELS / fixed, CHANNEL_GROWTH / sum(STAGE_DEPTHS)
     widths = [round((first + growth * block) * width_mult) for block in range(sum(STAGE_DEPTHS))]
-    blocks = []
+    blocks: list[BlockPlan] = []
     in_channels = stem
     for stage, (depth, stage_stride) in enumerate(zip(STAGE_DEPTHS, STAGE_STRIDES, strict=True)):
         for position in range(depth):
@@ -152,7 +152,8 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate = x.mean((2, 3), keepdim=True)
         gate = self.fc2(F.relu(self.bn(self.fc1(gate))))
-        return x * gate.sigmoid()
+        gated: Tensor = x * gate.sigmoid()
+        return gated
 
 
 class InvertedBottleneck(nn.Module):
@@ -198,6 +199,6 @@ class Head(nn.Module):
 
 
 def drop_samples(x: Tensor, probability: float) -> Tensor:
-    """Stochastic depth: zeroes whole samples of x (N, ...) and scales the others to keep the mean (arXiv 1603.09382)."""
+    """Stochastic depth: zeroes whole samples of x (N, ...), scales the others to keep the mean (arXiv 1603.09382)."""
     keep = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device, dtype=torch.float32) >= probability
     return x * keep.to(x.dtype) / (1 - probability)

@@ -69,7 +69,9 @@ class StepLog(Callback):
         self._left = time.perf_counter()
         self._epoch_sum, self._epoch_batches = 0.0, 0
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self._waited += time.perf_counter() - self._left
 
     def on_train_batch_end(
@@ -205,7 +207,9 @@ class Pictures(Callback):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step > 0 or batch_idx > 0 or not trainer.is_global_zero:
             return
         for logger in trainer.loggers:

@@ -23,7 +23,9 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
     averages = [mine for mine, _ in pairs if mine.is_floating_point()]
     values = [theirs for mine, theirs in pairs if mine.is_floating_point()]
-    get_ema_multi_avg_fn(decay)(averages, values, 0)
+    get_ema_multi_avg_fn(decay)(  # type: ignore[no-untyped-call]
+        averages, values, 0
+    )
     for mine, theirs in pairs:
         if not mine.is_floating_point():
             mine.copy_(theirs)

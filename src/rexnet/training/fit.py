@@ -18,10 +18,10 @@ from rexnet.data.datamodule import ImageData, use_channels_last
 from rexnet.data.keys import mix
 from rexnet.errors import CheckpointError
 from rexnet.models.factory import build_model
+from rexnet.precision import resolve_accelerator, resolve_precision
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import AtomicCheckpointIO
 from rexnet.training.module import Classifier
-from rexnet.precision import resolve_accelerator, resolve_precision
 from rexnet.training.run_folder import close_run, open_run
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,7 @@ def fit(config: Config, resume: Path | None = None, callbacks: Sequence[Callback
         module.model.compile()
     checkpoint = _last_checkpoint(resume, module) if resume is not None else None
     folder = checkpoint.parent.parent if checkpoint is not None else open_run(config)
-    trainer.callbacks[:0] = build_callbacks(config, folder, module.monitored)
-    trainer.loggers = [TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False)]
+    _attach(trainer, config, folder, module.monitored)
     log.info(_announce(config, trainer, data, module, folder))
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -102,6 +101,12 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     )
 
 
+def _attach(trainer: Any, config: Config, folder: Path, monitored: str) -> None:
+    """Gives a trainer what needs the run folder, which is made only once data and network are known to be sound."""
+    trainer.callbacks[:0] = build_callbacks(config, folder, monitored)
+    trainer.loggers = [TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False)]
+
+
 def _last_checkpoint(resume: Path, module: Classifier) -> Path:
     """The checkpoint to go on from, checked against the network.
 
@@ -114,7 +119,9 @@ def _last_checkpoint(resume: Path, module: Classifier) -> Path:
     wanted = {name: value.shape for name, value in module.state_dict().items()}
     other = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
     if other:
-        raise CheckpointError(f"{path}: cannot be resumed with this configuration: {len(other)} tensors differ, such as {other[0]}")
+        raise CheckpointError(
+            f"{path}: cannot be resumed with this configuration: {len(other)} tensors differ, such as {other[0]}"
+        )
     return path
 
 

@@ -62,7 +62,7 @@ class Classifier(pl.LightningModule):
         """Freezes the backbone, its BatchNorm statistics included, for as many epochs as configured."""
         frozen = self.current_epoch < self.config.optimizer.freeze_backbone_epochs
         if self.config.optimizer.freeze_backbone_epochs:
-            backbone, classifier = split_parameters(self.model)
+            backbone, _ = split_parameters(self.model)
             for parameter in backbone:
                 parameter.requires_grad_(not frozen)
             self.model.train(not frozen)
@@ -139,7 +139,10 @@ class Classifier(pl.LightningModule):
         """The optimiser, and the schedule stepped with it."""
         optimizer = build_optimizer(self.model, self.config.optimizer)
         schedule = build_schedule(self.config.schedule, self.config.optimizer.lr, self.steps_per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
+        }
 
     def on_save_checkpoint(self, checkpoint_: dict[str, Any]) -> None:
         """Adds what a classifier needs beside its weights."""

@@ -10,8 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_only
-
 from rexnet.config import Config, dump_config
 from rexnet.errors import ConfigError
 
@@ -29,7 +27,7 @@ def open_run(config: Config) -> Path:
         return Path(os.environ[SHARED_NAME])
     stem = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = config.trainer.runs_dir / stem
-    if rank_zero_only.rank > 0:  # under torchrun; only the first process writes to the folder
+    if int(os.environ.get("RANK", "0")) > 0:  # under torchrun; only the first process writes to the folder
         return folder
     try:
         config.trainer.runs_dir.mkdir(parents=True, exist_ok=True)
@@ -63,7 +61,10 @@ def describe_environment() -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "cpu": {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "git": {"commit": _git("rev-parse", "HEAD"), "changed_files": (_git("status", "--porcelain") or "").splitlines()},
+        "git": {
+            "commit": _git("rev-parse", "HEAD"),
+            "changed_files": (_git("status", "--porcelain") or "").splitlines(),
+        },
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
@@ -72,7 +73,14 @@ def _git(*arguments: str) -> str | None:
     """Output of a git command in this checkout, or None outside of one."""
     checkout = Path(__file__).parent
     try:
-        done = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(  # noqa: S603
+            ["git", *arguments],  # noqa: S607
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

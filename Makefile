@@ -1,0 +1,50 @@
+# Every target makes the environment first, if it is missing or older than what it is made from.
+PYTHON ?= python3
+BOARD_PORT ?= 6006
+BIN := .venv/bin
+
+.PHONY: help quickstart test lint format board requirements clean
+
+help:  ## Say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+quickstart: .venv/ready  ## Train ReXNet on real images, without a download, in about two minutes
+	$(BIN)/python train.py --config quickstart.yaml
+
+test: .venv/ready  ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/ready  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready  ## Put the code into the agreed form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
+	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); sys.exit(s.connect_ex(("127.0.0.1", $(BOARD_PORT))) == 0)' \
+		|| { echo "error: port $(BOARD_PORT) is in use; choose another: make board BOARD_PORT=6007" >&2; exit 2; }
+	$(BIN)/tensorboard --logdir runs --host 127.0.0.1 --port $(BOARD_PORT)
+
+# requirements.txt pins every package with its hashes; setuptools is among them, so nothing is fetched unpinned.
+.venv/ready: requirements.txt pyproject.toml
+	rm -rf .venv
+	if command -v uv >/dev/null; then \
+		uv venv --python "$(PYTHON)" .venv && \
+		uv pip install --python $(BIN)/python --require-hashes -r requirements.txt && \
+		uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+		"$(PYTHON)" -m venv .venv && \
+		$(BIN)/pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements.txt && \
+		$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	fi
+	touch $@
+
+requirements: pyproject.toml  ## Pin anew what pyproject.toml allows (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header \
+		--quiet --output-file requirements.txt
+
+clean:  ## Remove the environment and caches; runs and data stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
