@@ -1,0 +1,58 @@
+"""Small data and small runs for all tests; nothing is downloaded and nothing sleeps."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from rexnet.config import Config, load_config
+
+torch.set_num_threads(2)
+
+SMALL_RUN = (
+    "name=small",
+    "model.width_mult=0.2",
+    "data.image_size=32",
+    "data.batch_size=8",
+    "data.num_workers=0",
+    "optimizer.lr=0.05",
+    "schedule.epochs=2",
+    "schedule.warmup_epochs=0.5",
+    "trainer.accelerator=cpu",
+    "trainer.precision=fp32",
+    "trainer.log_every_steps=2",
+)
+
+
+def write_images(folder: Path, count: int, seed: int, size: tuple[int, int] = (40, 48)) -> None:
+    """`count` PNG files of one hue with noise, so that classes can be told apart."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    hue = np.array([(seed * 67) % 200, (seed * 131) % 200, (seed * 29) % 200])
+    for number in range(count):
+        pixels = (hue + generator.integers(0, 56, (*size, 3))).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{number:03d}.png"), pixels)
+
+
+@pytest.fixture(scope="session")
+def image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders: 3 classes with 8 training and 5 validation images each."""
+    root = tmp_path_factory.mktemp("images")
+    for number, name in enumerate(("ant", "bee", "cow"), 1):
+        write_images(root / "train" / name, 8, seed=number)
+        write_images(root / "val" / name, 5, seed=number + 10)
+    return root
+
+
+@pytest.fixture
+def small_run(image_root: Path, tmp_path: Path) -> list[str]:
+    """Arguments of a training that takes two seconds."""
+    return [*SMALL_RUN, f"data.root={image_root}", f"trainer.runs_dir={tmp_path / 'runs'}"]
+
+
+@pytest.fixture
+def small_config(small_run: list[str]) -> Config:
+    """The configuration of `small_run`."""
+    return load_config("finetune/folder.yaml", small_run)
