@@ -30,6 +30,7 @@ def build_callbacks(config: Config, run_folder: Path, monitored: str) -> list[Ca
     """All callbacks of a run, in the order in which they see a step."""
     steps = StepLog(config)
     callbacks: list[Callback] = [steps, EpochTable(run_folder, steps), Progress(steps, monitored), Pictures(config)]
+    callbacks.append(SaveAtStop(run_folder))
     callbacks.append(
         ModelCheckpoint(
             dirpath=checkpoint_folder(run_folder),
@@ -61,6 +62,7 @@ class StepLog(Callback):
         self.images_per_batch = config.data.batch_size // config.trainer.accumulate
         self.latest: dict[str, float] = {}
         self.epoch_loss = 0.0
+        self._epoch_sum, self._epoch_batches = 0.0, 0
         self._start_window()
         self._left = time.perf_counter()
 
@@ -106,6 +108,19 @@ class StepLog(Callback):
         self._started, self._waited, self._batches = time.perf_counter(), 0.0, 0
 
 
+class SaveAtStop(Callback):
+    """Saves `last.ckpt` where `max_steps` ends a run in mid-epoch, before Lightning counts that epoch as done."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self.path = checkpoint_folder(run_folder) / "last.ckpt"
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == trainer.max_steps and batch_idx + 1 < trainer.num_training_batches:
+            trainer.save_checkpoint(self.path)
+
+
 class EpochTable(Callback):
     """One row an epoch in `metrics.csv`; a resumed run drops the rows that it is about to write again."""
 
@@ -116,9 +131,10 @@ class EpochTable(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._began = time.perf_counter()
+        assert isinstance(pl_module, Classifier)
         if trainer.is_global_zero:
-            kept = [row for row in read_table(self.path) if int(row["epoch"]) <= trainer.current_epoch]
-            self._write(kept, mode="w")
+            finished = trainer.global_step // pl_module.steps_per_epoch
+            self._write([row for row in read_table(self.path) if int(row["epoch"]) <= finished], mode="w")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validated = {name: float(value) for name, value in trainer.callback_metrics.items()}

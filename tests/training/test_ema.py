@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rexnet.training.ema import build_average, decay_at, update_average
+
+
+def test_the_decay_grows_from_a_short_memory_to_its_final_value() -> None:
+    assert [decay_at(step, 0.99) for step in (1, 8, 90)] == pytest.approx([2 / 11, 0.5, 0.91])
+    assert decay_at(10_000, 0.99) == 0.99
+
+
+def test_the_average_is_the_formula_over_weights_and_batchnorm_statistics() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    average = build_average(model)
+    expected = {name: value.double().numpy().copy() for name, value in model.state_dict().items()}
+    for step in range(1, 6):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        model(torch.randn(8, 3))  # moves the running statistics
+        decay = decay_at(step, 0.9)
+        update_average(average, model, decay)
+        for name, value in model.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * value.double().numpy()
+    for name, value in average.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            assert value == 5
+        else:
+            np.testing.assert_allclose(value.numpy(), expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_takes_no_gradient_and_stays_in_evaluation_mode() -> None:
+    average = build_average(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
+    assert not average.training
+    assert all(not parameter.requires_grad for parameter in average.parameters())

@@ -1,0 +1,251 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rexnet.config import Config, load_config
+from rexnet.errors import CheckpointError, ConfigError, DataError, DivergenceError
+from rexnet.training.callbacks import read_table
+from rexnet.training.fit import build_trainer, fit
+
+
+def configured(small_run: list[str], *overrides: str) -> Config:
+    return load_config("finetune/folder.yaml", [*small_run, *overrides])
+
+
+class Watch(Callback):
+    """Keeps what a test wants to see of a run."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[tuple[int, ...], torch.dtype]] = []
+        self.rates: list[float] = []
+        self.module: Any = None
+        self.trainer: Any = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        self.module, self.trainer = pl_module, trainer
+        self.batches.append((tuple(batch[1].shape), batch[1].dtype))
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def final_state(metrics: dict[str, Any]) -> dict[str, Any]:
+    return torch.load(Path(metrics["run"]) / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def assert_same_tensors(one: Any, other: Any) -> None:
+    """Equal to the last bit, wherever a tensor stands."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same_tensors(one[key], other[key])
+    elif isinstance(one, (list, tuple)):
+        for mine, theirs in zip(one, other, strict=True):
+            assert_same_tensors(mine, theirs)
+    else:
+        assert one == other
+
+
+def test_a_run_leaves_everything_in_its_folder(small_run: list[str]) -> None:
+    metrics = fit(configured(small_run))
+    run = Path(metrics["run"])
+    assert {path.name for path in run.iterdir()} >= {"config.yaml", "metrics.csv", "environment.json", "checkpoints"}
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert metrics["step"] == 6
+    assert load_config(run / "config.yaml") == configured(small_run)
+
+    rows = read_table(run / "metrics.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [row["step"] for row in rows] == ["3", "6"]
+    assert float(rows[1]["val/top1"]) == pytest.approx(metrics["val/top1"], rel=1e-5)
+    assert 0 <= float(rows[1]["train/data_wait_share"]) <= 1
+
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert "commit" in environment["git"]
+
+    events = EventAccumulator(str(run))
+    events.Reload()
+    scalars = {f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")}
+    scalars |= {"train/loss", "train/lr", "train/grad_norm", "train/images_per_s", "train/data_wait_share"}
+    assert scalars | {"system/memory_gb"} <= set(events.Tags()["scalars"])
+    assert events.Tags()["images"] == ["train/augmented"]
+    assert "recipe/text_summary" in events.Tags()["tensors"]
+    assert [event.step for event in events.Scalars("train/loss")] == [2, 3, 4, 6]
+    assert events.Scalars("val/top1")[-1].value == pytest.approx(metrics["val/top1"], rel=1e-5)
+
+
+def test_it_learns_and_repeats_itself(small_run: list[str]) -> None:
+    plain = ["augmentation.randaugment=null", "augmentation.erase_prob=0"]
+    config = configured(small_run, "schedule.epochs=12", "optimizer.lr=0.02", *plain)
+    first, second = fit(config), fit(config)
+    assert first["val/top1"] > 80  # of three classes
+    assert first["run"] != second["run"]
+    assert_same_tensors(final_state(first)["state_dict"], final_state(second)["state_dict"])
+
+
+@pytest.mark.parametrize("stop", [3, 4], ids=["at the epoch boundary", "in mid-epoch"])
+def test_a_resumed_run_ends_where_the_uninterrupted_one_does(stop: int, small_run: list[str]) -> None:
+    mixing = ["augmentation.mixup=0.2", "augmentation.cutmix=1.0", "model.drop_path=0.2", "schedule.epochs=3"]
+    whole = fit(configured(small_run, *mixing))
+    part = fit(configured(small_run, *mixing, f"trainer.max_steps={stop}"))
+    assert part["step"] == stop
+    rest = fit(configured(small_run, *mixing), resume=Path(part["run"]))
+    assert rest["run"] == part["run"]
+    one, other = final_state(whole), final_state(rest)
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+        assert_same_tensors(one[key], other[key])
+    tables = [read_table(Path(run["run"]) / "metrics.csv") for run in (whole, rest)]
+    names = ["epoch", "step", "val/top1", "val/loss", "val_ema/loss"]
+    assert [[row[name] for name in names] for row in tables[0]] == [[row[name] for name in names] for row in tables[1]]
+
+
+def test_another_seed_ends_elsewhere(small_run: list[str]) -> None:
+    """The control of the two tests above: equality is not automatic."""
+    one, other = (fit(configured(small_run, f"seed={seed}", "schedule.epochs=1")) for seed in (1, 2))
+    weights = [final_state(run)["state_dict"]["model.features.3.conv_pwl.conv.weight"] for run in (one, other)]
+    assert not torch.equal(*weights)
+
+
+def test_accumulation_steps_the_schedule_by_optimiser_steps(small_run: list[str]) -> None:
+    whole, parts = Watch(), Watch()
+    fit(configured(small_run), callbacks=[whole])
+    run = fit(configured(small_run, "trainer.accumulate=2"), callbacks=[parts])
+    assert run["step"] == 6
+    assert [shape for shape, _ in parts.batches] == [(4,)] * 12
+    assert parts.rates[::2] == pytest.approx(whole.rates)
+
+
+def test_mixed_labels_arrive_as_shares(small_run: list[str]) -> None:
+    watch = Watch()
+    fit(configured(small_run, "augmentation.mixup=1.0", "schedule.epochs=1"), callbacks=[watch])
+    assert watch.batches == [((8, 3), torch.float32)] * 3
+
+
+def test_settings_reach_their_objects(small_run: list[str]) -> None:
+    config = configured(
+        small_run,
+        "trainer.accumulate=2",
+        "trainer.deterministic=true",
+        "trainer.precision=bf16",
+        "trainer.max_steps=7",
+        "trainer.val_every_epochs=2",
+        "optimizer.label_smoothing=0.3",
+        "schedule.cooldown_epochs=3",
+    )
+    trainer = build_trainer(config)
+    assert (trainer.accumulate_grad_batches, trainer.precision, trainer.max_steps) == (2, "bf16-mixed", 7)
+    assert (trainer.check_val_every_n_epoch, trainer.max_epochs) == (2, 5)
+    assert torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+
+
+def test_label_smoothing_and_clipping_act(small_run: list[str]) -> None:
+    norms: list[float] = []
+
+    class Norms(Callback):
+        def on_before_zero_grad(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+            grads = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            norms.extend([float(torch.nn.utils.get_total_norm(grads))] if grads else [])
+
+    watch = Watch()
+    settings = ["optimizer.clip_grad=0.01", "optimizer.label_smoothing=0.9", "schedule.epochs=1"]
+    fit(configured(small_run, *settings), callbacks=[Norms(), watch])
+    assert norms
+    assert max(norms) <= 0.0101
+    module = watch.module
+    images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
+    module.eval()
+    shares = 0.1 * torch.nn.functional.one_hot(labels, 3) + 0.9 / 3
+    expected = -(shares * module.model(images).log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(module.training_step((images, labels), 0), expected)
+
+
+def test_a_frozen_backbone_stays_as_it_was_statistics_included(small_run: list[str]) -> None:
+    class Snapshots(Callback):
+        def __init__(self) -> None:
+            self.states: list[dict[str, torch.Tensor]] = []
+
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.states.append({name: value.clone() for name, value in pl_module.model.state_dict().items()})
+
+    snapshots = Snapshots()
+    fit(configured(small_run, "optimizer.freeze_backbone_epochs=2", "schedule.epochs=3"), callbacks=[snapshots])
+    first, second, third = snapshots.states
+    changed = {name for name in first if not torch.equal(first[name], second[name])}
+    assert changed == {"head.fc.weight", "head.fc.bias"}
+    assert sum(not torch.equal(second[name], third[name]) for name in first) > 300
+
+
+def test_early_stopping_ends_a_run_that_does_not_improve(small_run: list[str]) -> None:
+    settings = ["schedule.epochs=9", "optimizer.lr=1e-12", "schedule.warmup_lr=0", "schedule.min_lr=0"]
+    run = fit(configured(small_run, *settings, "ema=null", "trainer.early_stopping_epochs=2"))
+    assert run["step"] < 27
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_steps(small_run: list[str]) -> None:
+    class Poison(Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step == 3:
+                batch[0].fill_(float("nan"))
+
+    with pytest.raises(DivergenceError, match=r"the training loss became nan between steps 3 and 4 \(epoch 2\)"):
+        fit(configured(small_run), callbacks=[Poison()])
+    (run,) = (Path(next(a for a in small_run if "runs_dir" in a).partition("=")[2])).iterdir()
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 3
+    assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+
+
+def test_the_best_checkpoints_are_kept_with_the_last(small_run: list[str]) -> None:
+    run = fit(configured(small_run, "schedule.epochs=4", "trainer.keep_best=2"))
+    names = sorted(path.name for path in (Path(run["run"]) / "checkpoints").iterdir())
+    assert len(names) == 3
+    assert names[-1] == "last.ckpt"
+    assert Path(run["best_checkpoint"]).name in names
+
+
+def test_an_existing_run_folder_is_never_touched(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.strftime", lambda *_: "20260101-000000")
+    config = configured(small_run, "schedule.epochs=1")
+    assert Path(fit(config)["run"]).name == "small-20260101-000000"
+    assert Path(fit(config)["run"]).name == "small-20260101-000000-2"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["data.batch_size=25"], DataError, "has 24 images, fewer than one batch of 25"),
+        (["trainer.accumulate=3"], ConfigError, r"data\.batch_size: 8 should be a multiple of 3"),
+        (["trainer.accumulate=8"], ConfigError, "with at least 2 images each"),
+        (["trainer.precision=fp16"], ConfigError, r"trainer\.precision: fp16 needs a GPU"),
+        (["model.pretrained=nowhere.pth"], CheckpointError, r"nowhere\.pth: no such weight file"),
+        (["data.root=/nowhere"], DataError, r"data\.root: /nowhere is not a folder"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_a_folder_is_made(
+    overrides: list[str], error: type[Exception], message: str, small_run: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        fit(configured(small_run, *overrides))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_resuming_with_another_network_is_refused(small_run: list[str]) -> None:
+    run = fit(configured(small_run, "schedule.epochs=1"))
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be resumed with this configuration: \d+ tensors differ"):
+        fit(configured(small_run, "model.width_mult=0.3"), resume=Path(run["run"]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_trains_in_every_precision(precision: str, small_run: list[str]) -> None:
+    run = fit(configured(small_run, "trainer.accelerator=gpu", "trainer.devices=1", f"trainer.precision={precision}"))
+    assert run["step"] == 6
