@@ -27,7 +27,9 @@ class Watch(Callback):
         self.module: Any = None
         self.trainer: Any = None
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self.module, self.trainer = pl_module, trainer
         self.batches.append((tuple(batch[1].shape), batch[1].dtype))
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
@@ -191,7 +193,9 @@ def test_early_stopping_ends_a_run_that_does_not_improve(small_run: list[str]) -
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_steps(small_run: list[str]) -> None:
     class Poison(Callback):
-        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        def on_train_batch_start(
+            self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        ) -> None:
             if trainer.global_step == 3:
                 batch[0].fill_(float("nan"))
 
@@ -239,7 +243,9 @@ def test_what_cannot_be_trained_is_said_before_a_folder_is_made(
 
 def test_resuming_with_another_network_is_refused(small_run: list[str]) -> None:
     run = fit(configured(small_run, "schedule.epochs=1"))
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be resumed with this configuration: \d+ tensors differ"):
+    with pytest.raises(
+        CheckpointError, match=r"last\.ckpt: cannot be resumed with this configuration: \d+ tensors differ"
+    ):
         fit(configured(small_run, "model.width_mult=0.3"), resume=Path(run["run"]))
 
 

@@ -1,0 +1,121 @@
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rexnet.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a refused command prints: exit code 2, nothing on stdout, no traceback."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err.removeprefix("error: ").strip()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train.py", "--help"], ["evaluate.py", "--help"], ["train.py", "--config", "quickstart", "optimizer.lrr=1"]],
+)
+def test_help_and_config_errors_import_no_torch(arguments: list[str]) -> None:
+    done = run("-X", "importtime", *arguments)
+    assert done.returncode == (2 if "--config" in arguments else 0)
+    assert not re.search(r"\|\s+(torch|cv2|numpy|pytorch_lightning)\s*$", done.stderr, re.MULTILINE)
+
+
+def test_the_printed_config_runs_again_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--config", "rexnet_1.0x", "--print-config", "data.root=/data"]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "again.yaml").write_text(text)
+    assert main(["train", "--config", str(tmp_path / "again.yaml"), "--print-config"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_training_evaluating_and_resuming_through_the_doors(
+    small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--config", "finetune/folder.yaml", *small_run]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert main(["evaluate", str(folder), "--weights", "raw", "--json", str(tmp_path / "r.json")]) == 0
+    assert (tmp_path / "r.json").is_file()
+    before = (folder / "metrics.csv").read_text()
+    assert main(["train", "--resume", str(folder)]) == 0  # all epochs are done already
+    assert (folder / "metrics.csv").read_text() == before
+    capsys.readouterr()
+    message = refused(capsys, "train", "--resume", str(folder), "optimizer.lr=1")
+    assert message.startswith("optimizer.lr: a run goes on with its recipe")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--config", "nowhere.yaml"], r"nowhere\.yaml: no such configuration file"),
+        (
+            ["train", "--config", "quickstart", "optimizer.lrr=1"],
+            r"optimizer\.lrr: no such key; nearest: optimizer\.lr",
+        ),
+        (["train", "--config", "quickstart", "augmentation.flip=7"], r"augmentation\.flip: .*found 7"),
+        (["train", "--config", "rexnet_1.0x", "data.root=/nowhere"], r"data\.root: /nowhere is not a folder"),
+        (["train"], r"give either --config YAML"),
+        (["train", "--resume", "/nowhere"], r"/nowhere: is not a run to go on with"),
+        (["evaluate", "/nowhere"], r"/nowhere: no such run folder or checkpoint"),
+        (["evaluate", str(ROOT / "README.md")], r"README\.md: cannot be read as a checkpoint"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = [*arguments, f"trainer.runs_dir={tmp_path / 'runs'}"] if "--config" in arguments else arguments
+    assert re.search(message, refused(capsys, *arguments))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_named_even_from_a_loader_process(
+    workers: int, small_run: list[str], image_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    root = shutil.copytree(image_root, tmp_path / "images")
+    (root / "train" / "bee" / "003.png").write_text("not an image")
+    arguments = [
+        "train",
+        "--config",
+        "finetune/folder.yaml",
+        *small_run,
+        f"data.root={root}",
+        f"data.num_workers={workers}",
+    ]
+    message = refused(capsys, *arguments)
+    assert message.endswith("003.png: is not an image that OpenCV can decode (12 bytes)")
+    assert message.startswith("/")
+
+
+def test_the_board_says_when_its_port_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            ["make", "-o", ".venv/ready", "board", f"BOARD_PORT={port}", f"BIN={Path(sys.executable).parent}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert f"error: port {port} is in use; choose another: make board BOARD_PORT=6007" in done.stderr

@@ -1,0 +1,82 @@
+"""Holds the direction of imports: what a room may use, inside the package and of third parties."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import rexnet
+
+SOURCE = Path(rexnet.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# A room may import the rooms named behind it, and itself.
+ROOMS = {
+    "errors": set(),
+    "config": {"errors"},
+    "precision": {"config", "errors"},
+    "models": {"config", "errors"},
+    "data": {"config", "errors"},
+    "checkpoint": {"config", "errors", "models"},
+    "evaluation": {"checkpoint", "config", "data", "errors", "models", "precision"},
+    "training": {"checkpoint", "config", "data", "errors", "evaluation", "models", "precision"},
+    "cli": {"config", "errors", "evaluation", "training"},
+}
+
+# Where a third party may be imported; whatever is not named here may be imported anywhere.
+DOORS = {
+    "pydantic": ["config"],
+    "yaml": ["config"],
+    "albumentations": ["data/transforms.py", "data/randaugment.py"],
+    "cv2": ["data/transforms.py", "data/randaugment.py", "data/decode.py", "data/digits.py"],
+    "sklearn": ["data/digits.py"],
+    "timm": ["models/factory.py"],
+    "huggingface_hub": ["models/pretrained.py"],
+    "torchmetrics": ["evaluation/metrics.py", "training/module.py"],
+    "torchvision": ["training/callbacks.py"],
+    "tqdm": ["training/callbacks.py"],
+    "pytorch_lightning": ["training", "data/datamodule.py"],
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside a function."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room_of(name: str) -> str:
+    return name.split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_room_imports_only_what_lies_below_it(path: Path) -> None:
+    if path == SOURCE / "__init__.py":
+        return
+    room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    inside = {room_of(name) for name in imported(path) if name.startswith("rexnet.")} - {"__version__"}
+    assert inside <= ROOMS[room] | {room}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_third_parties_come_in_through_their_doors(path: Path) -> None:
+    place = path.relative_to(SOURCE).as_posix()
+    for package in {name.split(".")[0] for name in imported(path)} & DOORS.keys():
+        assert any(place == door or place.startswith(f"{door}/") for door in DOORS[package]), f"{package} in {place}"
+
+
+def test_importing_the_package_imports_no_heavy_library() -> None:
+    assert imported(SOURCE / "__init__.py") == set()
+    top_level = {name for node in ast.parse((SOURCE / "cli.py").read_text()).body for name in names_of(node)}
+    assert not top_level & {"torch", "pytorch_lightning", "rexnet.training.fit", "rexnet.evaluation.evaluate"}
+
+
+def names_of(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.ImportFrom):
+        return {node.module or ""}
+    return {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
