@@ -14,12 +14,12 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ROOMS = {
     "errors": set(),
     "config": {"errors"},
-    "precision": {"config", "errors"},
+    "hardware": {"config", "errors"},
     "models": {"config", "errors"},
     "data": {"config", "errors"},
     "checkpoint": {"config", "errors", "models"},
-    "evaluation": {"checkpoint", "config", "data", "errors", "models", "precision"},
-    "training": {"checkpoint", "config", "data", "errors", "evaluation", "models", "precision"},
+    "evaluation": {"checkpoint", "config", "data", "errors", "models", "hardware"},
+    "training": {"checkpoint", "config", "data", "errors", "evaluation", "models", "hardware"},
     "cli": {"config", "errors", "evaluation", "training"},
 }
 

@@ -14,7 +14,7 @@ from rexnet.data.device import normalize
 from rexnet.data.index import Index, Split
 from rexnet.errors import DataError
 from rexnet.evaluation.metrics import ClassificationMetrics
-from rexnet.precision import autocast_dtype, resolve_accelerator, resolve_precision
+from rexnet.hardware import autocast_dtype, resolve_accelerator, resolve_precision
 
 log = logging.getLogger(__name__)
 

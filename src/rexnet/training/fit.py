@@ -17,8 +17,8 @@ from rexnet.config import Config
 from rexnet.data.datamodule import ImageData, use_channels_last
 from rexnet.data.keys import mix
 from rexnet.errors import CheckpointError
+from rexnet.hardware import keep_freed_memory, resolve_accelerator, resolve_precision
 from rexnet.models.factory import build_model
-from rexnet.precision import resolve_accelerator, resolve_precision
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import AtomicCheckpointIO
 from rexnet.training.module import Classifier
@@ -81,6 +81,8 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     devices: Any = 1 if settings.devices == "auto" and accelerator == "cpu" else settings.devices
     if accelerator == "gpu":
         torch.set_float32_matmul_precision("high")
+    else:
+        keep_freed_memory()
     single = settings.num_nodes == 1 and (devices == 1 or (devices == "auto" and torch.cuda.device_count() == 1))
     frozen = config.optimizer.freeze_backbone_epochs > 0
     return pl.Trainer(

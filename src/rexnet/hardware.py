@@ -1,11 +1,16 @@
-"""Which arithmetic the hardware is good at."""
+"""What the hardware is good at: where to compute, in which arithmetic, and how to hold memory."""
 
+import ctypes
+import sys
 from typing import Literal
 
 import torch
 
 from rexnet.config import Config
 from rexnet.errors import ConfigError
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # options of glibc's mallopt
+LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc refuses more
 
 Accelerator = Literal["cpu", "gpu"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -56,3 +61,19 @@ def has_fast_bf16(accelerator: Accelerator) -> bool:
 def autocast_dtype(precision: Precision) -> torch.dtype | None:
     """The type of torch.autocast for a precision; None for none."""
     return {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
+
+
+def keep_freed_memory() -> None:
+    """Lets this process reuse the memory of one step for the next, where the C library is glibc.
+
+    By default each large tensor is given back to the kernel when it is freed, and the next step waits while the kernel
+    clears new pages. Measured on two cores (ReXNet 1.0x, 128 px, batch 32): a third of the system time, and 42 -> 60
+    images/s in one run, 40 -> 47 in another.
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(M_TOP_PAD, 256 << 20)

@@ -1,0 +1,107 @@
+"""Two processes on the CPU (gloo), started as a user starts them: Lightning launches the second."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL_RUN
+
+from rexnet.evaluation.evaluate import evaluate
+
+PROBE = '''
+import json, os, sys
+from pathlib import Path
+import torch
+from pytorch_lightning.callbacks import Callback
+from rexnet.config import load_config
+from rexnet.training.fit import fit
+
+torch.set_num_threads(1)
+
+class Probe(Callback):
+    """Writes down what this process saw and what it ended with."""
+    def on_train_start(self, trainer, module):
+        self.epochs = [[] for _ in range(trainer.max_epochs)]
+        dataset = trainer.train_dataloader.dataset
+        plain = dataset.__class__.__getitem__
+        def noted(dataset, key):
+            if dataset is trainer.train_dataloader.dataset:
+                self.epochs[key.epoch].append(key.position)
+            return plain(dataset, key)
+        dataset.__class__.__getitem__ = noted
+    def on_train_end(self, trainer, module):
+        sums = {name: value.double().sum().item() for name, value in module.state_dict().items()}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        seen = {"epochs": self.epochs, "sums": sums, "metrics": metrics}
+        Path(sys.argv[1], f"rank{trainer.global_rank}.json").write_text(json.dumps(seen))
+
+if __name__ == "__main__":
+    metrics = fit(load_config("finetune/folder.yaml", sys.argv[2:]), callbacks=[Probe()])
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        Path(sys.argv[1], "run.txt").write_text(metrics["run"])
+'''
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
+    """A folder with what both processes of one training wrote down."""
+    folder = tmp_path_factory.mktemp("ddp")
+    (folder / "probe.py").write_text(PROBE)
+    settings = [
+        *SMALL_RUN,
+        f"data.root={image_root}",
+        f"trainer.runs_dir={folder / 'runs'}",
+        "trainer.devices=2",
+        "schedule.epochs=3",
+        "optimizer.freeze_backbone_epochs=1",
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
+    done = subprocess.run(
+        [sys.executable, str(folder / "probe.py"), str(folder), *settings],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def ranks(folder: Path) -> list[dict]:
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_both_processes_end_with_the_same_network(two_processes: Path) -> None:
+    first, second = ranks(two_processes)
+    assert {name: value for name, value in first["sums"].items() if not name.startswith(("val", "window"))} == {
+        name: value for name, value in second["sums"].items() if not name.startswith(("val", "window"))
+    }
+    assert first["metrics"] == second["metrics"]
+
+
+def test_each_image_is_seen_once_an_epoch_by_one_of_them(two_processes: Path) -> None:
+    first, second = ranks(two_processes)
+    for mine, theirs in zip(first["epochs"], second["epochs"], strict=True):
+        assert len(mine) == len(theirs) == 12
+        assert sorted(mine + theirs) == list(range(24))
+
+
+def test_one_process_measures_what_two_measured_together(two_processes: Path) -> None:
+    run = Path((two_processes / "run.txt").read_text())
+    result = evaluate(run / "checkpoints" / "last.ckpt", weights="raw")
+    metrics = ranks(two_processes)[0]["metrics"]
+    assert result["n"] == 15  # odd: a padded sampler would count one image twice
+    assert result["top1"] == pytest.approx(metrics["val/top1"], abs=1e-4)
+    assert result["loss"] == pytest.approx(metrics["val/loss"], rel=1e-5)
+
+
+def test_there_is_one_run_folder_and_its_checkpoints_are_whole(two_processes: Path) -> None:
+    (run,) = (two_processes / "runs").iterdir()
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 9
+    assert len((run / "metrics.csv").read_text().splitlines()) == 4
