@@ -18,7 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-OURS = ["--config", "finetune/folder.yaml", "data.image_size=128", "optimizer.lr=0.1", "trainer.val_every_epochs=2"]
+OURS = "--config finetune/folder.yaml data.image_size=128 data.batch_size=16 optimizer.lr=0.05".split()
+OURS += ["trainer.val_every_epochs=2"]
 TIMM = "--train-split train --val-split test --model rexnet_100 --num-classes 12 --img-size 128 --batch-size 32".split()
 TIMM += "--opt sgd --lr 0.05 --weight-decay 1e-5 --sched cosine --warmup-epochs 2 --smoothing 0.1".split()
 TIMM += "--aa rand-m9-mstd0.5 --reprob 0.2 --channels-last --device cpu --log-interval 1000".split()
@@ -50,8 +51,7 @@ def run_ours(options: argparse.Namespace, folder: Path) -> float:
     subprocess.run([sys.executable, "train.py", *OURS, *settings, *epochs], check=True)
     seconds = time.perf_counter() - start
     (table,) = (folder / "ours").glob("*/metrics.csv")
-    rows = list(csv.DictReader(table.open()))
-    report("ours", [float(row["val_ema/top1"]) for row in rows], seconds)
+    report("ours", [float(row["val_ema/top1"]) for row in csv.DictReader(table.open()) if row["val_ema/top1"]], seconds)
     return seconds
 
 
@@ -83,9 +83,7 @@ def run_timm_loop(options: argparse.Namespace) -> float:
 
 def report(name: str, top1: list[float], seconds: float) -> None:
     """One line: last and best accuracy, and time."""
-    print(
-        f"{name:14} last {top1[-1]:.2f} %  best {max(top1):.2f} %  {seconds:.0f} s for {len(top1)} epochs", flush=True
-    )
+    print(f"{name:14} last {top1[-1]:.2f} %  best {max(top1):.2f} %  {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

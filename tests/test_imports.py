@@ -16,7 +16,7 @@ ROOMS = {
     "config": {"errors"},
     "hardware": {"config", "errors"},
     "models": {"config", "errors"},
-    "data": {"config", "errors"},
+    "data": {"config", "errors", "hardware"},
     "checkpoint": {"config", "errors", "models"},
     "evaluation": {"checkpoint", "config", "data", "errors", "models", "hardware"},
     "training": {"checkpoint", "config", "data", "errors", "evaluation", "models", "hardware"},
@@ -34,7 +34,7 @@ DOORS = {
     "huggingface_hub": ["models/pretrained.py"],
     "torchmetrics": ["evaluation/metrics.py", "training/module.py"],
     "torchvision": ["training/callbacks.py"],
-    "tqdm": ["training/callbacks.py"],
+    "tqdm": ["training/progress.py"],
     "pytorch_lightning": ["training", "data/datamodule.py"],
 }
 

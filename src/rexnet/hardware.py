@@ -27,6 +27,23 @@ def resolve_accelerator(config: Config) -> Accelerator:
     return "gpu" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def resolve_devices(config: Config, accelerator: Accelerator) -> int:
+    """Processes on this node, one a device.
+
+    Raises:
+        ConfigError: more GPUs are asked for than there are, or what only GPUs can do on a CPU.
+    """
+    wanted = config.trainer.devices
+    if accelerator == "cpu":
+        if config.trainer.sync_batchnorm:
+            raise ConfigError("trainer.sync_batchnorm: PyTorch synchronises BatchNorm on GPUs only; set it to false")
+        return 1 if wanted == "auto" else wanted
+    available = torch.cuda.device_count()
+    if wanted != "auto" and wanted > available:
+        raise ConfigError(f"trainer.devices: {wanted} are asked for, but there are {available} GPUs")
+    return available if wanted == "auto" else wanted
+
+
 def resolve_precision(config: Config, accelerator: Accelerator) -> Precision:
     """Lightning's name of the configured arithmetic; `auto` takes bf16 only where the hardware has it.
 
@@ -56,6 +73,17 @@ def has_fast_bf16(accelerator: Accelerator) -> bool:
     if accelerator == "gpu":
         return torch.cuda.get_device_capability() >= (8, 0)
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())  # no public way yet
+
+
+def use_channels_last(config: Config) -> bool:
+    """Whether images and weights are laid out NHWC; `auto` says yes, except for ReXNet on a GPU.
+
+    On the CPU it is 1.75 times as fast; on a GPU the odd channel counts of ReXNet cost more than NHWC gains (timm's
+    published training benchmark, RTX 3090 with AMP: 1364 against 1448 images/s at 1.0x, 817 against 1095 at 1.3x).
+    """
+    if config.trainer.channels_last != "auto":
+        return config.trainer.channels_last
+    return config.model.name != "rexnet" or resolve_accelerator(config) == "cpu"
 
 
 def autocast_dtype(precision: Precision) -> torch.dtype | None:

@@ -6,6 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.strategies import DDPStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rexnet.config import Config, load_config
@@ -148,6 +149,21 @@ def test_settings_reach_their_objects(small_run: list[str]) -> None:
     torch.use_deterministic_algorithms(False)
 
 
+def test_settings_for_several_gpus_reach_the_trainer(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (7, 0))
+    monkeypatch.setattr("pytorch_lightning.Trainer", lambda **arguments: arguments)
+    gpus = ["trainer.accelerator=auto", "trainer.precision=auto", "trainer.sync_batchnorm=true", "trainer.num_nodes=2"]
+    arguments: Any = build_trainer(configured(small_run, *gpus))
+    assert (arguments["accelerator"], arguments["devices"], arguments["num_nodes"]) == ("gpu", 4, 2)
+    assert (arguments["precision"], arguments["sync_batchnorm"]) == ("16-mixed", True)  # before Ampere: no bf16
+    assert isinstance(arguments["strategy"], DDPStrategy)
+    assert arguments["use_distributed_sampler"] is False
+    with pytest.raises(ConfigError, match=r"trainer\.devices: 5 are asked for, but there are 4 GPUs"):
+        build_trainer(configured(small_run, *gpus, "trainer.devices=5"))
+
+
 def test_label_smoothing_and_clipping_act(small_run: list[str]) -> None:
     norms: list[float] = []
 
@@ -229,6 +245,13 @@ def test_an_existing_run_folder_is_never_touched(small_run: list[str], monkeypat
         (["trainer.accumulate=3"], ConfigError, r"data\.batch_size: 8 should be a multiple of 3"),
         (["trainer.accumulate=8"], ConfigError, "with at least 2 images each"),
         (["trainer.precision=fp16"], ConfigError, r"trainer\.precision: fp16 needs a GPU"),
+        (["trainer.sync_batchnorm=true"], ConfigError, r"trainer\.sync_batchnorm: .* on GPUs only"),
+        pytest.param(
+            ["trainer.accelerator=gpu"],
+            ConfigError,
+            r"trainer\.accelerator: gpu is asked for, but PyTorch finds no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
         (["model.pretrained=nowhere.pth"], CheckpointError, r"nowhere\.pth: no such weight file"),
         (["data.root=/nowhere"], DataError, r"data\.root: /nowhere is not a folder"),
     ],

@@ -198,7 +198,7 @@ class TrainerConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of convolutions; `auto`: bf16 where the hardware has it, else fp16 on GPUs and fp32 on CPUs."""
     channels_last: Literal["auto"] | bool = "auto"
-    """Memory layout NHWC; `auto`: on."""
+    """Memory layout NHWC; `auto`: on, except for ReXNet on GPUs, whose odd channel counts lose by it."""
     accumulate: PositiveInt = 1
     """Parts into which a device's share of a batch is split, one after the other, where memory is short."""
     sync_batchnorm: bool = False

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from rexnet.checkpoint import Trained, WeightsKind, load_trained
-from rexnet.data.datamodule import build_eval_loader, load_eval_index, use_channels_last
+from rexnet.data.datamodule import build_eval_loader, load_eval_index
 from rexnet.data.device import normalize
 from rexnet.data.index import Index, Split
 from rexnet.errors import DataError
 from rexnet.evaluation.metrics import ClassificationMetrics
-from rexnet.hardware import autocast_dtype, resolve_accelerator, resolve_precision
+from rexnet.hardware import autocast_dtype, keep_freed_memory, resolve_accelerator, resolve_precision, use_channels_last
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ def measure(trained: Trained, index: Index) -> dict[str, float]:
     accelerator = resolve_accelerator(config)
     dtype = autocast_dtype(resolve_precision(config, accelerator))
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    if accelerator == "cpu":
+        keep_freed_memory()
     layout = torch.channels_last if use_channels_last(config) else torch.contiguous_format
     model = trained.model.to(device).to(memory_format=layout)
     metrics = ClassificationMetrics().to(device)

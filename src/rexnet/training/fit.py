@@ -14,10 +14,16 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from rexnet.checkpoint import checkpoint_folder, find_checkpoint, read_checkpoint
 from rexnet.config import Config
-from rexnet.data.datamodule import ImageData, use_channels_last
+from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
 from rexnet.errors import CheckpointError
-from rexnet.hardware import keep_freed_memory, resolve_accelerator, resolve_precision
+from rexnet.hardware import (
+    keep_freed_memory,
+    resolve_accelerator,
+    resolve_devices,
+    resolve_precision,
+    use_channels_last,
+)
 from rexnet.models.factory import build_model
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import AtomicCheckpointIO
@@ -60,9 +66,9 @@ def fit(config: Config, resume: Path | None = None, callbacks: Sequence[Callback
         module.model.compile()
     checkpoint = _last_checkpoint(resume, module) if resume is not None else None
     folder = checkpoint.parent.parent if checkpoint is not None else open_run(config)
-    _attach(trainer, config, folder, module.monitored)
-    log.info(_announce(config, trainer, data, module, folder))
     try:
+        _attach(trainer, config, folder, module.monitored)
+        log.info(_announce(config, trainer, data, module, folder))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     finally:
         close_run()
@@ -78,12 +84,12 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     settings = config.trainer
     accelerator = resolve_accelerator(config)
     precision = resolve_precision(config, accelerator)
-    devices: Any = 1 if settings.devices == "auto" and accelerator == "cpu" else settings.devices
+    devices = resolve_devices(config, accelerator)
     if accelerator == "gpu":
         torch.set_float32_matmul_precision("high")
     else:
         keep_freed_memory()
-    single = settings.num_nodes == 1 and (devices == 1 or (devices == "auto" and torch.cuda.device_count() == 1))
+    single = settings.num_nodes * devices == 1
     frozen = config.optimizer.freeze_backbone_epochs > 0
     return pl.Trainer(
         accelerator=accelerator,
@@ -138,7 +144,7 @@ def _last_checkpoint(resume: Path, module: Classifier) -> Path:
 def _announce(config: Config, trainer: pl.Trainer, data: ImageData, module: Classifier, folder: Path) -> str:
     """What is about to happen, in a few lines."""
     parameters = sum(p.numel() for p in module.model.parameters()) / 1e6
-    hardware = torch.cuda.get_device_name() if trainer.accelerator.__class__.__name__ == "CUDAAccelerator" else "CPU"
+    hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
     name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
     return (
         f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "

@@ -43,7 +43,7 @@ class Classifier(pl.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.ema_model = build_average(model) if config.ema else None
         self.window_loss = MeanMetric(nan_strategy="disable")  # `disable`: a NaN is kept, and found by take_window
-        self.grad_norm: Tensor | None = None
+        self.clipped_norm: Tensor | None = None
         self.window_start = 0
         self.val_metrics = ClassificationMetrics()
         self.val_ema_metrics = ClassificationMetrics() if config.ema else None
@@ -81,11 +81,9 @@ class Classifier(pl.LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Measures the gradient's L2 norm and clips it where configured."""
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        self.grad_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        """Clips the gradient where configured."""
         if self.config.optimizer.clip_grad is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.optimizer.clip_grad, self.grad_norm)
+            self.clipped_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_grad)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step of the optimiser, then one of the average."""
@@ -94,7 +92,7 @@ class Classifier(pl.LightningModule):
             update_average(self.ema_model, self.model, decay_at(self.global_step + 1, self.config.ema.decay))
 
     def take_window(self) -> dict[str, float]:
-        """Mean loss over all processes and last gradient norm since the previous call.
+        """Mean loss over all processes since the previous call, and the last gradient's L2 norm before clipping.
 
         Raises:
             DivergenceError: the loss was NaN or infinite somewhere between the two calls.
@@ -104,7 +102,10 @@ class Classifier(pl.LightningModule):
         self.window_loss.reset()
         if loss - loss != 0:  # NaN or infinite
             self._stop_diverged(f"the training loss became {loss} between steps {start} and {self.global_step}")
-        return {"train/loss": loss, "train/grad_norm": float(self.grad_norm) if self.grad_norm is not None else 0.0}
+        norm = self.clipped_norm
+        if norm is None:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        return {"train/loss": loss, "train/grad_norm": float(norm)}
 
     def on_validation_start(self) -> None:
         """Gives all processes the BatchNorm statistics of the first, so that they measure one and the same network."""
