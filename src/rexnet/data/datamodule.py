@@ -1,0 +1,148 @@
+"""The data of a run for Lightning: which loaders, how batches are shared out, and what happens on the device."""
+
+import os
+from pathlib import Path
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from rexnet.config.schema import Config
+from rexnet.data.dataset import Batch, ImageDataset, Sample, stack
+from rexnet.data.device import augment_batch, normalize
+from rexnet.data.index import Index, Split, load_index
+from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
+from rexnet.data.transforms import build_eval_transform, build_train_transform
+from rexnet.errors import ConfigError, DataError
+from rexnet.hardware import resolve_accelerator, use_channels_last
+
+MOST_WORKERS = 16
+
+
+class ImageData(pl.LightningDataModule):
+    """Training and validation images of a configuration, for any number of processes.
+
+    Batches leave `on_after_batch_transfer` as (images, targets): float32 (N, 3, H, W), and int64 (N,) or, where mixed,
+    float32 (N, classes).
+
+    Args:
+        config: the run.
+        world_size: processes that share each batch.
+
+    Raises:
+        DataError: the data set is missing, inconsistent or smaller than one batch.
+        ConfigError: `data.batch_size` cannot be shared out evenly.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # more processes than validation images
+
+    def __init__(self, config: Config, world_size: int = 1) -> None:
+        super().__init__()
+        self.config = config
+        self.device_batch = share_batch(config, world_size)
+        self.train_index = load_index(config.data, "train")
+        self.val_index = load_index(config.data, "val")
+        self.world_size = world_size
+        self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.accumulate
+        if self.steps_per_epoch == 0:
+            raise DataError(
+                f"{self.train_index.root}: has {len(self.train_index)} images, fewer than one batch of "
+                f"{config.data.batch_size}; lower data.batch_size or set data.last_batch=pad"
+            )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the labels."""
+        return self.train_index.class_names
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Keyed batches of this process, going on where a resumed run stopped."""
+        assert self.trainer is not None
+        sampler = self._train_sampler(self.trainer.global_rank)
+        sampler.start_at(*self._position(len(sampler)))
+        transform = build_train_transform(self.config.data, self.config.augmentation)
+        dataset = ImageDataset(self.train_index, transform, self.config.seed)
+        return build_loader(dataset, sampler, self.config)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Every validation image once over all processes."""
+        assert self.trainer is not None
+        return build_eval_loader(self.config, self.val_index, self.trainer.global_rank, self.world_size)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """(images, targets) on the device; training batches are augmented."""
+        assert self.trainer is not None
+        data = self.config.data
+        images = normalize(batch.images, data.mean, data.std, use_channels_last(self.config))
+        if not self.trainer.training:
+            return images, batch.labels
+        return augment_batch(images, batch.labels, self.config.augmentation, len(self.class_names), batch.seed)
+
+    def _train_sampler(self, rank: int) -> TrainBatchSampler:
+        data, seed = self.config.data, self.config.seed
+        accumulate = self.config.trainer.accumulate
+        return TrainBatchSampler(
+            len(self.train_index), data.batch_size, seed, rank, self.world_size, accumulate, data.last_batch
+        )
+
+    def _position(self, batches_per_epoch: int) -> tuple[int, int]:
+        """Epoch and batch at which a fit starts, from the progress that Lightning restored."""
+        assert self.trainer is not None
+        loop = self.trainer.fit_loop
+        epoch = loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # its base class hides it
+        batch = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
+        return (epoch, batch) if batch < batches_per_epoch else (epoch + 1, 0)
+
+
+def build_loader(
+    dataset: ImageDataset, sampler: TrainBatchSampler | EvalBatchSampler, config: Config
+) -> DataLoader[Sample]:
+    """A loader of `Batch`es in the order of `sampler`."""
+    workers = count_workers(config)
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=stack,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=resolve_accelerator(config) == "gpu",
+    )
+
+
+def build_eval_loader(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
+    """A loader over `index` with the evaluation transform, each image once over all processes."""
+    transform = build_eval_transform(config.data.image_size, config.eval_transform)
+    sampler = EvalBatchSampler(len(index), share_batch(config, world_size), rank, world_size)
+    return build_loader(ImageDataset(index, transform, config.seed), sampler, config)
+
+
+def load_eval_index(config: Config, split: Split, root: Path | None = None) -> Index:
+    """The images of `split` in the configured data set, or in the same kind of data set at `root`."""
+    data = config.data if root is None else config.data.model_copy(update={"root": root})
+    return load_index(data, split)
+
+
+def share_batch(config: Config, world_size: int) -> int:
+    """Images that a process computes at once.
+
+    Raises:
+        ConfigError: the batch does not divide by processes and accumulation, or leaves a single image, which
+            BatchNorm cannot train on.
+    """
+    parts = world_size * config.trainer.accumulate
+    share, rest = divmod(config.data.batch_size, parts)
+    if rest or share < 2:
+        raise ConfigError(
+            f"data.batch_size: {config.data.batch_size} should be a multiple of {parts} "
+            f"({world_size} processes x trainer.accumulate {config.trainer.accumulate}) with at least 2 images each"
+        )
+    return share
+
+
+def count_workers(config: Config) -> int:
+    """Loader processes for each device."""
+    if config.data.num_workers is not None:
+        return config.data.num_workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(MOST_WORKERS, max(1, cores // local_processes))

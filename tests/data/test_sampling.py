@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from rexnet.data.keys import mix
+from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
+
+
+def positions(sampler: TrainBatchSampler | EvalBatchSampler) -> list[list[int]]:
+    return [[key.position for key in batch] for batch in sampler]
+
+
+def test_keys_differ_where_any_part_differs_and_are_known_numbers() -> None:
+    keys = {mix(seed, epoch, index) for seed in range(10) for epoch in range(10) for index in range(100)}
+    assert len(keys) == 10_000
+    assert mix(1, 2) != mix(2, 1)
+    assert (mix(0), mix(1, 2, 3)) == (7960286522194355700, 5246500226706903259)
+
+
+def test_an_epoch_has_every_image_once_and_another_order_than_the_next() -> None:
+    sampler = TrainBatchSampler(num_samples=20, batch_size=4, seed=0)
+    first = positions(sampler)
+    sampler.set_epoch(1)
+    second = positions(sampler)
+    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(20))
+    assert first != second
+    sampler.set_epoch(0)
+    assert positions(sampler) == first
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_processes_share_the_very_batches_of_one_process(world_size: int) -> None:
+    alone = positions(TrainBatchSampler(50, batch_size=8, seed=3))
+    shares = [
+        positions(TrainBatchSampler(50, 8, seed=3, rank=rank, world_size=world_size)) for rank in range(world_size)
+    ]
+    together = [sorted(sum(parts, [])) for parts in zip(*shares, strict=True)]
+    assert together == [sorted(batch) for batch in alone]
+
+
+def test_accumulation_splits_a_batch_and_changes_nothing_else() -> None:
+    whole = positions(TrainBatchSampler(50, batch_size=8, seed=3))
+    parts = positions(TrainBatchSampler(50, batch_size=8, seed=3, accumulate=4))
+    assert [len(part) for part in parts] == [2] * 24
+    assert [sorted(sum(parts[i : i + 4], [])) for i in range(0, 24, 4)] == [sorted(batch) for batch in whole]
+
+
+def test_the_last_batch_is_dropped_or_padded_from_the_start() -> None:
+    assert len(TrainBatchSampler(10, batch_size=4, seed=0)) == 2
+    padded = positions(TrainBatchSampler(10, batch_size=4, seed=0, last_batch="pad"))
+    assert [len(batch) for batch in padded] == [4, 4, 4]
+    assert set(sum(padded, [])) == set(range(10))
+    assert padded[2][2:] == padded[0][:2]
+
+
+def test_a_resumed_epoch_goes_on_at_the_next_batch_once() -> None:
+    sampler = TrainBatchSampler(40, batch_size=4, seed=0)
+    sampler.set_epoch(2)
+    whole = positions(sampler)
+    sampler.start_at(epoch=2, batch=7)
+    assert positions(sampler) == whole[7:]
+    assert positions(sampler) == whole
+    assert len(sampler) == 10
+
+
+def test_fetching_ahead_does_not_see_a_later_epoch() -> None:
+    sampler = TrainBatchSampler(8, batch_size=4, seed=0)
+    ahead = iter(sampler)
+    sampler.set_epoch(5)
+    assert {key.epoch for batch in ahead for key in batch} == {0}
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("num_samples", [1, 2, 5, 7, 16])
+def test_evaluation_sees_each_image_once_on_any_number_of_processes(num_samples: int, world_size: int) -> None:
+    shares = [
+        EvalBatchSampler(num_samples, batch_size=3, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    seen = [position for share in shares for batch in positions(share) for position in batch]
+    assert sorted(seen) == list(range(num_samples))
+    assert all(len(share) == len(positions(share)) for share in shares)
+
+
+def test_the_order_does_not_touch_torchs_own_generator() -> None:
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    positions(TrainBatchSampler(20, batch_size=4, seed=0))
+    assert torch.equal(torch.get_rng_state(), state)
