@@ -53,9 +53,17 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--weights", choices=("ema", "raw"), help="averaged (default, where there are any) or raw")
     evaluate.add_argument("--split", choices=("val", "test", "train"), default="val")
     evaluate.add_argument("--json", metavar="FILE", type=Path, help="where to write the result (default: beside it)")
-    evaluate.add_argument("--workers", metavar="N", type=int, help="loader processes")
+    evaluate.add_argument("--workers", metavar="N", type=_count, help="loader processes")
     evaluate.set_defaults(run=_evaluate)
     return parser
+
+
+def _count(text: str) -> int:
+    """A number of 0 or more, for argparse."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"should be 0 or more, not {number}")
+    return number
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """What the hardware is good at: where to compute, in which arithmetic, and how to hold memory."""
 
 import ctypes
+import os
 import sys
 from typing import Literal
 
@@ -34,6 +35,8 @@ def resolve_devices(config: Config, accelerator: Accelerator) -> int:
         ConfigError: more GPUs are asked for than there are, or what only GPUs can do on a CPU.
     """
     wanted = config.trainer.devices
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return _devices_of_torchrun(config)
     if accelerator == "cpu":
         if config.trainer.sync_batchnorm:
             raise ConfigError("trainer.sync_batchnorm: PyTorch synchronises BatchNorm on GPUs only; set it to false")
@@ -42,6 +45,17 @@ def resolve_devices(config: Config, accelerator: Accelerator) -> int:
     if wanted != "auto" and wanted > available:
         raise ConfigError(f"trainer.devices: {wanted} are asked for, but there are {available} GPUs")
     return available if wanted == "auto" else wanted
+
+
+def _devices_of_torchrun(config: Config) -> int:
+    """Processes that torchrun started on this node, which decides instead of the configuration."""
+    local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    if config.trainer.devices not in ("auto", local) or local * config.trainer.num_nodes != world:
+        raise ConfigError(
+            f"trainer.devices, trainer.num_nodes: {config.trainer.devices} and {config.trainer.num_nodes} do not match "
+            f"torchrun's {local} processes a node, {world} in all"
+        )
+    return local
 
 
 def resolve_precision(config: Config, accelerator: Accelerator) -> Precision:
@@ -89,6 +103,25 @@ def use_channels_last(config: Config) -> bool:
 def autocast_dtype(precision: Precision) -> torch.dtype | None:
     """The type of torch.autocast for a precision; None for none."""
     return {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
+
+
+def set_up_arithmetic(config: Config, accelerator: Accelerator) -> None:
+    """What training and evaluation have in common for all of this process, so that their numbers agree."""
+    if accelerator == "cpu":
+        keep_freed_memory()
+        return
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = not config.trainer.deterministic
+
+
+def with_available_hardware(config: Config) -> Config:
+    """`config` for measuring here what was trained elsewhere: what this machine lacks becomes `auto`."""
+    changes: dict[str, object] = {"sync_batchnorm": False}
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        changes["accelerator"] = "auto"
+    if config.trainer.precision == "fp16" and not torch.cuda.is_available():
+        changes["precision"] = "auto"
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update=changes)})
 
 
 def keep_freed_memory() -> None:

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rexnet.config import Config, load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError, DivergenceError
+from rexnet.hardware import resolve_devices
 from rexnet.training.callbacks import read_table
 from rexnet.training.fit import build_trainer, fit
 
@@ -93,14 +94,34 @@ def test_it_learns_and_repeats_itself(small_run: list[str]) -> None:
     assert_same_tensors(final_state(first)["state_dict"], final_state(second)["state_dict"])
 
 
-@pytest.mark.parametrize("stop", [3, 4], ids=["at the epoch boundary", "in mid-epoch"])
-def test_a_resumed_run_ends_where_the_uninterrupted_one_does(stop: int, small_run: list[str]) -> None:
-    mixing = ["augmentation.mixup=0.2", "augmentation.cutmix=1.0", "model.drop_path=0.2", "schedule.epochs=3"]
-    whole = fit(configured(small_run, *mixing))
-    part = fit(configured(small_run, *mixing, f"trainer.max_steps={stop}"))
-    assert part["step"] == stop
-    rest = fit(configured(small_run, *mixing), resume=Path(part["run"]))
-    assert rest["run"] == part["run"]
+FULL = ["augmentation.mixup=0.2", "augmentation.cutmix=1.0", "model.drop_path=0.2", "schedule.epochs=3"]
+
+
+@pytest.mark.parametrize(
+    ("stops", "settings"),
+    [
+        ([1], FULL),  # in the first epoch, when nothing has been saved before
+        ([2], [*FULL, "trainer.accumulate=2"]),
+        ([3], FULL),  # at an epoch's end
+        ([4, 5, 8], FULL),  # again and again; the first and the second step of an epoch
+        ([6], [*FULL, "data.num_workers=2"]),
+        ([3, 7], [*FULL, "trainer.val_every_epochs=3"]),  # at the end of an epoch without validation
+        ([2, 4], [*FULL, "optimizer.freeze_backbone_epochs=2"]),
+        ([3, 4], [*FULL, "trainer.early_stopping_patience=9", "trainer.keep_best=1"]),
+        ([5], [*FULL, "optimizer.name=adamw", "optimizer.lr=0.001", "schedule.warmup_lr=0", "ema=null"]),
+    ],
+    ids=str,
+)
+def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
+    stops: list[int], settings: list[str], small_run: list[str]
+) -> None:
+    whole = fit(configured(small_run, *settings))
+    rest = fit(configured(small_run, *settings, f"trainer.max_steps={stops[0]}"))
+    for stop, next_stop in zip(stops, [*stops[1:], 9], strict=True):
+        assert rest["step"] == stop
+        before = rest["run"]
+        rest = fit(configured(small_run, *settings, f"trainer.max_steps={next_stop}"), resume=Path(before))
+        assert rest["run"] == before
     one, other = final_state(whole), final_state(rest)
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same_tensors(one[key], other[key])
@@ -140,11 +161,11 @@ def test_settings_reach_their_objects(small_run: list[str]) -> None:
         "trainer.max_steps=7",
         "trainer.val_every_epochs=2",
         "optimizer.label_smoothing=0.3",
-        "schedule.cooldown_epochs=3",
+        "schedule.cooldown_epochs=4",
     )
     trainer = build_trainer(config)
     assert (trainer.accumulate_grad_batches, trainer.precision, trainer.max_steps) == (2, "bf16-mixed", 7)
-    assert (trainer.check_val_every_n_epoch, trainer.max_epochs) == (2, 5)
+    assert (trainer.check_val_every_n_epoch, trainer.max_epochs) == (2, 6)
     assert torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
 
@@ -201,9 +222,24 @@ def test_a_frozen_backbone_stays_as_it_was_statistics_included(small_run: list[s
     assert sum(not torch.equal(second[name], third[name]) for name in first) > 300
 
 
+def test_the_last_checkpoint_is_the_last_even_when_it_is_not_among_the_best(small_run: list[str]) -> None:
+    plateau = ["optimizer.lr=1e-12", "schedule.warmup_lr=0", "schedule.min_lr=0", "trainer.keep_best=1"]
+    run = fit(configured(small_run, *plateau, "schedule.epochs=4"))
+    assert final_state(run)["global_step"] == 12
+    assert Path(run["best_checkpoint"]).name.startswith("epoch001-top1_")
+
+
+def test_torchrun_decides_how_many_processes_there_are(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert resolve_devices(configured(small_run), "cpu") == 2
+    with pytest.raises(ConfigError, match=r"3 and 1 do not match torchrun's 2 processes a node, 2 in all"):
+        resolve_devices(configured(small_run, "trainer.devices=3"), "cpu")
+
+
 def test_early_stopping_ends_a_run_that_does_not_improve(small_run: list[str]) -> None:
     settings = ["schedule.epochs=9", "optimizer.lr=1e-12", "schedule.warmup_lr=0", "schedule.min_lr=0"]
-    run = fit(configured(small_run, *settings, "ema=null", "trainer.early_stopping_epochs=2"))
+    run = fit(configured(small_run, *settings, "ema=null", "trainer.early_stopping_patience=2"))
     assert run["step"] < 27
 
 

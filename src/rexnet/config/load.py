@@ -9,12 +9,27 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from rexnet.config.schema import Config, DataConfig
+from rexnet.config.schema import Config
 from rexnet.errors import ConfigError
 
 CONFIG_FOLDERS = (Path("configs"), Path(__file__).parents[3] / "configs")
 """Where a name is looked up: below the working directory, then in the checkout this file is part of."""
 LARGEST_FILE = 1 << 20
+
+RESUMABLE_KEYS = frozenset(
+    {
+        "data.num_workers",
+        "data.root",
+        "trainer.accelerator",
+        "trainer.devices",
+        "trainer.early_stopping_patience",
+        "trainer.keep_best",
+        "trainer.log_every_steps",
+        "trainer.max_steps",
+        "trainer.num_nodes",
+    }
+)
+"""What may differ when a run goes on: none of them changes what a step computes."""
 
 Tree = dict[str, Any]
 
@@ -45,19 +60,13 @@ def load_run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
     path = (run if run.is_dir() else run.parent.parent) / "config.yaml"
     if not run.exists() or not path.is_file():
         raise ConfigError(f"{run}: is not a run to go on with: {path} is missing")
-    before, after = load_config(path), load_config(path, overrides)
-    mechanics = {"trainer": after.trainer, "data": _with_mechanics_of(before, after)}
-    if before.model_copy(update=mechanics) != after:
-        keys = ", ".join(override.partition("=")[0] for override in overrides)
+    keys = {override.partition("=")[0].strip() for override in overrides}
+    if keys - RESUMABLE_KEYS:
         raise ConfigError(
-            f"{keys}: a run goes on with its recipe; only trainer.*, data.root and data.num_workers may change"
+            f"{', '.join(sorted(keys - RESUMABLE_KEYS))}: a run goes on with its recipe; what may change is "
+            f"{', '.join(sorted(RESUMABLE_KEYS))}"
         )
-    return after
-
-
-def _with_mechanics_of(before: Config, after: Config) -> DataConfig:
-    """The data section of `before` with the place and the workers of `after`."""
-    return before.data.model_copy(update={"root": after.data.root, "num_workers": after.data.num_workers})
+    return load_config(path, overrides)
 
 
 def find_config(name: str | Path) -> Path:

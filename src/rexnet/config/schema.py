@@ -208,12 +208,12 @@ class TrainerConfig(Section):
     deterministic: bool = False
     """Use only algorithms that give the same bits in each run (slower on GPUs)."""
     val_every_epochs: PositiveInt = 1
-    """Epochs between validations."""
+    """Epochs between validations, which are also when `last.ckpt` is saved; it divides the schedule's epochs."""
     log_every_steps: PositiveInt = 50
     """Optimiser steps between log entries; a non-finite loss is noticed there too."""
     keep_best: PositiveInt = 3
     """Checkpoints kept with the best validation top-1, beside the last one."""
-    early_stopping_epochs: PositiveInt | None = None
+    early_stopping_patience: PositiveInt | None = None
     """Stop after so many validations without a better top-1; null: never."""
     max_steps: PositiveInt | None = None
     """Stop after so many optimiser steps, with the schedule as configured; null: at the schedule's end."""
@@ -237,6 +237,13 @@ class Config(Section):
     ema: EmaConfig | None
     """Moving average of the weights, or null for none."""
     trainer: TrainerConfig = TrainerConfig()
+
+    @model_validator(mode="after")
+    def _the_last_epoch_is_measured(self) -> Self:
+        epochs, every = self.schedule.total_epochs, self.trainer.val_every_epochs
+        if epochs % every:
+            raise ValueError(f"trainer.val_every_epochs ({every}) should divide the {epochs} epochs of the schedule")
+        return self
 
     @model_validator(mode="after")
     def _rates_descend(self) -> Self:

@@ -14,7 +14,7 @@ from rexnet.data.index import Index, Split, load_index
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
 from rexnet.data.transforms import build_eval_transform, build_train_transform
 from rexnet.errors import ConfigError, DataError
-from rexnet.hardware import resolve_accelerator, use_channels_last
+from rexnet.hardware import resolve_accelerator, resolve_devices, use_channels_last
 
 MOST_WORKERS = 16
 
@@ -34,8 +34,6 @@ class ImageData(pl.LightningDataModule):
         ConfigError: `data.batch_size` cannot be shared out evenly.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # more processes than validation images
-
     def __init__(self, config: Config, world_size: int = 1) -> None:
         super().__init__()
         self.config = config
@@ -44,6 +42,8 @@ class ImageData(pl.LightningDataModule):
         self.val_index = load_index(config.data, "val")
         self.world_size = world_size
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.accumulate
+        if len(self.val_index) < world_size:
+            raise DataError(f"{self.val_index.root}: has {len(self.val_index)} images for {world_size} processes")
         if self.steps_per_epoch == 0:
             raise DataError(
                 f"{self.train_index.root}: has {len(self.train_index)} images, fewer than one batch of "
@@ -118,8 +118,11 @@ def build_eval_loader(config: Config, index: Index, rank: int = 0, world_size: i
 
 def load_eval_index(config: Config, split: Split, root: Path | None = None) -> Index:
     """The images of `split` in the configured data set, or in the same kind of data set at `root`."""
-    data = config.data if root is None else config.data.model_copy(update={"root": root})
-    return load_index(data, split)
+    if root is None:
+        return load_index(config.data, split)
+    if not root.is_dir():  # the digits would be made there
+        raise DataError(f"{root}: is not a folder")
+    return load_index(config.data.model_copy(update={"root": root}), split)
 
 
 def share_batch(config: Config, world_size: int) -> int:
@@ -144,5 +147,4 @@ def count_workers(config: Config) -> int:
     if config.data.num_workers is not None:
         return config.data.num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(MOST_WORKERS, max(1, cores // local_processes))
+    return min(MOST_WORKERS, max(1, cores // resolve_devices(config, resolve_accelerator(config))))

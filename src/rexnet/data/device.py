@@ -35,7 +35,7 @@ def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
 def augment_batch(
     images: Tensor, labels: Tensor, config: AugmentationConfig, classes: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Erases and mixes normalised images (N, 3, H, W); labels (N,) become shares (N, classes) where images are mixed."""
+    """Erases and mixes normalised images (N, 3, H, W); labels (N,) become shares (N, classes) where images mix."""
     draw = random.Random(seed)
     if config.erase_prob > 0:
         erase(images, config.erase_prob, config.erase_mode, draw)

@@ -17,14 +17,22 @@ SIDE = 32  # enlarged from 8, since photographs are not 8 pixels wide either
 def write_digits(root: Path) -> Path:
     """The folder `root` with 1,437 training and 360 validation images of the digits 0 to 9, written on first use.
 
-    Every fifth image of each digit is held out. Source: E. Alpaydin, C. Kaynak, UCI Optical Recognition of Handwritten
-    Digits, test part, as `sklearn.datasets.load_digits` ships it.
+    The held-out images are drawn once and for all, in equal shares of each digit. Source: E. Alpaydin, C. Kaynak, UCI
+    Optical Recognition of Handwritten Digits, test part, as `sklearn.datasets.load_digits` ships it.
 
     Raises:
-        DataError: scikit-learn is not installed, or `root` holds something else.
+        DataError: scikit-learn is not installed, or `root` holds something else or cannot be written.
     """
     if (root / "train").is_dir() and (root / "val").is_dir():
         return root
+    try:
+        return _write(root)
+    except OSError as error:
+        raise DataError(f"data.root: the digits cannot be written to {root}: {error.strerror}") from None
+
+
+def _write(root: Path) -> Path:
+    """Makes the folders beside `root`, then renames them, so that `root` is complete or not there."""
     if root.exists() and any(root.iterdir()):
         raise DataError(f"data.root: {root} holds other files; give the digits a folder of their own")
     try:

@@ -1,7 +1,6 @@
 """Measures a checkpoint on a split, exactly as training's validation did."""
 
 import json
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,16 @@ from rexnet.checkpoint import Trained, WeightsKind, load_trained
 from rexnet.data.datamodule import build_eval_loader, load_eval_index
 from rexnet.data.device import normalize
 from rexnet.data.index import Index, Split
-from rexnet.errors import DataError
+from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.metrics import ClassificationMetrics
-from rexnet.hardware import autocast_dtype, keep_freed_memory, resolve_accelerator, resolve_precision, use_channels_last
-
-log = logging.getLogger(__name__)
+from rexnet.hardware import (
+    autocast_dtype,
+    resolve_accelerator,
+    resolve_precision,
+    set_up_arithmetic,
+    use_channels_last,
+    with_available_hardware,
+)
 
 
 def evaluate(
@@ -53,21 +57,25 @@ def evaluate(
         "split": split,
         **measure(trained, index),
     }
+    print(_describe(result, trained))
     if json_path is None:
-        json_path = trained.path.with_name(f"{trained.path.stem}-{trained.weights}-{split}.json")
-    json_path.write_text(json.dumps(result, indent=2) + "\n")
-    log.info(_describe(result, trained, json_path))
+        of_root = "" if root is None else f"-{root.resolve().name}"
+        json_path = trained.path.with_name(f"{trained.path.stem}-{trained.weights}-{split}{of_root}.json")
+    try:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"{json_path}: the result above could not be written: {error.strerror}; see --json") from None
+    print(f"written to {json_path}")
     return result
 
 
 def measure(trained: Trained, index: Index) -> dict[str, float]:
     """`top1`, `top5` (percent), `loss`, `n` and `images_per_s` of a classifier on an index, in its own precision."""
-    config = trained.config
+    config = with_available_hardware(trained.config)
     accelerator = resolve_accelerator(config)
+    set_up_arithmetic(config, accelerator)
     dtype = autocast_dtype(resolve_precision(config, accelerator))
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-    if accelerator == "cpu":
-        keep_freed_memory()
     layout = torch.channels_last if use_channels_last(config) else torch.contiguous_format
     model = trained.model.to(device).to(memory_format=layout)
     metrics = ClassificationMetrics().to(device)
@@ -90,7 +98,7 @@ def _require_same_classes(trained: Trained, index: Index) -> None:
         )
 
 
-def _describe(result: dict[str, Any], trained: Trained, json_path: Path) -> str:
+def _describe(result: dict[str, Any], trained: Trained) -> str:
     kind = "averaged" if trained.weights == "ema" else "raw"
     logged = trained.metrics.get("val_ema/top1" if trained.weights == "ema" else "val/top1")
     note = f"   (logged in training: {logged:.2f} %)" if logged is not None and result["split"] == "val" else ""
@@ -100,6 +108,5 @@ def _describe(result: dict[str, Any], trained: Trained, json_path: Path) -> str:
         f"top-5 {result['top5']:.2f} %\n"
         f"loss  {result['loss']:.4f}\n"
         f"n     {result['n']}\n"
-        f"speed {result['images_per_s']:.0f} images/s\n"
-        f"written to {json_path}"
+        f"speed {result['images_per_s']:.0f} images/s"
     )

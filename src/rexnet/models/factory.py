@@ -3,7 +3,6 @@
 import difflib
 import logging
 
-import torch
 from torch import nn
 
 from rexnet.config.schema import ModelConfig
@@ -61,5 +60,7 @@ def _build_timm(config: ModelConfig, num_classes: int) -> nn.Module:
         )
     except TypeError as error:  # a few networks have no drop-path
         raise ConfigError(f"model: {config.name} cannot be built: {error}") from None
-    assert isinstance(model, torch.nn.Module)
+    if not isinstance(model.get_classifier(), nn.Module) or not list(model.get_classifier().parameters()):
+        raise ConfigError(f"model.name: {config.name} has no single last layer to train for other classes")
+    assert isinstance(model, nn.Module)
     return model

@@ -4,6 +4,7 @@ Three namings are understood: ours, which is timm's; the authors' (`features.0.w
 them inside a checkpoint of our own or of another trainer.
 """
 
+import argparse
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +75,8 @@ def read_weights(path: Path) -> Weights:
 
             content: object = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([argparse.Namespace]):  # timm's script keeps its arguments so
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise a dozen types; all mean the same to the user
         raise CheckpointError(f"{path}: cannot be read as weights: {_first_sentence(error)}") from None
     for wrapper in WRAPPERS:
@@ -185,12 +187,11 @@ def _download(tag: str, model_name: str) -> Path:
     if not re.fullmatch(r"[\w-]+", tag) or "." in tag:
         raise CheckpointError(f"{tag}: no such weight file")
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     repository = f"timm/{model_name.removeprefix('timm/')}.{tag}"
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the hub, its cache and its transport raise errors of many libraries
         raise CheckpointError(
             f"{tag}: neither a file here nor weights that could be fetched from the hub as {repository}: "
             f"{_first_sentence(error)}"

@@ -29,7 +29,12 @@ def build_callbacks(config: Config, run_folder: Path, monitored: str) -> list[Ca
     """All callbacks of a run, in the order in which they see a step."""
     steps = StepLog(config)
     callbacks: list[Callback] = [steps, EpochTable(run_folder, steps), Progress(steps), Pictures(config)]
-    callbacks.append(SaveAtStop(run_folder))
+    if config.trainer.early_stopping_patience is not None:
+        patience = config.trainer.early_stopping_patience
+        callbacks.append(
+            # Before the checkpoints, so that they hold its count; after validation, since a resumed run may have none.
+            EarlyStopping(monitored, patience=patience, mode="max", check_finite=False, check_on_train_epoch_end=False)
+        )
     callbacks.append(
         ModelCheckpoint(
             dirpath=checkpoint_folder(run_folder),
@@ -38,27 +43,32 @@ def build_callbacks(config: Config, run_folder: Path, monitored: str) -> list[Ca
             monitor=monitored,
             mode="max",
             save_top_k=config.trainer.keep_best,
-            save_last=True,
+            save_last=False,  # Lightning's is written only together with a best one; SaveLast always
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
     )
-    if config.trainer.early_stopping_epochs is not None:
-        patience = config.trainer.early_stopping_epochs
-        callbacks.append(EarlyStopping(monitored, patience=patience, mode="max", check_finite=False))
-    return callbacks
+    return [*callbacks, SaveLast(run_folder)]
 
 
-class SaveAtStop(Callback):
-    """Saves `last.ckpt` where `max_steps` ends a run in mid-epoch, before Lightning counts that epoch as done."""
+class SaveLast(Callback):
+    """Saves `last.ckpt` after every validation, and where `max_steps` ends a run without one.
+
+    The latter happens at the batch's end, before Lightning counts the interrupted epoch as done.
+    """
 
     def __init__(self, run_folder: Path) -> None:
         self.path = checkpoint_folder(run_folder) / "last.ckpt"
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == trainer.max_steps and batch_idx + 1 < trainer.num_training_batches:
+        ends_epoch = batch_idx + 1 == trainer.num_training_batches
+        validates = ends_epoch and (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        if trainer.global_step == trainer.max_steps and not validates:
             trainer.save_checkpoint(self.path)
 
 

@@ -1,6 +1,7 @@
 """One run from configuration to metrics."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +19,10 @@ from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
 from rexnet.errors import CheckpointError
 from rexnet.hardware import (
-    keep_freed_memory,
     resolve_accelerator,
     resolve_devices,
     resolve_precision,
+    set_up_arithmetic,
     use_channels_last,
 )
 from rexnet.models.factory import build_model
@@ -36,6 +37,7 @@ EXPECTED_WARNINGS = (
     r".*LeafSpec.* is deprecated",  # Lightning 2.6 with torch 2.15
     r".*does not have many workers",  # `data.num_workers` is chosen, not forgotten
     r".*smaller than the logging interval",  # the step log also writes at each epoch's end
+    r"Detected call of `lr_scheduler.step\(\)` before",  # fp16 may skip the first step while it finds its scale
     r".*in eval mode at the start of training",  # the averaged network
     r"Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own folder
     r".*dataloader is not resumable",  # ours is: the sampler starts where the run stopped
@@ -70,6 +72,9 @@ def fit(config: Config, resume: Path | None = None, callbacks: Sequence[Callback
         _attach(trainer, config, folder, module.monitored)
         log.info(_announce(config, trainer, data, module, folder))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except BaseException:
+        _end_other_processes(trainer)
+        raise
     finally:
         close_run()
     return _summarise(trainer, module, folder)
@@ -85,10 +90,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     accelerator = resolve_accelerator(config)
     precision = resolve_precision(config, accelerator)
     devices = resolve_devices(config, accelerator)
-    if accelerator == "gpu":
-        torch.set_float32_matmul_precision("high")
-    else:
-        keep_freed_memory()
+    set_up_arithmetic(config, accelerator)
     single = settings.num_nodes * devices == 1
     frozen = config.optimizer.freeze_backbone_epochs > 0
     return pl.Trainer(
@@ -121,6 +123,13 @@ def _attach(trainer: Any, config: Config, folder: Path, monitored: str) -> None:
     """Gives a trainer what needs the run folder, which is made only once data and network are known to be sound."""
     trainer.callbacks[:0] = build_callbacks(config, folder, monitored)
     trainer.loggers = [TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False)]
+
+
+def _end_other_processes(trainer: pl.Trainer) -> None:
+    """Ends the processes that Lightning started for this run; they would wait for this one for ever."""
+    launcher: Any = trainer.strategy.launcher
+    if getattr(launcher, "procs", None):
+        launcher.kill(signal.SIGTERM)
 
 
 def _last_checkpoint(resume: Path, module: Classifier) -> Path:

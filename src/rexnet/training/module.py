@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from rexnet import checkpoint
+from rexnet.checkpoint import ENTRY, describe
 from rexnet.config import Config
 from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
@@ -19,7 +19,7 @@ from rexnet.errors import DivergenceError
 from rexnet.evaluation.metrics import ClassificationMetrics
 from rexnet.models.factory import split_parameters
 from rexnet.training.ema import build_average, decay_at, update_average
-from rexnet.training.optim import build_optimizer
+from rexnet.training.optim import build_optimizer, fit_optimizer_to_device
 from rexnet.training.schedule import build_schedule
 
 
@@ -58,14 +58,22 @@ class Classifier(pl.LightningModule):
         logits: Tensor = self.model(images)
         return logits
 
+    def on_train_start(self) -> None:
+        """Takes up a run, from its beginning or from a checkpoint."""
+        self.window_start = self.global_step
+        self.on_train_epoch_start()  # Lightning skips that hook where a run goes on in mid-epoch
+        fit_optimizer_to_device(self.optimizers(use_pl_optimizer=False))
+
     def on_train_epoch_start(self) -> None:
         """Freezes the backbone, its BatchNorm statistics included, for as many epochs as configured."""
-        frozen = self.current_epoch < self.config.optimizer.freeze_backbone_epochs
         if self.config.optimizer.freeze_backbone_epochs:
+            frozen = self.current_epoch < self.config.optimizer.freeze_backbone_epochs
             backbone, _ = split_parameters(self.model)
             for parameter in backbone:
                 parameter.requires_grad_(not frozen)
-            self.model.train(not frozen)
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train(not frozen)
         if self.ema_model is not None:
             self.ema_model.eval()
 
@@ -135,6 +143,7 @@ class Classifier(pl.LightningModule):
             if not torch.isfinite(values["loss"]) and prefix == "val":
                 self._stop_diverged(f"the validation loss is {values['loss']:g} after step {self.global_step}")
             self.log_dict({f"{prefix}/{name}": value for name, value in values.items()})
+        self.log("epoch", float(self.current_epoch + 1))  # in checkpoints' names too; Lightning's own counts from 0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, and the schedule stepped with it."""
@@ -145,10 +154,10 @@ class Classifier(pl.LightningModule):
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
         }
 
-    def on_save_checkpoint(self, checkpoint_: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a classifier needs beside its weights."""
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        checkpoint_[checkpoint.ENTRY] = checkpoint.describe(self.config, self.class_names, metrics)
+        checkpoint[ENTRY] = describe(self.config, self.class_names, metrics)
 
     def _stop_diverged(self, what: str) -> None:
         raise DivergenceError(

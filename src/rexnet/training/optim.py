@@ -25,6 +25,21 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
             return torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.999), fused=fused)
 
 
+def fit_optimizer_to_device(optimizer: Any) -> None:
+    """Mends what a restored state brings from another device: the choice of the fused form, and memory layouts.
+
+    The fused form of the CPU reads momentum in the order of its parameter's memory; NCHW momentum beside an NHWC
+    parameter would be applied scrambled.
+    """
+    for group in optimizer.param_groups:
+        group["fused"] = True if group["params"][0].device.type == "cpu" else None
+        for parameter in group["params"]:
+            for name, value in optimizer.state.get(parameter, {}).items():
+                is_momentum = isinstance(value, torch.Tensor) and value.shape == parameter.shape
+                if is_momentum and value.stride() != parameter.stride():
+                    optimizer.state[parameter][name] = torch.empty_like(parameter).copy_(value)
+
+
 def group_parameters(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Backbone and classifier, each with and without weight decay.
 

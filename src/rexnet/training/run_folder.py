@@ -27,7 +27,8 @@ def open_run(config: Config) -> Path:
         return Path(os.environ[SHARED_NAME])
     stem = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = config.trainer.runs_dir / stem
-    if int(os.environ.get("RANK", "0")) > 0:  # under torchrun; only the first process writes to the folder
+    # Under torchrun or SLURM, or on another node, nobody tells the name; but only the first process writes there.
+    if any(int(os.environ.get(name, "0")) > 0 for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK")):
         return folder
     try:
         config.trainer.runs_dir.mkdir(parents=True, exist_ok=True)
