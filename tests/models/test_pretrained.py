@@ -1,3 +1,4 @@
+import argparse
 import json
 import pickle
 from pathlib import Path
@@ -109,6 +110,23 @@ def test_a_file_that_holds_no_weights_is_refused_without_running_it(
     with pytest.raises(CheckpointError, match=r"w\.pth: cannot be read as weights"):
         read_weights(tmp_path / "w.pth")
     assert not (tmp_path / "canary").exists()
+
+
+def test_checkpoints_of_timms_training_script_are_read_with_their_averaged_weights(tmp_path: Path) -> None:
+    source, raw, target = network(), network(), network()
+    content = {
+        "args": argparse.Namespace(lr=0.1),
+        "state_dict": raw.state_dict(),
+        "state_dict_ema": source.state_dict(),
+    }
+    torch.save(content, tmp_path / "w.pth.tar")
+    load_pretrained(target, str(tmp_path / "w.pth.tar"), "rexnet")
+    assert same_backbone(source, target)
+
+
+def test_a_network_without_a_single_last_layer_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.name: timm/levit_128s has no single last layer"):
+        build_model(ModelConfig(name="timm/levit_128s", dropout=0, drop_path=0), 10)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
