@@ -61,7 +61,7 @@ class SaveLast(Callback):
         self.path = checkpoint_folder(run_folder) / "last.ckpt"
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -69,7 +69,7 @@ class SaveLast(Callback):
         ends_epoch = batch_idx + 1 == trainer.num_training_batches
         validates = ends_epoch and (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         if trainer.global_step == trainer.max_steps and not validates:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
 
 
 class EpochTable(Callback):
