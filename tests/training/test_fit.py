@@ -82,6 +82,7 @@ def test_a_run_leaves_everything_in_its_folder(small_run: list[str]) -> None:
     assert events.Tags()["images"] == ["train/augmented"]
     assert "recipe/text_summary" in events.Tags()["tensors"]
     assert [event.step for event in events.Scalars("train/loss")] == [2, 3, 4, 6]
+    assert [event.step for event in events.Scalars("val/top1")] == [3, 6]
     assert events.Scalars("val/top1")[-1].value == pytest.approx(metrics["val/top1"], rel=1e-5)
 
 

@@ -142,8 +142,16 @@ class Classifier(pl.LightningModule):
             del values["n"]
             if not torch.isfinite(values["loss"]) and prefix == "val":
                 self._stop_diverged(f"the validation loss is {values['loss']:g} after step {self.global_step}")
-            self.log_dict({f"{prefix}/{name}": value for name, value in values.items()})
-        self.log("epoch", float(self.current_epoch + 1))  # in checkpoints' names too; Lightning's own counts from 0
+            self._publish({f"{prefix}/{name}": value for name, value in values.items()})
+        self.log(
+            "epoch", float(self.current_epoch + 1), logger=False
+        )  # for checkpoints' names; Lightning's starts at 0
+
+    def _publish(self, metrics: dict[str, Tensor]) -> None:
+        """For callbacks by Lightning's way; for loggers with the optimiser step, where Lightning is one step behind."""
+        self.log_dict(metrics, logger=False)
+        for logger in self.loggers:
+            logger.log_metrics({name: float(value) for name, value in metrics.items()}, step=self.global_step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser, and the schedule stepped with it."""

@@ -41,7 +41,7 @@ class Progress(Callback):
         self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
         if self.steps.latest:
             loss, speed = self.steps.latest["train/loss"], self.steps.latest["train/images_per_s"]
-            self.bar.set_postfix_str(f", {speed:.0f} img/s, loss {loss:.3f}", refresh=False)
+            self.bar.set_postfix_str(f"{speed:.0f} img/s, loss {loss:.3f}", refresh=False)
         self.bar.update(trainer.global_step - self.bar.n)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
