@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from rexnet.config import Config, parse_config
-from rexnet.errors import CheckpointError
+from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.factory import build_model
 
 FORMAT = 1
@@ -111,10 +111,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises a dozen types for damaged files; all mean the same to the user
-        detail = (str(error).strip() or "no details").splitlines()[0][:160]
         raise CheckpointError(
             f"{path}: cannot be read as a checkpoint, truncated or not one ({path.stat().st_size:,} bytes): "
-            f"{type(error).__name__}: {detail}"
+            f"{first_sentence(error)}"
         ) from None
     if not isinstance(content, dict) or ENTRY not in content or "state_dict" not in content:
         raise CheckpointError(f"{path}: is not a checkpoint of this program: it has no entry {ENTRY!r}")

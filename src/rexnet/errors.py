@@ -23,3 +23,9 @@ class DivergenceError(RexnetError):
     """The loss became NaN or infinite during training."""
 
     exit_code = 1
+
+
+def first_sentence(error: Exception) -> str:
+    """Type and first sentence of a library's error, as a part of a message of ours."""
+    text = " ".join(str(error).split()).partition(". ")[0]
+    return f"{type(error).__name__}: {text or 'no details'}"[:200]

@@ -86,7 +86,9 @@ def has_fast_bf16(accelerator: Accelerator) -> bool:
     """Whether bf16 convolutions run in hardware."""
     if accelerator == "gpu":
         return torch.cuda.get_device_capability() >= (8, 0)
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())  # no public way yet
+    # There is no public way yet, and these names may go.
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(check() for check in checks if check is not None)
 
 
 def use_channels_last(config: Config) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rexnet.errors import CheckpointError
+from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.rexnet import STAGE_DEPTHS, plan_network
 
 PUBLISHED_WIDTHS = (0.6, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 2.0, 2.2, 3.0)
@@ -78,7 +78,7 @@ def read_weights(path: Path) -> Weights:
             with torch.serialization.safe_globals([argparse.Namespace]):  # timm's script keeps its arguments so
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise a dozen types; all mean the same to the user
-        raise CheckpointError(f"{path}: cannot be read as weights: {_first_sentence(error)}") from None
+        raise CheckpointError(f"{path}: cannot be read as weights: {first_sentence(error)}") from None
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -194,9 +194,5 @@ def _download(tag: str, model_name: str) -> Path:
     except Exception as error:  # the hub, its cache and its transport raise errors of many libraries
         raise CheckpointError(
             f"{tag}: neither a file here nor weights that could be fetched from the hub as {repository}: "
-            f"{_first_sentence(error)}"
+            f"{first_sentence(error)}"
         ) from None
-
-
-def _first_sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"[:200]
