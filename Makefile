@@ -1,4 +1,4 @@
-# Every target makes the environment first, if it is missing or older than what it is made from.
+# Every target makes the environment first, if it is missing or older than requirements.txt.
 PYTHON ?= python3
 BOARD_PORT ?= 6006
 BIN := .venv/bin
@@ -29,7 +29,7 @@ board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
 	$(BIN)/tensorboard --logdir runs --host 127.0.0.1 --port $(BOARD_PORT)
 
 # requirements.txt pins every package with its hashes; setuptools is among them, so nothing is fetched unpinned.
-.venv/ready: requirements.txt pyproject.toml
+.venv/ready: requirements.txt
 	rm -rf .venv
 	if command -v uv >/dev/null; then \
 		uv venv --python "$(PYTHON)" .venv && \
