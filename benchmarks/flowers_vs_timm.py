@@ -2,11 +2,11 @@
 
     python benchmarks/flowers_vs_timm.py ROOT [--epochs 20] [--timm-script /path/to/timm/train.py]
 
-ROOT holds train/CLASS and test/CLASS; the number of epochs is even. Both sides get the same network, size, epochs and number of loader processes, and
-each its own recipe: timm the ImageNet recipe at batch 32, ours the command of the README, which measures two networks
-(raw and averaged) every second epoch where timm measures one every epoch. Wall time is that of the
-whole process, with start-up and validation. timm's package does not bring its training script; without one, a plain
-loop over timm's own loader, optimiser and schedule takes its place.
+ROOT holds train/CLASS and test/CLASS; the number of epochs is even. Both sides get the same network, size, epochs and
+number of loader processes, and each its own recipe: timm the ImageNet recipe at batch 32, ours the command of the
+README, which measures two networks (raw and averaged) every second epoch where timm measures one every epoch. Wall time
+is that of the whole process, with start-up and validation. timm's package does not bring its training script; without
+one, a plain loop over timm's own loader, optimiser and schedule takes its place.
 """
 
 import argparse

@@ -238,6 +238,14 @@ def test_torchrun_decides_how_many_processes_there_are(small_run: list[str], mon
         resolve_devices(configured(small_run, "trainer.devices=3"), "cpu")
 
 
+def test_the_network_is_compiled_where_asked(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr("torch.nn.Module.compile", lambda self: compiled.append(type(self).__name__))
+    fit(configured(small_run, "trainer.compile=true", "trainer.max_steps=1"))
+    fit(configured(small_run, "trainer.max_steps=1"))
+    assert compiled == ["ReXNet"]
+
+
 def test_early_stopping_ends_a_run_that_does_not_improve(small_run: list[str]) -> None:
     settings = ["schedule.epochs=9", "optimizer.lr=1e-12", "schedule.warmup_lr=0", "schedule.min_lr=0"]
     run = fit(configured(small_run, *settings, "ema=null", "trainer.early_stopping_patience=2"))

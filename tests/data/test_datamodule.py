@@ -1,0 +1,76 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rexnet.config import Config, load_config
+from rexnet.data.datamodule import ImageData, count_workers, share_batch
+from rexnet.data.dataset import Batch
+from rexnet.errors import ConfigError, DataError
+
+
+def configured(small_run: list[str], *overrides: str) -> Config:
+    return load_config("finetune/folder.yaml", [*small_run, "augmentation.erase_prob=0", *overrides])
+
+
+def transferred(config: Config, training: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of grey images as the network gets it."""
+    data = ImageData(config)
+    data.trainer = SimpleNamespace(training=training)  # type: ignore[assignment]
+    batch = Batch(torch.full((4, 32, 32, 3), 51, dtype=torch.uint8), torch.tensor([0, 1, 2, 0]), seed=1)
+    return data.on_after_batch_transfer(batch, 0)
+
+
+def test_mean_and_std_of_the_configuration_scale_the_images(small_run: list[str]) -> None:
+    images, labels = transferred(configured(small_run, "data.mean=[0.1,0.2,0.3]", "data.std=[0.1,0.2,0.5]"), True)
+    torch.testing.assert_close(images[0, :, 0, 0], torch.tensor([1.0, 0.0, -0.2]))
+    assert labels.tolist() == [0, 1, 2, 0]
+
+
+def test_only_training_batches_are_augmented(small_run: list[str]) -> None:
+    config = configured(small_run, "augmentation.erase_prob=1", "augmentation.mixup=1")
+    images, targets = transferred(config, training=True)
+    assert targets.shape == (4, 3)
+    assert images.unique().numel() > 10
+    images, targets = transferred(config, training=False)
+    assert targets.shape == (4,)
+    assert images.unique().numel() == 3  # one value a channel
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("true", True), ("false", False), ("auto", True)])
+def test_the_memory_layout_is_the_configured_one(setting: str, expected: bool, small_run: list[str]) -> None:
+    images, _ = transferred(configured(small_run, f"trainer.channels_last={setting}"), True)
+    assert images.is_contiguous(memory_format=torch.channels_last) is expected
+
+
+def test_a_batch_is_shared_by_processes_and_parts(small_run: list[str]) -> None:
+    assert share_batch(configured(small_run), world_size=2) == 4
+    assert share_batch(configured(small_run, "trainer.accumulate=2"), world_size=2) == 2
+    with pytest.raises(ConfigError, match=r"8 should be a multiple of 3 \(3 processes x trainer\.accumulate 1\)"):
+        share_batch(configured(small_run), world_size=3)
+
+
+def test_an_incomplete_last_batch_is_dropped_or_padded(small_run: list[str]) -> None:
+    assert ImageData(configured(small_run, "data.batch_size=10")).steps_per_epoch == 2
+    assert ImageData(configured(small_run, "data.batch_size=10", "data.last_batch=pad")).steps_per_epoch == 3
+
+
+def test_fewer_validation_images_than_processes_are_refused(small_run: list[str]) -> None:
+    with pytest.raises(DataError, match="has 15 images for 16 processes"):
+        ImageData(configured(small_run, "data.batch_size=32"), world_size=16)
+
+
+def test_workers_are_those_asked_for_or_the_cores_of_each_device(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
+    assert count_workers(configured(small_run, "data.num_workers=5")) == 5
+    assert count_workers(configured(small_run, "data.num_workers=null")) == 12
+    assert count_workers(configured(small_run, "data.num_workers=null", "trainer.devices=4")) == 3
+
+
+def test_class_names_come_from_the_training_folder(small_run: list[str], image_root: Path) -> None:
+    data = ImageData(configured(small_run))
+    assert data.class_names == ("ant", "bee", "cow")
+    assert data.train_index.root == image_root / "train"
