@@ -66,7 +66,7 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     if weights == "ema" and not has_average:
         raise CheckpointError(f"{file}: holds no averaged weights (ema: null in its configuration); use --weights raw")
     kind: WeightsKind = weights or ("ema" if has_average else "raw")
-    model = build_model(config.model, len(class_names), pretrained=False)
+    model = build_model(config.model, class_names, pretrained=False)
     prefix = PREFIXES[kind]
     chosen = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     try:

@@ -1,23 +1,22 @@
-import argparse
-import json
-import pickle
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from rexnet import rexnet
 from rexnet.config.schema import ModelConfig
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.factory import build_model, split_parameters
-from rexnet.models.pretrained import load_pretrained, read_weights
+from rexnet.models.naming import to_official_names
+from rexnet.models.pretrained import load_pretrained
 from rexnet.models.rexnet import ReXNet
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def network(classes: int = 10, width: float = 0.2) -> ReXNet:
-    return ReXNet(width, classes)
+    return rexnet(width, num_classes=classes)
 
 
 def same_backbone(one: ReXNet, other: ReXNet) -> bool:
@@ -25,20 +24,8 @@ def same_backbone(one: ReXNet, other: ReXNet) -> bool:
     return all(torch.equal(value, theirs[name]) for name, value in one.state_dict().items() if "head.fc" not in name)
 
 
-def test_weights_in_the_authors_names_are_recognised_with_their_width() -> None:
-    shapes = json.loads((GOLDEN / "rexnetv1_1.3.json").read_text())["keys"]
-    path = GOLDEN / "never-written"
-    with pytest.raises(CheckpointError, match="no such weight file"):
-        read_weights(path)
-    from rexnet.models.pretrained import recognise, to_own_names
-
-    weights = to_own_names({name: torch.zeros(shape) for name, shape in shapes.items()})
-    assert recognise(weights) == "a ReXNetV1 of width 1.3"
-    assert weights["head.fc.weight"].shape == (1000, 1664)
-
-
 @pytest.mark.parametrize(
-    "form", ["plain.pth", "plain.safetensors", "state_dict.pth", "ddp.pth", "compiled.pth", "own.ckpt"]
+    "form", ["plain.pth", "plain.safetensors", "official.pth", "state_dict.pth", "ddp.pth", "compiled.pth", "own.ckpt"]
 )
 def test_every_form_of_file_gives_the_same_weights(form: str, tmp_path: Path) -> None:
     source, target, path = network(), network(), tmp_path / form
@@ -46,6 +33,8 @@ def test_every_form_of_file_gives_the_same_weights(form: str, tmp_path: Path) ->
     match form:
         case "plain.safetensors":
             save_file(state, path)
+        case "official.pth":
+            torch.save(to_official_names(state), path)
         case "plain.pth":
             torch.save(state, path)
         case "state_dict.pth":
@@ -72,6 +61,55 @@ def test_a_classifier_for_other_classes_is_made_anew_and_said_so(tmp_path: Path)
     assert torch.equal(target.head.fc.weight, fresh)
 
 
+def test_rows_of_classes_with_the_same_name_are_kept(tmp_path: Path) -> None:
+    source, target = network(3), network(4)
+    fresh = target.head.fc.weight.clone()
+    description = {"class_names": ["ant", "bee", "cow"]}
+    torch.save({"state_dict": source.state_dict(), "rexnet": description}, tmp_path / "w.ckpt")
+    line = load_pretrained(target, str(tmp_path / "w.ckpt"), "rexnet", ("Cow", "dog", "ant", "eel"))
+    assert line.endswith("3 classes: 2 of the 4 here are among them by name and keep their rows, 2 are new.")
+    assert torch.equal(target.head.fc.weight[[0, 2]], source.head.fc.weight[[2, 0]])
+    assert torch.equal(target.head.fc.bias[[0, 2]], source.head.fc.bias[[2, 0]])
+    assert torch.equal(target.head.fc.weight[[1, 3]], fresh[[1, 3]])
+
+
+def test_the_same_classes_in_another_order_are_put_in_order(tmp_path: Path) -> None:
+    source, target = network(3), network(3)
+    description = {"class_names": ["ant", "bee", "cow"]}
+    torch.save({"state_dict": source.state_dict(), "rexnet": description}, tmp_path / "w.ckpt")
+    load_pretrained(target, str(tmp_path / "w.ckpt"), "rexnet", ("cow", "ant", "bee"))
+    assert torch.equal(target.head.fc.weight, source.head.fc.weight[[2, 0, 1]])
+
+
+def test_imagenets_rows_are_kept_for_classes_that_imagenet_has(tmp_path: Path) -> None:
+    source, target = network(1000), network(2)
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    line = load_pretrained(target, str(tmp_path / "w.pth"), "rexnet", ("n01443537", "my cat"))
+    assert "1 of the 2 here are among them by name" in line
+    assert torch.equal(target.head.fc.weight[0], source.head.fc.weight[1])
+
+
+@pytest.mark.parametrize(("channels", "factor"), [(1, None), (4, 3 / 4)])
+def test_the_first_convolution_is_fitted_to_other_channels(channels: int, factor: float | None, tmp_path: Path) -> None:
+    source = network()
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    target = rexnet(0.2, num_classes=10, in_channels=channels, pretrained=str(tmp_path / "w.pth"))
+    colour = source.stem.conv.weight
+    if factor is None:
+        assert torch.equal(target.stem.conv.weight[:, 0], colour.sum(1))
+    else:
+        torch.testing.assert_close(target.stem.conv.weight, colour[:, [0, 1, 2, 0]] * factor)
+
+
+def test_a_whole_network_comes_from_one_call_and_a_file(tmp_path: Path) -> None:
+    source = rexnet(0.3, "lite", 7)
+    torch.save(to_official_names(source.state_dict()), tmp_path / "lite.pth")
+    target = rexnet(0.3, "lite", 7, pretrained=str(tmp_path / "lite.pth"))
+    assert all(torch.equal(value, target.state_dict()[name]) for name, value in source.state_dict().items())
+    with pytest.raises(CheckpointError, match=r"holds a ReXNet-lite of width 0\.3 with 7 classes, .* rexnet_030"):
+        rexnet(0.3, "v1", 7, pretrained=str(tmp_path / "lite.pth"))
+
+
 def test_weights_of_timm_networks_load_under_their_own_names(tmp_path: Path) -> None:
     import timm
 
@@ -79,89 +117,27 @@ def test_weights_of_timm_networks_load_under_their_own_names(tmp_path: Path) -> 
     config = ModelConfig(name="rexnet", dropout=0, drop_path=0, pretrained=str(tmp_path / "rexnet_100.pth"))
     images = torch.randn(2, 3, 64, 64)
     theirs = timm.create_model("rexnet_100", checkpoint_path=str(tmp_path / "rexnet_100.pth")).eval()(images)
-    torch.testing.assert_close(build_model(config, 1000).eval()(images), theirs)
+    torch.testing.assert_close(build_model(config, [str(n) for n in range(1000)]).eval()(images), theirs)
 
 
 def test_another_width_is_named_as_what_it_is(tmp_path: Path) -> None:
     torch.save(network(1000, width=1.3).state_dict(), tmp_path / "w.pth")
     with pytest.raises(
-        CheckpointError, match=r"w\.pth: holds a ReXNetV1 of width 1\.3, which does not fit rexnet_100: "
+        CheckpointError,
+        match=r"w\.pth: holds a ReXNetV1 of width 1\.3 with 1,000 classes, which does not fit rexnet_100: ",
     ):
         load_pretrained(network(1000, width=1.0), str(tmp_path / "w.pth"), "rexnet_100")
 
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="holds another network than ReXNetV1, which does not fit rexnet"):
+    with pytest.raises(CheckpointError, match="holds another network than ReXNet, which does not fit rexnet"):
         load_pretrained(network(), str(tmp_path / "w.pth"), "rexnet")
-
-
-class Canary:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, (Path("canary"),)
-
-
-@pytest.mark.parametrize("content", [b"hello", b"", pickle.dumps(Canary())])
-def test_a_file_that_holds_no_weights_is_refused_without_running_it(
-    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"w\.pth: cannot be read as weights"):
-        read_weights(tmp_path / "w.pth")
-    assert not (tmp_path / "canary").exists()
-
-
-def test_checkpoints_of_timms_training_script_are_read_with_their_averaged_weights(tmp_path: Path) -> None:
-    source, raw, target = network(), network(), network()
-    content = {
-        "args": argparse.Namespace(lr=0.1),
-        "state_dict": raw.state_dict(),
-        "state_dict_ema": source.state_dict(),
-    }
-    torch.save(content, tmp_path / "w.pth.tar")
-    load_pretrained(target, str(tmp_path / "w.pth.tar"), "rexnet")
-    assert same_backbone(source, target)
 
 
 def test_a_network_without_a_single_last_layer_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.name: timm/levit_128s has no single last layer"):
-        build_model(ModelConfig(name="timm/levit_128s", dropout=0, drop_path=0), 10)
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_truncated_file_is_refused(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"w{suffix}"
-    save_file(network().state_dict(), path) if suffix == ".safetensors" else torch.save(network().state_dict(), path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match="cannot be read as weights"):
-        read_weights(path)
-
-
-def test_a_name_on_the_hub_that_cannot_be_reached_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        CheckpointError, match=r"nav_in1k: neither a file here nor weights .* as timm/rexnet_100\.nav_in1k"
-    ):
-        load_pretrained(network(), "nav_in1k", "rexnet_100")
-
-
-def test_a_name_on_the_hub_is_fetched_from_the_networks_own_repository(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    source = network()
-    save_file(source.state_dict(), tmp_path / "model.safetensors")
-    asked = []
-
-    def download(*arguments: str) -> str:
-        asked.append(arguments)
-        return str(tmp_path / "model.safetensors")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    target = network()
-    load_pretrained(target, "nav_in1k", "rexnet_130")
-    assert asked == [("timm/rexnet_130.nav_in1k", "model.safetensors")]
-    assert same_backbone(source, target)
+        build_model(ModelConfig(name="timm/levit_128s", dropout=0, drop_path=0), ["a", "b"])
 
 
 def test_a_timm_network_that_does_not_exist_names_the_nearest() -> None:
@@ -169,15 +145,15 @@ def test_a_timm_network_that_does_not_exist_names_the_nearest() -> None:
     with pytest.raises(
         ConfigError, match=r"timm .* has no network 'tf_efficientnet_lite00'; nearest: timm/tf_efficientnet_lite0"
     ):
-        build_model(config, 10)
+        build_model(config, ["a", "b"])
 
 
 def test_dropout_and_drop_path_reach_both_kinds_of_network() -> None:
-    own = build_model(ModelConfig(name="rexnet", width_mult=0.2, dropout=0.3, drop_path=0.25), 5)
+    own = build_model(ModelConfig(name="rexnet", width_mult=0.2, dropout=0.3, drop_path=0.25), ["a", "b"])
     assert isinstance(own, ReXNet)
     assert own.head.dropout.p == 0.3
     assert own.features[15].drop_path == 0.25
-    theirs = build_model(ModelConfig(name="timm/mobilenetv2_050", dropout=0.3, drop_path=0.25), 5)
+    theirs = build_model(ModelConfig(name="timm/mobilenetv2_050", dropout=0.3, drop_path=0.25), ["a", "b"])
     assert theirs.drop_rate == 0.3
     assert theirs.blocks[5][1].drop_path.drop_prob > 0.15
 

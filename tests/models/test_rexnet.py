@@ -5,22 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from rexnet.models.pretrained import to_own_names
-from rexnet.models.rexnet import InvertedBottleneck, ReXNet, plan_network
+from rexnet import rexnet
+from rexnet.errors import ConfigError
+from rexnet.models.naming import to_own_names
+from rexnet.models.plan import plan_network
+from rexnet.models.rexnet import InvertedBottleneck
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-
-# Output channels of the 16 blocks, computed by the authors' code.
-CHANNELS = {
-    0.9: "16 26 36 46 56 67 77 87 97 107 117 127 138 148 158 168",
-    1.0: "16 27 38 50 61 72 84 95 106 117 128 140 151 162 174 185",
-    1.3: "21 35 50 65 79 94 109 123 138 152 167 182 196 211 226 240",
-    1.5: "24 41 58 75 92 108 125 142 159 176 193 210 226 243 260 277",
-    2.0: "32 54 77 100 122 144 167 190 212 234 257 280 302 324 347 370",
-    2.2: "35 60 85 109 134 159 184 208 233 258 283 307 332 357 382 406",
-    3.0: "48 82 116 149 183 217 250 284 318 352 386 419 453 487 520 554",
-}
-STEM_AND_HEAD = {0.9: (32, 1152), 1.0: (32, 1280), 1.3: (42, 1664), 1.5: (48, 1920), 2.0: (64, 2560), 3.0: (96, 3840)}
 
 
 def golden_weights(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
@@ -49,10 +40,11 @@ def golden_images() -> torch.Tensor:
     return (torch.sin(0.013 * i) + torch.cos(0.71 * i) * torch.sin(1e-5 * i)).reshape(2, 3, 96, 96)
 
 
-@pytest.mark.parametrize("width", [0.9, 1.0, 1.3, 1.5, 2.0, 3.0])
-def test_the_network_computes_what_the_authors_code_computes(width: float) -> None:
-    golden = json.loads((GOLDEN / f"rexnetv1_{width}.json").read_text())
-    model = ReXNet(width, num_classes=1000, dropout=0.0).double()
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_the_network_computes_what_the_authors_code_computes(path: Path) -> None:
+    golden = json.loads(path.read_text())
+    family, _, width = path.stem.rpartition("_")
+    model = rexnet(float(width), "lite" if family == "rexnetv1_lite" else "v1", dropout=0.0).double()
     model.load_state_dict(to_own_names(golden_weights(golden["keys"])))
     images = golden_images()
     assert sum(p.numel() for p in model.parameters()) == golden["parameters"]
@@ -72,24 +64,8 @@ def test_the_network_computes_what_the_authors_code_computes(width: float) -> No
     assert norm.item() == pytest.approx(golden["train_grad_norm"], rel=1e-9)
 
 
-@pytest.mark.parametrize("width", CHANNELS)
-def test_channels_are_the_published_table(width: float) -> None:
-    plan = plan_network(width)
-    assert [block.out_channels for block in plan.blocks] == [int(c) for c in CHANNELS[width].split()]
-    if width in STEM_AND_HEAD:
-        assert (plan.stem_channels, plan.head_channels) == STEM_AND_HEAD[width]
-
-
-def test_strides_expansions_squeezes_and_shortcuts_stand_where_the_paper_puts_them() -> None:
-    blocks = plan_network(1.0).blocks
-    assert [i for i, block in enumerate(blocks) if block.stride == 2] == [1, 3, 5, 11]
-    assert [block.expansion for block in blocks] == [1] + [6] * 15
-    assert [i for i, block in enumerate(blocks) if not block.squeeze] == [0, 1, 2]
-    assert [i for i, block in enumerate(blocks) if block.has_shortcut] == [2, 4, 6, 7, 8, 9, 10, 12, 13, 14, 15]
-
-
 def test_drop_path_grows_linearly_and_spares_blocks_without_shortcut() -> None:
-    model = ReXNet(0.2, 10, drop_path=0.3)
+    model = rexnet(0.2, num_classes=10, drop_path=0.3)
     rates = [block.drop_path for block in model.features if isinstance(block, InvertedBottleneck)]
     assert rates[15] == pytest.approx(0.3)
     assert rates[10] == pytest.approx(0.2)
@@ -97,7 +73,7 @@ def test_drop_path_grows_linearly_and_spares_blocks_without_shortcut() -> None:
 
 
 def test_a_dropped_path_leaves_the_shortcut_and_acts_only_in_training() -> None:
-    block = InvertedBottleneck(plan_network(0.2).blocks[2], drop_path=0.999999)
+    block = InvertedBottleneck(plan_network(0.2).blocks[2], 0.999999, nn.SiLU())
     x = torch.randn(4, block.conv_exp.conv.in_channels, 8, 8)
     dropped = block.train()(x)
     torch.testing.assert_close(dropped[:, : x.shape[1]], x)
@@ -113,11 +89,121 @@ def test_drop_path_keeps_the_mean() -> None:
 
 
 def test_a_single_image_is_classified_in_evaluation_mode() -> None:
-    assert ReXNet(0.2, 7).eval()(torch.randn(1, 3, 64, 64)).shape == (1, 7)
+    assert rexnet(0.2, num_classes=7).eval()(torch.randn(1, 3, 64, 64)).shape == (1, 7)
 
 
 def test_the_classifier_can_be_replaced() -> None:
-    model = ReXNet(0.2, 7)
+    model = rexnet(0.2, num_classes=7)
     model.reset_classifier(4)
     assert model.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 4)
     assert model.get_classifier().out_features == 4
+
+
+def test_no_classifier_gives_the_features_as_in_timm() -> None:
+    model = rexnet(0.2, num_classes=7).eval()
+    images = torch.randn(2, 3, 32, 32)
+    features = model.forward_head(model.forward_features(images), pre_logits=True)
+    model.reset_classifier(0)
+    assert torch.equal(model(images), features)
+    assert features.shape == (2, 256)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("rexnetr_100", {"variant": "r"}),
+        ("rexnetr_200", {"variant": "r", "width_mult": 2.0}),
+        ("rexnetr_300", {"variant": "r", "width_mult": 3.0, "channel_divisor": 16}),
+        ("rexnet_100", {"output_stride": 16}),
+        ("rexnet_130", {"width_mult": 1.3, "output_stride": 8, "in_channels": 4}),
+    ],
+)
+def test_rounded_and_dilated_networks_compute_what_timms_compute(name: str, options: dict[str, object]) -> None:
+    import timm
+
+    theirs = timm.create_model(
+        name, num_classes=20, output_stride=options.get("output_stride", 32), in_chans=options.get("in_channels", 3)
+    ).eval()
+    ours = rexnet(num_classes=20, **options).eval()  # type: ignore[arg-type]
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(2, options.get("in_channels", 3), 64, 64)  # type: ignore[arg-type]
+    with torch.no_grad():
+        assert ours.forward_features(images).shape == theirs.forward_features(images).shape
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    {"silu": "SiLU", "relu6": "ReLU6", "relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU", "softplus": "Softplus",
+     "hardswish": "Hardswish"}.items(),
+)  # fmt: skip
+def test_the_papers_activations_stand_behind_the_widening_convolutions(name: str, kind: str) -> None:
+    model = rexnet(0.2, num_classes=3, activation=name)  # type: ignore[arg-type]
+    kinds = [type(module.act).__name__ for module in model.modules() if hasattr(module, "act")]
+    assert kinds == [kind] * 17  # stem, 15 expansions, last convolution
+    assert model.eval()(torch.randn(1, 3, 32, 32)).isfinite().all()
+
+
+def test_the_defaults_of_activation_are_the_variants() -> None:
+    assert isinstance(rexnet(0.2).stem.act, nn.SiLU)
+    assert isinstance(rexnet(0.2, "lite").stem.act, nn.ReLU6)
+    assert isinstance(rexnet(0.2, "r").stem.act, nn.SiLU)
+
+
+@pytest.mark.parametrize("variant", ["v1", "lite"])
+def test_gradient_checkpointing_changes_no_bit(variant: str) -> None:
+    images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
+    results = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = rexnet(
+            0.3,
+            variant,
+            num_classes=3,
+            drop_path=0.3,
+            grad_checkpointing=checkpointing,  # type: ignore[arg-type]
+        ).train()
+        torch.manual_seed(1)
+        nn.functional.cross_entropy(model(images), labels).backward()
+        gradients = {name: p.grad for name, p in model.named_parameters()}
+        results.append({**model.state_dict(), **{f"{name}.grad": value for name, value in gradients.items()}})
+    plain, checkpointed = results
+    assert all(torch.equal(value, checkpointed[name]) for name, value in plain.items())
+    assert plain["stem.bn.num_batches_tracked"] == 1
+
+
+def test_channels_last_gives_the_same_logits_and_leaves_the_images_alone() -> None:
+    model = rexnet(0.3, num_classes=5).eval()
+    images = torch.randn(2, 3, 64, 64)
+    before = images.clone()
+    with torch.no_grad():
+        expected = model(images)
+        model = model.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(model(images.to(memory_format=torch.channels_last)), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(images, before)
+
+
+def test_the_whole_network_is_one_graph_for_torch_compile() -> None:
+    model = rexnet(0.2, num_classes=5, depth_mult=0.1, drop_path=0.1).train()  # a block for each stage
+    compiled = torch.compile(model, backend="eager", fullgraph=True)  # raises at the first break
+    assert compiled(torch.randn(2, 3, 32, 32)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": 0}, "num_classes: should be 1 or more, not 0"),
+        ({"width_mult": 0.0}, "width_mult: should be above 0 and at most 10, not 0"),
+        ({"width_mult": float("nan")}, "width_mult: should be above 0"),
+        ({"depth_mult": 11.0}, "depth_mult: should be above 0 and at most 10, not 11"),
+        ({"variant": "v2"}, "variant: should be v1, lite or r, not 'v2'"),
+        ({"activation": "swish"}, "activation: should be one of silu, relu6, .*, not 'swish'"),
+        ({"output_stride": 4}, "output_stride: should be 8, 16 or 32, not 4"),
+        ({"in_channels": 0}, "in_channels: should be 1 or more, not 0"),
+        ({"se_ratio": 2.0}, "se_ratio: should be from 0 to 1, not 2"),
+        ({"channel_divisor": 0}, "channel_divisor: should be 1 or more, not 0"),
+    ],
+)
+def test_a_number_out_of_range_is_one_sentence(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        rexnet(**options)  # type: ignore[arg-type]

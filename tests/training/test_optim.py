@@ -4,7 +4,7 @@ from torch import nn
 
 from rexnet.config import load_config
 from rexnet.config.schema import OptimizerConfig
-from rexnet.models.rexnet import ReXNet
+from rexnet.models.factory import rexnet
 from rexnet.training.optim import build_optimizer, group_parameters
 
 
@@ -13,7 +13,7 @@ def recipe(*overrides: str) -> OptimizerConfig:
 
 
 def test_norms_and_biases_are_not_decayed_and_everything_else_is() -> None:
-    model = ReXNet(0.2, 10)
+    model = rexnet(0.2, num_classes=10)
     groups = group_parameters(model, recipe("optimizer.weight_decay=0.01"))
     decay_of = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert len(decay_of) == len(list(model.parameters()))
@@ -24,7 +24,9 @@ def test_norms_and_biases_are_not_decayed_and_everything_else_is() -> None:
 
 
 def test_the_backbone_has_its_own_learning_rate() -> None:
-    groups = group_parameters(ReXNet(0.2, 10), recipe("optimizer.lr=0.2", "optimizer.backbone_lr_factor=0.1"))
+    groups = group_parameters(
+        rexnet(0.2, num_classes=10), recipe("optimizer.lr=0.2", "optimizer.backbone_lr_factor=0.1")
+    )
     assert {group["name"]: pytest.approx(group["lr"]) for group in groups} == {
         "backbone/decay": 0.02,
         "backbone/no_decay": 0.02,
@@ -34,7 +36,7 @@ def test_the_backbone_has_its_own_learning_rate() -> None:
 
 
 def test_each_optimiser_gets_its_keys() -> None:
-    model = ReXNet(0.2, 10)
+    model = rexnet(0.2, num_classes=10)
     sgd = build_optimizer(model, recipe("optimizer.momentum=0.8"))
     assert isinstance(sgd, torch.optim.SGD)
     assert (sgd.defaults["momentum"], sgd.defaults["nesterov"], sgd.defaults["lr"]) == (0.8, True, 0.5)

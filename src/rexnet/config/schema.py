@@ -34,6 +34,10 @@ class Section(BaseModel):
     )
 
 
+def _default(section: BaseModel, key: str) -> object:
+    return type(section).model_fields[key].default
+
+
 class ModelConfig(Section):
     """The network."""
 
@@ -41,18 +45,35 @@ class ModelConfig(Section):
     """`rexnet`, or `timm/NAME` for any classifier of timm."""
     width_mult: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Channel multiplier of ReXNet (0.9 to 3.0 were published)."""
+    variant: Literal["v1", "lite", "r"] = "v1"
+    """`v1`; `lite`: the authors' network without squeeze-and-excitation, with ReLU6; `r`: timm's, with channels rounded
+    for tensor cores."""
+    depth_mult: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Multiplier of ReXNet's number of blocks."""
+    use_se: bool | None = None
+    """Squeeze-and-excitation in ReXNet; null: as in the variant."""
+    se_ratio: Annotated[float, Field(ge=0, le=1)] = 1 / 12
+    """Width of squeeze-and-excitation's bottleneck relative to the expanded channels."""
+    activation: Literal["silu", "relu6", "relu", "leaky_relu", "elu", "softplus", "hardswish"] | None = None
+    """What follows ReXNet's widening convolutions; null: SiLU, and ReLU6 in the lite variant."""
+    channel_divisor: PositiveInt | None = None
+    """Every width of ReXNet is a multiple of it; null: 1 for v1, 8 for lite and r."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Dropout probability before the classifier."""
     drop_path: Annotated[float, Field(ge=0, lt=1)]
     """Stochastic depth of the last residual block; it grows linearly from 0 at the first."""
+    grad_checkpointing: bool = False
+    """Compute each block again in the backward pass instead of keeping its maps: less memory, a third more time."""
     pretrained: str | None = None
-    """Weights to start from: a file (.pth, .safetensors, .ckpt), or a name on the Hugging Face hub such as
-    `nav_in1k`."""
+    """Weights to start from: a file (.pth, .safetensors, .ckpt), `https://…#sha256=…`, or a name on the Hugging Face
+    hub such as `nav_in1k`."""
 
     @model_validator(mode="after")
-    def _width_belongs_to_rexnet(self) -> Self:
-        if self.name != "rexnet" and self.width_mult != 1.0:
-            raise ValueError(f"width_mult is for rexnet only; {self.name} has no width")
+    def _shape_belongs_to_rexnet(self) -> Self:
+        shape = {"width_mult", "variant", "depth_mult", "use_se", "se_ratio", "activation", "channel_divisor"}
+        changed = [key for key in type(self).model_fields if key in shape and getattr(self, key) != _default(self, key)]
+        if self.name != "rexnet" and changed:
+            raise ValueError(f"{changed[0]} is for rexnet only; {self.name} has no {changed[0]}")
         return self
 
 

@@ -1,42 +1,104 @@
-"""From the `model` section of a configuration to a network."""
+"""From names and numbers, or the `model` section of a configuration, to a network."""
 
 import difflib
 import logging
+from collections.abc import Sequence
 
 from torch import nn
 
 from rexnet.config.schema import ModelConfig
 from rexnet.errors import ConfigError
+from rexnet.models.plan import SQUEEZE_RATIO, Variant, plan_network
 from rexnet.models.pretrained import load_pretrained
-from rexnet.models.rexnet import ReXNet
+from rexnet.models.rexnet import ActivationName, ReXNet
 
 log = logging.getLogger(__name__)
 
+TIMM_PREFIX = {"v1": "rexnet", "r": "rexnetr", "lite": "rexnet_lite"}
 
-def build_model(config: ModelConfig, num_classes: int, pretrained: bool = True) -> nn.Module:
-    """The configured network for `num_classes` classes, on the CPU.
+
+def rexnet(
+    width_mult: float = 1.0,
+    variant: Variant = "v1",
+    num_classes: int = 1000,
+    pretrained: str | None = None,
+    *,
+    depth_mult: float = 1.0,
+    in_channels: int = 3,
+    dropout: float = 0.2,
+    drop_path: float = 0.0,
+    use_se: bool | None = None,
+    se_ratio: float = SQUEEZE_RATIO,
+    activation: ActivationName | None = None,
+    channel_divisor: int | None = None,
+    output_stride: int = 32,
+    grad_checkpointing: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> ReXNet:
+    """A network of the ReXNet family, on the CPU, in training mode.
+
+    Args:
+        width_mult: channel multiplier; 0.9 to 3.0 were published.
+        variant: `v1`, `lite` (no squeeze-and-excitation, ReLU6) or `r` (channels rounded for tensor cores).
+        num_classes: length of the logits.
+        pretrained: a weight file in the authors' names, timm's or ours; `https://…#sha256=…`; or the tag of timm's
+            weights on the Hugging Face hub, such as `nav_in1k`.
+        depth_mult: multiplier of the number of blocks.
+        in_channels: channels of the images.
+        dropout: probability of dropping a feature before the classifier.
+        drop_path: stochastic depth of the last residual block; it grows linearly from 0.
+        use_se: squeeze-and-excitation; None: as in the variant.
+        se_ratio: width of its bottleneck relative to the expanded channels.
+        activation: what follows the widening convolutions; None: as in the variant.
+        channel_divisor: every width is a multiple of it; None: as in the variant.
+        output_stride: 32, 16 or 8, the latter by dilation.
+        grad_checkpointing: less memory in training for a third more computation.
+        class_names: names of the classes, by which rows of a pretrained classifier are kept.
+
+    Raises:
+        ConfigError: a number is out of its range.
+        CheckpointError: the pretrained weights are missing, damaged or of another network.
+    """
+    plan = plan_network(
+        width_mult,
+        variant,
+        depth_mult,
+        use_se=use_se,
+        se_ratio=se_ratio,
+        channel_divisor=channel_divisor,
+        output_stride=output_stride,
+    )
+    model = ReXNet(plan, num_classes, dropout, drop_path, in_channels, activation, grad_checkpointing)
+    if pretrained is not None:
+        log.info(load_pretrained(model, pretrained, timm_name(variant, width_mult), class_names))
+    return model
+
+
+def timm_name(variant: Variant, width_mult: float) -> str:
+    """The network's name in timm, which is also where its weights are kept on the hub."""
+    return f"{TIMM_PREFIX[variant]}_{round(width_mult * 100):03d}"
+
+
+def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: bool = True) -> nn.Module:
+    """The configured network for these classes, on the CPU.
 
     Args:
         config: which network, with what dropout and weights.
-        num_classes: length of the logits.
+        class_names: one for each logit.
         pretrained: whether `config.pretrained` is loaded; a checkpoint that brings its own weights says no.
 
     Raises:
         ConfigError: timm has no network of that name.
         CheckpointError: the pretrained weights are missing, damaged or of another network.
     """
+    source = config.pretrained if pretrained else None
     if config.name == "rexnet":
-        model: nn.Module = ReXNet(config.width_mult, num_classes, config.dropout, config.drop_path)
-    else:
-        model = _build_timm(config, num_classes)
-    if pretrained and config.pretrained is not None:
-        log.info(load_pretrained(model, config.pretrained, timm_name(config)))
+        options = config.model_dump(exclude={"name", "pretrained"})
+        return rexnet(num_classes=len(class_names), pretrained=source, class_names=class_names, **options)
+    model = _build_timm(config, len(class_names))
+    if source is not None:
+        log.info(load_pretrained(model, source, config.name, class_names))
     return model
-
-
-def timm_name(config: ModelConfig) -> str:
-    """The network's name in timm, which is also where its weights are kept on the hub."""
-    return f"rexnet_{round(config.width_mult * 100):03d}" if config.name == "rexnet" else config.name
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -62,5 +124,7 @@ def _build_timm(config: ModelConfig, num_classes: int) -> nn.Module:
         raise ConfigError(f"model: {config.name} cannot be built: {error}") from None
     if not isinstance(model.get_classifier(), nn.Module) or not list(model.get_classifier().parameters()):
         raise ConfigError(f"model.name: {config.name} has no single last layer to train for other classes")
+    if config.grad_checkpointing:
+        model.set_grad_checkpointing()
     assert isinstance(model, nn.Module)
     return model

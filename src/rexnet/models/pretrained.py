@@ -1,148 +1,88 @@
-"""Weights from elsewhere: reads files safely and fits them to a network.
+"""Fits the weights of a file to a network: the backbone as it is, the classifier by the names of its classes."""
 
-Three namings are understood: ours, which is timm's; the authors' (`features.0.weight`, `output.1.weight`); and any of
-them inside a checkpoint of our own or of another trainer.
-"""
-
-import argparse
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from rexnet.errors import CheckpointError, first_sentence
-from rexnet.models.rexnet import STAGE_DEPTHS, plan_network
-
-PUBLISHED_WIDTHS = (0.6, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 2.0, 2.2, 3.0)
-WRAPPERS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
-AVERAGED = "ema_model."  # in our checkpoints the averaged weights stand beside the raw ones (`model.`)
-PREFIXES = ("module.", "_orig_mod.", "model.")
-FIRST_BLOCK = 3  # place of the first block in the authors' `features`
-LAST_CONV = FIRST_BLOCK + sum(STAGE_DEPTHS)
-
-Weights = dict[str, Tensor]
+from rexnet.errors import CheckpointError
+from rexnet.models.class_names import match_classes
+from rexnet.models.fetching import fetch_weights
+from rexnet.models.naming import Weights
+from rexnet.models.recognition import describe
+from rexnet.models.weights import WeightFile, read_weights
 
 
-def load_pretrained(model: nn.Module, source: str, model_name: str) -> str:
+def load_pretrained(model: nn.Module, source: str, model_name: str, class_names: Sequence[str] | None = None) -> str:
     """Fills `model` with the weights of `source` and returns one line that says what was done.
 
-    A classifier for another number of classes is left as freshly initialised.
+    A classifier for other classes keeps the rows of those that have the same name; the others stay as freshly
+    initialised. The first convolution of a network with other than three channels takes the sum over the colours for
+    one channel, and repeats them for more.
 
     Args:
         model: the network to fill, in place.
-        source: a file, or the tag of weights on the Hugging Face hub (`nav_in1k`).
+        source: a file, an address with a checksum, or the tag of weights on the Hugging Face hub (`nav_in1k`).
         model_name: the network's name in messages, and what a tag is looked up for.
+        class_names: the classes of `model`; None: not known.
 
     Raises:
         CheckpointError: the file is missing, damaged or holds another network.
     """
     path = Path(source)
-    if not path.exists():
-        path = _download(source, model_name)
-    weights = to_own_names(read_weights(path))
+    file = read_weights(path if path.exists() else fetch_weights(source, model_name))
     wanted = model.state_dict()
-    classifier = _classifier_keys(model)
-    fresh_head = [
-        key for key in classifier if key in weights and key in wanted and weights[key].shape != wanted[key].shape
-    ]
-    head = {key: tuple(weights[key].shape) for key in fresh_head}
-    for key in classifier if fresh_head else ():
-        weights[key] = wanted[key]
-    _require_same_shapes(weights, wanted, path, model_name)
+    weights = dict(file.weights)
+    sentence = _fit_classifier(weights, wanted, _classifier_keys(model), file, class_names)
+    stem = _fit_stem(weights, wanted)
+    _require_same_shapes(weights, wanted, file, model_name)
     model.load_state_dict(weights)
-    if head:
-        classes, wanted_classes = max(shape[0] for shape in head.values()), wanted[fresh_head[0]].shape[0]
-        return (
-            f"Pretrained weights from {path}; its classifier has {classes} classes, a new one for {wanted_classes} was "
-            f"initialised."
-        )
-    return f"Pretrained weights from {path}, classifier included."
+    return f"Pretrained weights from {file.path}{stem}{sentence}"
 
 
-def read_weights(path: Path) -> Weights:
-    """All tensors of a weight file by name, without executing anything that the file contains.
-
-    Raises:
-        CheckpointError: the file is missing, truncated, needs code to load, or holds no weights.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weight file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: object = load_file(path)
-        else:
-            with torch.serialization.safe_globals([argparse.Namespace]):  # timm's script keeps its arguments so
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers raise a dozen types; all mean the same to the user
-        raise CheckpointError(f"{path}: cannot be read as weights: {first_sentence(error)}") from None
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    weights = (
-        {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
+def _fit_classifier(
+    weights: Weights,
+    wanted: Mapping[str, Tensor],
+    keys: Sequence[str],
+    file: WeightFile,
+    class_names: Sequence[str] | None,
+) -> str:
+    """Gives the classifier in `weights` the rows that `wanted` has, and says how."""
+    there = [
+        key for key in keys if key in weights and key in wanted and weights[key].shape[1:] == wanted[key].shape[1:]
+    ]
+    if not there:
+        return "."
+    classes, wanted_classes = weights[there[0]].shape[0], wanted[there[0]].shape[0]
+    pairs = match_classes(class_names or (), file.class_names, classes)
+    unmoved = all(row == source for row, source in pairs)
+    if classes == wanted_classes and unmoved and (file.class_names is None or len(pairs) in (0, classes)):
+        return ", classifier included."
+    for key in there:
+        rows = wanted[key].clone()
+        for row, source in pairs:
+            rows[row] = weights[key][source]
+        weights[key] = rows
+    if not pairs:
+        return f"; its classifier has {classes} classes, a new one for {wanted_classes} was initialised."
+    return (
+        f"; its classifier has {classes} classes: {len(pairs)} of the {wanted_classes} here are among them by name and "
+        f"keep their rows, {wanted_classes - len(pairs)} are new."
     )
-    if not weights:
-        raise CheckpointError(f"{path}: holds no weights, only {type(content).__name__}")
-    if any(name.startswith(AVERAGED) for name in weights):
-        weights = {name.removeprefix(AVERAGED): value for name, value in weights.items() if name.startswith(AVERAGED)}
-    return {_strip_prefixes(name): value for name, value in weights.items()}
 
 
-def to_own_names(weights: Weights) -> Weights:
-    """The authors' ReXNetV1 names turned into ours; any other naming passes unchanged."""
-    if "features.0.weight" not in weights or "output.1.weight" not in weights:
-        return weights
-    own: Weights = {}
-    for name, value in weights.items():
-        renamed = _rename(name, weights)
-        own[renamed] = value.flatten(1) if renamed == "head.fc.weight" else value
-    return own
-
-
-def _rename(name: str, weights: Weights) -> str:
-    """Our name for one of the authors'."""
-    place, _, rest = name.removeprefix("features.").partition(".")
-    if name.startswith("output.1."):
-        return name.replace("output.1", "head.fc")
-    if place in ("0", "1"):
-        return f"stem.{'conv' if place == '0' else 'bn'}.{rest}"
-    if place in (str(LAST_CONV), str(LAST_CONV + 1)):
-        return f"features.{sum(STAGE_DEPTHS)}.{'conv' if place == str(LAST_CONV) else 'bn'}.{rest}"
-    match = re.fullmatch(r"out\.(\d+)\.(.+)", rest)
-    if match is None or not place.isdigit():
-        return name
-    return f"features.{int(place) - FIRST_BLOCK}.{_layer_name(int(match[1]), match[2], place, weights)}"
-
-
-def _layer_name(layer: int, rest: str, place: str, weights: Weights) -> str:
-    """Our name of layer `layer` in the authors' `out` of one block; what a block has moves its layers."""
-    squeezes = f"features.{place}.out.5.fc.0.weight" in weights
-    if squeezes and layer == 5:
-        for theirs, ours in {"fc.0.": "se.fc1.", "fc.1.": "se.bn.", "fc.3.": "se.fc2."}.items():
-            rest = rest.replace(theirs, ours)
-        return rest
-    expands = f"features.{place}.out.6.weight" in weights or squeezes
-    names = ["conv_dw.conv", "conv_dw.bn", "conv_pwl.conv", "conv_pwl.bn"]
-    places = [0, 1, 3, 4]
-    if expands:
-        names = ["conv_exp.conv", "conv_exp.bn", *names]
-        places = [0, 1, 3, 4, 7, 8] if squeezes else [0, 1, 3, 4, 6, 7]
-    return f"{names[places.index(layer)]}.{rest}" if layer in places else f"{layer}.{rest}"
-
-
-def _strip_prefixes(name: str) -> str:
-    """The name without what DistributedDataParallel, torch.compile and LightningModules put before it."""
-    stripped = name
-    while stripped.startswith(PREFIXES):
-        stripped = stripped.partition(".")[2]
-    return stripped
+def _fit_stem(weights: Weights, wanted: Mapping[str, Tensor]) -> str:
+    """Gives a first convolution on colour images the channels that `wanted` has, as timm does, and says so."""
+    key = "stem.conv.weight"
+    if key not in weights or key not in wanted or weights[key].shape[1] != 3 or wanted[key].shape[1] == 3:
+        return ""
+    colour, channels = weights[key], wanted[key].shape[1]
+    if channels == 1:
+        weights[key] = colour.sum(1, keepdim=True)
+    else:
+        weights[key] = torch.cat([colour] * -(-channels // 3), dim=1)[:, :channels] * (3 / channels)
+    return f" (first convolution fitted to {channels} channels)"
 
 
 def _classifier_keys(model: nn.Module) -> list[str]:
@@ -153,46 +93,14 @@ def _classifier_keys(model: nn.Module) -> list[str]:
     return [f"{prefix}.{name}" for name in classifier.state_dict()]
 
 
-def _require_same_shapes(weights: Weights, wanted: Mapping[str, Tensor], path: Path, model_name: str) -> None:
+def _require_same_shapes(weights: Weights, wanted: Mapping[str, Tensor], file: WeightFile, model_name: str) -> None:
     missing, foreign = wanted.keys() - weights.keys(), weights.keys() - wanted.keys()
     other = [key for key in wanted if key in weights and weights[key].shape != wanted[key].shape]
     if not (missing or foreign or other):
         return
-    content = recognise(weights)
     if other:
         detail = f"{other[0]} is {tuple(weights[other[0]].shape)} there and {tuple(wanted[other[0]].shape)} here"
     else:
         name = min(missing or foreign)
         detail = f"{len(missing)} tensors are missing and {len(foreign)} unknown, such as {name}"
-    raise CheckpointError(f"{path}: holds {content}, which does not fit {model_name}: {detail}")
-
-
-def recognise(weights: Weights) -> str:
-    """What a set of weights in our names is, as words for a message."""
-    stem, blocks = weights.get("stem.conv.weight"), []
-    for place in range(sum(STAGE_DEPTHS)):
-        conv = weights.get(f"features.{place}.conv_pwl.conv.weight")
-        blocks.append(conv.shape[0] if conv is not None else None)
-    if stem is None or None in blocks:
-        return "another network than ReXNetV1"
-    for width in PUBLISHED_WIDTHS:
-        plan = plan_network(width)
-        if [block.out_channels for block in plan.blocks] == blocks and plan.stem_channels == stem.shape[0]:
-            return f"a ReXNetV1 of width {width}"
-    return f"a ReXNetV1 of unpublished width (stem {stem.shape[0]}, last block {blocks[-1]})"
-
-
-def _download(tag: str, model_name: str) -> Path:
-    """Fetches `timm/NAME.TAG` from the Hugging Face hub into its cache."""
-    if not re.fullmatch(r"[\w-]+", tag) or "." in tag:
-        raise CheckpointError(f"{tag}: no such weight file")
-    from huggingface_hub import hf_hub_download
-
-    repository = f"timm/{model_name.removeprefix('timm/')}.{tag}"
-    try:
-        return Path(hf_hub_download(repository, "model.safetensors"))
-    except Exception as error:  # the hub, its cache and its transport raise errors of many libraries
-        raise CheckpointError(
-            f"{tag}: neither a file here nor weights that could be fetched from the hub as {repository}: "
-            f"{first_sentence(error)}"
-        ) from None
+    raise CheckpointError(f"{file.path}: holds {describe(file.weights)}, which does not fit {model_name}: {detail}")

@@ -1,126 +1,112 @@
-"""ReXNetV1, an inverted-bottleneck network whose channels grow linearly with depth (arXiv 2007.00992).
+"""ReXNet, inverted-bottleneck networks whose channels grow linearly with depth (arXiv 2007.00992).
 
-The network is computed as a table (`plan_network`) and then built in a loop. Parameter names are those of timm's
-`rexnet_*`, so that weights pass between the two without renaming; `pretrained.py` translates the authors' names.
+The network is computed as a table (`plan.py`) and built here in a loop. Parameter names are those of timm's `rexnet_*`,
+so that weights pass between the two without renaming; `naming.py` translates the authors' names.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
-STAGE_DEPTHS = (1, 2, 2, 3, 3, 5)
-STAGE_STRIDES = (1, 2, 2, 2, 1, 2)
-FIRST_SQUEEZE_STAGE = 2  # stages 0 and 1 have no squeeze-and-excitation
-EXPANSION = 6
-SQUEEZE_DIVISOR = 12
-STEM_CHANNELS = 32
-FIRST_CHANNELS = 16
-CHANNEL_GROWTH = 180
-HEAD_CHANNELS = 1280
+from rexnet.errors import ConfigError
+from rexnet.models.checkpointing import checkpointed
+from rexnet.models.plan import BlockPlan, NetworkPlan
 
+ActivationName = Literal["silu", "relu6", "relu", "leaky_relu", "elu", "softplus", "hardswish"]
 
-class BlockPlan(NamedTuple):
-    """One inverted bottleneck, as numbers."""
-
-    in_channels: int
-    out_channels: int
-    expansion: int
-    stride: int
-    squeeze: bool
-
-    @property
-    def has_shortcut(self) -> bool:
-        """Whether the input is added to the first channels of the output."""
-        return self.stride == 1 and self.in_channels <= self.out_channels
-
-
-class NetworkPlan(NamedTuple):
-    """All channel counts of a ReXNet."""
-
-    stem_channels: int
-    blocks: tuple[BlockPlan, ...]
-    head_channels: int
-
-
-def plan_network(width_mult: float) -> NetworkPlan:
-    """The table of a ReXNetV1: block i of 16 gives (16 + 11.25 i) * width_mult channels, rounded half to even.
-
-    Below width 1.0 the stem keeps 32 and the first block 16 channels: only the growth is scaled, as in the authors'
-    `rexnetv1.py` (their issue 33 gives the reason: a thinner stem loses too much).
-    """
-    fixed = min(width_mult, 1.0)  # dividing by it keeps the stem and the first block where they are
-    stem = round(STEM_CHANNELS / fixed * width_mult)
-    first, growth = FIRST_CHANNELS / fixed, CHANNEL_GROWTH / sum(STAGE_DEPTHS)
-    widths = [round((first + growth * block) * width_mult) for block in range(sum(STAGE_DEPTHS))]
-    blocks: list[BlockPlan] = []
-    in_channels = stem
-    for stage, (depth, stage_stride) in enumerate(zip(STAGE_DEPTHS, STAGE_STRIDES, strict=True)):
-        for position in range(depth):
-            blocks.append(
-                BlockPlan(
-                    in_channels,
-                    out_channels=widths[len(blocks)],
-                    expansion=EXPANSION if blocks else 1,
-                    stride=stage_stride if position == 0 else 1,
-                    squeeze=stage >= FIRST_SQUEEZE_STAGE,
-                )
-            )
-            in_channels = blocks[-1].out_channels
-    return NetworkPlan(stem, tuple(blocks), head_channels=int(HEAD_CHANNELS * width_mult))
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "silu": nn.SiLU,
+    "relu6": nn.ReLU6,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "hardswish": nn.Hardswish,
+}
 
 
 class ReXNet(nn.Module):
-    """ReXNetV1 classifier of images (N, 3, H, W) into logits (N, num_classes).
+    """A classifier of images (N, in_channels, H, W) into logits (N, num_classes).
 
     Args:
-        width_mult: channel multiplier; 0.9 to 3.0 were published.
+        plan: the channels of every layer.
         num_classes: length of the logits.
         dropout: probability of dropping a feature before the classifier.
         drop_path: probability of dropping the last residual branch; it grows linearly from 0 at the first block.
+        in_channels: channels of the images.
+        activation: what follows the stem, the expansions and the last convolution; None: SiLU, and ReLU6 for `lite`.
+        grad_checkpointing: compute each block again in the backward pass instead of keeping what it computed.
+
+    Raises:
+        ConfigError: a number is out of its range.
     """
 
     def __init__(
-        self, width_mult: float = 1.0, num_classes: int = 1000, dropout: float = 0.2, drop_path: float = 0.0
+        self,
+        plan: NetworkPlan,
+        num_classes: int = 1000,
+        dropout: float = 0.2,
+        drop_path: float = 0.0,
+        in_channels: int = 3,
+        activation: ActivationName | None = None,
+        grad_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        plan = plan_network(width_mult)
+        _check(num_classes, in_channels, activation)
+        act = ACTIVATIONS[activation or ("relu6" if plan.variant == "lite" else "silu")]
+        self.plan = plan
         self.num_classes = num_classes
         self.num_features = plan.head_channels
-        self.stem = ConvNorm(3, plan.stem_channels, kernel_size=3, stride=2, activation=nn.SiLU())
-        last = len(plan.blocks) - 1
-        blocks = [InvertedBottleneck(block, drop_path * i / last) for i, block in enumerate(plan.blocks)]
-        final = ConvNorm(plan.blocks[-1].out_channels, plan.head_channels, activation=nn.SiLU())
+        self.grad_checkpointing = grad_checkpointing
+        self.stem = ConvNorm(in_channels, plan.stem_channels, kernel_size=3, stride=2, activation=act())
+        last = max(len(plan.blocks) - 1, 1)
+        blocks = [InvertedBottleneck(block, drop_path * i / last, act()) for i, block in enumerate(plan.blocks)]
+        final = ConvNorm(plan.blocks[-1].out_channels, plan.head_channels, activation=act())
         self.features = nn.Sequential(*blocks, final)
-        self.head = Head(plan.head_channels, num_classes, dropout)
+        self.head = Head(plan.head_channels, plan.hidden_channels, num_classes, dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, num_classes) of normalised images (N, 3, H, W)."""
+        """Logits (N, num_classes) of normalised images (N, in_channels, H, W)."""
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The last feature map (N, num_features, H / 32, W / 32)."""
-        features: Tensor = self.features(self.stem(images))
-        return features
+        x: Tensor = self.stem(images)
+        for layer in self.features:
+            x = self.run_layer(layer, x)
+        return x
 
-    def forward_head(self, features: Tensor) -> Tensor:
-        """Logits (N, num_classes) of a feature map (N, num_features, h, w)."""
-        logits: Tensor = self.head(features)
-        return logits
+    def run_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """One of `features` applied to x (N, C, H, W), in training with gradient checkpointing where it is on."""
+        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpointed(layer, x)
+        out: Tensor = layer(x)
+        return out
 
-    def get_classifier(self) -> nn.Linear:
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits (N, num_classes) of a feature map (N, num_features, h, w), or what goes into the classifier."""
+        pooled: Tensor = self.head.pool(features)
+        return pooled if pre_logits else self.head.fc(pooled)
+
+    def get_classifier(self) -> nn.Module:
         """The last layer, the only one that depends on the classes."""
         return self.head.fc
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replaces the last layer by a fresh one for `num_classes` classes."""
+        """Replaces the last layer by a fresh one for `num_classes` classes; 0: by none, as in timm."""
         self.num_classes = num_classes
-        self.head.fc = nn.Linear(self.num_features, num_classes)
+        self.head.fc = nn.Linear(self.head.fc_channels, num_classes) if num_classes > 0 else nn.Identity()
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Turns gradient checkpointing on or off: less memory, a third more computation."""
+        self.grad_checkpointing = enable
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias, BatchNorm and, where given, an activation; (N, C, H, W) in and out."""
+    """Convolution, BatchNorm and, where given, an activation; (N, C, H, W) in and out."""
 
     def __init__(
         self,
@@ -128,12 +114,14 @@ class ConvNorm(nn.Sequential):
         out_channels: int,
         kernel_size: int = 1,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
+        bias: bool = False,
         activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        padding = kernel_size // 2
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+        padding = kernel_size // 2 * dilation
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         self.bn = nn.BatchNorm2d(out_channels)
         if activation is not None:
             self.act = activation
@@ -142,12 +130,11 @@ class ConvNorm(nn.Sequential):
 class SqueezeExcite(nn.Module):
     """Scales each channel by a gate computed from all channels' means, with BatchNorm between the two layers."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, squeezed_channels: int) -> None:
         super().__init__()
-        squeezed = channels // SQUEEZE_DIVISOR
-        self.fc1 = nn.Conv2d(channels, squeezed, 1)
-        self.bn = nn.BatchNorm2d(squeezed)
-        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+        self.fc1 = nn.Conv2d(channels, squeezed_channels, 1)
+        self.bn = nn.BatchNorm2d(squeezed_channels)
+        self.fc2 = nn.Conv2d(squeezed_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         gate = x.mean((2, 3), keepdim=True)
@@ -159,19 +146,18 @@ class SqueezeExcite(nn.Module):
 class InvertedBottleneck(nn.Module):
     """Expand, depthwise 3x3, squeeze-and-excitation, ReLU6, project; plus a shortcut into the first channels.
 
-    SiLU follows the expansion and ReLU6 the depthwise convolution, which does not widen and gains nothing from a
-    smoother function (paper, section 4.1).
+    A smooth activation follows the expansion; ReLU6 follows the depthwise convolution, which does not widen and gains
+    nothing from a smoother one (paper, section 4.1).
     """
 
-    def __init__(self, plan: BlockPlan, drop_path: float) -> None:
+    def __init__(self, plan: BlockPlan, drop_path: float, activation: nn.Module) -> None:
         super().__init__()
-        channels = plan.in_channels * plan.expansion
-        expands = plan.expansion != 1
-        self.conv_exp = ConvNorm(plan.in_channels, channels, activation=nn.SiLU()) if expands else nn.Identity()
-        self.conv_dw = ConvNorm(channels, channels, kernel_size=3, stride=plan.stride, groups=channels)
-        self.se = SqueezeExcite(channels) if plan.squeeze else nn.Identity()
+        width, expands = plan.expanded_channels, plan.expanded_channels != plan.in_channels
+        self.conv_exp = ConvNorm(plan.in_channels, width, activation=activation) if expands else nn.Identity()
+        self.conv_dw = ConvNorm(width, width, 3, plan.stride, plan.dilation, groups=width)
+        self.se = SqueezeExcite(width, plan.squeezed_channels) if plan.squeezed_channels else nn.Identity()
         self.act_dw = nn.ReLU6()
-        self.conv_pwl = ConvNorm(channels, plan.out_channels)
+        self.conv_pwl = ConvNorm(width, plan.out_channels)
         self.has_shortcut = plan.has_shortcut
         self.added_channels = plan.out_channels - plan.in_channels
         self.drop_path = drop_path if self.has_shortcut else 0.0  # without a shortcut the whole signal would vanish
@@ -186,19 +172,42 @@ class InvertedBottleneck(nn.Module):
 
 
 class Head(nn.Module):
-    """Global average, dropout and the linear classifier: (N, C, h, w) to (N, num_classes)."""
+    """Global average, the lite variant's hidden layer, dropout, and the linear classifier.
 
-    def __init__(self, channels: int, num_classes: int, dropout: float) -> None:
+    (N, C, h, w) to (N, num_classes).
+    """
+
+    def __init__(self, channels: int, hidden_channels: int, num_classes: int, dropout: float) -> None:
         super().__init__()
+        self.hidden = (
+            ConvNorm(channels, hidden_channels, bias=True, activation=nn.ReLU6()) if hidden_channels else nn.Identity()
+        )
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(channels, num_classes)
+        self.fc_channels = hidden_channels or channels
+        self.fc: nn.Module = nn.Linear(self.fc_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.fc(self.dropout(x.mean((2, 3))))
+        logits: Tensor = self.fc(self.pool(x))
         return logits
+
+    def pool(self, x: Tensor) -> Tensor:
+        """The features (N, fc_channels) that the classifier sees."""
+        features: Tensor = self.dropout(self.hidden(x.mean((2, 3), keepdim=True)).flatten(1))
+        return features
 
 
 def drop_samples(x: Tensor, probability: float) -> Tensor:
     """Stochastic depth: zeroes whole samples of x (N, ...), scales the others to keep the mean (arXiv 1603.09382)."""
     keep = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device, dtype=torch.float32) >= probability
     return x * keep.to(x.dtype) / (1 - probability)
+
+
+def _check(num_classes: int, in_channels: int, activation: str | None) -> None:
+    if num_classes < 1:
+        raise ConfigError(
+            f"num_classes: should be 1 or more, not {num_classes}; forward_features needs no classifier at all"
+        )
+    if in_channels < 1:
+        raise ConfigError(f"in_channels: should be 1 or more, not {in_channels}")
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ConfigError(f"activation: should be one of {', '.join(ACTIVATIONS)}, not {activation!r}")

@@ -61,7 +61,7 @@ def fit(config: Config, resume: Path | None = None, callbacks: Sequence[Callback
     trainer = build_trainer(config, callbacks)
     data = ImageData(config, trainer.world_size)
     torch.manual_seed(mix(config.seed) >> 1)
-    model = build_model(config.model, len(data.class_names), pretrained=resume is None)
+    model = build_model(config.model, data.class_names, pretrained=resume is None)
     model = model.to(memory_format=torch.channels_last if use_channels_last(config) else torch.contiguous_format)
     module = Classifier(config, model, data.class_names, data.steps_per_epoch)
     if config.trainer.compile:

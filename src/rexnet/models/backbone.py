@@ -1,0 +1,51 @@
+"""A ReXNet without its head, as the backbone of a detector or a segmentation network."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from rexnet.errors import ConfigError
+from rexnet.models.rexnet import ReXNet
+
+
+class Backbone(nn.Module):
+    """Images (N, C, H, W) in, an ordered dictionary of feature maps out, fine to coarse: torchvision's convention.
+
+    ReXNet 1.0x has maps of 16, 38, 61, 128 and 185 channels at strides 2, 4, 8, 16 and 32.
+
+    Args:
+        network: where the layers come from; they are shared, not copied.
+        levels: which of the five maps, 0 (finest) to 4.
+        names: keys of the dictionary; None: the levels' numbers as text.
+
+    Raises:
+        ConfigError: a level that does not exist, or another number of names than of levels.
+    """
+
+    def __init__(
+        self, network: ReXNet, levels: Sequence[int] = (0, 1, 2, 3, 4), names: Sequence[str] | None = None
+    ) -> None:
+        super().__init__()
+        found = network.plan.levels
+        wanted = sorted(set(levels))
+        if not wanted or not 0 <= wanted[0] <= wanted[-1] < len(found):
+            raise ConfigError(f"levels: should be some of 0 to {len(found) - 1}, not {list(levels)}")
+        names = [str(level) for level in wanted] if names is None else list(names)
+        if len(names) != len(wanted):
+            raise ConfigError(f"names: {len(names)} are given for {len(wanted)} levels")
+        self.channels = [found[level].channels for level in wanted]
+        self.strides = [found[level].stride for level in wanted]
+        self.stem = network.stem
+        self.features = network.features[: found[wanted[-1]].block + 1]
+        self.name_of_block = {found[level].block: name for level, name in zip(wanted, names, strict=True)}
+
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """The maps by name; level l has size (H, W) / strides[l]."""
+        maps: OrderedDict[str, Tensor] = OrderedDict()
+        x = self.stem(images)
+        for place, block in enumerate(self.features):
+            x = block(x)
+            if place in self.name_of_block:
+                maps[self.name_of_block[place]] = x
+        return maps

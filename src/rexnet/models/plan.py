@@ -1,0 +1,165 @@
+"""The channel counts of the ReXNet family as tables (arXiv 2007.00992): all that tells one network from another."""
+
+import itertools
+import math
+from typing import Literal, NamedTuple
+
+from rexnet.errors import ConfigError
+
+Variant = Literal["v1", "lite", "r"]
+
+STAGE_DEPTHS = (1, 2, 2, 3, 3, 5)
+STAGE_STRIDES = (1, 2, 2, 2, 1, 2)
+FIRST_SQUEEZE_STAGE = 2  # stages 0 and 1 have no squeeze-and-excitation
+EXPANSION = 6
+SQUEEZE_RATIO = 1 / 12
+STEM_CHANNELS = 32
+FIRST_CHANNELS = 16
+CHANNEL_GROWTH = 180
+LITE_GROWTH = 164
+HEAD_CHANNELS = 1280
+LITE_HIDDEN_CHANNELS = 1024
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+class BlockPlan(NamedTuple):
+    """One inverted bottleneck, as numbers."""
+
+    in_channels: int
+    expanded_channels: int
+    squeezed_channels: int
+    """Width of squeeze-and-excitation's bottleneck; 0: the block has none."""
+    out_channels: int
+    begins_level: bool
+    """Whether the block starts a coarser level of the feature pyramid, by its stride or, in its place, by dilation."""
+    stride: int
+    dilation: int
+
+    @property
+    def has_shortcut(self) -> bool:
+        """Whether the input is added to the first channels of the output."""
+        return not self.begins_level and self.in_channels <= self.out_channels
+
+
+class Level(NamedTuple):
+    """The last feature map of one resolution."""
+
+    block: int
+    channels: int
+    stride: int
+    """Pixels of the image for each pixel of the map."""
+
+
+class NetworkPlan(NamedTuple):
+    """All channel counts of a network."""
+
+    variant: Variant
+    stem_channels: int
+    blocks: tuple[BlockPlan, ...]
+    head_channels: int
+    hidden_channels: int
+    """Width of the layer between the pooled features and the classifier; 0: there is none."""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The feature pyramid from fine to coarse: five maps, of strides 2 to 32 without dilation."""
+        starts = [place for place, block in enumerate(self.blocks) if block.begins_level]
+        ends = [start - 1 for start in starts] + [len(self.blocks) - 1]
+        strides = (2 * math.prod(block.stride for block in self.blocks[: end + 1]) for end in ends)
+        return tuple(
+            Level(end, self.blocks[end].out_channels, stride) for end, stride in zip(ends, strides, strict=True)
+        )
+
+
+def plan_network(
+    width_mult: float = 1.0,
+    variant: Variant = "v1",
+    depth_mult: float = 1.0,
+    *,
+    use_se: bool | None = None,
+    se_ratio: float = SQUEEZE_RATIO,
+    channel_divisor: int | None = None,
+    output_stride: int = 32,
+) -> NetworkPlan:
+    """The table of a network: block i of 16 gives (16 + 11.25 i) * width_mult channels, rounded half to even.
+
+    Below width 1.0 the stem keeps 32 and the first block 16 channels: only the growth is scaled, as in the authors'
+    `rexnetv1.py` (their issue 33 gives the reason: a thinner stem loses too much). `lite` is the authors'
+    `rexnetv1_lite.py`: 164 channels of growth in multiples of 8, no squeeze-and-excitation, a hidden layer in the head.
+    `r` is timm's `rexnetr`: the channels of `v1` in multiples, for tensor cores.
+
+    Args:
+        width_mult: channel multiplier.
+        variant: `v1`, `lite` or `r`.
+        depth_mult: multiplier of each stage's blocks, rounded up.
+        use_se: squeeze-and-excitation from the third stage on; None: as in the variant, which is no for `lite`.
+        se_ratio: width of its bottleneck relative to the expanded channels.
+        channel_divisor: every width is a multiple of it; None: 1 for `v1`, else 8 (timm's `rexnetr_300` has 16).
+        output_stride: 32, or 16 or 8 with dilation in place of the last strides, for dense prediction.
+
+    Raises:
+        ConfigError: a number is out of its range.
+    """
+    _check(width_mult, variant, depth_mult, se_ratio, channel_divisor, output_stride)
+    lite = variant == "lite"
+    divisor = channel_divisor or (1 if variant == "v1" else 8)
+    depths = [math.ceil(depth * depth_mult) for depth in STAGE_DEPTHS]
+    widths = _plan_widths(width_mult, sum(depths), lite, divisor)
+    squeezes = (use_se if use_se is not None else not lite) and se_ratio > 0
+    blocks: list[BlockPlan] = []
+    in_channels = stem = _stem_channels(width_mult, divisor)
+    stride_so_far, dilation = 2, 1
+    for stage, (depth, stage_stride) in enumerate(zip(depths, STAGE_STRIDES, strict=True)):
+        for position in range(depth):
+            begins_level = position == 0 and stage_stride > 1
+            dilates = begins_level and stride_so_far >= output_stride
+            stride = stage_stride if begins_level and not dilates else 1
+            expanded = in_channels * (EXPANSION if stage > 0 else 1)
+            squeezed = int(expanded * se_ratio) if squeezes and stage >= FIRST_SQUEEZE_STAGE else 0
+            squeezed = round_to_multiple(squeezed, divisor) if squeezed else 0
+            out_channels = widths[len(blocks)]
+            blocks.append(
+                BlockPlan(in_channels, expanded, squeezed, out_channels, begins_level, stride, dilation)
+            )  # a block that dilates in place of its stride still reads its input undilated
+            dilation *= stage_stride if dilates else 1
+            stride_so_far *= stride
+            in_channels = out_channels
+    head_width = max(width_mult, 1.0) if lite else width_mult
+    head = round_to_multiple(int(HEAD_CHANNELS * head_width), 1 if lite else divisor)
+    return NetworkPlan(variant, stem, tuple(blocks), head, LITE_HIDDEN_CHANNELS if lite else 0)
+
+
+def _stem_channels(width_mult: float, divisor: int) -> int:
+    fixed = min(width_mult, 1.0)  # dividing by it keeps the stem where it is
+    return round_to_multiple(round(STEM_CHANNELS / fixed * width_mult), divisor)
+
+
+def _plan_widths(width_mult: float, blocks: int, lite: bool, divisor: int) -> list[int]:
+    """Output channels of each block."""
+    first = FIRST_CHANNELS / min(width_mult, 1.0)
+    growth = LITE_GROWTH / max(blocks - 1, 1) if lite else CHANNEL_GROWTH / blocks
+    # Added up step by step as the authors do: in one product, 0.6 * (...) falls on the other side of 83.5.
+    widths = itertools.accumulate([first] + [growth] * (blocks - 1))
+    return [round_to_multiple(round(width * width_mult), divisor) for width in widths]
+
+
+def round_to_multiple(channels: int, divisor: int) -> int:
+    """The nearest multiple of `divisor`, or the next one up where that loses more than a tenth (MobileNetV2's rule)."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def _check(
+    width_mult: float, variant: str, depth_mult: float, se_ratio: float, divisor: int | None, output_stride: int
+) -> None:
+    if variant not in ("v1", "lite", "r"):
+        raise ConfigError(f"variant: should be v1, lite or r, not {variant!r}")
+    for name, value in {"width_mult": width_mult, "depth_mult": depth_mult}.items():
+        if not 0 < value <= 10:
+            raise ConfigError(f"{name}: should be above 0 and at most 10, not {value:g}")
+    if not 0 <= se_ratio <= 1:
+        raise ConfigError(f"se_ratio: should be from 0 to 1, not {se_ratio:g}")
+    if divisor is not None and divisor < 1:
+        raise ConfigError(f"channel_divisor: should be 1 or more, not {divisor}")
+    if output_stride not in OUTPUT_STRIDES:
+        raise ConfigError(f"output_stride: should be 8, 16 or 32, not {output_stride}")
