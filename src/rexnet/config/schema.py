@@ -64,6 +64,9 @@ class ModelConfig(Section):
     """Stochastic depth of the last residual block; it grows linearly from 0 at the first."""
     grad_checkpointing: bool = False
     """Compute each block again in the backward pass instead of keeping its maps: less memory, a third more time."""
+    own_preprocessing: bool = True
+    """Whether a `timm/` network gets the mean, std, interpolation and central crop that it has in timm, whatever
+    `data` and `eval_transform` say."""
     pretrained: str | None = None
     """Weights to start from: a file (.pth, .safetensors, .ckpt), `https://…#sha256=…`, or a name on the Hugging Face
     hub such as `nav_in1k`."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from rexnet.config.schema import ModelConfig
+from rexnet.config.schema import Config, ModelConfig
 from rexnet.errors import ConfigError
 from rexnet.models.plan import SQUEEZE_RATIO, Variant, plan_network
 from rexnet.models.pretrained import load_pretrained
@@ -93,12 +93,43 @@ def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: boo
     """
     source = config.pretrained if pretrained else None
     if config.name == "rexnet":
-        options = config.model_dump(exclude={"name", "pretrained"})
+        options = config.model_dump(exclude={"name", "own_preprocessing", "pretrained"})
         return rexnet(num_classes=len(class_names), pretrained=source, class_names=class_names, **options)
     model = _build_timm(config, len(class_names))
     if source is not None:
         log.info(load_pretrained(model, source, config.name, class_names))
     return model
+
+
+def adopt_preprocessing(config: Config) -> Config:
+    """`config` with the mean, std, interpolation and central crop that a network of timm brings along.
+
+    Raises:
+        ConfigError: `data.mean` or `data.std` is set to something else.
+    """
+    if config.model.name == "rexnet" or not config.model.own_preprocessing:
+        return config
+    import timm
+
+    own = timm.get_pretrained_cfg(config.model.name.removeprefix("timm/"), allow_unregistered=False)
+    if own is None:  # build_model says what is wrong with the name
+        return config
+    for key, value in {"mean": own.mean, "std": own.std}.items():
+        if key in config.data.model_fields_set and getattr(config.data, key) != value:
+            raise ConfigError(
+                f"data.{key}: is set to {getattr(config.data, key)}, but {config.model.name} has {value}; leave it "
+                f"out, or set model.own_preprocessing=false"
+            )
+    measuring = {"crop_pct": own.crop_pct}
+    if own.interpolation in ("bilinear", "bicubic"):
+        measuring["interpolation"] = own.interpolation
+    data = config.data.model_copy(update={"mean": own.mean, "std": own.std})
+    eval_transform = config.eval_transform.model_copy(update=measuring)
+    log.info(
+        f"{config.model.name} brings its own preprocessing: mean {own.mean}, std {own.std}, "
+        f"{eval_transform.interpolation}, crop {eval_transform.crop_pct}"
+    )
+    return config.model_copy(update={"data": data, "eval_transform": eval_transform})
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -25,7 +25,7 @@ from rexnet.hardware import (
     set_up_arithmetic,
     use_channels_last,
 )
-from rexnet.models.factory import build_model
+from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import AtomicCheckpointIO
 from rexnet.training.module import Classifier
@@ -58,6 +58,7 @@ def fit(config: Config, resume: Path | None = None, callbacks: Sequence[Callback
         RexnetError: the configuration, the data, a weight file or the training itself is at fault; said in one line.
     """
     _quieten_lightning()
+    config = adopt_preprocessing(config)
     trainer = build_trainer(config, callbacks)
     data = ImageData(config, trainer.world_size)
     torch.manual_seed(mix(config.seed) >> 1)

@@ -1,0 +1,46 @@
+import pytest
+
+from rexnet.config import Config, load_config
+from rexnet.errors import ConfigError
+from rexnet.models.factory import adopt_preprocessing, build_model
+
+
+def recipe(*overrides: str) -> Config:
+    return load_config("imagenet", overrides)
+
+
+def test_a_network_of_timm_brings_its_own_preprocessing() -> None:
+    config = adopt_preprocessing(recipe("model.name=timm/mobilenetv1_100"))
+    assert config.data.mean == (0.5, 0.5, 0.5)
+    assert config.data.std == (0.5, 0.5, 0.5)
+    assert config.eval_transform.crop_pct == 0.875
+    assert adopt_preprocessing(config) == config
+    bilinear = adopt_preprocessing(recipe("model.name=timm/vgg11", "eval_transform.interpolation=bicubic"))
+    assert bilinear.eval_transform.interpolation == "bilinear"
+
+
+def test_what_was_said_otherwise_is_never_overruled_in_silence() -> None:
+    mean = "data.mean=[0.1,0.2,0.3]"
+    with pytest.raises(ConfigError, match=r"data\.mean: is set to \(0\.1, .*model\.own_preprocessing=false"):
+        adopt_preprocessing(recipe("model.name=timm/mobilenetv1_100", mean))
+    kept = recipe("model.name=timm/mobilenetv1_100", mean, "model.own_preprocessing=false")
+    assert adopt_preprocessing(kept) is kept
+    rexnet = recipe(mean)
+    assert adopt_preprocessing(rexnet) is rexnet
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv2_100", "mobilenetv1_100", "efficientnet_b0", "regnetx_004", "regnety_004", "resnet50"]
+)
+def test_the_baselines_are_built_by_name(name: str) -> None:
+    import torch
+
+    config = adopt_preprocessing(recipe(f"model.name=timm/{name}"))
+    with torch.device("meta"):
+        model = build_model(config.model, ["ant", "bee"])
+    assert model.get_classifier().out_features == 2  # type: ignore[operator]
+
+
+def test_the_shape_of_rexnet_is_not_for_networks_of_timm() -> None:
+    with pytest.raises(ConfigError, match="variant is for rexnet only; timm/resnet18 has no variant"):
+        recipe("model.name=timm/resnet18", "model.variant=lite")
