@@ -21,9 +21,11 @@ ROOMS = {
     "timm_models": {"models"},
     "data": {"config", "errors", "hardware"},
     "checkpoint": {"config", "errors", "models"},
+    "files": {"errors"},
+    "export": {"checkpoint", "data", "errors", "files", "models"},
     "evaluation": {"checkpoint", "config", "data", "errors", "models", "hardware"},
     "training": {"checkpoint", "config", "data", "errors", "evaluation", "models", "hardware"},
-    "cli": {"config", "errors", "evaluation", "training"},
+    "cli": {"config", "errors", "evaluation", "export", "models", "training"},
 }
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
@@ -36,6 +38,9 @@ DOORS = {
     "timm": ["models/factory.py", "models/class_names.py", "timm_models.py"],
     "huggingface_hub": ["models/fetching.py"],
     "torchmetrics": ["evaluation/metrics.py", "training/module.py"],
+    "onnx": ["export"],
+    "onnxscript": ["export"],
+    "onnxruntime": ["export"],
     "torchvision": ["training/callbacks.py"],
     "tqdm": ["training/progress.py", "models/fetching.py"],
     "pytorch_lightning": ["training", "data/datamodule.py"],

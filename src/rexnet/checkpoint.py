@@ -17,9 +17,9 @@ from torch import nn
 from rexnet.config import Config, parse_config
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.factory import build_model
+from rexnet.models.weights import ENTRY, read_description, read_weights
 
 FORMAT = 1
-ENTRY = "rexnet"
 WeightsKind = Literal["ema", "raw"]
 PREFIXES: dict[WeightsKind, str] = {"ema": "ema_model.", "raw": "model."}
 
@@ -52,13 +52,15 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     """The classifier of a checkpoint or, for a run folder, of its best checkpoint.
 
     Args:
-        path: a checkpoint file or a run folder.
+        path: a checkpoint file, a run folder, or a `.safetensors` file that `rexnet export` wrote.
         weights: averaged or raw; None takes the averaged where there are any.
 
     Raises:
         CheckpointError: nothing there, damaged, not written by this program, or without the wanted weights.
     """
     file = find_checkpoint(path)
+    if file.suffix == ".safetensors":
+        return _load_exported(file, weights)
     content = read_checkpoint(file)
     config, class_names, metrics = _read_description(content[ENTRY], file)
     state = content["state_dict"]
@@ -68,13 +70,30 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     kind: WeightsKind = weights or ("ema" if has_average else "raw")
     model = build_model(config.model, class_names, pretrained=False)
     prefix = PREFIXES[kind]
-    chosen = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    _fill(model, {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}, file)
+    return Trained(model.eval(), config, class_names, kind, file, metrics)
+
+
+def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
+    """The classifier of a `.safetensors` file that `rexnet export` wrote."""
+    entry = read_description(file)
+    if not entry:
+        raise CheckpointError(f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}")
+    config, class_names, metrics = _read_description(entry, file)
+    kind: WeightsKind = "raw" if entry.get("weights") == "raw" else "ema"
+    if weights not in (None, kind):
+        raise CheckpointError(f"{file}: holds the {kind} weights only, not the {weights} ones")
+    model = build_model(config.model, class_names, pretrained=False)
+    _fill(model, read_weights(file).weights, file)
+    return Trained(model.eval(), config, class_names, kind, file, metrics)
+
+
+def _fill(model: nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:
     try:
-        model.load_state_dict(chosen)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file}: its weights do not fit its own configuration: {detail}") from None
-    return Trained(model.eval(), config, class_names, kind, file, metrics)
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,10 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def select(self, positions: np.ndarray) -> "Index":
+        """An index of the images at `positions`, in that order."""
+        return replace(self, paths=[self.paths[i] for i in positions.tolist()], labels=self.labels[positions])
 
 
 def load_index(config: DataConfig, split: Split) -> Index:

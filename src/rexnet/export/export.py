@@ -1,0 +1,158 @@
+"""Writes a trained classifier in the wanted forms and measures each on real images."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rexnet.checkpoint import Trained, WeightsKind, checkpoint_folder, load_trained
+from rexnet.data.datamodule import build_eval_loader, load_eval_index
+from rexnet.data.index import Index
+from rexnet.errors import DataError, ExportError
+from rexnet.export.deployed import Deployed, InputKind
+from rexnet.export.formats import (
+    Format,
+    Runner,
+    open_onnx,
+    open_program,
+    write_official,
+    write_onnx,
+    write_program,
+    write_safetensors,
+)
+from rexnet.export.parity import Parity, describe_parity, find_faults, measure_parity, write_report
+from rexnet.export.quantize import write_int8
+
+log = logging.getLogger(__name__)
+
+SUFFIXES: dict[Format, str] = {
+    "onnx": ".onnx",
+    "torch": ".pt2",
+    "safetensors": ".safetensors",
+    "official": ".pth",
+    "int8": "-int8.onnx",
+}
+RUNNABLE = ("onnx", "torch", "int8")
+CALIBRATION_IMAGES = 256
+
+
+def export(
+    run: Path,
+    formats: Sequence[Format],
+    kind: InputKind = "uint8",
+    output: Path | None = None,
+    root: Path | None = None,
+    weights: WeightsKind | None = None,
+    max_images: int | None = None,
+) -> dict[str, Parity]:
+    """Writes the files and `parity.md` into a folder, and returns what each gives on validation images.
+
+    Args:
+        run: a run folder, whose best checkpoint is taken, a checkpoint, or an exported `.safetensors`.
+        formats: which files.
+        kind: form of the input of those that can be run.
+        output: where they go; None: `export/` in the run's folder, or beside the file.
+        root: where the images are, if not where they were in training.
+        weights: averaged or raw; None: the averaged where there are any.
+        max_images: measure on so many validation images; None: on all.
+
+    Raises:
+        RexnetError: the checkpoint, the images or the folder is at fault; or a file differs from the network.
+    """
+    trained = load_trained(run, weights)
+    folder = output or _folder_of(trained)
+    index = _find_images(trained, root, "val", max_images)
+    deployed = Deployed(trained, kind)
+    runners: dict[str, Runner] = {}
+    sizes: dict[str, int] = {}
+    for name in sorted(set(formats), key=list(SUFFIXES).index):
+        path = _path(folder, name, kind)
+        log.info(f"{path}")
+        match name:
+            case "onnx":
+                write_onnx(trained, deployed, path)
+                runners[name] = open_onnx(path)
+            case "torch":
+                write_program(trained, deployed, path)
+                runners[name] = open_program(path)
+            case "safetensors":
+                write_safetensors(trained, path)
+            case "official":
+                write_official(trained, path)
+            case "int8":
+                source = _path(folder, "onnx", kind)
+                if "onnx" not in runners:
+                    write_onnx(trained, deployed, source)
+                    runners["onnx"] = open_onnx(source)
+                    sizes["onnx"] = source.stat().st_size
+                write_int8(source, path, _calibration_images(trained, root, deployed))
+                runners[name] = open_onnx(path)
+        sizes[name] = path.stat().st_size
+    return _measure(trained, index, runners, sizes, kind, folder) if runners else {}
+
+
+def _measure(
+    trained: Trained,
+    index: Index | None,
+    runners: dict[str, Runner],
+    sizes: dict[str, int],
+    kind: InputKind,
+    folder: Path,
+) -> dict[str, Parity]:
+    if index is None:
+        log.warning("parity was not measured: the data set's images are not here; give their folder with --data")
+        return {}
+    parities = {
+        name: dataclasses.replace(parity, megabytes=sizes[name] / 1e6 if name in sizes else None)
+        for name, parity in measure_parity(trained, index, runners, kind).items()
+    }
+    faults = find_faults(parities)
+    title = f"{trained.path} ({trained.weights} weights) on {len(index)} images of {index.root}"
+    report = write_report(folder, title, parities, faults)
+    log.info(f"\n{title}\n{describe_parity(parities, faults)}\nwritten to {report}")
+    different = [fault for fault in faults if not fault.startswith("int8")]
+    if different:
+        raise ExportError(f"{folder}: {'; '.join(different)}; see {report}")
+    return parities
+
+
+def _folder_of(trained: Trained) -> Path:
+    """`export/` of the run that a checkpoint belongs to, or beside a lone file."""
+    beside = trained.path.parent
+    return beside.parent / "export" if beside == checkpoint_folder(beside.parent) else beside / "export"
+
+
+def _path(folder: Path, name: Format, kind: InputKind) -> Path:
+    return folder / f"model{'-float' if kind == 'float' and name in RUNNABLE else ''}{SUFFIXES[name]}"
+
+
+def _find_images(trained: Trained, root: Path | None, split: str, most: int | None) -> Index | None:
+    """The images of a split, evenly thinned to `most`; None where they are not on this machine and nobody said where.
+
+    Raises:
+        DataError: `root` does not hold them.
+    """
+    try:
+        index = load_eval_index(trained.config, split, root)  # type: ignore[arg-type]
+    except DataError:
+        if root is not None:
+            raise
+        return None
+    if most is None or most >= len(index):
+        return index
+    return index.select(np.linspace(0, len(index) - 1, most).astype(np.int64))
+
+
+def _calibration_images(trained: Trained, root: Path | None, deployed: Deployed) -> Iterator[np.ndarray]:
+    """Training images in the form of the input, seen as in evaluation.
+
+    Raises:
+        DataError: they are not on this machine.
+    """
+    index = _find_images(trained, root, "train", CALIBRATION_IMAGES)
+    if index is None:
+        raise DataError("--to int8 calibrates on training images, which are not here; give their folder with --data")
+    for batch in build_eval_loader(trained.config, index):
+        yield deployed.prepare(batch.images).numpy()

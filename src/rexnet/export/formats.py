@@ -1,0 +1,140 @@
+"""One writer for each kind of file, and one reader for each kind that can be run."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from rexnet.checkpoint import Trained
+from rexnet.errors import CheckpointError, ConfigError, first_sentence
+from rexnet.export.deployed import Deployed
+from rexnet.export.description import describe_export
+from rexnet.files import written_whole
+from rexnet.models.naming import to_official_names
+
+Format = Literal["onnx", "torch", "safetensors", "official", "int8"]
+Runner = Callable[[np.ndarray], np.ndarray]
+
+OPSET = 18  # of ONNX; the first that knows all operators used here in their present form
+METADATA_FILE = "rexnet.json"  # inside a .pt2
+
+
+def write_onnx(trained: Trained, deployed: Deployed, path: Path) -> None:
+    """An ONNX graph with one input `images` and one output `probabilities`, the batch free, classes in its metadata."""
+    onnx = _import_onnx()
+    with _quiet():
+        program = torch.onnx.export(
+            deployed,
+            deployed.example(),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes=deployed.batch_is_dynamic(),
+            opset_version=OPSET,
+            external_data=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, describe_export(trained))
+    onnx.checker.check_model(model)
+    with written_whole(path) as temporary:
+        onnx.save(model, temporary)
+
+
+def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
+    """A graph of torch.export (`.pt2`): `torch.export.load(path).module()(images)`."""
+    with _quiet():
+        program = torch.export.export(
+            deployed, deployed.example(), dynamic_shapes=deployed.batch_is_dynamic(), strict=False
+        )
+        with written_whole(path) as temporary:
+            torch.export.save(program, temporary, extra_files={METADATA_FILE: json.dumps(describe_export(trained))})
+
+
+def write_safetensors(trained: Trained, path: Path) -> None:
+    """The weights under timm's names, which are ours, with everything else in the header."""
+    from safetensors.torch import save_file
+
+    state = {name: value.contiguous() for name, value in trained.model.state_dict().items()}
+    with written_whole(path) as temporary:
+        save_file(state, temporary, metadata={"format": "pt", **describe_export(trained)})
+
+
+def write_official(trained: Trained, path: Path) -> None:
+    """The weights under the names of the authors' code, for its `load_state_dict`.
+
+    Raises:
+        ConfigError: the network is none that the authors' code can build.
+    """
+    model = trained.config.model
+    if model.name != "rexnet" or model.variant == "r":
+        raise ConfigError(f"--to official: {model.name} {model.variant} is not a network of the authors' code")
+    with written_whole(path) as temporary:
+        torch.save(to_official_names(dict(trained.model.state_dict())), temporary)
+
+
+def open_onnx(path: Path, threads: int | None = None) -> Runner:
+    """The graph of an ONNX file as a function of arrays, run by ONNX Runtime on the CPU."""
+    onnxruntime = _import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own types are not public
+        raise CheckpointError(f"{path}: cannot be read as ONNX: {first_sentence(error)}") from None
+    name = session.get_inputs()[0].name
+    return lambda images: np.asarray(session.run(None, {name: images})[0])
+
+
+def open_program(path: Path) -> Runner:
+    """The graph of a `.pt2` file as a function of arrays."""
+    with _quiet():
+        program = torch.export.load(path).module()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            result: np.ndarray = program(torch.from_numpy(images)).numpy()
+        return result
+
+    return run
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch.onnx needs it
+    except ImportError as error:
+        raise ConfigError(f"--to onnx needs the package {error.name}: pip install 'rexnet-lightning[export]'") from None
+    return onnx
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigError("ONNX files need the package onnxruntime: pip install 'rexnet-lightning[export]'") from None
+    return onnxruntime
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what exporters tell their developers off the screen."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    os.environ.setdefault("TORCH_ONNX_VERBOSE", "0")
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

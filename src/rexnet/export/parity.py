@@ -1,0 +1,131 @@
+"""What an exported file gives on real images, beside the network that it came from."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rexnet.checkpoint import Trained
+from rexnet.data.datamodule import build_eval_loader
+from rexnet.data.index import Index
+from rexnet.export.deployed import Deployed
+from rexnet.export.formats import Runner
+from rexnet.files import written_whole
+
+EAGER = "eager"
+LARGEST_DIFFERENCE = 1e-4  # of a probability, between the network and a file in its own arithmetic
+LARGEST_LOSS = 1.0  # points of top-1 that int8 may cost
+
+
+@dataclass(frozen=True)
+class Parity:
+    """One form of the network, measured on n images."""
+
+    top1: float
+    """Percent."""
+    agreement: float
+    """Percent of images for which it names the same class as the network in PyTorch."""
+    largest_difference: float
+    """Of any probability, to the network in PyTorch."""
+    images_per_s: float
+    megabytes: float | None
+    """Size of the file."""
+    n: int
+
+
+def measure_parity(trained: Trained, index: Index, runners: Mapping[str, Runner], kind: str) -> dict[str, Parity]:
+    """Each form's figures on the images of `index`; the network itself, as trained and in float32, is the first.
+
+    All forms see each batch one after the other, so that a busy machine slows all of them alike; the first batch does
+    not count for the speed.
+    """
+    model = trained.model.cpu().float().to(memory_format=torch.channels_last)
+    deployed = Deployed(trained, kind)  # type: ignore[arg-type]
+    outputs: dict[str, list[np.ndarray]] = {name: [] for name in (EAGER, *runners)}
+    seconds = dict.fromkeys(outputs, 0.0)
+    labels: list[np.ndarray] = []
+
+    def eager(images: np.ndarray) -> np.ndarray:
+        floats = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - deployed.mean) / deployed.std
+        with torch.inference_mode():
+            result: np.ndarray = model(floats).softmax(1).numpy()
+        return result
+
+    for batch in build_eval_loader(trained.config, index):
+        bytes_ = batch.images.numpy()
+        ready = deployed.prepare(batch.images).numpy()
+        for name in outputs:
+            start = time.perf_counter()
+            outputs[name].append(eager(bytes_) if name == EAGER else runners[name](ready))
+            seconds[name] += (time.perf_counter() - start) if labels else 0.0
+        labels.append(batch.labels.numpy())
+    timed = sum(map(len, labels[1:]))
+    truth, reference = np.concatenate(labels), np.concatenate(outputs[EAGER])
+    return {
+        name: _compare(np.concatenate(found), reference, truth, timed / seconds[name] if timed else 0.0)
+        for name, found in outputs.items()
+    }
+
+
+def _compare(found: np.ndarray, reference: np.ndarray, truth: np.ndarray, images_per_s: float) -> Parity:
+    """Probabilities (n, classes) against those of the network and the labels (n,)."""
+    return Parity(
+        top1=100 * float((found.argmax(1) == truth).mean()),
+        agreement=100 * float((found.argmax(1) == reference.argmax(1)).mean()),
+        largest_difference=float(np.abs(found - reference).max()),
+        images_per_s=images_per_s,
+        megabytes=None,
+        n=len(truth),
+    )
+
+
+def find_faults(parities: Mapping[str, Parity]) -> list[str]:
+    """What a form does worse than it may, in words; nothing if all is well."""
+    faults = []
+    for name, parity in parities.items():
+        lost = parities[EAGER].top1 - parity.top1
+        if name == "int8":
+            if lost > LARGEST_LOSS:
+                faults.append(f"int8 loses {lost:.2f} points of top-1, more than {LARGEST_LOSS:g}: do not use it")
+            fastest = max((other.images_per_s for key, other in parities.items() if key != "int8"), default=0.0)
+            if parity.images_per_s < fastest:
+                faults.append(
+                    f"int8 computes {parity.images_per_s:.0f} images/s on this machine and float32 {fastest:.0f}: "
+                    f"it saves space here, not time"
+                )
+        elif parity.largest_difference > LARGEST_DIFFERENCE or parity.agreement < 100:
+            faults.append(
+                f"{name} differs from the network: probabilities by up to {parity.largest_difference:.1e}, the class "
+                f"in {100 - parity.agreement:.2f} % of the images"
+            )
+    return faults
+
+
+def describe_parity(parities: Mapping[str, Parity], faults: Sequence[str]) -> str:
+    """The figures as a Markdown table, which is also good to read in a terminal."""
+    lines = [
+        "| form        | top-1 %  | same class % | largest difference | images/s | MB    |",
+        "| ----------- | -------- | ------------ | ------------------ | -------- | ----- |",
+    ]
+    for name, parity in parities.items():
+        size = f"{parity.megabytes:5.1f}" if parity.megabytes is not None else "     "
+        lines.append(
+            f"| {name:11} | {parity.top1:8.2f} | {parity.agreement:12.2f} | {parity.largest_difference:18.1e} | "
+            f"{parity.images_per_s:8.0f} | {size} |"
+        )
+    return "\n".join([*lines, *(f"\nnote: {fault}" for fault in faults)])
+
+
+def write_report(folder: Path, title: str, parities: Mapping[str, Parity], faults: Sequence[str]) -> Path:
+    """Writes `parity.md` and `parity.json` into `folder`; the path of the first."""
+    content = {"forms": {name: asdict(parity) for name, parity in parities.items()}, "notes": list(faults)}
+    with written_whole(folder / "parity.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    path = folder / "parity.md"
+    with written_whole(path) as temporary:
+        temporary.write_text(f"# {title}\n\n{describe_parity(parities, faults)}\n")
+    return path
