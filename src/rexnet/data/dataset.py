@@ -42,8 +42,16 @@ class ImageDataset(Dataset[Sample]):
 
     def __getitem__(self, sample: SampleKey) -> Sample:
         key = mix(self.seed, sample.epoch, sample.position)
-        image = decode_image(os.path.join(self.index.root, self.index.paths[sample.position]))
-        return Sample(self.transform(image, key), int(self.index.labels[sample.position]), key)
+        image = self.transform(self.decoded(sample.position), key)
+        return Sample(image, int(self.index.labels[sample.position]), key)
+
+    def decoded(self, position: int) -> np.ndarray:
+        """The image at `position` before any transform, RGB uint8 (height, width, 3).
+
+        Raises:
+            DataError: the image cannot be read or decoded.
+        """
+        return decode_image(os.path.join(self.index.root, self.index.paths[position]))
 
 
 def stack(samples: list[Sample]) -> Batch:
