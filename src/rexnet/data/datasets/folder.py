@@ -1,0 +1,203 @@
+"""Class folders: `train/CLASS/*.jpg` and the same below `val/`, `validation/` or `test/`; as files or inside a tar."""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rexnet.data.files import printable
+from rexnet.data.index import Index, Split, build_index
+from rexnet.data.shared import Names
+from rexnet.data.tar import IMAGE_SUFFIXES, Archive, Members, is_image, load_members
+from rexnet.errors import DataError
+
+FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "validation", "test"),
+    "test": ("test",),
+}
+
+
+def index_folders(root: Path, split: Split) -> Index:
+    """Class folders below `train/` and below `val/`, `validation/` or `test/`; the classes are those of `train/`.
+
+    Images may lie deeper in their class folder. `root` may be a tar with the same folders in it.
+
+    Raises:
+        DataError: a folder is missing, a class is empty, or the two splits have different classes.
+    """
+    if root.is_file():
+        return _index_tar(root, split)
+    train = root / "train"
+    if not train.is_dir():
+        raise DataError(f"{root}: has no train/ with one folder for each class; it holds {_list(_entries(root))}")
+    folder = _split_folder(root, split)
+    return index_class_folders(folder, class_folders(train), "train/")
+
+
+def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: str) -> Index:
+    """The images below `folder`, whose folders must be exactly `class_names`.
+
+    Args:
+        folder: holds one folder for each class.
+        class_names: the classes in their order.
+        classes_of: where `class_names` are from, for messages.
+
+    Raises:
+        DataError: a class is missing, unknown or empty, or links lead in a circle.
+    """
+    _require_same_classes(class_names, class_folders(folder), classes_of, folder)
+    counts: list[int] = []
+
+    def paths() -> Iterator[str]:
+        for name in class_names:
+            images = sorted(_images(str(folder / name), name, (os.path.realpath(folder),)))
+            if not images:
+                raise DataError(f"{folder / name}: this class holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            counts.append(len(images))
+            yield from images
+
+    packed = Names.pack(paths())  # fills `counts` as well
+    return build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), class_names)
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """The folders in `folder`, which are its classes, in order of name.
+
+    Raises:
+        DataError: there are none.
+    """
+    names = tuple(entry.name for entry in _entries(folder) if entry.is_dir())
+    if not names:
+        raise DataError(f"{folder}: holds no class folders, only {_list(_entries(folder))}")
+    return names
+
+
+def index_tar_folders(tar: Path, members: Members, prefix: str, class_names: Sequence[str] | None = None) -> Index:
+    """The images of a tar whose path is `prefix`, a class, and a name.
+
+    Args:
+        tar: the archive.
+        members: its images.
+        prefix: the folder in it that holds the class folders, with a slash, or nothing.
+        class_names: the classes in their order; None: all there are, in order of name.
+
+    Raises:
+        DataError: a class is missing or unknown.
+    """
+    rows = [(name, position) for position, name in enumerate(members.names) if name.startswith(prefix)]
+    rows = sorted(row for row in rows if "/" in row[0][len(prefix) :])
+    found = [class_of(name, prefix) for name, _ in rows]
+    present = tuple(name for name, _ in itertools.groupby(found))
+    if class_names is None:
+        class_names = present
+    _require_same_classes(class_names, present, "the training images", tar / prefix)
+    label_of = {name: label for label, name in enumerate(class_names)}
+    return tar_index(tar, members, rows, [label_of[name] for name in found], class_names)
+
+
+def class_of(name: str, prefix: str) -> str:
+    """The class in a member's path."""
+    return name[len(prefix) :].partition("/")[0]
+
+
+def tar_index(
+    tar: Path, members: Members, rows: Sequence[tuple[str, int]], labels: Sequence[int], class_names: Sequence[str]
+) -> Index:
+    """An index of the members that `rows` names by (path, position in the tar)."""
+    if not rows:
+        raise DataError(f"{tar}: holds no image of the split")
+    names, positions = zip(*rows, strict=True)
+    archive = Archive(tar, members.stamp)
+    return build_index(tar, names, labels, class_names, archive=archive, spans=members.spans[list(positions)])
+
+
+def folder_splits(root: Path) -> tuple[Split, ...]:
+    """The splits that there are folders for, without repeating `test/` as `val`."""
+    names = tar_folders(load_members(root))[1] if root.is_file() else {e.name for e in _entries(root)}
+    has_val = bool(names & {"val", "validation"})
+    return ("train", *(("val",) if has_val or "test" not in names else ()), *(("test",) if "test" in names else ()))
+
+
+def _index_tar(tar: Path, split: Split) -> Index:
+    members = load_members(tar)
+    top, names = tar_folders(members)
+    wanted = next((name for name in FOLDER_NAMES[split] if name in names), None)
+    if "train" not in names or wanted is None:
+        missing = "train/" if "train" not in names else " or ".join(f"{name}/" for name in FOLDER_NAMES[split])
+        raise DataError(f"{tar}: has no {missing} with one folder for each class; it holds {_join(sorted(names))}")
+    train = index_tar_folders(tar, members, f"{top}train/")
+    return train if wanted == "train" else index_tar_folders(tar, members, f"{top}{wanted}/", train.class_names)
+
+
+def tar_folders(members: Members) -> tuple[str, set[str]]:
+    """The folder that everything in a tar lies in (or nothing), and the names of the folders in that."""
+    split_names = {name for names in FOLDER_NAMES.values() for name in names}
+    first = {name.partition("/")[0] for name in members.names}
+    if len(first) != 1 or first & split_names:
+        return "", first
+    top = f"{first.pop()}/"
+    return top, {class_of(name, top) for name in members.names}
+
+
+def _images(folder: str, path: str, above: tuple[str, ...]) -> Iterator[str]:
+    """Paths of the images in a class folder and below; links to folders are followed, but not in a circle."""
+    real = os.path.realpath(folder)
+    if any(os.path.commonpath((real, upper)) == real for upper in above):
+        raise DataError(f"{printable(folder)}: is a link that leads back to {printable(real)}; remove it")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_folder(entry):
+                if not _is_leftover(entry.name):
+                    yield from _images(entry.path, f"{path}/{entry.name}", (*above, real))
+            elif is_image(entry.name):
+                yield f"{path}/{entry.name}"
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, in order of name, without hidden files and what archives leave behind."""
+    with os.scandir(folder) as entries:
+        return sorted((e for e in entries if not _is_leftover(e.name)), key=lambda entry: entry.name)
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; reading it will say so
+        return False
+
+
+def _split_folder(root: Path, split: Split) -> Path:
+    for name in FOLDER_NAMES[split]:
+        if (root / name).is_dir():
+            return root / name
+    wanted = " or ".join(f"{name}/" for name in FOLDER_NAMES[split])
+    raise DataError(f"{root}: has no {wanted}; it holds {_list(_entries(root))}")
+
+
+def _require_same_classes(wanted: Sequence[str], found: Sequence[str], classes_of: str, folder: Path) -> None:
+    missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    if missing:
+        raise DataError(f"{folder}: lacks {_count(missing)} of {classes_of}: {_join(missing)}")
+    if unknown:
+        raise DataError(f"{folder}: has {_count(unknown)} unknown to {classes_of}: {_join(unknown)}")
+
+
+def _count(names: Sequence[str]) -> str:
+    return "one class" if len(names) == 1 else f"{len(names)} classes"
+
+
+def _list(entries: Sequence[os.DirEntry[str]]) -> str:
+    return _join([e.name + "/" * _is_folder(e) for e in entries])
+
+
+def _join(names: Iterable[str], most: int = 5) -> str:
+    shown = [printable(name) for name in names]
+    rest = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + rest if shown else "nothing"
