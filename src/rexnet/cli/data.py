@@ -28,11 +28,15 @@ def _add_check(group: Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from rexnet.config.load import parse_data_config
+    from typing import get_args
+
+    from rexnet.config.schema import DatasetName, SourceConfig
     from rexnet.data.check import check
     from rexnet.data.datasets.load import recognise
+    from rexnet.errors import ConfigError
 
+    if options.dataset not in (None, *get_args(DatasetName)):
+        raise ConfigError(f"--dataset {options.dataset}: should be one of {', '.join(get_args(DatasetName))}")
     dataset = options.dataset or recognise(options.root)
-    config = parse_data_config({"dataset": dataset, "root": str(options.root), "manifest": options.manifest})
-    check(config, options.allow_leak)
+    check(SourceConfig(dataset=dataset, root=options.root, manifest=options.manifest), options.allow_leak)
     return 0

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Interpolation = Literal["bilinear", "bicubic"]
+DatasetName = Literal["folder", "csv", "imagenet", "cub200", "cars", "flowers102", "aircraft", "food101", "digits"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -56,10 +57,10 @@ class ModelConfig(Section):
         return self
 
 
-class DataConfig(Section):
-    """The images, and how many of them make a step."""
+class SourceConfig(Section):
+    """Where the images come from."""
 
-    dataset: Literal["folder", "csv", "imagenet", "cub200", "cars", "flowers102", "aircraft", "food101", "digits"]
+    dataset: DatasetName
     """`folder`: class folders under train/ and val/, or a tar of them; `csv`: a table of path, label and split; the
     others as published (rexnet/data/datasets); `digits`: those of scikit-learn, written to `root` on first use."""
     root: Path
@@ -75,6 +76,17 @@ class DataConfig(Section):
     that cannot be decoded stops the run."""
     manifest: Path | None = None
     """That manifest; null: rexnet-manifest.csv in `root`."""
+
+    @model_validator(mode="after")
+    def _boxes_are_published(self) -> Self:
+        if self.crop_to_box and self.dataset not in ("cub200", "cars"):
+            raise ValueError(f"crop_to_box is for cub200 and cars; {self.dataset} has no bounding boxes")
+        return self
+
+
+class DataConfig(SourceConfig):
+    """The images, and how many of them make a step."""
+
     image_size: Annotated[int, Field(ge=16, le=4096)]
     """Side of the square that the network sees, in pixels."""
     batch_size: PositiveInt
@@ -87,12 +99,6 @@ class DataConfig(Section):
     """Channel means of RGB scaled to 0..1."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
     """Channel standard deviations of RGB scaled to 0..1."""
-
-    @model_validator(mode="after")
-    def _boxes_are_published(self) -> Self:
-        if self.crop_to_box and self.dataset not in ("cub200", "cars"):
-            raise ValueError(f"crop_to_box is for cub200 and cars; {self.dataset} has no bounding boxes")
-        return self
 
 
 class EvalTransformConfig(Section):

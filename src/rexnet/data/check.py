@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from rexnet.config.schema import DataConfig
+from rexnet.config.schema import SourceConfig
 from rexnet.data.datasets.load import load_index, splits_of
 from rexnet.data.decode import decode
 from rexnet.data.index import Index, Split
@@ -34,10 +34,10 @@ class Seen(NamedTuple):
     fault: str
 
 
-def check(config: DataConfig, allow_leak: bool = False) -> Facts:
+def check(config: SourceConfig, allow_leak: bool = False) -> Facts:
     """Reads and decodes every image of every split with all cores; writes the manifest, writes and prints a report.
 
-    The report lies beside the manifest, with the suffix `.txt`. Where there is a manifest already, images whose bytes
+    The report lies beside the manifest, as `...-report.txt`. Where there is a manifest already, images whose bytes
     differ from it are faults too, and it is left as it is.
 
     Args:
@@ -55,7 +55,7 @@ def check(config: DataConfig, allow_leak: bool = False) -> Facts:
     changed = find_changes(facts, config, path) if path.is_file() else []
     if not changed:
         write_manifest(path, entries(facts, config.root))
-    report = path.with_suffix(".txt")
+    report = path.with_name(f"{path.stem}-report.txt")
     text = describe(facts, changed)
     report.write_text(text, encoding="utf-8")
     kept = " (left as it was, since images differ from it)" if changed else ""
@@ -115,20 +115,20 @@ def entries(facts: Facts, root: Path) -> Iterator[Entry]:
         for position, path in enumerate(paths_of(index, root)):
             height, width = facts.shapes[number].tolist()
             digest = facts.sha256[number].tobytes().hex() if facts.sha256[number].any() else ""
-            class_name = index.class_names[index.labels[position]]
+            class_name = index.class_names[int(index.labels[position])]
             fault = facts.faults.get(number, "")
             yield Entry(split, path, int(facts.sizes[number]), digest, width, height, class_name, fault)
             number += 1
 
 
-def find_changes(facts: Facts, config: DataConfig, path: Path) -> list[str]:
+def find_changes(facts: Facts, config: SourceConfig, path: Path) -> list[str]:
     """The paths of images whose bytes are others than in the manifest at `path`."""
     with read_manifest(path) as old:
         before = {entry.path: entry.sha256 for entry in old}
     return [entry.path for entry in entries(facts, config.root) if before.get(entry.path, entry.sha256) != entry.sha256]
 
 
-def _raise_faults(facts: Facts, changed: list[str], allow_leak: bool, config: DataConfig, path: Path) -> None:
+def _raise_faults(facts: Facts, changed: list[str], allow_leak: bool, config: SourceConfig, path: Path) -> None:
     leaks = [] if allow_leak else facts.leaks()
     parts = []
     if changed:

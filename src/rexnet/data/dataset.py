@@ -45,7 +45,7 @@ class ImageDataset(Dataset[Sample]):
         return Sample(image, int(self.index.labels[sample.position]), key)
 
     def decoded(self, position: int) -> np.ndarray:
-        """The image at `position`, cropped to its box if it has one, before any transform: RGB uint8 (height, width, 3).
+        """The image at `position`, cropped to its box if it has one, untransformed: RGB uint8 (height, width, 3).
 
         Raises:
             DataError: the image cannot be read or decoded.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rexnet.config.schema import DataConfig
+from rexnet.config.schema import SourceConfig
 from rexnet.data.files import printable
 from rexnet.data.index import Index
 from rexnet.errors import DataError
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     """Why it cannot be used, or empty."""
 
 
-def manifest_path(config: DataConfig) -> Path:
+def manifest_path(config: SourceConfig) -> Path:
     """Where the manifest of a data set lies: `data.manifest`, or in its root, or beside a root that is a file."""
     if config.manifest is not None:
         return config.manifest
@@ -91,7 +91,7 @@ def read_manifest(path: Path) -> Iterator[Iterator[Entry]]:
         ) from None
 
 
-def leave_out_broken(index: Index, config: DataConfig, split: str) -> Index:
+def leave_out_broken(index: Index, config: SourceConfig, split: str) -> Index:
     """`index` without the images that the manifest lists as broken; how many is said.
 
     Raises:

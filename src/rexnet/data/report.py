@@ -69,7 +69,7 @@ class Facts:
         """The class of an image."""
         split, position = self.locate(number)
         index = self.indexes[split]
-        return index.class_names[index.labels[position]]
+        return index.class_names[int(index.labels[position])]
 
 
 def describe(facts: Facts, changed: Sequence[str]) -> str:
@@ -102,7 +102,9 @@ def _describe_split(facts: Facts, split: Split) -> str:
     total = facts.sizes[start : start + len(index)].sum() / 1e6
     lines = [
         f"{split:<6} {len(index):,} images of {len(index.class_names):,} classes, {total:,.1f} MB, {index.root}",
-        f"       {counts[least]:,} ({index.class_names[least]}) to {counts[most]:,} ({index.class_names[most]}) a class",
+        f"       {counts[least]:,} a class"
+        if counts[least] == counts[most]
+        else f"       {counts[least]:,} ({index.class_names[least]}) to {counts[most]:,} ({index.class_names[most]})",
     ]
     if counts[most] > UNEVEN_CLASSES * counts[least]:
         lines[-1] += f": the classes are uneven, {counts[most] / max(1, counts[least]):.0f} to 1"

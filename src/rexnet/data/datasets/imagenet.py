@@ -184,15 +184,17 @@ def _check(index: Index, split: Split, devkit: Devkit | None) -> None:
 
 
 def _readable(wnids: Sequence[str], devkit: Devkit | None) -> tuple[str, ...]:
-    """The first synonym of each class, with its id where two classes share it.
+    """The first of WordNet's synonyms of each class, with its id where two classes share it.
 
-    The synonyms of the 1,000 classes are timm's list, so that names do not depend on a devkit being there.
+    Without a devkit they come from timm's list of the 1,000 classes.
     """
-    from timm.data import ImageNetInfo
-
-    known = ImageNetInfo("imagenet-1k")
-    words = dict(devkit.words if devkit else {}) | dict(
-        zip(known.label_names(), known.label_descriptions(), strict=True)
-    )
+    words = devkit.words if devkit else _published_words()
     names = [words.get(wnid, wnid).partition(",")[0].strip() for wnid in wnids]
     return tuple(f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in zip(names, wnids, strict=True))
+
+
+def _published_words() -> dict[str, str]:
+    from timm.data import ImageNetInfo  # only here: it takes seconds
+
+    known = ImageNetInfo("imagenet-1k")
+    return dict(zip(known.label_names(), known.label_descriptions(), strict=True))

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from rexnet.config.schema import DataConfig
+from rexnet.config.schema import DatasetName, SourceConfig
 from rexnet.data.datasets.aircraft import index_aircraft
 from rexnet.data.datasets.cars import index_cars
 from rexnet.data.datasets.cub200 import index_cub200
@@ -21,7 +21,7 @@ from rexnet.errors import DataError
 log = logging.getLogger(__name__)
 
 
-def load_index(config: DataConfig, split: Split) -> Index:
+def load_index(config: SourceConfig, split: Split) -> Index:
     """The images of `split` in the configured data set, without those that the manifest lists as broken if so asked.
 
     With `train_on: train+val` the split `train` is both together, and `val` is `test`.
@@ -40,7 +40,7 @@ def load_index(config: DataConfig, split: Split) -> Index:
     return join(_index(config, "train"), _index(config, "val")) if split == "train" else _index(config, "test")
 
 
-def splits_of(config: DataConfig) -> tuple[Split, ...]:
+def splits_of(config: SourceConfig) -> tuple[Split, ...]:
     """The different splits of the configured data set, `train` first."""
     match config.dataset:
         case "folder" | "digits":
@@ -55,9 +55,9 @@ def splits_of(config: DataConfig) -> tuple[Split, ...]:
             return ("train", "test")
 
 
-def recognise(root: Path) -> str:
+def recognise(root: Path) -> DatasetName:
     """The name of the data set that lies at `root`, by its files; `folder` where they say nothing."""
-    marks = {
+    marks: dict[DatasetName, tuple[str, ...]] = {
         "cub200": ("images.txt", "CUB_200_2011/images.txt"),
         "cars": ("cars_train", "stanford_cars/cars_train"),
         "flowers102": ("setid.mat", "flowers-102/setid.mat", "102flowers/setid.mat"),
@@ -71,12 +71,12 @@ def recognise(root: Path) -> str:
     return next((name for name, files in marks.items() if any((root / file).exists() for file in files)), "folder")
 
 
-def _index(config: DataConfig, split: Split) -> Index:
+def _index(config: SourceConfig, split: Split) -> Index:
     index = _whole_index(config, split)
     return index if config.on_bad_image == "error" else leave_out_broken(index, config, split)
 
 
-def _whole_index(config: DataConfig, split: Split) -> Index:
+def _whole_index(config: SourceConfig, split: Split) -> Index:
     root = config.root
     match config.dataset:
         case "folder":
