@@ -39,6 +39,7 @@ def visit(index: Index, results: "object") -> None:
 
 
 def main() -> None:
+    """Prints one line a start method."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1_281_167)
     parser.add_argument("--workers", type=int, default=4)

@@ -21,7 +21,7 @@ ROOMS = {
     "checkpoint": {"config", "errors", "models"},
     "evaluation": {"checkpoint", "config", "data", "errors", "models", "hardware"},
     "training": {"checkpoint", "config", "data", "errors", "evaluation", "models", "hardware"},
-    "cli": {"config", "errors", "evaluation", "training"},
+    "cli": {"config", "data", "errors", "evaluation", "training"},
 }
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
@@ -30,12 +30,14 @@ DOORS = {
     "yaml": ["config"],
     "albumentations": ["data/transforms.py", "data/randaugment.py"],
     "cv2": ["data/transforms.py", "data/randaugment.py", "data/decode.py", "data/digits.py"],
+    "PIL": ["data/decode.py"],
+    "scipy": ["data/datasets/listing.py"],
     "sklearn": ["data/digits.py"],
-    "timm": ["models/factory.py"],
+    "timm": ["models/factory.py", "data/datasets/imagenet.py"],
     "huggingface_hub": ["models/pretrained.py"],
     "torchmetrics": ["evaluation/metrics.py", "training/module.py"],
-    "torchvision": ["training/callbacks.py"],
-    "tqdm": ["training/progress.py"],
+    "torchvision": ["training/callbacks.py", "data/download.py", "data/datasets/flowers102.py"],
+    "tqdm": ["training/progress.py", "data/check.py", "data/tar.py"],
     "pytorch_lightning": ["training", "data/datamodule.py"],
 }
 

@@ -8,6 +8,7 @@ guessing is a `DataError`; only damage that leaves a well-formed file, such as a
 
 import io
 import warnings
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +25,14 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # ITU-T T.81, table B.1
 SCAN_HEADER = 0xDA
 ORIENTATION = 0x0112
+
+
+class _Header(NamedTuple):
+    width: int
+    height: int
+    transparent: bool = False
+    orientation: int = 1
+    is_tiff: bool = False
 
 
 def decode_image(path: str) -> np.ndarray:
@@ -43,18 +52,15 @@ def decode(content: bytes, name: str) -> np.ndarray:
     """
     if not content:
         raise DataError(f"{printable(name)}: is empty")
-    transparent, orientation = False, 1
-    if content.startswith(JPEG_START):
-        width, height = _jpeg_size(content, name)
-    else:
-        width, height, transparent, orientation = _header(content, name)
-    if width * height > MOST_PIXELS:
-        raise DataError(
-            f"{printable(name)}: has {width:,} x {height:,} pixels; {MOST_PIXELS >> 20} million is the most"
-        )
-    if not transparent:
+    header = _jpeg_header(content, name) if content.startswith(JPEG_START) else _header(content, name)
+    if header.width * header.height > MOST_PIXELS:
+        size = f"{header.width:,} x {header.height:,}"
+        raise DataError(f"{printable(name)}: has {size} pixels; {MOST_PIXELS >> 20} million is the most")
+    if not header.transparent:
         return _imdecode(content, name, cv2.IMREAD_COLOR_RGB)
-    return _upright(_over_white(_imdecode(content, name, cv2.IMREAD_UNCHANGED)), orientation)
+    image = _over_white(_imdecode(content, name, cv2.IMREAD_UNCHANGED), header.is_tiff)
+    # OpenCV turns TIFF images in any case, others only where it drops the transparency.
+    return image if header.is_tiff else _upright(image, header.orientation)
 
 
 def crop_to_box(image: np.ndarray, box: np.ndarray, name: str) -> np.ndarray:
@@ -71,31 +77,31 @@ def crop_to_box(image: np.ndarray, box: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(part)
 
 
-def _jpeg_size(content: bytes, name: str) -> tuple[int, int]:
+def _jpeg_header(content: bytes, name: str) -> _Header:
     """Width and height from the frame header; the end marker must follow the first scan.
 
     OpenCV fills what a truncated JPEG lacks with grey and says so on stderr only. The end marker cannot occur inside
     a scan, but it can in an embedded preview before it, and cameras append data behind it.
     """
-    size = (0, 0)
+    width = height = 0
     at = 2
     while at + 9 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]
         if marker == SCAN_HEADER:
             if content.rfind(JPEG_END, at) < 0:
                 break
-            return size
+            return _Header(width, height)
         if marker == 0xFF or 0xD0 <= marker <= 0xD7 or marker == 0x01:  # padding, and markers without a length
             at += 1 if marker == 0xFF else 2
             continue
         if marker in FRAME_HEADERS:
-            size = int.from_bytes(content[at + 7 : at + 9]), int.from_bytes(content[at + 5 : at + 7])
+            height, width = int.from_bytes(content[at + 5 : at + 7]), int.from_bytes(content[at + 7 : at + 9])
         at += 2 + int.from_bytes(content[at + 2 : at + 4])
     raise DataError(f"{printable(name)}: is a truncated or damaged JPEG of {len(content):,} bytes")
 
 
-def _header(content: bytes, name: str) -> tuple[int, int, bool, int]:
-    """Width, height, whether there is transparency, and the EXIF orientation, without decoding."""
+def _header(content: bytes, name: str) -> _Header:
+    """What any other format says of itself, without decoding."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own about large images; the limit here is lower
@@ -106,7 +112,7 @@ def _header(content: bytes, name: str) -> tuple[int, int, bool, int]:
         raise DataError(f"{printable(name)}: has more than {MOST_PIXELS >> 20} million pixels") from None
     except Exception:  # Pillow raises a dozen types for damaged headers; all mean the same to the user
         raise _not_an_image(content, name) from None
-    return *image.size, transparent, orientation
+    return _Header(*image.size, transparent, orientation, image.format == "TIFF")
 
 
 def _imdecode(content: bytes, name: str, flags: int) -> np.ndarray:
@@ -123,8 +129,9 @@ def _not_an_image(content: bytes, name: str) -> DataError:
     return DataError(f"{printable(name)}: is not an image that OpenCV can decode ({len(content):,} bytes)")
 
 
-def _over_white(image: np.ndarray) -> np.ndarray:
-    """BGRA, or grey with or without alpha, of 8 or 16 bits over white, as RGB uint8."""
+def _over_white(image: np.ndarray, is_tiff: bool) -> np.ndarray:
+    """BGRA, or what OpenCV makes of fewer channels, of 8 or 16 bits over white, as RGB uint8."""
+    multiplied = is_tiff and image.dtype == np.uint8  # libtiff has already weighed the colours by alpha
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     if image.ndim == 2:
@@ -133,11 +140,12 @@ def _over_white(image: np.ndarray) -> np.ndarray:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     rgba = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
     alpha = rgba[..., 3:].astype(np.uint16)
-    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    colours = rgba[..., :3] if multiplied else (rgba[..., :3] * alpha + 127) // 255
+    return (colours + (255 - alpha)).clip(0, 255).astype(np.uint8)
 
 
 def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Undoes the EXIF orientation, which OpenCV does by itself only where it drops the transparency."""
+    """Undoes an EXIF orientation of 1 to 8."""
     if orientation in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
