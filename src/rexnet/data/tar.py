@@ -174,12 +174,12 @@ def _index_places(path: Path) -> tuple[Path, Path]:
 def _read_index(place: Path, stamp: tuple[int, int]) -> Members | None:
     """The index at `place`, or None if it is missing, damaged, or of another state of the tar."""
     try:
-        with np.load(place, allow_pickle=False) as content:
+        with open(place, "rb") as file, np.load(file, allow_pickle=False) as content:
             if content["stamp"].tolist() != [FORMAT, *stamp]:
                 return None
             names = Names(share(content["text"]), share(content["ends"]))
             return Members(names, share(content["spans"]), stamp)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 

@@ -69,7 +69,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     Raises:
         DataError: there are none.
     """
-    names = tuple(entry.name for entry in _entries(folder) if entry.is_dir())
+    names = tuple(entry.name for entry in _entries(folder) if _is_folder(entry))
     if not names:
         raise DataError(f"{folder}: holds no class folders, only {_list(_entries(folder))}")
     return names
@@ -147,23 +147,21 @@ def _images(folder: str, path: str, above: tuple[str, ...]) -> Iterator[str]:
     real = os.path.realpath(folder)
     if any(os.path.commonpath((real, upper)) == real for upper in above):
         raise DataError(f"{printable(folder)}: is a link that leads back to {printable(real)}; remove it")
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if _is_folder(entry):
-                if not _is_leftover(entry.name):
-                    yield from _images(entry.path, f"{path}/{entry.name}", (*above, real))
-            elif is_image(entry.name):
-                yield f"{path}/{entry.name}"
+    for entry in _entries(folder):
+        if _is_folder(entry):
+            yield from _images(entry.path, f"{path}/{entry.name}", (*above, real))
+        elif is_image(entry.name):
+            yield f"{path}/{entry.name}"
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
     """What a folder holds, in order of name, without hidden files and what archives leave behind."""
-    with os.scandir(folder) as entries:
-        return sorted((e for e in entries if not _is_leftover(e.name)), key=lambda entry: entry.name)
-
-
-def _is_leftover(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    try:
+        with os.scandir(folder) as entries:
+            shown = (entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX")
+            return sorted(shown, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{printable(folder)}: cannot be listed: {error.strerror}") from None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

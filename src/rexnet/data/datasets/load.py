@@ -29,10 +29,7 @@ def load_index(config: SourceConfig, split: Split) -> Index:
     Raises:
         DataError: something is missing or inconsistent, named with what was expected.
     """
-    if config.download:
-        fetch(config.dataset, config.root)
-    if not config.root.exists() and config.dataset != "digits":
-        raise DataError(f"data.root: {config.root} does not exist; it should hold the {config.dataset} data set")
+    _require_root(config)
     if config.train_on == "train":
         return _index(config, split)
     if splits_of(config) != ("train", "val", "test"):
@@ -41,9 +38,16 @@ def load_index(config: SourceConfig, split: Split) -> Index:
 
 
 def splits_of(config: SourceConfig) -> tuple[Split, ...]:
-    """The different splits of the configured data set, `train` first."""
+    """The different splits of the configured data set, `train` first.
+
+    Raises:
+        DataError: the root does not exist, or a table in it cannot be read.
+    """
+    _require_root(config)
     match config.dataset:
-        case "folder" | "digits":
+        case "digits":
+            return ("train", "val")
+        case "folder":
             return folder_splits(config.root)
         case "csv":
             return table_splits(config.root)
@@ -69,6 +73,13 @@ def recognise(root: Path) -> DatasetName:
     if root.suffix.lower() == ".csv":
         return "csv"
     return next((name for name, files in marks.items() if any((root / file).exists() for file in files)), "folder")
+
+
+def _require_root(config: SourceConfig) -> None:
+    if config.download:
+        fetch(config.dataset, config.root)
+    if not config.root.exists() and config.dataset != "digits":
+        raise DataError(f"data.root: {config.root} does not exist; it should hold the {config.dataset} data set")
 
 
 def _index(config: SourceConfig, split: Split) -> Index:
