@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import os
 import shutil
 import tarfile
@@ -50,15 +51,10 @@ def test_a_sound_data_set_is_listed_image_by_image(root: Path, capsys: pytest.Ca
     assert "val    4 images of 2 classes" in out
     assert out.startswith((root / "rexnet-manifest-report.txt").read_text())
     listed = rows(root)
-    assert [row["path"] for row in listed][:5] == ["train/ant/0.png", "train/ant/1.png", "train/ant/2.png"] + [
-        "train/ant/3.png",
-        "train/bee/0.png",
-    ]
+    assert [row["path"] for row in listed][3:5] == ["train/ant/3.png", "train/bee/0.png"]
     assert len(listed) == 12
     first = listed[0]
     file = root / "train" / "ant" / "0.png"
-    import hashlib
-
     assert first == {
         "split": "train",
         "path": "train/ant/0.png",

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from rexnet.config import Config, load_config
 from rexnet.data.dataset import Batch, ImageDataset, stack
 from rexnet.data.datasets.folder import index_folders
+from rexnet.data.index import Index
 from rexnet.data.randaugment import ALL_OPERATIONS, RandAugment, apply_operation
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.transforms import Transform, build_eval_transform, build_train_transform
