@@ -32,7 +32,7 @@ def _check(options: argparse.Namespace) -> int:
 
     from rexnet.config.schema import DatasetName, SourceConfig
     from rexnet.data.check import check
-    from rexnet.data.datasets.load import recognise
+    from rexnet.data.datasets.by_name import recognise
     from rexnet.errors import ConfigError
 
     if options.dataset not in (None, *get_args(DatasetName)):

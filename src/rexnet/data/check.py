@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rexnet.config.schema import SourceConfig
-from rexnet.data.datasets.load import load_index, splits_of
+from rexnet.data.datasets.by_name import load_index, splits_of
 from rexnet.data.decode import decode
 from rexnet.data.index import Index, Split
 from rexnet.data.manifest import Entry, manifest_path, paths_of, read_manifest, write_manifest

@@ -1,5 +1,6 @@
 """The data sets with list files: made-up ones of the published form, and the real annotations where they are."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,9 +23,11 @@ real = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not pa
 
 def touch(folder: Path, paths: Iterable[str]) -> None:
     """Stand-ins for images; indexing does not read them."""
-    for path in paths:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).touch()
+    names = [os.path.join(folder, path) for path in paths]
+    for parent in {os.path.dirname(name) for name in names}:
+        os.makedirs(parent, exist_ok=True)
+    for name in names:
+        os.mknod(name)
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from rexnet.config.schema import SourceConfig
 from rexnet.data.datasets import load_index
-from rexnet.data.datasets.load import recognise, splits_of
+from rexnet.data.datasets.by_name import recognise, splits_of
 from rexnet.errors import DataError
 
 
