@@ -2,8 +2,9 @@
 
 import mmap
 import os
+import sys
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.reduction import DupFd
 from typing import Any
@@ -72,6 +73,12 @@ class Names(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self.ends)
+
+    def __iter__(self) -> Iterator[str]:
+        text, encoding, start = self.text.tobytes(), sys.getfilesystemencoding(), 0
+        for end in self.ends.tolist():
+            yield text[start:end].decode(encoding, "surrogateescape")
+            start = end
 
     def __getitem__(self, position: Any) -> Any:
         if isinstance(position, slice):

@@ -14,7 +14,7 @@ import weakref
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -35,7 +35,7 @@ LARGE = 1 << 30
 
 
 class Members(NamedTuple):
-    """The images in a tar, in the order they lie there."""
+    """The images in a tar, folder by folder in order of name."""
 
     names: Names
     """Path of each; a tar inside the tar counts as a folder of its name."""
@@ -102,20 +102,22 @@ def load_members(path: Path) -> Members:
 
 def scan(path: Path, stamp: tuple[int, int]) -> Members:
     """Reads every header of a tar."""
-    spans: list[tuple[int, int]] = []
-
-    def names(file: BinaryIO, bar: Any) -> Iterator[str]:
-        for name, offset, size in _walk(file, path, 0, stamp[0], ""):
-            spans.append((offset, size))
-            bar.update(offset - bar.n)
-            yield name
-
+    rows: list[tuple[str, int, int]] = []
     quiet = not sys.stderr.isatty()
     with open(path, "rb") as file, tqdm(total=stamp[0], unit="B", unit_scale=True, delay=1, disable=quiet) as bar:
         if file.read(6).startswith(COMPRESSED):
             raise DataError(f"{path}: is compressed; images are read by position, so decompress it to a plain .tar")
-        packed = Names.pack(names(file, bar))
-    return Members(packed, share(np.array(spans, np.int64).reshape(-1, 2)), stamp)
+        for row in _walk(file, path, 0, stamp[0], ""):
+            rows.append(row)
+            bar.update(row[1] - bar.n)
+    rows.sort(key=lambda row: by_folder(row[0]))
+    spans = np.array([row[1:] for row in rows], np.int64).reshape(-1, 2)
+    return Members(Names.pack(row[0] for row in rows), share(spans), stamp)
+
+
+def by_folder(name: str) -> str:
+    """A key that sorts paths folder by folder, where `a/x` comes before `a-b/x`."""
+    return name.replace("/", "\0")
 
 
 def _walk(file: BinaryIO, path: Path, start: int, end: int, prefix: str) -> Iterator[tuple[str, int, int]]:

@@ -61,6 +61,15 @@ def test_a_tar_of_class_folders_gives_the_same_images(top: str, tmp_path: Path) 
     assert folder_splits(tar) == ("train", "val", "test")
 
 
+def test_classes_are_in_the_order_of_their_names_in_tars_too(tmp_path: Path) -> None:
+    root = folder_root(tmp_path / "r", {"train": ["a", "a-b", "a b"], "val": ["a", "a-b", "a b"]})
+    write_images(root / "train" / "a" / "x", 1, hue=0)
+    here, there = index_folders(root, "train"), index_folders(packed(root, tmp_path / "r.tar"), "train")
+    assert here.class_names == there.class_names == ("a", "a b", "a-b")
+    assert [f"train/{path}" for path in here.paths] == list(there.paths)
+    assert here.labels.tolist() == there.labels.tolist() == [0, 0, 0, 1, 1, 2, 2]
+
+
 def test_hidden_files_and_leftovers_of_archives_are_no_classes_and_no_images(tmp_path: Path) -> None:
     root = folder_root(tmp_path, {"train": ["a", ".ipynb_checkpoints", "__MACOSX"], "val": ["a"]})
     write_images(root / "train" / "a" / ".ipynb_checkpoints", 1, hue=0)

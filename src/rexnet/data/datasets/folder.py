@@ -1,16 +1,16 @@
 """Class folders: `train/CLASS/*.jpg` and the same below `val/`, `validation/` or `test/`; as files or inside a tar."""
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from rexnet.data.files import printable
 from rexnet.data.index import Index, Split, build_index
-from rexnet.data.shared import Names
-from rexnet.data.tar import IMAGE_SUFFIXES, Archive, Members, is_image, load_members
+from rexnet.data.shared import Names, share
+from rexnet.data.tar import IMAGE_SUFFIXES, Archive, Members, by_folder, is_image, load_members
 from rexnet.errors import DataError
 
 FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
@@ -53,7 +53,7 @@ def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: st
 
     def paths() -> Iterator[str]:
         for name in class_names:
-            images = sorted(_images(str(folder / name), name, (os.path.realpath(folder),)))
+            images = sorted(_images(str(folder / name), name, (os.path.realpath(folder),)), key=by_folder)
             if not images:
                 raise DataError(f"{folder / name}: this class holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
             counts.append(len(images))
@@ -87,15 +87,18 @@ def index_tar_folders(tar: Path, members: Members, prefix: str, class_names: Seq
     Raises:
         DataError: a class is missing or unknown.
     """
-    rows = [(name, position) for position, name in enumerate(members.names) if name.startswith(prefix)]
-    rows = sorted(row for row in rows if "/" in row[0][len(prefix) :])
-    found = [class_of(name, prefix) for name, _ in rows]
-    present = tuple(name for name, _ in itertools.groupby(found))
-    if class_names is None:
-        class_names = present
-    _require_same_classes(class_names, present, "the training images", tar / prefix)
-    label_of = {name: label for label, name in enumerate(class_names)}
-    return tar_index(tar, members, rows, [label_of[name] for name in found], class_names)
+    numbers: dict[str, int] = {}
+
+    def number(name: str) -> int:
+        is_inside = name.startswith(prefix) and "/" in name[len(prefix) :]
+        return numbers.setdefault(class_of(name, prefix), len(numbers)) if is_inside else -1
+
+    found = np.fromiter((number(name) for name in members.names), np.int64, len(members.names))
+    class_names = tuple(numbers) if class_names is None else class_names
+    _require_same_classes(class_names, tuple(numbers), "the training images", tar / prefix)
+    label_of = np.array([class_names.index(name) for name in numbers], np.int64)
+    positions = np.flatnonzero(found >= 0)
+    return index_members(tar, members, positions, label_of[found[positions]], class_names)
 
 
 def class_of(name: str, prefix: str) -> str:
@@ -103,15 +106,20 @@ def class_of(name: str, prefix: str) -> str:
     return name[len(prefix) :].partition("/")[0]
 
 
-def tar_index(
-    tar: Path, members: Members, rows: Sequence[tuple[str, int]], labels: Sequence[int], class_names: Sequence[str]
+def index_members(
+    tar: Path, members: Members, positions: np.ndarray, labels: Sequence[int] | np.ndarray, class_names: Sequence[str]
 ) -> Index:
-    """An index of the members that `rows` names by (path, position in the tar)."""
-    if not rows:
+    """An index of the members of a tar at `positions`."""
+    if not len(positions):
         raise DataError(f"{tar}: holds no image of the split")
-    names, positions = zip(*rows, strict=True)
     archive = Archive(tar, members.stamp)
-    return build_index(tar, names, labels, class_names, archive=archive, spans=members.spans[list(positions)])
+    index = Index(
+        tar, members.names, share(np.array(labels, np.int64)), tuple(class_names), None, archive, members.spans
+    )
+    if len(positions) == len(members.names):
+        return index  # as it is, without a copy
+    names = Names.pack(members.names[position] for position in positions.tolist())
+    return replace(index, paths=names, spans=share(members.spans[positions]))
 
 
 def folder_splits(root: Path) -> tuple[Split, ...]:

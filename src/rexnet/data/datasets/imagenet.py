@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rexnet.data.datasets.folder import class_folders, class_of, index_class_folders, index_tar_folders, tar_index
+from rexnet.data.datasets.folder import class_folders, class_of, index_class_folders, index_members, index_tar_folders
 from rexnet.data.datasets.listing import Published, check_counts, read_lines, read_mat
 from rexnet.data.index import Index, Split, build_index
 from rexnet.data.tar import is_image, load_members
@@ -130,10 +130,10 @@ def _val(root: Path, devkit: Devkit | None) -> Index:
         return build_index(folder, names, _flat_labels(folder, names, classes, devkit), classes)
     tar = _require(root, "val", VAL_TAR)
     members = load_members(tar)
-    rows = sorted((name, position) for position, name in enumerate(members.names))
-    if all("/" in name for name, _ in rows):
+    names = list(members.names)
+    if all("/" in name for name in names):
         return index_tar_folders(tar, members, "", classes)
-    return tar_index(tar, members, rows, _flat_labels(tar, [name for name, _ in rows], classes, devkit), classes)
+    return index_members(tar, members, np.arange(len(names)), _flat_labels(tar, names, classes, devkit), classes)
 
 
 def _training_classes(root: Path) -> tuple[str, ...]:
