@@ -82,7 +82,7 @@ def test_every_broken_image_is_named_and_the_exit_code_is_2(root: Path, capsys: 
     break_images(root)
     code, out, err = run(capsys, root)
     assert code == 2
-    assert "5 images are broken (mend them, or train with data.on_bad_image=skip_listed)" in err
+    assert "broken images: 5 (mend them, or train with data.on_bad_image=skip_listed)" in err
     for part in (
         "0.png: is not an image",
         "empty.jpg: is empty",
@@ -144,7 +144,7 @@ def test_the_same_image_in_two_splits_is_an_error_unless_allowed(
     cv2.imwrite(str(root / "val" / "bee" / "again.bmp"), noise(5)[..., ::-1])  # train/bee/0.png, stored differently
     code, out, err = run(capsys, root)
     assert code == 2
-    assert "2 images lie in several splits (remove them from one, or give --allow-leak)" in err
+    assert "images in several splits: 2 (remove them from one, or give --allow-leak)" in err
     assert f"{root}/train/ant/1.png = {root}/val/ant/copy.png\n" in out
     assert f"{root}/train/bee/0.png = {root}/val/bee/again.bmp (stored differently)\n" in out
     assert run(capsys, root, "--allow-leak")[0] == 0
@@ -183,7 +183,7 @@ def test_every_flipped_bit_is_found_by_the_manifest(root: Path, capsys: pytest.C
         path.write_bytes(content)
     code, out, err = run(capsys, root)
     assert code == 2
-    assert "8 images have other bytes than in rexnet-manifest.csv (if that is meant, delete it)" in err
+    assert "images with other bytes than in rexnet-manifest.csv: 8 (delete it if that is meant)" in err
     assert "8 changed since the manifest was written\n       train/ant/0.png" in out
     assert (root / "rexnet-manifest.csv").read_text() == before
 
@@ -197,7 +197,7 @@ def test_a_tar_is_checked_like_a_folder(root: Path, tmp_path: Path, capsys: pyte
         file.add(root, arcname=".")
     code, _, err = run(capsys, tar)
     assert code == 2
-    assert "3 images are broken" in err
+    assert "broken images: 3 " in err
     listed = rows(tmp_path, "data.tar.rexnet-manifest.csv")
     assert [row["path"] for row in listed][:2] == ["train/ant/0.png", "train/ant/1.png"]
     assert len(load_index(SourceConfig(dataset="folder", root=tar, on_bad_image="skip_listed"), "train")) == 7

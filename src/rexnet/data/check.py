@@ -132,13 +132,11 @@ def _raise_faults(facts: Facts, changed: list[str], allow_leak: bool, config: So
     leaks = [] if allow_leak else facts.leaks()
     parts = []
     if changed:
-        parts.append(f"{len(changed):,} images have other bytes than in {path.name} (if that is meant, delete it)")
+        parts.append(f"images with other bytes than in {path.name}: {len(changed):,} (delete it if that is meant)")
     if facts.faults:
-        parts.append(
-            f"{len(facts.faults):,} images are broken (mend them, or train with data.on_bad_image=skip_listed)"
-        )
+        parts.append(f"broken images: {len(facts.faults):,} (mend them, or train with data.on_bad_image=skip_listed)")
     if leaks:
-        parts.append(f"{len(leaks):,} images lie in several splits (remove them from one, or give --allow-leak)")
+        parts.append(f"images in several splits: {len(leaks):,} (remove them from one, or give --allow-leak)")
     if parts:
         raise DataError(f"{config.root}: {'; '.join(parts)}")
 

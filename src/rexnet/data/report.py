@@ -49,10 +49,10 @@ class Facts:
 
     def duplicates(self) -> list[list[int]]:
         """Groups of images with the same pixels, however they are stored."""
-        keys = self.pixels.view(f"V{PIXELS}").ravel()
-        order = np.lexsort(self.pixels.T[::-1])
-        order = order[self.pixels[order].any(axis=1)]  # broken images are no copies of each other
-        same = keys[order][1:] == keys[order][:-1]
+        keys = self.pixels.view(np.uint64)  # (n, 2)
+        order = np.lexsort(keys.T)
+        order = order[keys[order].any(axis=1)]  # broken images are no copies of each other
+        same = (keys[order][1:] == keys[order][:-1]).all(axis=1)
         groups: list[list[int]] = []
         for at in np.flatnonzero(same).tolist():
             if at and same[at - 1]:
@@ -63,7 +63,11 @@ class Facts:
 
     def leaks(self) -> list[list[int]]:
         """Groups of equal images that lie in more than one split."""
-        return [group for group in self.duplicates() if len({self.locate(number)[0] for number in group}) > 1]
+        return [group for group in self.duplicates() if self.splits_of(group) > 1]
+
+    def splits_of(self, group: Sequence[int]) -> int:
+        """In how many splits the images of a group lie."""
+        return len({self.locate(number)[0] for number in group})
 
     def class_of(self, number: int) -> str:
         """The class of an image."""
@@ -75,8 +79,8 @@ class Facts:
 def describe(facts: Facts, changed: Sequence[str]) -> str:
     """The report."""
     copies = facts.duplicates()
-    leaks = facts.leaks()
-    inside = [group for group in copies if group not in leaks]
+    leaks = [group for group in copies if facts.splits_of(group) > 1]
+    inside = [group for group in copies if facts.splits_of(group) < len(group)]
     torn = [group for group in copies if len({facts.class_of(number) for number in group}) > 1]
     broken = [facts.faults[number] for number in sorted(facts.faults)]
     parts = [

@@ -27,7 +27,7 @@ def touch(folder: Path, paths: Iterable[str]) -> None:
     for parent in {os.path.dirname(name) for name in names}:
         os.makedirs(parent, exist_ok=True)
     for name in names:
-        os.mknod(name)
+        open(name, "w").close()
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
