@@ -68,7 +68,7 @@ def test_training_evaluating_and_resuming_through_the_doors(
             r"optimizer\.lrr: no such key; nearest: optimizer\.lr",
         ),
         (["train", "--config", "quickstart", "augmentation.flip=7"], r"augmentation\.flip: .*found 7"),
-        (["train", "--config", "rexnet_1.0x", "data.root=/nowhere"], r"data\.root: /nowhere is not a folder"),
+        (["train", "--config", "rexnet_1.0x", "data.root=/nowhere"], r"data\.root: /nowhere does not exist"),
         (["train"], r"give either --config YAML"),
         (["train", "--resume", "/nowhere"], r"/nowhere: is not a run to go on with"),
         (["evaluate", "/nowhere"], r"/nowhere: no such run folder or checkpoint"),

@@ -25,7 +25,7 @@ ROOMS = {
     "export": {"checkpoint", "data", "errors", "files", "models"},
     "evaluation": {"checkpoint", "config", "data", "errors", "models", "hardware"},
     "training": {"checkpoint", "config", "data", "errors", "evaluation", "models", "hardware"},
-    "cli": {"config", "errors", "evaluation", "export", "models", "training"},
+    "cli": {"config", "data", "errors", "evaluation", "export", "models", "training"},
 }
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
@@ -34,15 +34,17 @@ DOORS = {
     "yaml": ["config"],
     "albumentations": ["data/transforms.py", "data/randaugment.py"],
     "cv2": ["data/transforms.py", "data/randaugment.py", "data/decode.py", "data/digits.py"],
+    "PIL": ["data/decode.py"],
+    "scipy": ["data/datasets/listing.py"],
     "sklearn": ["data/digits.py"],
-    "timm": ["models/factory.py", "models/class_names.py", "timm_models.py"],
+    "timm": ["models/factory.py", "models/class_names.py", "timm_models.py", "data/datasets/imagenet.py"],
     "huggingface_hub": ["models/fetching.py"],
     "torchmetrics": ["evaluation/metrics.py", "training/module.py"],
     "onnx": ["export"],
     "onnxscript": ["export"],
     "onnxruntime": ["export"],
-    "torchvision": ["training/callbacks.py"],
-    "tqdm": ["training/progress.py", "models/fetching.py"],
+    "torchvision": ["training/callbacks.py", "data/download.py", "data/datasets/flowers102.py"],
+    "tqdm": ["training/progress.py", "models/fetching.py", "data/check.py", "data/tar.py"],
     "pytorch_lightning": ["training", "data/datamodule.py"],
 }
 

@@ -1,3 +1,4 @@
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from rexnet.config import Config, load_config
-from rexnet.data.datamodule import ImageData, count_workers, share_batch
+from rexnet.data.datamodule import ImageData, build_eval_loader, count_workers, load_eval_index, share_batch
 from rexnet.data.dataset import Batch
 from rexnet.errors import ConfigError, DataError
 
@@ -74,3 +75,18 @@ def test_class_names_come_from_the_training_folder(small_run: list[str], image_r
     data = ImageData(configured(small_run))
     assert data.class_names == ("ant", "bee", "cow")
     assert data.train_index.root == image_root / "train"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_straight_from_a_tar_are_those_of_the_folder(
+    workers: int, small_run: list[str], image_root: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        tar.add(image_root, arcname=".")
+    batches = []
+    for root in (image_root, tmp_path / "images.tar"):
+        config = configured(small_run, f"data.root={root}", f"data.num_workers={workers}")
+        batches.append(list(build_eval_loader(config, load_eval_index(config, "train"))))
+    for here, there in zip(*batches, strict=True):
+        assert torch.equal(here.images, there.images)
+        assert torch.equal(here.labels, there.labels)

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 
 from rexnet.config import Config, load_config
 from rexnet.data.dataset import Batch, ImageDataset, stack
-from rexnet.data.index import Index, index_folders
+from rexnet.data.datasets.folder import index_folders
+from rexnet.data.index import Index
 from rexnet.data.randaugment import ALL_OPERATIONS, RandAugment, apply_operation
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.transforms import Transform, build_eval_transform, build_train_transform
@@ -134,7 +135,7 @@ def test_workers_change_nothing_and_epochs_everything(image_root: Path) -> None:
 
 def test_copies_of_one_image_are_all_augmented_differently(image_root: Path) -> None:
     index = index_folders(image_root, "train")
-    copies = Index(index.root, [index.paths[0]] * 64, np.zeros(64, dtype=np.int64), index.class_names)
+    copies = index.select([0] * 64)
     batches = loaded(copies, train_transform(), workers=2, epoch=0)
     assert len({image.numpy().tobytes() for batch in batches for image in batch.images}) == 60  # 10 whole batches of 6
 

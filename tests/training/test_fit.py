@@ -298,7 +298,7 @@ def test_an_existing_run_folder_is_never_touched(small_run: list[str], monkeypat
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
         ),
         (["model.pretrained=nowhere.pth"], CheckpointError, r"nowhere\.pth: no such weight file"),
-        (["data.root=/nowhere"], DataError, r"data\.root: /nowhere is not a folder"),
+        (["data.root=/nowhere"], DataError, r"data\.root: /nowhere does not exist"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_a_folder_is_made(

@@ -18,6 +18,8 @@ LARGEST_FILE = 1 << 20
 
 RESUMABLE_KEYS = frozenset(
     {
+        "data.download",
+        "data.manifest",
         "data.num_workers",
         "data.root",
         "trainer.accelerator",

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Interpolation = Literal["bilinear", "bicubic"]
+DatasetName = Literal["folder", "csv", "imagenet", "cub200", "cars", "flowers102", "aircraft", "food101", "digits"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -80,14 +81,36 @@ class ModelConfig(Section):
         return self
 
 
-class DataConfig(Section):
+class SourceConfig(Section):
+    """Where the images come from."""
+
+    dataset: DatasetName
+    """`folder`: class folders under train/ and val/, or a tar of them; `csv`: a table of path, label and split; the
+    others as published (rexnet/data/datasets); `digits`: those of scikit-learn, written to `root` on first use."""
+    root: Path
+    """Folder of the data set; for `folder` also a tar, for `csv` also the table itself."""
+    download: bool = False
+    """Fetch the data set into `root` if it is not there and has a public address."""
+    train_on: Literal["train", "train+val"] = "train"
+    """`train+val`: train on both, as papers do with Flowers-102, and take `test` for validation."""
+    crop_to_box: bool = False
+    """Crop each image to its bounding box, in training and in evaluation (cub200, and cars with the .mat files)."""
+    on_bad_image: Literal["error", "skip_listed"] = "error"
+    """`skip_listed`: leave out the images that the manifest of `rexnet data check` lists as broken; any other image
+    that cannot be decoded stops the run."""
+    manifest: Path | None = None
+    """That manifest; null: rexnet-manifest.csv in `root`."""
+
+    @model_validator(mode="after")
+    def _boxes_are_published(self) -> Self:
+        if self.crop_to_box and self.dataset not in ("cub200", "cars"):
+            raise ValueError(f"crop_to_box is for cub200 and cars; {self.dataset} has no bounding boxes")
+        return self
+
+
+class DataConfig(SourceConfig):
     """The images, and how many of them make a step."""
 
-    dataset: Literal["folder", "cub200", "digits"]
-    """Layout on disk: class folders under train/ and val/; CUB-200-2011 as published; the handwritten digits of
-    scikit-learn, written to `root` on first use."""
-    root: Path
-    """Folder of the data set."""
     image_size: Annotated[int, Field(ge=16, le=4096)]
     """Side of the square that the network sees, in pixels."""
     batch_size: PositiveInt

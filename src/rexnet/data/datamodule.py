@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader
 
 from rexnet.config.schema import Config
 from rexnet.data.dataset import Batch, ImageDataset, Sample, stack
+from rexnet.data.datasets import load_index
 from rexnet.data.device import augment_batch, normalize
-from rexnet.data.index import Index, Split, load_index
+from rexnet.data.index import Index, Split
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
 from rexnet.data.transforms import build_eval_transform, build_train_transform
 from rexnet.errors import ConfigError, DataError
@@ -120,8 +121,8 @@ def load_eval_index(config: Config, split: Split, root: Path | None = None) -> I
     """The images of `split` in the configured data set, or in the same kind of data set at `root`."""
     if root is None:
         return load_index(config.data, split)
-    if not root.is_dir():  # the digits would be made there
-        raise DataError(f"{root}: is not a folder")
+    if not root.exists():  # the digits would be made there
+        raise DataError(f"{root}: does not exist")
     return load_index(config.data.model_copy(update={"root": root}), split)
 
 

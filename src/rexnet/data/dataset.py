@@ -1,6 +1,5 @@
 """A split as a torch data set: key in, augmented uint8 image out."""
 
-import os
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rexnet.data.decode import decode_image
+from rexnet.data.decode import crop_to_box, decode
 from rexnet.data.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.sampling import BATCH, SampleKey
@@ -42,8 +41,18 @@ class ImageDataset(Dataset[Sample]):
 
     def __getitem__(self, sample: SampleKey) -> Sample:
         key = mix(self.seed, sample.epoch, sample.position)
-        image = decode_image(os.path.join(self.index.root, self.index.paths[sample.position]))
-        return Sample(self.transform(image, key), int(self.index.labels[sample.position]), key)
+        image = self.transform(self.decoded(sample.position), key)
+        return Sample(image, int(self.index.labels[sample.position]), key)
+
+    def decoded(self, position: int) -> np.ndarray:
+        """The image at `position`, cropped to its box if it has one, untransformed: RGB uint8 (height, width, 3).
+
+        Raises:
+            DataError: the image cannot be read or decoded.
+        """
+        name = self.index.name(position)
+        image = decode(self.index.read(position), name)
+        return image if self.index.boxes is None else crop_to_box(image, self.index.boxes[position], name)
 
 
 def stack(samples: list[Sample]) -> Batch:

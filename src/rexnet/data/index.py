@@ -1,173 +1,117 @@
-"""What a data set contains: one function for each layout on disk, from a folder to an `Index`."""
+"""What a split contains, in a fixed order, and where each image lies."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from rexnet.config.schema import DataConfig
-from rexnet.data.digits import write_digits
+from rexnet.data.files import read_file
+from rexnet.data.shared import Names, share
+from rexnet.data.tar import Archive
 from rexnet.errors import DataError
 
 Split = Literal["train", "val", "test"]
-FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("val", "validation", "test"),
-    "test": ("test",),
-}
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Index:
-    """The images of one split in a fixed order."""
+    """The images of one split. A million of them take 80 MB, which loader processes share."""
 
     root: Path
-    """Folder that the paths start from."""
+    """Folder that the paths start from, or the tar that holds the images."""
     paths: Sequence[str]
     """Path of each image below `root`."""
     labels: np.ndarray
     """Class of each image, int64 (n,), counted from 0 in the order of `class_names`."""
     class_names: tuple[str, ...]
     """One name for each class."""
+    boxes: np.ndarray | None = None
+    """What to crop each image to: int32 (n, 4) left, top, right, bottom in pixels, or None for all of it."""
+    archive: Archive | None = None
+    """The open tar, where `root` is one."""
+    spans: np.ndarray | None = None
+    """Offset and size of each image in the tar, int64 (n, 2)."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def select(self, positions: np.ndarray) -> "Index":
-        """An index of the images at `positions`, in that order."""
-        return replace(self, paths=[self.paths[i] for i in positions.tolist()], labels=self.labels[positions])
+    def name(self, position: int) -> str:
+        """Where the image at `position` lies, for messages."""
+        return os.path.join(self.root, self.paths[position])
+
+    def read(self, position: int) -> bytes:
+        """The bytes of the image file at `position`.
+
+        Raises:
+            DataError: it is missing, unreadable or not a regular file.
+        """
+        if self.archive is None or self.spans is None:
+            return read_file(self.name(position))
+        offset, size = self.spans[position].tolist()
+        return self.archive.read(offset, size)
+
+    def select(self, positions: Sequence[int] | np.ndarray) -> "Index":
+        """An index of the images at `positions`, in that order; repetitions are allowed."""
+        chosen = np.asarray(positions, dtype=np.int64)
+        return replace(
+            self,
+            paths=Names.pack(self.paths[position] for position in chosen.tolist()),
+            labels=share(self.labels[chosen]),
+            boxes=None if self.boxes is None else share(self.boxes[chosen]),
+            spans=None if self.spans is None else share(self.spans[chosen]),
+        )
 
 
-def load_index(config: DataConfig, split: Split) -> Index:
-    """The images of `split` in the configured data set.
-
-    Raises:
-        DataError: something is missing or inconsistent, named with what was expected.
-    """
-    if not config.root.is_dir() and config.dataset != "digits":
-        raise DataError(f"data.root: {config.root} is not a folder; it should hold the {config.dataset} data set")
-    match config.dataset:
-        case "folder":
-            return index_folders(config.root, split)
-        case "cub200":
-            return index_cub200(config.root, split)
-        case "digits":
-            return index_folders(write_digits(config.root), split)
-
-
-def index_folders(root: Path, split: Split) -> Index:
-    """Class folders below `train/` and below `val/`, `validation/` or `test/`; the classes are those of `train/`.
-
-    Raises:
-        DataError: a folder is missing, a class is empty, or the two splits have different classes.
-    """
-    train = root / "train"
-    if not train.is_dir():
-        raise DataError(f"{root}: has no train/ with one folder for each class; it holds {_list(_entries(root))}")
-    class_names = _class_folders(train)
-    if not class_names:
-        raise DataError(f"{train}: holds no class folders, only {_list(_entries(train))}")
-    folder = _split_folder(root, split)
-    if folder != train:
-        _require_same_classes(class_names, _class_folders(folder), train, folder)
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        images = _images(folder / name)
-        if not images:
-            raise DataError(f"{folder / name}: this class holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        paths += [f"{name}/{image}" for image in images]
-        labels += [label] * len(images)
-    return Index(folder, paths, np.array(labels, dtype=np.int64), class_names)
+def build_index(
+    root: Path,
+    paths: Iterable[str],
+    labels: Sequence[int] | np.ndarray,
+    class_names: Sequence[str],
+    boxes: np.ndarray | None = None,
+    archive: Archive | None = None,
+    spans: np.ndarray | None = None,
+) -> Index:
+    """An index packed so that processes share it; see `Index` for the arguments."""
+    return Index(
+        root,
+        paths if isinstance(paths, Names) else Names.pack(paths),
+        share(np.array(labels, np.int64)),
+        tuple(class_names),
+        None if boxes is None else share(np.asarray(boxes, np.int32)),
+        archive,
+        None if spans is None else share(spans),
+    )
 
 
-def index_cub200(root: Path, split: Split) -> Index:
-    """Caltech-UCSD Birds 200-2011 as published: `images/` and four text files, with the official split.
-
-    The whole set has 5,994 training and 5,794 test images of 200 classes; a subset whose text files agree is taken
-    as it is. Class names lose their number: `001.Black_footed_Albatross` is `Black_footed_Albatross`.
+def join(first: Index, second: Index) -> Index:
+    """The images of both, in this order.
 
     Raises:
-        DataError: a file is missing, malformed, or names an image or class that the others do not know.
+        DataError: they have different classes, or lie in different archives.
     """
-    if not (root / "images.txt").is_file() and (root / "CUB_200_2011" / "images.txt").is_file():
-        root = root / "CUB_200_2011"
-    names = _read_table(root / "classes.txt")
-    images = _read_table(root / "images.txt")
-    image_classes = _read_table(root / "image_class_labels.txt")
-    is_training = _read_table(root / "train_test_split.txt")
-    label_of = {number: label for label, number in enumerate(names)}
-    wanted = "1" if split == "train" else "0"
-    paths: list[str] = []
-    labels: list[int] = []
-    for number, path in images.items():
-        if number not in image_classes or number not in is_training:
-            raise DataError(f"{root}: image {number} ({path}) is missing from image_class_labels.txt or the split")
-        if image_classes[number] not in label_of:
-            raise DataError(f"{root / 'image_class_labels.txt'}: image {number} is of unknown class")
-        if ".." in Path(path).parts or Path(path).is_absolute():
-            raise DataError(f"{root / 'images.txt'}: image {number} leads out of the folder: {path}")
-        if is_training[number] == wanted:
-            paths.append(path)
-            labels.append(label_of[image_classes[number]])
-    folder = root / "images"
-    absent = next((path for path in paths if not (folder / path).is_file()), None)
-    if absent is not None or not paths:
-        raise DataError(f"{folder}: {absent or 'any image of the split'} is named in images.txt but not there")
-    class_names = tuple(name.partition(".")[2] or name for name in names.values())
-    return Index(folder, paths, np.array(labels, dtype=np.int64), class_names)
+    if first.class_names != second.class_names:
+        raise DataError(f"{first.root} and {second.root} have different classes and cannot be joined")
+    if first.archive is None and second.archive is None:
+        root = Path(os.path.commonpath((first.root, second.root)))
+        names = (os.path.join(index.root.relative_to(root), path) for index in (first, second) for path in index.paths)
+    elif first.root == second.root:
+        root = first.root
+        names = (path for index in (first, second) for path in index.paths)
+    else:
+        raise DataError(f"{first.root} and {second.root}: images of two archives cannot be joined")
+    return Index(
+        root,
+        Names.pack(names),
+        share(np.concatenate((first.labels, second.labels))),
+        first.class_names,
+        _joined(first.boxes, second.boxes),
+        first.archive,
+        _joined(first.spans, second.spans),
+    )
 
 
-def _read_table(path: Path) -> dict[str, str]:
-    """A text file of `number value` lines, as in CUB-200-2011."""
-    if not path.is_file():
-        raise DataError(f"{path}: missing; the folder should be CUB_200_2011 as published")
-    table: dict[str, str] = {}
-    for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        key, _, value = line.strip().partition(" ")
-        if not value:
-            raise DataError(f"{path}, line {line_number}: should be a number and a value, found {line!r}")
-        table[key] = value.strip()
-    return table
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, in order of name, without hidden files and what archives leave behind."""
-    with os.scandir(folder) as entries:
-        return sorted((e for e in entries if not e.name.startswith((".", "__MACOSX"))), key=lambda entry: entry.name)
-
-
-def _class_folders(folder: Path) -> tuple[str, ...]:
-    return tuple(entry.name for entry in _entries(folder) if entry.is_dir())
-
-
-def _images(folder: Path) -> list[str]:
-    return [e.name for e in _entries(folder) if os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES]
-
-
-def _split_folder(root: Path, split: Split) -> Path:
-    for name in FOLDER_NAMES[split]:
-        if (root / name).is_dir():
-            return root / name
-    wanted = " or ".join(f"{name}/" for name in FOLDER_NAMES[split])
-    raise DataError(f"{root}: has no {wanted}; it holds {_list(_entries(root))}")
-
-
-def _require_same_classes(train: tuple[str, ...], other: tuple[str, ...], train_folder: Path, folder: Path) -> None:
-    missing, unknown = sorted(set(train) - set(other)), sorted(set(other) - set(train))
-    if missing:
-        raise DataError(f"{folder}: lacks {len(missing)} classes that {train_folder} has: {_join(missing)}")
-    if unknown:
-        raise DataError(f"{folder}: has {len(unknown)} classes that {train_folder} lacks: {_join(unknown)}")
-
-
-def _list(entries: Sequence[os.DirEntry[str]]) -> str:
-    return _join([e.name + "/" * e.is_dir() for e in entries]) if entries else "nothing"
-
-
-def _join(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _joined(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    return None if first is None or second is None else share(np.concatenate((first, second)))

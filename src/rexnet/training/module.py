@@ -11,13 +11,14 @@ from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from rexnet.checkpoint import ENTRY, describe
+from rexnet.checkpoint import describe
 from rexnet.config import Config
 from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
 from rexnet.errors import DivergenceError
 from rexnet.evaluation.metrics import ClassificationMetrics
 from rexnet.models.factory import split_parameters
+from rexnet.models.weights import ENTRY
 from rexnet.training.ema import build_average, decay_at, update_average
 from rexnet.training.optim import build_optimizer, fit_optimizer_to_device
 from rexnet.training.schedule import build_schedule

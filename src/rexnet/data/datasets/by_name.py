@@ -1,0 +1,110 @@
+"""From a configuration to the images of a split."""
+
+import logging
+from pathlib import Path
+
+from rexnet.config.schema import DatasetName, SourceConfig
+from rexnet.data.datasets.aircraft import index_aircraft
+from rexnet.data.datasets.cars import index_cars
+from rexnet.data.datasets.cub200 import index_cub200
+from rexnet.data.datasets.flowers102 import index_flowers102
+from rexnet.data.datasets.folder import folder_splits, index_folders
+from rexnet.data.datasets.food101 import index_food101
+from rexnet.data.datasets.imagenet import DEVKIT, DEVKIT_TAR, TRAIN_TAR, VAL_TAR, index_imagenet
+from rexnet.data.datasets.table import index_csv, table_splits
+from rexnet.data.digits import write_digits
+from rexnet.data.download import fetch
+from rexnet.data.index import Index, Split, join
+from rexnet.data.manifest import leave_out_broken
+from rexnet.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+def load_index(config: SourceConfig, split: Split) -> Index:
+    """The images of `split` in the configured data set, without those that the manifest lists as broken if so asked.
+
+    With `train_on: train+val` the split `train` is both together, and `val` is `test`.
+
+    Raises:
+        DataError: something is missing or inconsistent, named with what was expected.
+    """
+    _require_root(config)
+    if config.train_on == "train":
+        return _index(config, split)
+    if splits_of(config) != ("train", "val", "test"):
+        raise DataError(f"data.train_on: {config.root} has no split val beside train and test to train on as well")
+    return join(_index(config, "train"), _index(config, "val")) if split == "train" else _index(config, "test")
+
+
+def splits_of(config: SourceConfig) -> tuple[Split, ...]:
+    """The different splits of the configured data set, `train` first.
+
+    Raises:
+        DataError: the root does not exist, or a table in it cannot be read.
+    """
+    _require_root(config)
+    match config.dataset:
+        case "digits":
+            return ("train", "val")
+        case "folder":
+            return folder_splits(config.root)
+        case "csv":
+            return table_splits(config.root)
+        case "imagenet":
+            return ("train", "val")
+        case "flowers102" | "aircraft":
+            return ("train", "val", "test")
+        case "cub200" | "cars" | "food101":
+            return ("train", "test")
+
+
+def recognise(root: Path) -> DatasetName:
+    """The name of the data set that lies at `root`, by its files; `folder` where they say nothing."""
+    marks: dict[DatasetName, tuple[str, ...]] = {
+        "cub200": ("images.txt", "CUB_200_2011/images.txt"),
+        "cars": ("cars_train", "stanford_cars/cars_train"),
+        "flowers102": ("setid.mat", "flowers-102/setid.mat", "102flowers/setid.mat"),
+        "aircraft": ("variants.txt", "data/variants.txt", "fgvc-aircraft-2013b/data/variants.txt"),
+        "food101": ("meta/classes.txt", "food-101/meta/classes.txt"),
+        "imagenet": (TRAIN_TAR, VAL_TAR, DEVKIT, DEVKIT_TAR),
+        "csv": ("train.csv",),
+    }
+    if root.suffix.lower() == ".csv":
+        return "csv"
+    return next((name for name, files in marks.items() if any((root / file).exists() for file in files)), "folder")
+
+
+def _require_root(config: SourceConfig) -> None:
+    if config.download:
+        fetch(config.dataset, config.root)
+    if not config.root.exists() and config.dataset != "digits":
+        raise DataError(f"data.root: {config.root} does not exist; it should hold the {config.dataset} data set")
+
+
+def _index(config: SourceConfig, split: Split) -> Index:
+    index = _whole_index(config, split)
+    return index if config.on_bad_image == "error" else leave_out_broken(index, config, split)
+
+
+def _whole_index(config: SourceConfig, split: Split) -> Index:
+    root = config.root
+    match config.dataset:
+        case "folder":
+            return index_folders(root, split)
+        case "csv":
+            return index_csv(root, split)
+        case "imagenet":
+            return index_imagenet(root, split)
+        case "cub200":
+            return index_cub200(root, split, config.crop_to_box)
+        case "cars":
+            return index_cars(root, split, config.crop_to_box)
+        case "flowers102":
+            return index_flowers102(root, split)
+        case "aircraft":
+            return index_aircraft(root, split)
+        case "food101":
+            return index_food101(root, split)
+        case "digits":
+            return index_folders(write_digits(root), split)

@@ -1,0 +1,46 @@
+"""Oxford Flowers-102 (Nilsback and Zisserman, ICVGIP 2008): `jpg/`, `imagelabels.mat` and `setid.mat`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from rexnet.data.datasets.folder import index_folders
+from rexnet.data.datasets.listing import Published, check_counts, find_base, index_listed, read_mat
+from rexnet.data.index import Index, Split
+from rexnet.errors import DataError
+
+PUBLISHED = Published(
+    "Flowers-102",
+    102,
+    {"train": 1020, "val": 1020, "test": 6149},
+    "data.download=true fetches it, from https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
+)
+IDS = {"train": "trnid", "val": "valid", "test": "tstid"}
+
+
+def index_flowers102(root: Path, split: Split) -> Index:
+    """One of the three official splits; class folders with the same counts are taken as well.
+
+    Raises:
+        DataError: a file is missing or malformed, or names an image that is not there.
+    """
+    if (root / "train").is_dir():
+        return check_counts(index_folders(root, split), split, PUBLISHED)
+    base = find_base(root, ["flowers-102", "102flowers"], "setid.mat", PUBLISHED)
+    numbers = read_mat(base / "setid.mat", IDS[split]).astype(np.int64)
+    labels = read_mat(base / "imagelabels.mat", "labels").astype(np.int64)
+    if not 1 <= numbers.min() <= numbers.max() <= len(labels):
+        raise DataError(f"{base / 'setid.mat'}: names images 1 to {numbers.max():,}; {len(labels):,} have a label")
+    class_names = _class_names()
+    if not 1 <= labels.min() <= labels.max() <= len(class_names):
+        raise DataError(f"{base / 'imagelabels.mat'}: labels should be 1 to 102, found {labels.min()}, {labels.max()}")
+    paths = [f"image_{number:05d}.jpg" for number in numbers.tolist()]
+    chosen = (labels[numbers - 1] - 1).tolist()
+    return check_counts(index_listed(base / "jpg", paths, chosen, class_names, base / "setid.mat"), split, PUBLISHED)
+
+
+def _class_names() -> tuple[str, ...]:
+    """The data set's page names its classes; its files only count them."""
+    from torchvision.datasets import Flowers102
+
+    return tuple(Flowers102.classes)

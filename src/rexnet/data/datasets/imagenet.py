@@ -1,0 +1,200 @@
+"""ImageNet-1k (ILSVRC 2012) as it is downloaded: class folders, or the tars themselves, and the devkit.
+
+Classes are in the order of their WordNet ids. The devkit's data/readme describes `synsets` in meta.mat and the file of
+validation answers, one number a line.
+"""
+
+import re
+import tarfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rexnet.data.datasets.folder import class_folders, class_of, index_class_folders, index_members, index_tar_folders
+from rexnet.data.datasets.listing import Published, check_counts, read_lines, read_mat
+from rexnet.data.index import Index, Split, build_index
+from rexnet.data.tar import is_image, load_members
+from rexnet.errors import DataError, first_sentence
+
+PUBLISHED = Published(
+    "ImageNet-1k",
+    1000,
+    {"train": 1_281_167, "val": 50_000},
+    "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php, after registration",
+)
+TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+DEVKIT, DEVKIT_TAR = "ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12.tar.gz"
+META, ANSWERS = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
+LARGEST_ANNOTATION = 64 << 20
+
+
+class Devkit(NamedTuple):
+    """What the devkit says; all by WordNet id."""
+
+    words: dict[str, str]
+    """Synonyms of each class, separated by commas, in the order of ids."""
+    train_counts: dict[str, int]
+    """Training images of each class."""
+    val_classes: dict[str, str]
+    """Class of each validation image, by its name without suffix."""
+
+
+def index_imagenet(root: Path, split: Split) -> Index:
+    """The training or validation images below `root`.
+
+    It holds any of
+
+    - `train/` with class folders, or ILSVRC2012_img_train.tar as downloaded (a tar of tars, which stays as it is);
+    - `val/` with class folders or flat, or ILSVRC2012_img_val.tar;
+    - the devkit, packed or unpacked, which a flat `val/` and the validation tar need.
+
+    Without a devkit the classes are those of the training images. Where some of the 1,000 classes are missing there,
+    the data are taken as a subset.
+
+    Raises:
+        DataError: something is missing, truncated, or not of the published number.
+    """
+    if split == "test":
+        raise DataError(f"{root}: the labels of ImageNet's test images are not public; measure on val")
+    devkit = load_devkit(root)
+    index = _train(root, devkit) if split == "train" else _val(root, devkit)
+    _check(index, split, devkit)
+    return replace(index, class_names=_readable(index.class_names, devkit))
+
+
+def load_devkit(root: Path) -> Devkit | None:
+    """The devkit in `root`, packed or unpacked, or None.
+
+    Raises:
+        DataError: it is damaged or contradicts itself.
+    """
+    if (root / DEVKIT).is_dir():
+        place = root / DEVKIT
+        meta = read_mat(place / META, "synsets")
+        answers = read_lines(place / ANSWERS, "the devkit's answers")
+    elif (root / DEVKIT_TAR).is_file():
+        place = root / DEVKIT_TAR
+        content = _unpack(place, (META, ANSWERS))
+        meta = read_mat(place / META, "synsets", content[META])
+        answers = content[ANSWERS].decode("ascii", errors="replace").splitlines()
+    else:
+        return None
+    try:
+        leaves = [row for row in meta if int(row["num_children"]) == 0]
+        wnid_of = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in leaves}
+        chosen = sorted(leaves, key=lambda row: str(row["WNID"]))
+        words = {str(row["WNID"]): str(row["words"]) for row in chosen}
+        counts = {str(row["WNID"]): int(row["num_train_images"]) for row in chosen}
+        labels = [wnid_of[int(line)] for line in answers if line.strip()]
+    except (KeyError, ValueError, IndexError) as error:
+        raise DataError(f"{place}: is not a devkit of ILSVRC 2012: {first_sentence(error)}") from None
+    return Devkit(words, counts, {f"ILSVRC2012_val_{n:08d}": wnid for n, wnid in enumerate(labels, 1)})
+
+
+def _unpack(tar: Path, wanted: Sequence[str]) -> dict[str, bytes]:
+    """The contents of some members of a compressed tar, whose paths end like `wanted`."""
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(tar, "r:gz") as file:
+            for member in file:
+                name = next((name for name in wanted if f"/{member.name}".endswith(f"/{name}")), None)
+                if name is not None and member.isreg() and member.size <= LARGEST_ANNOTATION:
+                    stream = file.extractfile(member)
+                    assert stream is not None, "regular files have content"
+                    found[name] = stream.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(f"{tar}: cannot be unpacked: {first_sentence(error)}; copy it again") from None
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise DataError(f"{tar}: lacks {' and '.join(missing)}; it should be the devkit of ILSVRC 2012, tasks 1 and 2")
+    return found
+
+
+def _train(root: Path, devkit: Devkit | None) -> Index:
+    wanted = tuple(devkit.words) if devkit else None
+    if (root / "train").is_dir():
+        return index_class_folders(root / "train", wanted or class_folders(root / "train"), "the devkit")
+    return index_tar_folders(root / TRAIN_TAR, load_members(_require(root, "train", TRAIN_TAR)), "", wanted)
+
+
+def _val(root: Path, devkit: Devkit | None) -> Index:
+    classes = tuple(devkit.words) if devkit else _training_classes(root)
+    folder = root / "val"
+    if folder.is_dir():
+        if any(entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))):
+            return index_class_folders(folder, classes, "the devkit" if devkit else "the training images")
+        names = sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
+        return build_index(folder, names, _flat_labels(folder, names, classes, devkit), classes)
+    tar = _require(root, "val", VAL_TAR)
+    members = load_members(tar)
+    names = list(members.names)
+    if all("/" in name for name in names):
+        return index_tar_folders(tar, members, "", classes)
+    return index_members(tar, members, np.arange(len(names)), _flat_labels(tar, names, classes, devkit), classes)
+
+
+def _training_classes(root: Path) -> tuple[str, ...]:
+    if (root / "train").is_dir():
+        return class_folders(root / "train")
+    members = load_members(_require(root, "train", TRAIN_TAR))
+    return tuple(sorted({class_of(name, "") for name in members.names}))
+
+
+def _flat_labels(place: Path, names: Sequence[str], classes: Sequence[str], devkit: Devkit | None) -> list[int]:
+    """Labels of validation images that lie in no class folders, from the devkit's answers."""
+    if devkit is None:
+        raise DataError(
+            f"{place}: has no class folders, so its labels come from the devkit; put {DEVKIT_TAR} beside it "
+            f"({PUBLISHED.source})"
+        )
+    label_of = {wnid: label for label, wnid in enumerate(classes)}
+    stems = [re.sub(r"^.*/|\.[^.]*$", "", name) for name in names]
+    unknown = next((stem for stem in stems if stem not in devkit.val_classes), None)
+    if unknown is not None:
+        raise DataError(
+            f"{place}: the devkit has no answer for {unknown}; it has {len(devkit.val_classes):,}, for "
+            f"{', '.join(list(devkit.val_classes)[:1])} and so on"
+        )
+    return [label_of[devkit.val_classes[stem]] for stem in stems]
+
+
+def _require(root: Path, folder: str, tar: str) -> Path:
+    if not (root / tar).is_file():
+        raise DataError(f"{root}: holds neither {folder}/ nor {tar}; ImageNet is at {PUBLISHED.source}")
+    return root / tar
+
+
+def _check(index: Index, split: Split, devkit: Devkit | None) -> None:
+    """Holds the numbers against the devkit's, or, without one, against the published ones."""
+    if devkit is None:
+        check_counts(index, split, PUBLISHED)
+        return
+    if split == "val":
+        if len(index) != len(devkit.val_classes):
+            raise DataError(f"{index.root}: has {len(index):,} images; the devkit has {len(devkit.val_classes):,}")
+        return
+    counts = np.bincount(index.labels, minlength=len(index.class_names)).tolist()
+    for wnid, count in zip(index.class_names, counts, strict=True):
+        if count != devkit.train_counts[wnid]:
+            wanted = devkit.train_counts[wnid]
+            raise DataError(f"{index.root}: has {count:,} images of class {wnid}, but the devkit counts {wanted:,}")
+
+
+def _readable(wnids: Sequence[str], devkit: Devkit | None) -> tuple[str, ...]:
+    """The first of WordNet's synonyms of each class, with its id where two classes share it.
+
+    Without a devkit they come from timm's list of the 1,000 classes.
+    """
+    words = devkit.words if devkit else _published_words()
+    names = [words.get(wnid, wnid).partition(",")[0].strip() for wnid in wnids]
+    return tuple(f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in zip(names, wnids, strict=True))
+
+
+def _published_words() -> dict[str, str]:
+    from timm.data import ImageNetInfo  # only here: it takes seconds
+
+    known = ImageNetInfo("imagenet-1k")
+    return dict(zip(known.label_names(), known.label_descriptions(), strict=True))

@@ -1,0 +1,88 @@
+"""Large arrays and lists of names that loader processes share instead of copying."""
+
+import mmap
+import os
+import sys
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+import numpy as np
+
+
+class SharedArray(np.ndarray):
+    """A read-only array that child processes map instead of copying, whether they are forked or spawned.
+
+    The values lie in an anonymous memory file, which is not bounded by the size of /dev/shm; a spawned process gets
+    its descriptor. Views and results of arithmetic are ordinary arrays in this respect.
+    """
+
+    descriptor: int | None
+
+    def __array_finalize__(self, parent: Any) -> None:
+        self.descriptor = None
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.descriptor is None or get_spawning_popen() is None:
+            return np.asarray(self).__reduce_ex__(protocol)
+        return _receive, (DupFd(self.descriptor), self.dtype.str, self.shape)
+
+
+def share(values: np.ndarray) -> np.ndarray:
+    """`values` as a read-only array that costs its memory once, however many processes use it."""
+    if not values.nbytes or not hasattr(os, "memfd_create"):  # macOS: spawned processes get copies
+        values.setflags(write=False)
+        return values
+    descriptor = os.memfd_create("rexnet-index")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(np.ascontiguousarray(values).data)
+    return _map(descriptor, values.dtype.str, values.shape)
+
+
+def _receive(duplicate: Any, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    return _map(duplicate.detach(), dtype, shape)
+
+
+def _map(descriptor: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    array = np.frombuffer(memory, dtype).reshape(shape).view(SharedArray)
+    array.descriptor = descriptor
+    weakref.finalize(array, os.close, descriptor)
+    return array
+
+
+class Names(Sequence[str]):
+    """Many file names as two arrays: a third of the memory of strings, and shared by processes.
+
+    Names that are not valid UTF-8 survive, as they do in `os.fsdecode`.
+    """
+
+    def __init__(self, text: np.ndarray, ends: np.ndarray) -> None:
+        self.text, self.ends = text, ends
+
+    @classmethod
+    def pack(cls, names: Iterable[str]) -> "Names":
+        """The given names."""
+        text, ends = bytearray(), []
+        for name in names:
+            text += os.fsencode(name)
+            ends.append(len(text))
+        return cls(share(np.frombuffer(text, np.uint8)), share(np.array(ends, np.int64)))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __iter__(self) -> Iterator[str]:
+        text, encoding, start = self.text.tobytes(), sys.getfilesystemencoding(), 0
+        for end in self.ends.tolist():
+            yield text[start:end].decode(encoding, "surrogateescape")
+            start = end
+
+    def __getitem__(self, position: Any) -> Any:
+        if isinstance(position, slice):
+            return [self[number] for number in range(*position.indices(len(self)))]
+        number = range(len(self))[position]
+        start = self.ends[number - 1] if number else 0
+        return os.fsdecode(self.text[start : self.ends[number]].tobytes())
