@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from rexnet.data.cache import ImageCache, shrink
 from rexnet.data.decode import decode_image
 from rexnet.data.index import Index
 from rexnet.data.keys import mix
@@ -41,9 +42,41 @@ class ImageDataset(Dataset[Sample]):
         return len(self.index)
 
     def __getitem__(self, sample: SampleKey) -> Sample:
-        key = mix(self.seed, sample.epoch, sample.position)
-        image = decode_image(os.path.join(self.index.root, self.index.paths[sample.position]))
-        return Sample(self.transform(image, key), int(self.index.labels[sample.position]), key)
+        parts = (sample.epoch, sample.position, sample.view) if sample.view else (sample.epoch, sample.position)
+        key = mix(self.seed, *parts)
+        return Sample(self.view(sample.position, key), int(self.index.labels[sample.position]), key)
+
+    def view(self, position: int, key: int) -> np.ndarray:
+        """The transformed image at `position` in the index, uint8 (height, width, 3)."""
+        return self.transform(self.decoded(position), key)
+
+    def decoded(self, position: int) -> np.ndarray:
+        """The pixels of the image at `position` in the index, uint8 (height, width, 3)."""
+        return decode_image(os.path.join(self.index.root, self.index.paths[position]))
+
+
+class CachedImages(ImageDataset):
+    """The same with images that are decoded once, and reduced to a short side of at most `short_side` pixels."""
+
+    def __init__(self, index: Index, transform: Transform, seed: int, cache: ImageCache, short_side: int) -> None:
+        super().__init__(index, transform, seed)
+        self.cache, self.short_side = cache, short_side
+
+    def decoded(self, position: int) -> np.ndarray:
+        """The reduced image, whether it was in the cache before or not."""
+        return self.cache.take(position, lambda: shrink(super(CachedImages, self).decoded(position), self.short_side))
+
+
+class CachedViews(ImageDataset):
+    """The same for a transform without randomness: its results are kept, so that they are the very same bytes."""
+
+    def __init__(self, index: Index, transform: Transform, seed: int, cache: ImageCache) -> None:
+        super().__init__(index, transform, seed)
+        self.cache = cache
+
+    def view(self, position: int, key: int) -> np.ndarray:
+        """The result of the first time."""
+        return self.cache.take(position, lambda: super(CachedViews, self).view(position, key))
 
 
 def stack(samples: list[Sample]) -> Batch:
