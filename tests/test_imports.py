@@ -21,7 +21,7 @@ ROOMS = {
     "checkpoint": {"config", "errors", "models"},
     "evaluation": {"checkpoint", "config", "data", "errors", "models", "hardware"},
     "training": {"checkpoint", "config", "data", "errors", "evaluation", "models", "hardware"},
-    "cli": {"config", "errors", "evaluation", "training"},
+    "cli": {"config", "data", "errors", "evaluation", "training"},
 }
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
@@ -29,13 +29,13 @@ DOORS = {
     "pydantic": ["config"],
     "yaml": ["config"],
     "albumentations": ["data/transforms.py", "data/randaugment.py"],
-    "cv2": ["data/transforms.py", "data/randaugment.py", "data/decode.py", "data/digits.py"],
+    "cv2": [f"data/{name}.py" for name in ("transforms", "randaugment", "operations", "cache", "decode", "digits")],
     "sklearn": ["data/digits.py"],
     "timm": ["models/factory.py"],
     "huggingface_hub": ["models/pretrained.py"],
     "torchmetrics": ["evaluation/metrics.py", "training/module.py"],
     "torchvision": ["training/callbacks.py"],
-    "tqdm": ["training/progress.py"],
+    "tqdm": ["training/progress.py", "data/cache_plan.py"],
     "pytorch_lightning": ["training", "data/datamodule.py"],
 }
 

@@ -17,7 +17,7 @@ def configured(small_run: list[str], *overrides: str) -> Config:
 def transferred(config: Config, training: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch of grey images as the network gets it."""
     data = ImageData(config)
-    data.trainer = SimpleNamespace(training=training)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(training=training, current_epoch=0)  # type: ignore[assignment]
     batch = Batch(torch.full((4, 32, 32, 3), 51, dtype=torch.uint8), torch.tensor([0, 1, 2, 0]), seed=1)
     return data.on_after_batch_transfer(batch, 0)
 

@@ -4,18 +4,23 @@ import hashlib
 import logging
 import os
 import stat
+import sys
 
 import numpy as np
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from rexnet.config.schema import Config
 from rexnet.data.cache import SHARED_MEMORY, ImageCache, require_space, shrink
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
 from rexnet.data.index import Index
 from rexnet.data.transforms import build_eval_transform, build_train_transform
+from rexnet.errors import DataError
 
 log = logging.getLogger(__name__)
 
 SAMPLED_IMAGES = 96
+FILL_BATCH = 16
 MARGIN = 1.2  # of the space over the estimate; unused space of the file takes none on disk
 UNRELATED = {"root", "batch_size", "last_batch", "sampling", "num_workers", "mean", "std", "image_size"}
 UNRELATED |= {"cache", "cache_scale", "cache_folder"}
@@ -49,6 +54,36 @@ def build_eval_dataset(config: Config, index: Index) -> ImageDataset:
     name = f"evaluation views of {size} px ({config.eval_transform.model_dump_json()})"
     cache = _open_cache(config, index, name, len(index) * (size * size * 3 + 16))
     return CachedViews(index, transform, config.seed, cache)
+
+
+class _Filling(Dataset[int]):
+    """A data set whose items put an image into the cache."""
+
+    def __init__(self, dataset: CachedImages | CachedViews) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: int) -> int:
+        self.dataset.fill(position)
+        return position
+
+
+def fill_cache(dataset: CachedImages | CachedViews, workers: int) -> None:
+    """Decodes what the cache lacks, with a progress bar.
+
+    Raises:
+        DataError: an image cannot be decoded, or there was no room for all.
+    """
+    loader = DataLoader(_Filling(dataset), batch_size=FILL_BATCH, num_workers=workers)
+    with tqdm(total=len(dataset), unit="img", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
+        for positions in loader:
+            bar.update(len(positions))
+    if dataset.cache.filled < len(dataset):
+        lacking = len(dataset) - dataset.cache.filled
+        raise DataError(f"{dataset.cache.path}: had no room for {lacking:,} of {len(dataset):,} images")
+    dataset.cache.finish()
 
 
 def _open_cache(config: Config, index: Index, name: str, estimate: int) -> ImageCache:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rexnet.config.schema import Config
-from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset
+from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache
 from rexnet.data.dataset import Batch, CachedImages, CachedViews, ImageDataset, Sample, stack
 from rexnet.data.device import augment_batch, normalize
 from rexnet.data.index import Index, Split, load_index
@@ -88,19 +88,7 @@ class ImageData(pl.LightningDataModule):
         return augment_batch(images, batch.labels, self.config.augmentation, classes, batch.seed, epoch)
 
     def _train_sampler(self, rank: int) -> TrainBatchSampler:
-        data, seed = self.config.data, self.config.seed
-        accumulate = self.config.trainer.accumulate
-        return TrainBatchSampler(
-            len(self.train_index),
-            data.batch_size,
-            seed,
-            rank,
-            self.world_size,
-            accumulate,
-            data.last_batch,
-            repeats=self.config.augmentation.repeats,
-            balance=self.train_index.labels if data.sampling == "balanced" else None,
-        )
+        return build_train_sampler(self.config, self.train_index, rank, self.world_size)
 
     def _share(self, dataset: ImageDataset) -> ImageDataset:
         """`dataset`; a cache in memory loses its name once all processes have opened it, so that nothing is left."""
@@ -117,6 +105,37 @@ class ImageData(pl.LightningDataModule):
         epoch = loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # its base class hides it
         batch = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
         return (epoch, batch) if batch < batches_per_epoch else (epoch + 1, 0)
+
+
+def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> TrainBatchSampler:
+    """The order of the training images for one process, as configured."""
+    return TrainBatchSampler(
+        len(index),
+        config.data.batch_size,
+        config.seed,
+        rank,
+        world_size,
+        config.trainer.accumulate,
+        config.data.last_batch,
+        repeats=config.augmentation.repeats,
+        balance=index.labels if config.data.sampling == "balanced" else None,
+    )
+
+
+def fill_caches(config: Config) -> list[tuple[Path, int]]:
+    """Fills the caches of both splits; gives each one's file and size in bytes.
+
+    Raises:
+        DataError: an image is broken, or there is no room.
+    """
+    train = build_train_dataset(config, load_index(config.data, "train"))
+    val = build_eval_dataset(config, load_index(config.data, "val"))
+    caches = []
+    for dataset in (train, val):
+        assert isinstance(dataset, CachedImages | CachedViews)
+        fill_cache(dataset, count_workers(config))
+        caches.append((dataset.cache.path, dataset.cache.used_bytes))
+    return caches
 
 
 def build_loader(

@@ -66,6 +66,10 @@ class CachedImages(ImageDataset):
         """The reduced image, whether it was in the cache before or not."""
         return self.cache.take(position, lambda: shrink(super(CachedImages, self).decoded(position), self.short_side))
 
+    def fill(self, position: int) -> None:
+        """Sees to it that the image is in the cache."""
+        self.decoded(position)
+
 
 class CachedViews(ImageDataset):
     """The same for a transform without randomness: its results are kept, so that they are the very same bytes."""
@@ -77,6 +81,10 @@ class CachedViews(ImageDataset):
     def view(self, position: int, key: int) -> np.ndarray:
         """The result of the first time."""
         return self.cache.take(position, lambda: super(CachedViews, self).view(position, key))
+
+    def fill(self, position: int) -> None:
+        """Sees to it that the result is in the cache."""
+        self.view(position, key=0)
 
 
 def stack(samples: list[Sample]) -> Batch:
