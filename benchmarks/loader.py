@@ -3,10 +3,10 @@
     python benchmarks/loader.py FOLDER [--image-size 224] [--workers 0,2] [--seconds 10]
 
 FOLDER holds JPEG files at any depth. Each side reads a file, decodes it, takes a random resized crop with a random
-bilinear or bicubic filter, flips, applies RandAugment (m9, mstd 0.5, 2 operations of 15) and gives uint8 batches, as for
-a device that normalises and erases: timm by its `create_loader` up to its collation, torchvision by v2 transforms on
-uint8 tensors (its RandAugment has 14 operations, no spread of the strength and no coin; it is the nearest it has). Ours
-is measured twice, without a cache and with a filled one. The sides take turns, `--rounds` times, and the best round of
+bilinear or bicubic filter, flips, applies RandAugment (m9, mstd 0.5, 2 operations of 15) and gives uint8 batches, as
+for a device that normalises and erases: timm by its `create_loader` up to its collation, torchvision by v2 transforms
+on uint8 tensors (its RandAugment has 14 operations, no spread of the strength and no coin; it is the nearest it has).
+Ours is measured twice, without a cache and with a filled one. The sides take turns, `--rounds` times, and the best round of
 each counts, since other work on the machine only ever slows down. 0 workers: one process, thus one core.
 """
 
@@ -64,7 +64,7 @@ def main() -> None:
     for workers in map(int, options.workers.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             sides = build_sides(paths, options, workers, folder)
-            speeds = {name: 0.0 for name in sides}
+            speeds = dict.fromkeys(sides, 0.0)
             for _ in range(options.rounds):
                 for name, loader in sides.items():
                     speeds[name] = max(speeds[name], measure(loader, options.seconds, workers))
@@ -104,7 +104,7 @@ def our_loader(config: Config, paths: list[Path], workers: int) -> Callable[[], 
 
 
 def timm_loader(paths: list[Path], size: int, workers: int) -> Callable[[], Iterable]:
-    """timm's loader with its fast collation; normalising and erasing, which its prefetcher does later, are not run."""
+    """Timm's loader with its fast collation; normalising and erasing, which its prefetcher does later, are not run."""
     prefetching = create_loader(
         Files(paths),
         input_size=(3, size, size),
@@ -124,9 +124,8 @@ def timm_loader(paths: list[Path], size: int, workers: int) -> Callable[[], Iter
 
 def torchvision_loader(paths: list[Path], size: int, workers: int) -> Callable[[], Iterable]:
     """A plain DataLoader with v2 transforms on uint8 tensors, antialiased as torchvision does by default."""
-    crops = [
-        v2.RandomResizedCrop(size, interpolation=filter_) for filter_ in (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
-    ]
+    filters = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+    crops = [v2.RandomResizedCrop(size, interpolation=name) for name in filters]
     transform = v2.Compose(
         [v2.PILToTensor(), v2.RandomChoice(crops), v2.RandomHorizontalFlip(), v2.RandAugment(num_ops=2, magnitude=9)]
     )

@@ -176,7 +176,9 @@ def test_erased_areas_have_the_distribution_of_timms_random_erasing(most: int) -
 
 def test_erase_count_is_reached_by_its_key() -> None:
     def pieces(count: int) -> float:
-        config = recipe("augmentation.erase_prob=1", "augmentation.erase_mode=const", f"augmentation.erase_count={count}")
+        config = recipe(
+            "augmentation.erase_prob=1", "augmentation.erase_mode=const", f"augmentation.erase_count={count}"
+        )
         batch, _ = augment_batch(torch.ones(300, 3, 64, 64), torch.zeros(300, dtype=torch.long), config, 2, seed=0)
         return np.mean([len(np.unique(np.flatnonzero(np.diff((image[0] == 0).any(0).int())))) for image in batch])
 

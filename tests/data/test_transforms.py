@@ -197,7 +197,13 @@ def recorded(transform: Transform, image: np.ndarray, key: int) -> dict[str, Any
 
 
 def loaded(
-    index: Index, transform: Transform, workers: int, epoch: int = 0, start: str | None = None, rank: int = 0, world: int = 1
+    index: Index,
+    transform: Transform,
+    workers: int,
+    epoch: int = 0,
+    start: str | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> list[Batch]:
     sampler = TrainBatchSampler(len(index), batch_size=6, seed=0, rank=rank, world_size=world)
     sampler.set_epoch(epoch)

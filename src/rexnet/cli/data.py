@@ -94,7 +94,7 @@ def run_speed(options: argparse.Namespace) -> int:
     for workers, speed in measure_speeds(config, options.workers or worker_numbers(), options.seconds):
         speeds[workers] = speed
         print(f"{workers:>7} {speed:>10.0f}", flush=True)
-    print(f"Recommended  data.num_workers={recommend_workers(speeds)}  (the fewest within 5 % of the fastest; 0 would load between steps)")
+    print(f"Recommended  data.num_workers={recommend_workers(speeds)}  (the fewest within 5 % of the fastest beside 0)")
     return 0
 
 

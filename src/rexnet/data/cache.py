@@ -104,6 +104,10 @@ class ImageCache:
         """Removes the name, so that the space is free as soon as the last process ends, even by force."""
         self.path.unlink(missing_ok=True)
 
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
     def _map(self) -> None:
         view = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
         self._bytes = np.frombuffer(view, np.uint8)
@@ -185,7 +189,9 @@ def require_space(folder: Path, wanted: int, hint: str) -> int:
     if place == SHARED_MEMORY:
         free = min(free, _available_memory())
     if free < wanted + RESERVE:
-        raise DataError(f"data.cache: needs {wanted / 1e9:.2f} GB in {place}, where {free / 1e9:.2f} GB are free; {hint}")
+        raise DataError(
+            f"data.cache: needs {wanted / 1e9:.2f} GB in {place}, where {free / 1e9:.2f} GB are free; {hint}"
+        )
     return free
 
 

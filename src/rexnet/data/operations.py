@@ -1,8 +1,8 @@
 """The pixel operations of RandAugment and TrivialAugment on uint8 arrays (height, width, 3).
 
-Each takes the value that PIL's own function takes (an angle, a factor, a number of bits) and gives PIL's result: colours
-within one grey level, geometry up to the interpolation. What costs least was measured for each: OpenCV's saturating
-arithmetic runs several times as fast as a lookup table, which only the operations with a table of their own kind use.
+Each takes the value that PIL's own function takes (an angle, a factor, a number of bits) and gives PIL's result:
+colours within one grey level, geometry up to the interpolation. What costs least was measured for each: OpenCV's
+saturating arithmetic is several times as fast as a lookup table, which only a histogram's operations use.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,17 +34,19 @@ def apply_operation(name: str, image: Image, value: float, interpolation: int, f
 def warp(image: Image, matrix: np.ndarray, interpolation: int, fill: Sequence[int]) -> Image:
     """`image` sampled at `matrix` (2, 3) times the place of each result's pixel, in OpenCV's pixel coordinates.
 
-    OpenCV has fast paths for four channels (bilinear, 370 -> 185 us at 224 px) and for floats (bicubic, 1070 -> 710 us);
-    the bytes are those of the slow ones.
+    OpenCV has fast paths for four channels (bilinear, 370 -> 185 us at 224 px) and for floats (bicubic, 1070 -> 710
+    us); the bytes are those of the slow ones.
     """
-    size = (image.shape[1], image.shape[0])
-    settings = {"flags": interpolation | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_CONSTANT}
+    size, flags = (image.shape[1], image.shape[0]), interpolation | cv2.WARP_INVERSE_MAP
+    border = cv2.BORDER_CONSTANT
     if interpolation == cv2.INTER_LINEAR:
         padded = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
-        warped = cv2.warpAffine(padded, matrix, size, borderValue=(*fill, 0), **settings)
+        warped = cv2.warpAffine(padded, matrix, size, flags=flags, borderMode=border, borderValue=(*fill, 0))
         return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
-    warped = cv2.warpAffine(image.astype(np.float32), matrix, size, borderValue=tuple(fill), **settings)
-    return cv2.add(warped, 0.0, dtype=cv2.CV_8U)  # rounds and keeps to 0..255
+    floats = image.astype(np.float32)
+    warped = cv2.warpAffine(floats, matrix, size, flags=flags, borderMode=border, borderValue=tuple(fill))
+    # Rounds and keeps to 0..255; OpenCV's type hints forget that a number may be added.
+    return cv2.add(warped, 0.0, dtype=cv2.CV_8U)  # type: ignore[call-overload,no-any-return]
 
 
 def identity(image: Image, _: float) -> Image:
@@ -187,7 +189,7 @@ WARPS: dict[str, Callable[[float, int, int], np.ndarray]] = {
     "translate_x_share": _translation_x_share,
     "translate_y_share": _translation_y_share,
 }
-"""From a value and the image's width and height to a matrix (2, 3) that leads from the result's pixels to the image's."""
+"""From a value, width and height to a matrix (2, 3) that leads from the result's pixels to the image's."""
 
 
 def _look_up(channels: Sequence[np.ndarray], tables: Sequence[np.ndarray]) -> Image:

@@ -17,7 +17,7 @@ class StepLog(Callback):
     """Every `log_every_steps` optimiser steps: loss, learning rate, gradient norm, speed, waiting, memory.
 
     Waiting is the time from the end of one step to the arrival of the next batch, without what happens to the batch
-    then; on a GPU, which may still work off earlier steps meanwhile, its share is an upper bound of what the loader costs.
+    then. On a GPU, which may still work off earlier steps meanwhile, its share is an upper bound of the loader's cost.
 
     It also is where a loss that is not finite is noticed, at the latest at an epoch's last step, so that no such
     network is ever validated or saved.
