@@ -6,8 +6,8 @@ FOLDER holds JPEG files at any depth. Each side reads a file, decodes it, takes 
 bilinear or bicubic filter, flips, applies RandAugment (m9, mstd 0.5, 2 operations of 15) and gives uint8 batches, as
 for a device that normalises and erases: timm by its `create_loader` up to its collation, torchvision by v2 transforms
 on uint8 tensors (its RandAugment has 14 operations, no spread of the strength and no coin; it is the nearest it has).
-Ours is measured twice, without a cache and with a filled one. The sides take turns, `--rounds` times, and the best round of
-each counts, since other work on the machine only ever slows down. 0 workers: one process, thus one core.
+Ours is measured twice, without a cache and with a filled one. The sides take turns, `--rounds` times, and the best
+round of each counts, since other work on the machine only ever slows down. 0 workers: one process, thus one core.
 """
 
 import argparse

@@ -1,4 +1,5 @@
 import copy
+import functools
 import multiprocessing
 import random
 from pathlib import Path
@@ -184,13 +185,18 @@ def test_decisions_of_one_image_are_independent_of_each_other() -> None:
     assert np.mean(decisions["erase"]) == pytest.approx(0.5, abs=0.04)
 
 
+def note(seen: dict[str, Any], name: str, img: np.ndarray, **params: Any) -> np.ndarray:
+    seen[name] = params
+    return img
+
+
 def recorded(transform: Transform, image: np.ndarray, key: int) -> dict[str, Any]:
     """What each step of a transform was told to do, by its name; steps that were left out are missing."""
     seen: dict[str, Any] = {}
     copies = []
     for step in transform.steps:
         twin = copy.copy(step)
-        twin.apply = lambda img, name=type(step).__name__, **params: seen.setdefault(name, params) and img
+        twin.apply = functools.partial(note, seen, type(step).__name__)
         copies.append(twin)
     Transform(copies)(image, key)
     return seen
