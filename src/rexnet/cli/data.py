@@ -100,4 +100,7 @@ def run_speed(options: argparse.Namespace) -> int:
 
 def _counts(text: str) -> list[int]:
     """Numbers of 0 or more, separated by commas, for argparse."""
-    return [count(part) for part in text.split(",")]
+    try:
+        return [count(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"should be numbers such as 0,2,4, not {text!r}") from None
