@@ -220,7 +220,7 @@ def loaded(
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")
-@pytest.mark.parametrize(("workers", "start"), [(2, "fork"), (4, "fork"), (2, "forkserver")])
+@pytest.mark.parametrize(("workers", "start"), [(2, "fork"), (4, "fork"), (1, "forkserver")])
 def test_loader_processes_change_nothing(workers: int, start: str, image_root: Path) -> None:
     multiprocessing.set_forkserver_preload(["rexnet.data.cache_plan"])  # imports once, for all such tests
     index, transform = index_folders(image_root, "train"), train_transform("augmentation.color_jitter=0.4")
