@@ -33,8 +33,8 @@ DOORS = {
     "pydantic": ["config"],
     "yaml": ["config"],
     "albumentations": ["data/transforms.py", "data/randaugment.py"],
-    "cv2": ["data/transforms.py", "data/randaugment.py", "data/decode.py", "data/digits.py"],
-    "PIL": ["data/decode.py"],
+    "cv2": [f"data/{name}.py" for name in ("transforms", "randaugment", "operations", "cache", "decode", "digits")],
+    "PIL": ["data/decode.py", "data/sheet.py"],
     "scipy": ["data/datasets/listing.py"],
     "sklearn": ["data/digits.py"],
     "timm": ["models/factory.py", "models/class_names.py", "timm_models.py", "data/datasets/imagenet.py"],
@@ -44,7 +44,11 @@ DOORS = {
     "onnxscript": ["export"],
     "onnxruntime": ["export"],
     "torchvision": ["training/callbacks.py", "data/download.py", "data/datasets/flowers102.py"],
-    "tqdm": ["training/progress.py", "models/fetching.py", "data/check.py", "data/tar.py"],
+    "tqdm": [
+        "training/progress.py",
+        "models/fetching.py",
+        *(f"data/{name}.py" for name in ("check", "tar", "cache_plan")),
+    ],
     "pytorch_lightning": ["training", "data/datamodule.py"],
 }
 

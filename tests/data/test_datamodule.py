@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from rexnet.config import Config, load_config
-from rexnet.data.datamodule import ImageData, build_eval_loader, count_workers, load_eval_index, share_batch
+from rexnet.data.datamodule import (
+    ImageData,
+    build_eval_loader,
+    build_train_sampler,
+    count_workers,
+    load_eval_index,
+    share_batch,
+)
 from rexnet.data.dataset import Batch
 from rexnet.errors import ConfigError, DataError
 
@@ -15,10 +22,10 @@ def configured(small_run: list[str], *overrides: str) -> Config:
     return load_config("finetune/folder.yaml", [*small_run, "augmentation.erase_prob=0", *overrides])
 
 
-def transferred(config: Config, training: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def transferred(config: Config, training: bool, epoch: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """A batch of grey images as the network gets it."""
     data = ImageData(config)
-    data.trainer = SimpleNamespace(training=training)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(training=training, current_epoch=epoch)  # type: ignore[assignment]
     batch = Batch(torch.full((4, 32, 32, 3), 51, dtype=torch.uint8), torch.tensor([0, 1, 2, 0]), seed=1)
     return data.on_after_batch_transfer(batch, 0)
 
@@ -90,3 +97,19 @@ def test_images_straight_from_a_tar_are_those_of_the_folder(
     for here, there in zip(*batches, strict=True):
         assert torch.equal(here.images, there.images)
         assert torch.equal(here.labels, there.labels)
+
+
+def test_mixing_ends_with_the_epochs_of_the_run(small_run: list[str]) -> None:
+    config = configured(small_run, "augmentation.mixup=1", "augmentation.mix_epochs=2")
+    assert [transferred(config, training=True, epoch=epoch)[1].ndim for epoch in range(4)] == [2, 2, 1, 1]
+
+
+def test_sampling_and_repeats_reach_the_sampler(small_run: list[str]) -> None:
+    index = ImageData(configured(small_run)).train_index
+    plain = build_train_sampler(configured(small_run), index)
+    assert (plain.repeats, plain.balance) == (1, None)
+    changed = configured(small_run, "data.sampling=balanced", "augmentation.repeats=4", "data.last_batch=pad")
+    sampler = build_train_sampler(changed, index, rank=1, world_size=2)
+    assert sampler.repeats == 4
+    assert sampler.balance is index.labels
+    assert (sampler.rank, sampler.world_size, sampler.batch_size) == (1, 2, 8)

@@ -3,6 +3,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from timm.data import Mixup
+from timm.data.random_erasing import RandomErasing
 
 from rexnet.config import load_config
 from rexnet.config.schema import AugmentationConfig
@@ -111,3 +113,74 @@ def test_mix_prob_is_the_share_of_mixed_batches_and_zero_alphas_mix_nothing() ->
     assert np.mean(mixed) == pytest.approx(0.3, abs=0.07)
     labels = torch.arange(2)
     assert augment_batch(images(2), labels, recipe(), 2, seed=0)[1] is labels
+
+
+def test_cutmix_share_is_the_share_of_cutmix_among_mixed_batches() -> None:
+    config = recipe("augmentation.mixup=1", "augmentation.cutmix=1", "augmentation.cutmix_share=0.2")
+    pasted = []
+    for seed in range(600):
+        batch, _ = augment_batch(images(2, 8), torch.arange(2), config, 2, seed)
+        pasted.append(set(batch.unique().tolist()) <= {0.0, 1.0})
+    assert np.mean(pasted) == pytest.approx(0.2, abs=0.05)
+
+
+def test_mixing_ends_after_its_epochs() -> None:
+    config = recipe("augmentation.mixup=1", "augmentation.mix_epochs=3")
+    kinds = [augment_batch(images(2), torch.arange(2), config, 2, seed=0, epoch=epoch)[1].ndim for epoch in range(5)]
+    assert kinds == [2, 2, 2, 1, 1]
+
+
+def mixed_statistics(mix_one, runs: int = 1500) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """Moments of what mixing does: share of the first label, of pasted batches, and of pixels that stayed."""
+    rows = []
+    for seed in range(runs):
+        batch, targets = mix_one(seed)
+        pasted = set(batch.unique().tolist()) <= {0.0, 1.0}
+        share = float(targets[0, 0]) if targets.ndim == 2 else 1.0
+        rows.append((share, share**2, pasted, float((batch[0] == 0).float().mean()), share * pasted))
+        if pasted:  # the label's share is that of the pixels
+            assert float((batch[0] == 0).float().mean()) == pytest.approx(share, abs=1e-6)
+    return np.array(rows).mean(0)
+
+
+def test_mixing_has_the_distribution_of_timms_mixup() -> None:
+    config = recipe(
+        "augmentation.mixup=0.8", "augmentation.cutmix=1", "augmentation.mix_prob=0.7", "augmentation.cutmix_share=0.6"
+    )
+    theirs = Mixup(0.8, 1.0, prob=0.7, switch_prob=0.6, mode="batch", label_smoothing=0.0, num_classes=2)
+    np.random.seed(0)
+    labels = torch.arange(2)
+    expected = mixed_statistics(lambda _: theirs(images(2, 16), labels))
+    measured = mixed_statistics(lambda seed: augment_batch(images(2, 16), labels, config, 2, seed))
+    np.testing.assert_allclose(measured, expected, atol=0.045)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_erased_areas_have_the_distribution_of_timms_random_erasing(most: int) -> None:
+    theirs = RandomErasing(0.5, mode="const", max_count=most, device="cpu")
+    random.seed(0)
+    batches = torch.ones(3000, 3, 20, 30), torch.ones(3000, 3, 20, 30)
+    erase(batches[0], 0.5, "const", random.Random(0), most)
+    theirs(batches[1])
+    ours, expected = ((batch[:, 0] == 0).float() for batch in batches)
+    for statistic in (
+        lambda erased: erased.flatten(1).any(1).float().mean(),
+        lambda erased: erased.mean(),
+        lambda erased: erased.mean((1, 2)).std(),
+        lambda erased: erased.any(1).float().sum(1).mean() / 30,  # how wide
+        lambda erased: erased.any(2).float().sum(1).mean() / 20,  # how high
+    ):
+        assert float(statistic(ours)) == pytest.approx(float(statistic(expected)), abs=0.03)
+    np.testing.assert_allclose(ours.mean(0), expected.mean(0), atol=0.05)  # where
+
+
+def test_erase_count_is_reached_by_its_key() -> None:
+    def pieces(count: int) -> float:
+        config = recipe(
+            "augmentation.erase_prob=1", "augmentation.erase_mode=const", f"augmentation.erase_count={count}"
+        )
+        batch, _ = augment_batch(torch.ones(300, 3, 64, 64), torch.zeros(300, dtype=torch.long), config, 2, seed=0)
+        return np.mean([len(np.unique(np.flatnonzero(np.diff((image[0] == 0).any(0).int())))) for image in batch])
+
+    assert pieces(1) <= 2.0
+    assert pieces(4) > 2.5

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -85,3 +86,54 @@ def test_the_order_does_not_touch_torchs_own_generator() -> None:
     state = torch.get_rng_state()
     positions(TrainBatchSampler(20, batch_size=4, seed=0))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_repeated_augmentation_gives_each_image_of_a_part_so_many_views() -> None:
+    sampler = TrainBatchSampler(60, batch_size=12, seed=0, repeats=3)
+    epochs = []
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        keys = [key for batch in sampler for key in batch]
+        assert len(keys) == 60
+        assert len({key.position for key in keys}) == 20
+        assert sorted(key.view for key in keys) == [0] * 20 + [1] * 20 + [2] * 20
+        epochs.append({key.position for key in keys})
+    assert epochs[0] != epochs[1]
+
+
+def test_views_of_an_image_share_a_batch_and_not_a_process() -> None:
+    ranks = [
+        [key for batch in TrainBatchSampler(24, 6, seed=0, rank=rank, world_size=3, repeats=3) for key in batch]
+        for rank in range(3)
+    ]
+    for keys in zip(*ranks, strict=True):
+        assert len({key.position for key in keys}) == 1
+        assert {key.view for key in keys} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("sizes", [(50, 5, 20), (1, 1, 97), (7, 7, 7)])
+def test_balanced_sampling_shows_all_classes_equally_often_and_their_images_evenly(sizes: tuple[int, ...]) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    sampler = TrainBatchSampler(len(labels), batch_size=1, seed=0, balance=labels)
+    keys = [key for batch in sampler for key in batch]
+    assert len(keys) == len(set(keys)) == len(labels)  # no view comes twice
+    shown = np.bincount([labels[key.position] for key in keys])
+    assert shown.max() - shown.min() <= 1
+    times = np.bincount([key.position for key in keys], minlength=len(labels))
+    for label, size in enumerate(sizes):
+        of_class = times[labels == label]
+        assert of_class.sum() == shown[label]
+        assert of_class.max() - of_class.min() <= 1, size
+
+
+def test_balanced_epochs_differ_mix_their_classes_and_use_all_images_in_time() -> None:
+    labels = np.repeat(np.arange(4), (40, 20, 10, 10))
+    sampler = TrainBatchSampler(80, batch_size=8, seed=0, balance=labels)
+    orders = []
+    for epoch in range(12):
+        sampler.set_epoch(epoch)
+        orders.append([position for batch in positions(sampler) for position in batch])
+    assert len({tuple(order) for order in orders}) == 12
+    assert set().union(*orders) == set(range(80))
+    classes = labels[np.array(orders)]
+    assert 0.15 < np.mean(classes[:, 1:] == classes[:, :-1]) < 0.35  # neighbours as in a shuffled order

@@ -58,6 +58,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path) ->
         "trainer.devices=2",
         "schedule.epochs=3",
         "optimizer.freeze_backbone_epochs=1",
+        "data.cache=ram",
     ]
     environment = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
     done = subprocess.run(
@@ -105,3 +106,8 @@ def test_there_is_one_run_folder_and_its_checkpoints_are_whole(two_processes: Pa
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["global_step"] == 9
     assert len((run / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_the_memory_that_both_processes_shared_is_free_after_the_run(two_processes: Path) -> None:
+    assert (two_processes / "run.txt").is_file()
+    assert not [name for name in os.listdir("/dev/shm") if name.startswith("rexnet-")]

@@ -90,7 +90,7 @@ def test_it_learns_and_repeats_itself(small_run: list[str]) -> None:
     plain = ["augmentation.randaugment=null", "augmentation.erase_prob=0"]
     config = configured(small_run, "schedule.epochs=12", "optimizer.lr=0.02", *plain)
     first, second = fit(config), fit(config)
-    assert first["val/top1"] > 80  # of three classes
+    assert first["val/top1"] > 60  # chance is 33; six seeds reached 66 to 100
     assert first["run"] != second["run"]
     assert_same_tensors(final_state(first)["state_dict"], final_state(second)["state_dict"])
 

@@ -1,16 +1,24 @@
-"""`rexnet data ...`: what concerns the images alone."""
+"""`rexnet data check|show|cache|speed`: what concerns the images alone."""
 
 import argparse
 from pathlib import Path
 
-from rexnet.cli.arguments import Commands
+from rexnet.cli.arguments import Commands, count
 
 
 def add_parser(commands: Commands) -> None:
     """Adds the group of commands to the parser."""
-    parser = commands.add_parser("data", help="look at a data set", description="Look at a data set.")
-    group = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_check(group)
+    group = commands.add_parser("data", help="check a data set, look at it, cache it, measure its loading")
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+    _add_check(actions)
+    _add_show(actions)
+    _add_cache(actions)
+    _add_speed(actions)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a file, or the name of one in configs/")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that win over the file")
 
 
 def _add_check(group: Commands) -> None:
@@ -24,10 +32,11 @@ def _add_check(group: Commands) -> None:
     parser.add_argument("--dataset", metavar="NAME", help="its layout, as data.dataset (default: told by its files)")
     parser.add_argument("--manifest", metavar="FILE", type=Path, help="where to write (default: in ROOT, or beside it)")
     parser.add_argument("--allow-leak", action="store_true", help="take images that lie in several splits as they are")
-    parser.set_defaults(run=_check)
+    parser.set_defaults(run=run_check)
 
 
-def _check(options: argparse.Namespace) -> int:
+def run_check(options: argparse.Namespace) -> int:
+    """Checks, and writes manifest and report."""
     from typing import get_args
 
     from rexnet.config.schema import DatasetName, SourceConfig
@@ -40,3 +49,89 @@ def _check(options: argparse.Namespace) -> int:
     dataset = options.dataset or recognise(options.root)
     check(SourceConfig(dataset=dataset, root=options.root, manifest=options.manifest), options.allow_leak)
     return 0
+
+
+def _add_show(actions: Commands) -> None:
+    parser = actions.add_parser(
+        "show",
+        help="draw what augmentation does",
+        description="Draw a PNG: images of the training set, random views of them, the view for evaluation, and what "
+        "erasing, mixup and CutMix make of a batch.",
+    )
+    _add_config(parser)
+    parser.add_argument("--output", metavar="FILE", type=Path, default=Path("augmentation.png"))
+    parser.add_argument("--images", metavar="N", type=count, default=6, help="columns (default: 6)")
+    parser.add_argument("--views", metavar="N", type=count, default=4, help="random views of each (default: 4)")
+    parser.set_defaults(run=run_show)
+
+
+def run_show(options: argparse.Namespace) -> int:
+    """Writes the picture."""
+    from rexnet.config import load_config
+    from rexnet.data.sheet import write_sheet
+
+    config = load_config(options.config, options.overrides)
+    write_sheet(config, options.output, max(2, options.images), max(1, options.views))
+    print(f"Picture      {options.output}")
+    return 0
+
+
+def _add_cache(actions: Commands) -> None:
+    parser = actions.add_parser(
+        "cache",
+        help="fill the image cache on disk",
+        description="Decode the training and validation images of a configuration into the cache that "
+        "data.cache=disk uses, and say how large it is.",
+    )
+    _add_config(parser)
+    parser.set_defaults(run=run_cache)
+
+
+def run_cache(options: argparse.Namespace) -> int:
+    """Fills the caches of both splits."""
+    from rexnet.config import load_config
+    from rexnet.data.datamodule import fill_caches
+    from rexnet.errors import ConfigError
+
+    config = load_config(options.config, ["data.cache=disk", *options.overrides])
+    if config.data.cache != "disk":
+        raise ConfigError("data.cache: only disk can be filled beforehand; ram is filled by each run and ends with it")
+    for path, size in fill_caches(config):
+        print(f"Cache        {path}  {size / 1e9:.3f} GB")
+    return 0
+
+
+def _add_speed(actions: Commands) -> None:
+    parser = actions.add_parser(
+        "speed",
+        help="images/s by number of loader processes",
+        description="Measure how fast the training images of a configuration come for several numbers of loader "
+        "processes, and recommend one. With data.cache, the cache is filled first.",
+    )
+    _add_config(parser)
+    parser.add_argument("--workers", metavar="N,N,...", type=_counts, help="numbers to try (default: up to the cores)")
+    parser.add_argument("--seconds", metavar="S", type=float, default=5.0, help="time for each number (default: 5)")
+    parser.set_defaults(run=run_speed)
+
+
+def run_speed(options: argparse.Namespace) -> int:
+    """Measures and prints a table with a recommendation."""
+    from rexnet.config import load_config
+    from rexnet.data.speed import measure_speeds, recommend_workers, worker_numbers
+
+    config = load_config(options.config, options.overrides)
+    speeds: dict[int, float] = {}
+    print("workers   images/s")
+    for workers, speed in measure_speeds(config, options.workers or worker_numbers(), options.seconds):
+        speeds[workers] = speed
+        print(f"{workers:>7} {speed:>10.0f}", flush=True)
+    print(f"Recommended  data.num_workers={recommend_workers(speeds)}  (the fewest within 5 % of the fastest beside 0)")
+    return 0
+
+
+def _counts(text: str) -> list[int]:
+    """Numbers of 0 or more, separated by commas, for argparse."""
+    try:
+        return [count(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"should be numbers such as 0,2,4, not {text!r}") from None

@@ -117,6 +117,15 @@ class DataConfig(SourceConfig):
     """Images in one optimiser step, over all devices and accumulated parts together."""
     last_batch: Literal["drop", "pad"] = "drop"
     """What becomes of an epoch's last, incomplete training batch: dropped, or filled from the epoch's start."""
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    """Images of an epoch: each once, or as many of each class (rare ones come again, each time augmented anew)."""
+    cache: Literal["ram", "disk"] | None = None
+    """Keep decoded images: in memory that all processes of a node share, until the run ends, or in a file that later
+    runs use again; null: decode each time."""
+    cache_scale: Annotated[float, Field(ge=1, le=16)] = 1.5
+    """Cached training images are reduced to a short side of at most so many times `image_size`."""
+    cache_folder: Path | None = None
+    """Folder for `cache: disk`; null: `image-cache` in `trainer.runs_dir`."""
     num_workers: Count | None = None
     """Loader processes for each device; null: one for each core that the device has to itself, 16 at most."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -143,6 +152,8 @@ class RandAugmentConfig(Section):
     """Standard deviation of the strength, drawn anew for each operation."""
     num_ops: PositiveInt = 2
     """Operations drawn for an image; each is applied with probability 0.5."""
+    increasing: bool = False
+    """Every operation grows with the strength, as in timm's `-inc1`; else posterize and solarize shrink."""
 
 
 class AugmentationConfig(Section):
@@ -160,16 +171,33 @@ class AugmentationConfig(Section):
     """Largest relative change of brightness, contrast and saturation."""
     randaugment: RandAugmentConfig | None
     """RandAugment, or null for none."""
+    trivialaugment: bool = False
+    """TrivialAugment Wide (arXiv 2103.10158) in the place of RandAugment."""
+    repeats: PositiveInt = 1
+    """Views of an image in a batch (repeated augmentation, arXiv 1901.09335): an epoch keeps its length, so that it
+    has a new 1 / repeats of the images each time."""
     erase_prob: Probability
     """Probability that a rectangle of the image is erased."""
     erase_mode: Literal["pixel", "const"] = "pixel"
     """Fill of the rectangle: normal noise for each pixel, or the mean colour."""
+    erase_count: PositiveInt = 1
+    """Most rectangles in an erased image; their number is drawn, and they share the area of one."""
     mixup: Annotated[float, Field(ge=0)]
     """Alpha of mixup's Beta distribution; 0 turns it off."""
     cutmix: Annotated[float, Field(ge=0)]
-    """Alpha of CutMix's Beta distribution; 0 turns it off. With both on, each batch draws one."""
+    """Alpha of CutMix's Beta distribution; 0 turns it off. With both on, each mixed batch draws one."""
     mix_prob: Probability = 1.0
     """Share of batches that are mixed where mixup or cutmix is on."""
+    cutmix_share: Probability = 0.5
+    """Share of CutMix among the mixed batches where both are on."""
+    mix_epochs: PositiveInt | None = None
+    """First epochs, which mix; the later ones do not. null: all mix."""
+
+    @model_validator(mode="after")
+    def _one_policy_at_a_time(self) -> Self:
+        if self.trivialaugment and self.randaugment is not None:
+            raise ValueError("trivialaugment takes the place of randaugment, which should be null then")
+        return self
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> Self:

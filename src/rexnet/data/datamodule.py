@@ -1,6 +1,7 @@
 """The data of a run for Lightning: which loaders, how batches are shared out, and what happens on the device."""
 
 import os
+import time
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -8,12 +9,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rexnet.config.schema import Config
-from rexnet.data.dataset import Batch, ImageDataset, Sample, stack
+from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache
+from rexnet.data.dataset import Batch, CachedImages, CachedViews, ImageDataset, Sample, stack
 from rexnet.data.datasets import load_index
 from rexnet.data.device import augment_batch, normalize
 from rexnet.data.index import Index, Split
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
-from rexnet.data.transforms import build_eval_transform, build_train_transform
+from rexnet.data.transforms import build_eval_transform
 from rexnet.errors import ConfigError, DataError
 from rexnet.hardware import resolve_accelerator, resolve_devices, use_channels_last
 
@@ -42,6 +44,8 @@ class ImageData(pl.LightningDataModule):
         self.train_index = load_index(config.data, "train")
         self.val_index = load_index(config.data, "val")
         self.world_size = world_size
+        self.received = 0.0
+        """When the latest batch came from the loader, by `time.perf_counter`."""
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.accumulate
         if len(self.val_index) < world_size:
             raise DataError(f"{self.val_index.root}: has {len(self.val_index)} images for {world_size} processes")
@@ -61,14 +65,18 @@ class ImageData(pl.LightningDataModule):
         assert self.trainer is not None
         sampler = self._train_sampler(self.trainer.global_rank)
         sampler.start_at(*self._position(len(sampler)))
-        transform = build_train_transform(self.config.data, self.config.augmentation)
-        dataset = ImageDataset(self.train_index, transform, self.config.seed)
-        return build_loader(dataset, sampler, self.config)
+        return build_loader(self._share(build_train_dataset(self.config, self.train_index)), sampler, self.config)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Every validation image once over all processes."""
         assert self.trainer is not None
-        return build_eval_loader(self.config, self.val_index, self.trainer.global_rank, self.world_size)
+        sampler = EvalBatchSampler(len(self.val_index), self.device_batch, self.trainer.global_rank, self.world_size)
+        return build_loader(self._share(build_eval_dataset(self.config, self.val_index)), sampler, self.config)
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Notes when the batch came; what Lightning does from here on is work, not waiting."""
+        self.received = time.perf_counter()
+        return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """(images, targets) on the device; training batches are augmented."""
@@ -77,14 +85,19 @@ class ImageData(pl.LightningDataModule):
         images = normalize(batch.images, data.mean, data.std, use_channels_last(self.config))
         if not self.trainer.training:
             return images, batch.labels
-        return augment_batch(images, batch.labels, self.config.augmentation, len(self.class_names), batch.seed)
+        classes, epoch = len(self.class_names), self.trainer.current_epoch
+        return augment_batch(images, batch.labels, self.config.augmentation, classes, batch.seed, epoch)
 
     def _train_sampler(self, rank: int) -> TrainBatchSampler:
-        data, seed = self.config.data, self.config.seed
-        accumulate = self.config.trainer.accumulate
-        return TrainBatchSampler(
-            len(self.train_index), data.batch_size, seed, rank, self.world_size, accumulate, data.last_batch
-        )
+        return build_train_sampler(self.config, self.train_index, rank, self.world_size)
+
+    def _share(self, dataset: ImageDataset) -> ImageDataset:
+        """`dataset`; a cache in memory loses its name once all processes have opened it, so that nothing is left."""
+        if isinstance(dataset, CachedImages | CachedViews) and self.config.data.cache == "ram":
+            assert self.trainer is not None
+            self.trainer.strategy.barrier("image cache")
+            dataset.cache.unlink()
+        return dataset
 
     def _position(self, batches_per_epoch: int) -> tuple[int, int]:
         """Epoch and batch at which a fit starts, from the progress that Lightning restored."""
@@ -93,6 +106,37 @@ class ImageData(pl.LightningDataModule):
         epoch = loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # its base class hides it
         batch = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
         return (epoch, batch) if batch < batches_per_epoch else (epoch + 1, 0)
+
+
+def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> TrainBatchSampler:
+    """The order of the training images for one process, as configured."""
+    return TrainBatchSampler(
+        len(index),
+        config.data.batch_size,
+        config.seed,
+        rank,
+        world_size,
+        config.trainer.accumulate,
+        config.data.last_batch,
+        repeats=config.augmentation.repeats,
+        balance=index.labels if config.data.sampling == "balanced" else None,
+    )
+
+
+def fill_caches(config: Config) -> list[tuple[Path, int]]:
+    """Fills the caches of both splits; gives each one's file and size in bytes.
+
+    Raises:
+        DataError: an image is broken, or there is no room.
+    """
+    train = build_train_dataset(config, load_index(config.data, "train"))
+    val = build_eval_dataset(config, load_index(config.data, "val"))
+    caches = []
+    for dataset in (train, val):
+        assert isinstance(dataset, CachedImages | CachedViews)
+        fill_cache(dataset, count_workers(config))
+        caches.append((dataset.cache.path, dataset.cache.used_bytes))
+    return caches
 
 
 def build_loader(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from rexnet.data.cache import ImageCache, shrink
 from rexnet.data.decode import crop_to_box, decode
 from rexnet.data.index import Index
 from rexnet.data.keys import mix
@@ -40,9 +41,13 @@ class ImageDataset(Dataset[Sample]):
         return len(self.index)
 
     def __getitem__(self, sample: SampleKey) -> Sample:
-        key = mix(self.seed, sample.epoch, sample.position)
-        image = self.transform(self.decoded(sample.position), key)
-        return Sample(image, int(self.index.labels[sample.position]), key)
+        parts = (sample.epoch, sample.position, sample.view) if sample.view else (sample.epoch, sample.position)
+        key = mix(self.seed, *parts)
+        return Sample(self.view(sample.position, key), int(self.index.labels[sample.position]), key)
+
+    def view(self, position: int, key: int) -> np.ndarray:
+        """The transformed image at `position` in the index, uint8 (height, width, 3)."""
+        return self.transform(self.decoded(position), key)
 
     def decoded(self, position: int) -> np.ndarray:
         """The image at `position`, cropped to its box if it has one, untransformed: RGB uint8 (height, width, 3).
@@ -53,6 +58,38 @@ class ImageDataset(Dataset[Sample]):
         name = self.index.name(position)
         image = decode(self.index.read(position), name)
         return image if self.index.boxes is None else crop_to_box(image, self.index.boxes[position], name)
+
+
+class CachedImages(ImageDataset):
+    """The same with images that are decoded once, and reduced to a short side of at most `short_side` pixels."""
+
+    def __init__(self, index: Index, transform: Transform, seed: int, cache: ImageCache, short_side: int) -> None:
+        super().__init__(index, transform, seed)
+        self.cache, self.short_side = cache, short_side
+
+    def decoded(self, position: int) -> np.ndarray:
+        """The reduced image, whether it was in the cache before or not."""
+        return self.cache.take(position, lambda: shrink(super(CachedImages, self).decoded(position), self.short_side))
+
+    def fill(self, position: int) -> None:
+        """Sees to it that the image is in the cache."""
+        self.decoded(position)
+
+
+class CachedViews(ImageDataset):
+    """The same for a transform without randomness: its results are kept, so that they are the very same bytes."""
+
+    def __init__(self, index: Index, transform: Transform, seed: int, cache: ImageCache) -> None:
+        super().__init__(index, transform, seed)
+        self.cache = cache
+
+    def view(self, position: int, key: int) -> np.ndarray:
+        """The result of the first time."""
+        return self.cache.take(position, lambda: super(CachedViews, self).view(position, key))
+
+    def fill(self, position: int) -> None:
+        """Sees to it that the result is in the cache."""
+        self.view(position, key=0)
 
 
 def stack(samples: list[Sample]) -> Batch:

@@ -1,7 +1,7 @@
-"""RandAugment (arXiv 1909.13719) on uint8 arrays, in the meaning of timm's `rand-m9-mstd0.5`.
+"""RandAugment (arXiv 1909.13719) as timm means `rand-m9-mstd0.5` and `-inc1`, and TrivialAugment Wide (2103.10158).
 
-Each operation is a function of (image, level, draw): `level` is the strength from 0 to 10, `draw` the source of its
-random sign. Colour operations are lookup tables or one OpenCV call; geometric ones are one affine warp.
+Both are albumentations transforms; what they draw comes from the generator that albumentations gives them, in timm's
+and torchvision's distribution but not in their order.
 """
 
 import random
@@ -10,15 +10,44 @@ from typing import Any
 
 import albumentations as A  # noqa: N812 - its documentation's own name
 import cv2
-import numpy as np
 
-Image = np.ndarray  # uint8 (height, width, 3)
+from rexnet.data.operations import Image, apply_operation
+
 MAX_LEVEL = 10.0
 APPLY_PROBABILITY = 0.5
-LEVELS = np.arange(256)
+INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+TRIVIAL_BINS = 31
+Step = tuple[str, float, int]
+"""Operation, its value, and the interpolation, in the order of `apply_operation`."""
 
 
-class RandAugment(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types that mypy can follow
+class Policy(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types that mypy can follow
+    """A random list of operations for each image.
+
+    Args:
+        fill: colour (R, G, B) of what a geometric operation uncovers.
+    """
+
+    def __init__(self, fill: Sequence[int]) -> None:
+        super().__init__(p=1.0)
+        self.fill = tuple(fill)
+
+    def draw_plan(self, draw: random.Random) -> list[Step]:
+        """The operations of one image with their values."""
+        raise NotImplementedError
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """What albumentations hands to `apply`."""
+        return {"plan": self.draw_plan(self.py_random)}
+
+    def apply(self, img: Image, plan: list[Step], **_: Any) -> Image:
+        """The image after the planned operations."""
+        for name, value, interpolation in plan:
+            img = apply_operation(name, img, value, interpolation, self.fill)
+        return img
+
+
+class RandAugment(Policy):
     """Draws `num_ops` of the 15 operations and applies each with probability 0.5.
 
     Args:
@@ -26,187 +55,120 @@ class RandAugment(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
         magnitude_std: standard deviation of the strength, drawn for each operation; the result stays in 0 to 10.
         num_ops: operations drawn, with replacement.
         fill: colour (R, G, B) of what a geometric operation uncovers.
+        increasing: every operation grows with the strength (timm's `-inc1`); else posterize and solarize shrink, and
+            the factors of colour, contrast, brightness and sharpness run from 0.1 to 1.9.
     """
 
-    def __init__(self, magnitude: float, magnitude_std: float, num_ops: int, fill: Sequence[int]) -> None:
-        super().__init__(p=1.0)
-        self.magnitude, self.magnitude_std, self.num_ops, self.fill = magnitude, magnitude_std, num_ops, tuple(fill)
+    def __init__(
+        self, magnitude: float, magnitude_std: float, num_ops: int, fill: Sequence[int], increasing: bool = False
+    ) -> None:
+        super().__init__(fill)
+        self.magnitude, self.magnitude_std, self.num_ops = magnitude, magnitude_std, num_ops
+        self.increasing = increasing
 
-    def get_params(self) -> dict[str, Any]:
-        """The operations of one image with their strengths, and the generator for signs and interpolation."""
-        draw: random.Random = self.py_random
+    def draw_plan(self, draw: random.Random) -> list[Step]:
+        """The operations that the coin lets through."""
+        scales = INCREASING if self.increasing else PLAIN
         plan = []
-        for name in draw.choices(ALL_OPERATIONS, k=self.num_ops):
+        for name in draw.choices(tuple(scales), k=self.num_ops):
             if draw.random() < APPLY_PROBABILITY:
                 level = draw.gauss(self.magnitude, self.magnitude_std) if self.magnitude_std > 0 else self.magnitude
-                plan.append((name, min(max(level, 0.0), MAX_LEVEL)))
-        return {"plan": plan}
-
-    def apply(self, img: Image, plan: list[tuple[str, float]], **_: Any) -> Image:
-        """The image after the planned operations."""
-        for name, level in plan:
-            img = apply_operation(name, img, level, self.py_random, self.fill)
-        return img
+                strength = min(max(level / MAX_LEVEL, 0.0), 1.0)
+                value = scales[name](strength, draw_sign(draw))
+                plan.append((name, value, draw.choice(INTERPOLATIONS)))
+        return plan
 
 
-def apply_operation(name: str, image: Image, level: float, draw: random.Random, fill: Sequence[int]) -> Image:
-    """`image` after one operation of `OPERATIONS` or `WARPS` at strength `level`."""
-    if name not in WARPS:
-        return OPERATIONS[name](image, level)
-    sign = -1.0 if draw.random() < 0.5 else 1.0
-    interpolation = draw.choice((cv2.INTER_LINEAR, cv2.INTER_CUBIC))
-    height, width = image.shape[:2]
-    matrix = WARPS[name](sign * level / MAX_LEVEL, width, height)
-    return cv2.warpAffine(
-        image,
-        matrix,
-        (width, height),
-        flags=interpolation | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=tuple(fill),
-    )
+class TrivialAugment(Policy):
+    """One of 14 operations at one of 31 strengths, as torchvision's `TrivialAugmentWide` with random interpolation."""
+
+    def draw_plan(self, draw: random.Random) -> list[Step]:
+        """A single operation, which may be the identity."""
+        name = draw.choice(tuple(TRIVIAL))
+        strength = draw.randrange(TRIVIAL_BINS) / (TRIVIAL_BINS - 1)
+        return [(name, TRIVIAL[name](strength, draw_sign(draw)), draw.choice(INTERPOLATIONS))]
 
 
-def auto_contrast(image: Image, _: float) -> Image:
-    """Stretches each channel to 0..255."""
-    tables = []
-    for channel in cv2.split(image):
-        low, high, *_rest = cv2.minMaxLoc(channel)
-        if high <= low:
-            tables.append(LEVELS)
-        else:
-            scale = 255.0 / (high - low)
-            tables.append((LEVELS * scale - low * scale).astype(int).clip(0, 255))
-    return _look_up(image, np.stack(tables, axis=-1))
+def draw_sign(draw: random.Random) -> float:
+    """1 or -1."""
+    return -1.0 if draw.random() < 0.5 else 1.0
 
 
-def equalize(image: Image, _: float) -> Image:
-    """Flattens each channel's histogram, with the rounding of PIL's ImageOps.equalize."""
-    tables = []
-    for channel in cv2.split(image):
-        histogram = np.bincount(channel.ravel(), minlength=256)
-        used = histogram[histogram > 0]
-        step = (used.sum() - used[-1]) // 255
-        if len(used) <= 1 or step == 0:
-            tables.append(LEVELS)
-        else:
-            below = np.cumsum(histogram) - histogram
-            tables.append(((step // 2 + below) // step).clip(0, 255))
-    return _look_up(image, np.stack(tables, axis=-1))
+Scale = Callable[[float, float], float]
+"""From strength (0 to 1) and sign (-1 or 1) to the value that an operation takes."""
 
 
-def invert(image: Image, _: float) -> Image:
-    """The negative."""
-    return 255 - image
+def _none(strength: float, sign: float) -> float:
+    return 0.0
 
 
-def posterize(image: Image, level: float) -> Image:
-    """Keeps the highest 0 to 4 bits; a higher level keeps more, as in timm's plain variant."""
-    bits = int(level / MAX_LEVEL * 4)
-    return image & np.uint8(~(2 ** (8 - bits) - 1) & 0xFF)
+def _signed(most: float) -> Scale:
+    return lambda strength, sign: sign * most * strength
 
 
-def solarize(image: Image, level: float) -> Image:
-    """Inverts what is at least as bright as a threshold that grows with the level."""
-    threshold = min(256, int(level / MAX_LEVEL * 256))
-    return _look_up(image, np.where(threshold > LEVELS, LEVELS, 255 - LEVELS))
-
-
-def solarize_add(image: Image, level: float) -> Image:
-    """Brightens the darker half by up to 110."""
-    added = min(128, int(level / MAX_LEVEL * 110))
-    return _look_up(image, np.where(LEVELS < 128, (LEVELS + added).clip(0, 255), LEVELS))
-
-
-def saturate(image: Image, level: float) -> Image:
-    """Moves colours away from (or towards) their grey."""
-    return _blend(cv2.cvtColor(_grey(image), cv2.COLOR_GRAY2RGB), image, _factor(level))
-
-
-def contrast(image: Image, level: float) -> Image:
-    """Moves values away from (or towards) the image's mean grey."""
-    mean = int(_grey(image).mean() + 0.5)
-    return _look_up(image, _blend_values(float(mean), _factor(level)))
-
-
-def brighten(image: Image, level: float) -> Image:
-    """Scales values."""
-    return _look_up(image, _blend_values(0.0, _factor(level)))
-
-
-def sharpen(image: Image, level: float) -> Image:
-    """Moves values away from (or towards) a smoothed copy, whose border is left as it was."""
-    smooth = image.copy()
-    if min(image.shape[:2]) > 2:
-        kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], dtype=np.float32) / 13
-        smooth[1:-1, 1:-1] = cv2.filter2D(image, -1, kernel)[1:-1, 1:-1]
-    return _blend(smooth, image, _factor(level))
-
-
-OPERATIONS: dict[str, Callable[[Image, float], Image]] = {
-    "auto_contrast": auto_contrast,
-    "equalize": equalize,
-    "invert": invert,
-    "posterize": posterize,
-    "solarize": solarize,
-    "solarize_add": solarize_add,
-    "saturate": saturate,
-    "contrast": contrast,
-    "brighten": brighten,
-    "sharpen": sharpen,
-}
-
-
-def _rotation(strength: float, width: int, height: int) -> np.ndarray:
-    """Rotation by up to 30 degrees about the centre: output to input pixels, (2, 3)."""
-    return cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -30.0 * strength, 1.0)
-
-
-def _shear_x(strength: float, width: int, height: int) -> np.ndarray:
-    shear = 0.3 * strength
-    return np.array([[1, shear, shear / 2], [0, 1, 0]])  # half a pixel: PIL samples at pixel centres
-
-
-def _shear_y(strength: float, width: int, height: int) -> np.ndarray:
-    shear = 0.3 * strength
-    return np.array([[1, 0, 0], [shear, 1, shear / 2]])
-
-
-def _translate_x(strength: float, width: int, height: int) -> np.ndarray:
-    return np.array([[1, 0, 0.45 * strength * width], [0, 1, 0]])
-
-
-def _translate_y(strength: float, width: int, height: int) -> np.ndarray:
-    return np.array([[1, 0, 0], [0, 1, 0.45 * strength * height]])
-
-
-WARPS: dict[str, Callable[[float, int, int], np.ndarray]] = {
-    "rotate": _rotation,
-    "shear_x": _shear_x,
-    "shear_y": _shear_y,
-    "translate_x": _translate_x,
-    "translate_y": _translate_y,
-}
-ALL_OPERATIONS = (*OPERATIONS, *WARPS)
-
-
-def _factor(level: float) -> float:
+def _factor(strength: float, sign: float) -> float:
     """PIL's enhancement factor: 0.1 to 1.9, 1 leaves the image."""
-    return level / MAX_LEVEL * 1.8 + 0.1
+    return 0.1 + 1.8 * strength
 
 
-def _grey(image: Image) -> np.ndarray:
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+def _increasing_factor(strength: float, sign: float) -> float:
+    """The factor moves away from 1, to either side."""
+    return max(0.1, 1.0 + 0.9 * sign * strength)
 
 
-def _blend(degenerate: Image, image: Image, factor: float) -> Image:
-    return cv2.addWeighted(image, factor, degenerate, 1.0 - factor, 0.0)
+def _bits(strength: float, sign: float) -> float:
+    return int(strength * 4)
 
 
-def _blend_values(degenerate: float, factor: float) -> np.ndarray:
-    return (degenerate + factor * (LEVELS - degenerate)).clip(0, 255).astype(int)
+def _threshold(strength: float, sign: float) -> float:
+    return min(256, int(strength * 256))
 
 
-def _look_up(image: Image, table: np.ndarray) -> Image:
-    """`image` through a table (256,) for all channels or (256, 3) for each."""
-    return cv2.LUT(image, table.astype(np.uint8).reshape(256, 1, -1) if table.ndim > 1 else table.astype(np.uint8))
+PLAIN: dict[str, Scale] = {
+    "auto_contrast": _none,
+    "equalize": _none,
+    "invert": _none,
+    "rotate": _signed(30.0),
+    "posterize": _bits,
+    "solarize": _threshold,
+    "solarize_add": lambda strength, sign: min(128, int(strength * 110)),
+    "saturate": _factor,
+    "contrast": _factor,
+    "brighten": _factor,
+    "sharpen": _factor,
+    "shear_x": _signed(0.3),
+    "shear_y": _signed(0.3),
+    "translate_x_share": _signed(0.45),
+    "translate_y_share": _signed(0.45),
+}
+"""The operations of RandAugment and the meaning of a strength, as in timm's `rand`."""
+
+INCREASING: dict[str, Scale] = PLAIN | {
+    "posterize": lambda strength, sign: 4 - _bits(strength, sign),
+    "solarize": lambda strength, sign: 256 - _threshold(strength, sign),
+    **dict.fromkeys(("saturate", "contrast", "brighten", "sharpen"), _increasing_factor),
+}
+"""The same with timm's `-inc1`."""
+
+
+def _wide_factor(strength: float, sign: float) -> float:
+    return 1.0 + 0.99 * sign * strength
+
+
+TRIVIAL: dict[str, Scale] = {
+    "identity": _none,
+    "shear_x": _signed(0.99),
+    "shear_y": _signed(0.99),
+    "translate_x": lambda strength, sign: int(32.0 * strength) * sign,
+    "translate_y": lambda strength, sign: int(32.0 * strength) * sign,
+    "rotate": _signed(135.0),
+    "brighten": _wide_factor,
+    "saturate": _wide_factor,
+    "contrast": _wide_factor,
+    "sharpen": _wide_factor,
+    "posterize": lambda strength, sign: 8 - round(6 * strength),
+    "solarize": lambda strength, sign: 255.0 * (1.0 - strength),
+    "auto_contrast": _none,
+    "equalize": _none,
+}
+"""The operations of TrivialAugment Wide and the meaning of a strength, as in torchvision."""

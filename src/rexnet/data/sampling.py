@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from rexnet.data.keys import mix
@@ -16,6 +17,8 @@ class SampleKey(NamedTuple):
     epoch: int
     position: int
     """Place of the image in its `Index`."""
+    view: int = 0
+    """How many times the image came before in this epoch."""
 
 
 class TrainBatchSampler:
@@ -28,6 +31,9 @@ class TrainBatchSampler:
         num_samples: images in the split.
         batch_size: images in an optimiser step over all processes; divisible by `world_size * accumulate`.
         last_batch: `drop` the incomplete batch at the end, or `pad` it from the permutation's start.
+        repeats: views of an image that follow each other (repeated augmentation, arXiv 1901.09335, in the form of
+            DeiT: an epoch keeps its length), so that they fall into one batch and different processes.
+        balance: class of each image (n,), where all classes shall come equally often; None: each image comes once.
     """
 
     def __init__(
@@ -39,11 +45,14 @@ class TrainBatchSampler:
         world_size: int = 1,
         accumulate: int = 1,
         last_batch: Literal["drop", "pad"] = "drop",
+        repeats: int = 1,
+        balance: np.ndarray | None = None,
     ) -> None:
         assert batch_size % (world_size * accumulate) == 0
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self.steps = -(-num_samples // batch_size) if last_batch == "pad" else num_samples // batch_size
+        self.repeats, self.balance = repeats, balance
         self.epoch = 0
         self.start = 0
         self.sampler = self  # Lightning calls `set_epoch` on a loader's `batch_sampler.sampler`
@@ -63,16 +72,53 @@ class TrainBatchSampler:
     def __iter__(self) -> Iterator[list[SampleKey]]:
         # Not a generator: workers fetch ahead, so epoch and start must be taken now, not at the first batch.
         epoch, start, self.start = self.epoch, self.start, 0
-        generator = torch.Generator().manual_seed(mix(self.seed, epoch, ORDER) >> 1)
-        order = torch.randperm(self.num_samples, generator=generator).tolist()
-        return (self._batch(order, epoch, number) for number in range(start, len(self)))
+        order = self._order(epoch)
+        views = count_earlier(order) if self.repeats > 1 or self.balance is not None else np.zeros_like(order)
+        return (self._batch(order, views, epoch, number) for number in range(start, len(self)))
 
-    def _batch(self, order: list[int], epoch: int, number: int) -> list[SampleKey]:
+    def _order(self, epoch: int) -> np.ndarray:
+        """Positions of the images of an epoch, (num_samples,)."""
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch, ORDER) >> 1)
+        order = torch.randperm(self.num_samples, generator=generator).numpy()
+        if self.balance is not None:
+            places = balanced_places(self.balance[order])
+            order = order[places][torch.randperm(self.num_samples, generator=generator).numpy()]
+        return np.repeat(order, self.repeats)[: self.num_samples]
+
+    def _batch(self, order: np.ndarray, views: np.ndarray, epoch: int, number: int) -> list[SampleKey]:
         step, part = divmod(number, self.accumulate)
         places = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.world_size)
         size = len(places) // self.accumulate
         share = places[part * size : (part + 1) * size]
-        return [SampleKey(epoch, order[place % self.num_samples]) for place in share]
+        chosen = np.array(share) % self.num_samples
+        return [SampleKey(epoch, *key) for key in zip(order[chosen].tolist(), views[chosen].tolist(), strict=True)]
+
+
+def balanced_places(classes: np.ndarray) -> np.ndarray:
+    """Places in a shuffled list of classes (n,) at which one finds n images with the classes in turn.
+
+    Each class comes n / classes times, give or take one; of a class, each image comes as often as any other, give or
+    take one. The order of the list decides which, so another shuffling gives others.
+    """
+    names, first = np.unique(classes, return_index=True)
+    members = [np.flatnonzero(classes == name) for name in names[np.argsort(first)]]
+    rounds, number = np.divmod(np.arange(len(classes)), len(members))
+    places = np.empty(len(classes), dtype=np.int64)
+    for class_number, images in enumerate(members):
+        mine = number == class_number
+        places[mine] = images[rounds[mine] % len(images)]
+    return places
+
+
+def count_earlier(values: np.ndarray) -> np.ndarray:
+    """For each of `values` (n,), how many equal ones stand before it."""
+    by_value = np.argsort(values, kind="stable")
+    ordered = values[by_value]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    ranks = np.arange(len(values)) - np.repeat(starts, np.diff(np.r_[starts, len(values)]))
+    counts = np.empty(len(values), dtype=np.int64)
+    counts[by_value] = ranks
+    return counts
 
 
 class EvalBatchSampler:

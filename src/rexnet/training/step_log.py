@@ -16,6 +16,9 @@ from rexnet.training.module import Classifier
 class StepLog(Callback):
     """Every `log_every_steps` optimiser steps: loss, learning rate, gradient norm, speed, waiting, memory.
 
+    Waiting is the time from the end of one step to the arrival of the next batch, without what happens to the batch
+    then. On a GPU, which may still work off earlier steps meanwhile, its share is an upper bound of the loader's cost.
+
     It also is where a loss that is not finite is noticed, at the latest at an epoch's last step, so that no such
     network is ever validated or saved.
     """
@@ -40,7 +43,8 @@ class StepLog(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._waited += time.perf_counter() - self._left
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._waited += data.received - self._left
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -1,0 +1,69 @@
+"""How fast a configuration's training images come out of the loader."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+
+from rexnet.config.schema import Config
+from rexnet.data.cache_plan import build_train_dataset, fill_cache
+from rexnet.data.datamodule import build_loader, build_train_sampler
+from rexnet.data.dataset import CachedImages, ImageDataset
+from rexnet.data.datasets import load_index
+from rexnet.errors import DataError
+
+CLOSE_ENOUGH = 0.95  # of the fastest; more processes would only take memory
+PREFETCHED = 2  # batches that each loader process makes ahead, torch's default
+MOST_TRIED = 32
+
+
+def worker_numbers() -> list[int]:
+    """0, the powers of two below the number of cores, and that number."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = min(cores, MOST_TRIED)
+    return sorted({0, most} | {1 << bit for bit in range(most.bit_length()) if 1 << bit <= most})
+
+
+def measure_speeds(config: Config, numbers: Sequence[int], seconds: float) -> Iterator[tuple[int, float]]:
+    """Pairs of a number of loader processes and the images/s that they deliver, measured one after the other.
+
+    Raises:
+        DataError: the data set is missing or smaller than a batch, or an image is broken.
+    """
+    index = load_index(config.data, "train")
+    dataset = build_train_dataset(config, index)
+    if isinstance(dataset, CachedImages):
+        if config.data.cache == "ram":
+            dataset.cache.unlink()
+        fill_cache(dataset, max(numbers))
+    for workers in numbers:
+        yield workers, measure_speed(config, dataset, workers, seconds)
+
+
+def measure_speed(config: Config, dataset: ImageDataset, workers: int, seconds: float) -> float:
+    """Images/s over `seconds` of whole batches, once the loader is under way."""
+    config = config.model_copy(update={"data": config.data.model_copy(update={"num_workers": workers})})
+    sampler = build_train_sampler(config, dataset.index)
+    if len(sampler) == 0:
+        raise DataError(f"{dataset.index.root}: has fewer images than one batch of {config.data.batch_size}")
+    loader = build_loader(dataset, sampler, config)
+    ahead = 1 + PREFETCHED * workers
+    images, began = 0, 0.0
+    for epoch in range(1_000_000):
+        sampler.set_epoch(epoch)
+        for batch in loader:
+            ahead -= 1
+            if ahead == 0:  # what had been made ahead before the clock runs must not count
+                began = time.perf_counter()
+            elif ahead < 0:
+                images += len(batch.images)
+                if time.perf_counter() - began >= seconds:
+                    return images / (time.perf_counter() - began)
+    raise AssertionError("the time never passed")
+
+
+def recommend_workers(speeds: dict[int, float]) -> int:
+    """The smallest number whose speed is close to the fastest; not 0, which loads between steps instead of beside them,
+    unless nothing else was tried.
+    """
+    beside = {number: speed for number, speed in speeds.items() if number > 0} or speeds
+    return min(number for number, speed in beside.items() if speed >= CLOSE_ENOUGH * max(beside.values()))

@@ -1,0 +1,104 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rexnet.config import Config, load_config
+from rexnet.data.cache import ImageCache
+from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache, fingerprint
+from rexnet.data.datamodule import fill_caches
+from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
+from rexnet.data.index import index_folders
+from rexnet.data.sampling import SampleKey
+from rexnet.errors import DataError
+from rexnet.training.fit import fit
+
+
+def configured(small_run: list[str], *overrides: str) -> Config:
+    return load_config("finetune/folder.yaml", [*small_run, "data.cache=disk", *overrides])
+
+
+def cached(config: Config) -> tuple[CachedImages, CachedViews]:
+    train = build_train_dataset(config, index_folders(config.data.root, "train"))
+    val = build_eval_dataset(config, index_folders(config.data.root, "val"))
+    assert isinstance(train, CachedImages)
+    assert isinstance(val, CachedViews)
+    return train, val
+
+
+def test_cached_images_give_the_same_bytes_before_and_after_they_are_kept(small_run: list[str]) -> None:
+    train, val = cached(configured(small_run))  # short side 48, images of 40 x 48: nothing is reduced
+    plain = ImageDataset(train.index, train.transform, train.seed)
+    measured = ImageDataset(val.index, val.transform, val.seed)
+    for dataset, reference in ((train, plain), (val, measured)):
+        for _ in range(2):
+            for position in range(len(dataset)):
+                key = SampleKey(1, position)
+                np.testing.assert_array_equal(dataset[key].image, reference[key].image)
+        assert dataset.cache.filled == len(dataset)
+
+
+def test_kept_images_are_reduced_and_evaluation_is_not_touched(small_run: list[str]) -> None:
+    train, val = cached(configured(small_run, "data.image_size=24", "data.cache_scale=1"))
+    assert train.decoded(0).shape == (24, 29, 3)
+    assert train.decoded(0).shape == (24, 29, 3)  # from the cache
+    measured = ImageDataset(val.index, val.transform, val.seed)
+    np.testing.assert_array_equal(val[SampleKey(0, 3)].image, measured[SampleKey(0, 3)].image)
+    assert val.cache.used_bytes < 15 * (24 * 24 * 3 + 32) + 200
+
+
+def test_a_run_with_a_cache_ends_with_the_same_weights_and_leaves_no_memory(small_run: list[str]) -> None:
+    ends = {}
+    for kind in ("null", "ram", "disk"):
+        config = load_config("finetune/folder.yaml", [*small_run, f"data.cache={kind}"])
+        metrics = fit(config)
+        ends[kind] = torch.load(metrics["best_checkpoint"], weights_only=True)["state_dict"]
+        if kind == "disk":
+            kept = sorted((config.trainer.runs_dir / "image-cache").iterdir())
+            assert len(kept) == 2
+    for kind in ("ram", "disk"):
+        assert all(torch.equal(ends["null"][name], value) for name, value in ends[kind].items())
+    assert not [name for name in os.listdir("/dev/shm") if name.startswith("rexnet-")]
+
+
+def test_filling_beforehand_needs_no_decoding_later(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(small_run)
+    sizes = dict(fill_caches(config))
+    assert [path.parent.name for path in sizes] == ["image-cache"] * 2
+    assert sorted(sizes.values()) == [pytest.approx(15 * 32 * 32 * 3, rel=0.05), pytest.approx(24 * 5760, rel=0.05)]
+    train, val = cached(config)
+    monkeypatch.setattr(ImageDataset, "decoded", lambda *_: pytest.fail("decoded again"))
+    assert train.view(3, key=1).shape == val.view(3, key=1).shape == (32, 32, 3)
+
+
+def test_a_cache_without_room_for_all_is_an_error_when_filled_beforehand(small_run: list[str]) -> None:
+    train, _ = cached(configured(small_run))
+    train.cache = ImageCache(train.cache.path.with_name("small"), len(train), capacity=10 * 5760)
+    with pytest.raises(DataError, match="small: had no room for 14 of 24 images"):
+        fill_cache(train, workers=0)
+
+
+def test_another_data_set_or_size_or_crop_gets_another_cache(
+    small_run: list[str], image_root: Path, tmp_path: Path
+) -> None:
+    config = configured(small_run)
+    root = Path(shutil.copytree(image_root, tmp_path / "copy"))
+    first = fingerprint(config, index_folders(root, "train"), "a")
+    assert first == fingerprint(config, index_folders(root, "train"), "a")
+    assert first != fingerprint(config, index_folders(root, "train"), "b")
+    assert first != fingerprint(config, index_folders(root, "val"), "a")
+    os.utime(root / "train" / "bee" / "003.png", ns=(1, 1))
+    assert first != fingerprint(config, index_folders(root, "train"), "a")
+    files = {cached(configured(small_run, f"data.{change}"))[0].cache.path for change in
+             ("image_size=32", "image_size=48", "cache_scale=2", "batch_size=4", "num_workers=1")}  # fmt: skip
+    assert len(files) == 3  # batches and processes change no pixel
+
+
+def test_no_room_is_said_before_the_run_begins(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rexnet.data.cache.RESERVE", 1 << 60)
+    for kind, hint in (("ram", "--shm-size"), ("disk", "data.cache_folder")):
+        with pytest.raises(DataError, match=rf"data\.cache: needs 0\.00 GB in .* free; lower .*{hint}"):
+            cached(configured(small_run, f"data.cache={kind}"))
