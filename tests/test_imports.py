@@ -34,7 +34,7 @@ DOORS = {
     "yaml": ["config"],
     "albumentations": ["data/transforms.py", "data/randaugment.py"],
     "cv2": [f"data/{name}.py" for name in ("transforms", "randaugment", "operations", "cache", "decode", "digits")],
-    "PIL": ["data/decode.py", "data/sheet.py"],
+    "PIL": ["data/decode.py", "data/sheet.py", "data/transforms.py"],
     "scipy": ["data/datasets/listing.py"],
     "sklearn": ["data/digits.py"],
     "timm": ["models/factory.py", "models/class_names.py", "timm_models.py", "data/datasets/imagenet.py"],

@@ -8,6 +8,7 @@ from typing import Any
 import albumentations as A  # noqa: N812
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -147,13 +148,20 @@ def test_the_transforms_also_work_in_a_pipeline_of_albumentations(photo: np.ndar
     assert pipeline(image=photo)["image"].shape == (32, 32, 3)
 
 
-def test_evaluation_resizes_the_short_side_then_crops_the_centre(photo: np.ndarray) -> None:
-    config = recipe("eval_transform.interpolation=bilinear")
-    resize, crop = build_eval_transform(224, config.eval_transform).steps
-    assert resize.max_size == [256] or resize.max_size == 256
-    assert resize.interpolation == cv2.INTER_LINEAR
-    assert (crop.height, crop.width) == (224, 224)
-    whole = build_eval_transform(64, config.eval_transform.model_copy(update={"crop_pct": 1.0}))
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(333, 500), (500, 375), (224, 224), (97, 211), (601, 600)])
+def test_evaluation_sees_the_very_bytes_that_timms_evaluation_sees(interpolation: str, shape: tuple[int, int]) -> None:
+    from timm.data import create_transform
+
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    theirs = create_transform((3, 224, 224), interpolation=interpolation, crop_pct=0.875, normalize=False)
+    ours = build_eval_transform(224, recipe(f"eval_transform.interpolation={interpolation}").eval_transform)
+    expected = theirs(PIL.Image.fromarray(picture)).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(ours(picture, key=1), expected)
+
+
+def test_an_image_of_the_right_size_is_only_cropped(photo: np.ndarray) -> None:
+    whole = build_eval_transform(64, recipe("eval_transform.crop_pct=1.0").eval_transform)
     np.testing.assert_array_equal(whole(photo, key=1), photo[:, 8:72])
 
 
