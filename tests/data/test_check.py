@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rexnet.cli import main
-from rexnet.config.schema import SourceConfig
+from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets import load_index
 from rexnet.errors import DataError
 

@@ -7,7 +7,7 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
 from rexnet.config import load_config
-from rexnet.config.schema import AugmentationConfig
+from rexnet.config.data_schema import AugmentationConfig
 from rexnet.data.device import augment_batch, cutmix, erase, mixup, normalize
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rexnet.config.schema import SourceConfig
+from rexnet.config.data_schema import SourceConfig
 from rexnet.data import download
 from rexnet.data.datasets import load_index
 from rexnet.data.download import Remote, fetch, unpack

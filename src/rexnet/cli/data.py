@@ -39,7 +39,7 @@ def run_check(options: argparse.Namespace) -> int:
     """Checks, and writes manifest and report."""
     from typing import get_args
 
-    from rexnet.config.schema import DatasetName, SourceConfig
+    from rexnet.config.data_schema import DatasetName, SourceConfig
     from rexnet.data.check import check
     from rexnet.data.datasets.by_name import recognise
     from rexnet.errors import ConfigError

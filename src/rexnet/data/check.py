@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from rexnet.config.schema import SourceConfig
+from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets.by_name import load_index, splits_of
 from rexnet.data.decode import decode
 from rexnet.data.index import Index, Split

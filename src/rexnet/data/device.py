@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
-from rexnet.config.schema import AugmentationConfig
+from rexnet.config.data_schema import AugmentationConfig
 
 ERASED_AREA = (0.02, 1 / 3)  # smallest and largest share of the image, as in timm
 ERASED_RATIO = (0.3, 1 / 0.3)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rexnet.config.schema import SourceConfig
+from rexnet.config.data_schema import SourceConfig
 from rexnet.data.files import printable
 from rexnet.data.index import Index
 from rexnet.errors import DataError

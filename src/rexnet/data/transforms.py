@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from rexnet.config.schema import AugmentationConfig, DataConfig, EvalTransformConfig
+from rexnet.config.data_schema import AugmentationConfig, DataConfig, EvalTransformConfig
 from rexnet.data.operations import Image, brighten, contrast, saturate
 from rexnet.data.randaugment import RandAugment, TrivialAugment
 

@@ -4,7 +4,7 @@ import pytest
 from conftest import write_images
 from pydantic import ValidationError
 
-from rexnet.config.schema import SourceConfig
+from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.by_name import recognise, splits_of
 from rexnet.errors import DataError

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from rexnet.config.schema import DatasetName, SourceConfig
+from rexnet.config.data_schema import DatasetName, SourceConfig
 from rexnet.data.datasets.aircraft import index_aircraft
 from rexnet.data.datasets.cars import index_cars
 from rexnet.data.datasets.cub200 import index_cub200
