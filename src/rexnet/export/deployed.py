@@ -1,6 +1,6 @@
 """A trained classifier as others run it: pre-processing and softmax inside, BatchNorm folded."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,3 @@ class Deployed(nn.Module):
     def example(self) -> tuple[Tensor]:
         """Two images of the right form, to trace with."""
         return (self.prepare(torch.zeros(2, self.image_size, self.image_size, 3, dtype=torch.uint8)),)
-
-    def batch_is_dynamic(self) -> dict[str, dict[int, Any]]:
-        """What tells torch.export that the first dimension is free."""
-        return {"images": {0: torch.export.Dim("batch")}}

@@ -6,12 +6,13 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from rexnet.checkpoint import Trained
 from rexnet.errors import CheckpointError, ConfigError, first_sentence
@@ -29,31 +30,42 @@ METADATA_FILE = "rexnet.json"  # inside a .pt2
 
 def write_onnx(trained: Trained, deployed: Deployed, path: Path) -> None:
     """An ONNX graph with one input `images` and one output `probabilities`, the batch free, classes in its metadata."""
+    write_graph(deployed, deployed.example(), path, describe_export(trained))
+
+
+def write_graph(
+    model: nn.Module, example: tuple[Tensor], path: Path, description: Mapping[str, str] | None = None
+) -> None:
+    """Any network of one argument `images` as ONNX, the batch free.
+
+    Raises:
+        ConfigError: a package is missing, or the file cannot be written.
+    """
     onnx = _import_onnx()
     with _quiet():
         program = torch.onnx.export(
-            deployed,
-            deployed.example(),
+            model,
+            example,
             dynamo=True,
             input_names=["images"],
             output_names=["probabilities"],
-            dynamic_shapes=deployed.batch_is_dynamic(),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
             external_data=False,
         )
     assert program is not None
-    model = program.model_proto
-    onnx.helper.set_model_props(model, describe_export(trained))
-    onnx.checker.check_model(model)
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, dict(description or {}))
+    onnx.checker.check_model(proto)
     with written_whole(path) as temporary:
-        onnx.save(model, temporary)
+        onnx.save(proto, temporary)
 
 
 def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
     """A graph of torch.export (`.pt2`): `torch.export.load(path).module()(images)`."""
     with _quiet():
         program = torch.export.export(
-            deployed, deployed.example(), dynamic_shapes=deployed.batch_is_dynamic(), strict=False
+            deployed, deployed.example(), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
         )
         with written_whole(path) as temporary:
             torch.export.save(program, temporary, extra_files={METADATA_FILE: json.dumps(describe_export(trained))})

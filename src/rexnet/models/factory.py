@@ -79,6 +79,14 @@ def timm_name(variant: Variant, width_mult: float) -> str:
     return f"{TIMM_PREFIX[variant]}_{round(width_mult * 100):03d}"
 
 
+def build_timm_peer(variant: Variant, width_mult: float) -> nn.Module | None:
+    """The same network as timm builds it, untrained, to measure beside ours; None where timm has none."""
+    import timm
+
+    name = timm_name(variant, width_mult)
+    return timm.create_model(name) if timm.is_model(name) else None
+
+
 def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: bool = True) -> nn.Module:
     """The configured network for these classes, on the CPU.
 

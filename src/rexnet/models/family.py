@@ -1,0 +1,96 @@
+"""The published networks: what each costs, computed from the code, beside what was published of it."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rexnet.models.factory import rexnet, timm_name
+from rexnet.models.plan import Variant
+
+TIMM_HUB = "huggingface.co/timm/"
+AUTHORS = "github.com/clovaai/rexnet"
+
+
+class Published(NamedTuple):
+    """A network of the family and what its authors say of it (ImageNet-1k, 224 px)."""
+
+    variant: Variant
+    width_mult: float
+    top1: float | None
+    """Percent; None: no weights were published that were trained on ImageNet-1k classes."""
+    top5: float | None
+    params_m: float | None
+    """Millions, as published."""
+    macs_g: float | None
+    """Thousand millions, as published under the name of FLOPs."""
+    weights: str
+    """Where they are; empty: nowhere."""
+    channel_divisor: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name in timm, or in `rexnet.timm_models`."""
+        return timm_name(self.variant, self.width_mult)
+
+
+class Cost(NamedTuple):
+    """What one image costs."""
+
+    params: int
+    macs: int
+    """Multiply-adds of convolutions and linear layers; BatchNorm, activations and additions are not counted."""
+    activations: int
+    """Values that convolutions and linear layers put out (as in arXiv 2003.13678)."""
+
+
+# arXiv 2007.00992v3 and the README of clovaai/rexnet; `r` from timm's results at 224 px.
+FAMILY = (
+    Published("v1", 0.9, 77.2, 93.5, 4.1, 0.35, ""),
+    Published("v1", 1.0, 77.9, 93.9, 4.8, 0.40, f"{TIMM_HUB}rexnet_100.nav_in1k"),
+    Published("v1", 1.1, 78.6, 94.1, 5.6, 0.48, ""),
+    Published("v1", 1.2, 79.0, 94.3, 6.6, 0.57, ""),
+    Published("v1", 1.3, 79.5, 94.7, 7.6, 0.66, f"{TIMM_HUB}rexnet_130.nav_in1k"),
+    Published("v1", 1.4, 79.8, 94.9, 8.6, 0.76, ""),
+    Published("v1", 1.5, 80.3, 95.2, 9.7, 0.88, f"{TIMM_HUB}rexnet_150.nav_in1k"),
+    Published("v1", 2.0, 81.6, 95.7, 16, 1.5, f"{TIMM_HUB}rexnet_200.nav_in1k"),
+    Published("v1", 2.2, 81.7, 95.8, 19, 1.8, ""),
+    Published("v1", 3.0, 82.8, 96.2, 34, 3.4, f"{TIMM_HUB}rexnet_300.nav_in1k"),
+    Published("lite", 1.0, 76.2, 92.8, 4.7, 0.41, AUTHORS),
+    Published("lite", 1.3, 77.8, 93.8, 6.8, 0.65, AUTHORS),
+    Published("lite", 1.5, 78.6, 94.2, 8.3, 0.84, AUTHORS),
+    Published("lite", 2.0, 80.2, 95.0, 13, 1.5, AUTHORS),
+    Published("r", 1.0, None, None, None, None, ""),
+    Published("r", 1.3, None, None, None, None, ""),
+    Published("r", 1.5, None, None, None, None, ""),
+    Published("r", 2.0, 82.6, None, None, None, f"{TIMM_HUB}rexnetr_200.sw_in12k_ft_in1k"),
+    Published("r", 3.0, 84.0, None, None, None, f"{TIMM_HUB}rexnetr_300.sw_in12k_ft_in1k", 16),
+)
+
+MISPRINTS = (
+    "1.5x: the paper's scaling table says 0.86 B FLOPs, the README 0.88; the code computes 0.876.",
+    "2.0x: the README's comparison with EfficientNet says 1.8B/19M, which are those of 2.2x.",
+    "1.5x: the README of July 2020 says 0.66B/7.6M, which are those of 1.3x.",
+    "3.0x: the paper says 96.3 % top-5, the README 96.2; timm measures 96.23 with the published weights.",
+    "2.0x and 3.0x: 16M and 34M are cut off, not rounded: 16.4 and 34.7.",
+    "ReXNet (plain): the figure of its blocks has 4.96 M parameters, the table says 3.4 M; not built here.",
+)
+
+
+def count_cost(published: Published, image_size: int = 224) -> Cost:
+    """Parameters, multiply-adds and activations of a network with 1,000 classes, without computing anything."""
+    with torch.device("meta"):
+        model = rexnet(published.width_mult, published.variant, channel_divisor=published.channel_divisor).eval()
+        image = torch.empty(1, 3, image_size, image_size)
+    sizes: list[int] = []
+
+    def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        sizes.append(output.numel())
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(remember)
+    with FlopCounterMode(display=False) as counter:
+        model(image)
+    return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2, sum(sizes))

@@ -1,0 +1,180 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from rexnet import rexnet
+from rexnet.checkpoint import load_trained
+from rexnet.cli import main
+from rexnet.config import load_config
+from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
+from rexnet.evaluation.evaluate import evaluate
+from rexnet.export import export as module
+from rexnet.export.export import export
+from rexnet.export.formats import open_onnx, open_program
+from rexnet.models.naming import to_official_names
+from rexnet.training.fit import fit
+
+NAMES = ("ant", "bee", "cow")
+
+
+@pytest.fixture(scope="module")
+def run(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run of two steps."""
+    folder = tmp_path_factory.mktemp("export")
+    overrides = [
+        "name=small",
+        "model.width_mult=0.2",
+        "model.depth_mult=0.1",
+        "data.image_size=32",
+        "data.batch_size=8",
+        "data.num_workers=0",
+    ]
+    overrides += ["schedule.epochs=2", "schedule.warmup_epochs=0.5", "trainer.accelerator=cpu", "optimizer.lr=0.05"]
+    overrides += ["trainer.precision=fp32", f"data.root={image_root}", f"trainer.runs_dir={folder}"]
+    return Path(fit(load_config("finetune/folder.yaml", overrides))["run"])
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+
+
+def probabilities(run: Path, pictures: np.ndarray) -> np.ndarray:
+    """What the network itself gives, normalised by hand."""
+    trained = load_trained(run)
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        result: np.ndarray = trained.model((images - mean.view(3, 1, 1)) / std.view(3, 1, 1)).softmax(1).numpy()
+    return result
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path) -> Path:
+    """The folder with every form, written through the command line."""
+    assert main(["export", str(run), "--to", "onnx", "torch", "safetensors", "official", "int8"]) == 0
+    return run / "export"
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_every_form_takes_bytes_and_gives_the_networks_probabilities(
+    n: int, exported: Path, run: Path, pictures: np.ndarray
+) -> None:
+    expected = probabilities(run, pictures[:n])
+    np.testing.assert_allclose(open_onnx(exported / "model.onnx")(pictures[:n]), expected, atol=1e-5)
+    np.testing.assert_allclose(open_program(exported / "model.pt2")(pictures[:n]), expected, atol=1e-5)
+    np.testing.assert_allclose(open_onnx(exported / "model-int8.onnx")(pictures[:n]), expected, atol=0.2)
+
+
+def test_the_report_says_how_near_each_form_is_on_real_images(exported: Path) -> None:
+    forms = json.loads((exported / "parity.json").read_text())["forms"]
+    assert list(forms) == ["eager", "onnx", "torch", "int8"]
+    for name in ("onnx", "torch"):
+        assert forms[name]["agreement"] == 100
+        assert 0 < forms[name]["largest_difference"] < 1e-4
+        assert forms[name]["top1"] == forms["eager"]["top1"]
+        assert forms[name]["n"] == 15
+    assert forms["int8"]["largest_difference"] > forms["onnx"]["largest_difference"]
+    assert forms["int8"]["megabytes"] < 0.6 * forms["onnx"]["megabytes"]
+    table = (exported / "parity.md").read_text()
+    assert "| onnx " in table
+    assert "on 15 images of" in table
+
+
+def test_the_files_tell_their_classes_and_preprocessing(exported: Path) -> None:
+    import onnx
+
+    graph = onnx.load(exported / "model.onnx")
+    onnx_says = {entry.key: entry.value for entry in graph.metadata_props}
+    with safe_open(exported / "model.safetensors", "pt") as file:
+        safetensors_says = file.metadata()
+    extra = {"rexnet.json": ""}
+    torch.export.load(exported / "model.pt2", extra_files=extra)
+    quantised = onnx.load(exported / "model-int8.onnx").metadata_props
+    for says in (
+        onnx_says, safetensors_says, json.loads(extra["rexnet.json"]), {entry.key: entry.value for entry in quantised}
+    ):  # fmt: skip
+        assert json.loads(says["class_names"]) == list(NAMES)
+        assert json.loads(says["mean"]) == [0.485, 0.456, 0.406]
+        assert (says["family"], says["width_mult"], says["num_classes"]) == ("rexnet-v1", "0.2", "3")
+        assert (says["image_size"], says["interpolation"]) == ("32", "bicubic")
+        assert len(says["config_sha256"]) == 64
+    assert [node.name for node in graph.graph.input] == ["images"]
+    assert graph.opset_import[0].version == 18
+
+
+def test_the_float_form_takes_normalised_images(run: Path, pictures: np.ndarray, tmp_path: Path) -> None:
+    export(run, ["onnx"], kind="float", output=tmp_path)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    images = ((pictures / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
+    found = open_onnx(tmp_path / "model-float.onnx")(images)
+    np.testing.assert_allclose(found, probabilities(run, pictures), atol=1e-5)
+
+
+def test_an_exported_safetensors_is_evaluated_and_exported_like_its_run(
+    exported: Path, run: Path, tmp_path: Path
+) -> None:
+    here, there = evaluate(run), evaluate(exported / "model.safetensors", json_path=tmp_path / "out.json")
+    assert (here["top1"], here["loss"], here["n"]) == (there["top1"], there["loss"], there["n"])
+    with pytest.raises(CheckpointError, match="holds the ema weights only, not the raw ones"):
+        load_trained(exported / "model.safetensors", "raw")
+    export(exported / "model.safetensors", ["safetensors"], output=tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_size == (exported / "model.safetensors").stat().st_size
+
+
+def test_weights_go_on_under_the_authors_names_and_as_a_start_for_others(exported: Path, run: Path) -> None:
+    trained = load_trained(run).model.state_dict()
+    official = torch.load(exported / "model.pth", weights_only=True)
+    assert all(torch.equal(official[name], value) for name, value in to_official_names(trained).items())
+    from rexnet.models.pretrained import load_pretrained
+
+    other = rexnet(0.2, num_classes=2, depth_mult=0.1)
+    line = load_pretrained(other, str(exported / "model.safetensors"), "rexnet", ("cow", "dog"))
+    assert "1 of the 2 here are among them by name" in line
+
+
+def test_a_file_that_differs_from_the_network_is_an_error(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "write_program", lambda trained, deployed, path: path.touch())
+    monkeypatch.setattr(module, "open_program", lambda path: lambda images: np.full((len(images), 3), 0.3, np.float32))
+    with pytest.raises(ExportError, match=r"torch differs from the network: probabilities by up to .*parity\.md"):
+        export(run, ["torch"], output=tmp_path)
+    assert main(["export", str(run), "--to", "torch", "--output", str(tmp_path)]) == 1
+
+
+def test_what_cannot_be_exported_is_one_sentence(run: Path, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        export(run, ["onnx"], output=tmp_path, root=tmp_path / "nowhere")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "bare.ckpt")
+    with pytest.raises(CheckpointError, match="is not a checkpoint of this program"):
+        export(tmp_path / "bare.ckpt", ["onnx"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"file/model\.safetensors: cannot be written"):
+        export(run, ["safetensors"], output=tmp_path / "file")
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "bare.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"holds bare weights; train or fine-tune from it with model\.pretrained="
+    ):
+        export(tmp_path / "bare.safetensors", ["onnx"])
+
+
+def test_without_the_images_the_file_is_written_and_the_lack_is_said(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*arguments: object) -> None:
+        raise DataError("data.root: gone")
+
+    monkeypatch.setattr(module, "load_eval_index", missing)
+    assert export(run, ["torch"], output=tmp_path) == {}
+    assert (tmp_path / "model.pt2").is_file()
+    assert "parity was not measured: the data set's images are not here" in caplog.text
+    with pytest.raises(DataError, match="--to int8 calibrates on training images, which are not here"):
+        export(run, ["int8"], output=tmp_path)
+    assert not (tmp_path / "model-int8.onnx").exists()
