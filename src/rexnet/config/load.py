@@ -16,21 +16,6 @@ CONFIG_FOLDERS = (Path("configs"), Path(__file__).parents[3] / "configs")
 """Where a name is looked up: below the working directory, then in the checkout this file is part of."""
 LARGEST_FILE = 1 << 20
 
-RESUMABLE_KEYS = frozenset(
-    {
-        "data.num_workers",
-        "data.root",
-        "trainer.accelerator",
-        "trainer.devices",
-        "trainer.early_stopping_patience",
-        "trainer.keep_best",
-        "trainer.log_every_steps",
-        "trainer.max_steps",
-        "trainer.num_nodes",
-    }
-)
-"""What may differ when a run goes on: none of them changes what a step computes."""
-
 Tree = dict[str, Any]
 
 
@@ -49,24 +34,6 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         tree = merge(tree, parse_override(override))
     return parse_config(tree, source=str(path))
-
-
-def load_run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of an earlier run, by its folder or a checkpoint in it, to go on with it.
-
-    Raises:
-        ConfigError: no `config.yaml` there, or an override would change the recipe of the run.
-    """
-    path = (run if run.is_dir() else run.parent.parent) / "config.yaml"
-    if not run.exists() or not path.is_file():
-        raise ConfigError(f"{run}: is not a run to go on with: {path} is missing")
-    keys = {override.partition("=")[0].strip() for override in overrides}
-    if keys - RESUMABLE_KEYS:
-        raise ConfigError(
-            f"{', '.join(sorted(keys - RESUMABLE_KEYS))}: a run goes on with its recipe; what may change is "
-            f"{', '.join(sorted(RESUMABLE_KEYS))}"
-        )
-    return load_config(path, overrides)
 
 
 def find_config(name: str | Path) -> Path:

@@ -72,6 +72,12 @@ class DataConfig(Section):
     """What becomes of an epoch's last, incomplete training batch: dropped, or filled from the epoch's start."""
     num_workers: Count | None = None
     """Loader processes for each device; null: one for each core that the device has to itself, 16 at most."""
+    persistent_workers: bool = True
+    """Keep loader processes from one epoch to the next."""
+    start_method: Literal["fork", "forkserver", "spawn"] | None = None
+    """How loader processes are started; null: Python's own choice."""
+    worker_timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds after which a batch that does not come ends the run; a hung disk would else stop it for ever."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Channel means of RGB scaled to 0..1."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
@@ -210,13 +216,15 @@ class TrainerConfig(Section):
     val_every_epochs: PositiveInt = 1
     """Epochs between validations, which are also when `last.ckpt` is saved; it divides the schedule's epochs."""
     log_every_steps: PositiveInt = 50
-    """Optimiser steps between log entries; a non-finite loss is noticed there too."""
+    """Optimiser steps between log entries; skipped steps are reported there too."""
     keep_best: PositiveInt = 3
     """Checkpoints kept with the best validation top-1, beside the last one."""
     early_stopping_patience: PositiveInt | None = None
     """Stop after so many validations without a better top-1; null: never."""
     max_steps: PositiveInt | None = None
     """Stop after so many optimiser steps, with the schedule as configured; null: at the schedule's end."""
+    max_bad_steps: PositiveInt = 10
+    """Steps in a row, skipped because their loss or gradient is NaN or infinite, after which the run stops."""
     runs_dir: Path = Path("runs")
     """Folder that receives the run's own folder `NAME-TIME`."""
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -13,6 +14,7 @@ from rexnet.data.device import augment_batch, normalize
 from rexnet.data.index import Index, Split, load_index
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
 from rexnet.data.transforms import build_eval_transform, build_train_transform
+from rexnet.data.workers import require_shared_memory, start_worker
 from rexnet.errors import ConfigError, DataError
 from rexnet.hardware import resolve_accelerator, resolve_devices, use_channels_last
 
@@ -41,6 +43,7 @@ class ImageData(pl.LightningDataModule):
         self.train_index = load_index(config.data, "train")
         self.val_index = load_index(config.data, "val")
         self.world_size = world_size
+        self.loaded: list[Any] = []
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.accumulate
         if len(self.val_index) < world_size:
             raise DataError(f"{self.val_index.root}: has {len(self.val_index)} images for {world_size} processes")
@@ -62,12 +65,35 @@ class ImageData(pl.LightningDataModule):
         sampler.start_at(*self._position(len(sampler)))
         transform = build_train_transform(self.config.data, self.config.augmentation)
         dataset = ImageDataset(self.train_index, transform, self.config.seed)
+        self.loaded.append(dataset)
         return build_loader(dataset, sampler, self.config)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Every validation image once over all processes."""
         assert self.trainer is not None
-        return build_eval_loader(self.config, self.val_index, self.trainer.global_rank, self.world_size)
+        loader = build_eval_loader(self.config, self.val_index, self.trainer.global_rank, self.world_size)
+        self.loaded.append(loader.dataset)
+        return loader
+
+    def paths_of_step(self, epoch: int, batch: int) -> list[str]:
+        """The files of all images, of all processes and accumulated parts, in the step that ends with this batch."""
+        first = batch - batch % self.config.trainer.accumulate
+        samplers = [self._train_sampler(rank) for rank in range(self.world_size)]
+        return [
+            os.path.join(self.train_index.root, self.train_index.paths[key.position])
+            for number in range(first, batch + 1)
+            for sampler in samplers
+            for key in sampler.batch_at(epoch, number)
+        ]
+
+    def batch_at(self, epoch: int, batch: int) -> Batch:
+        """The batch of this process once more, read here and now: it is a function of these two numbers."""
+        assert self.trainer is not None
+        sampler = self._train_sampler(self.trainer.global_rank)
+        dataset = ImageDataset(
+            self.train_index, build_train_transform(self.config.data, self.config.augmentation), self.config.seed
+        )
+        return stack([dataset[key] for key in sampler.batch_at(epoch, batch)])
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """(images, targets) on the device; training batches are augmented."""
@@ -99,12 +125,16 @@ def build_loader(
 ) -> DataLoader[Sample]:
     """A loader of `Batch`es in the order of `sampler`."""
     workers = count_workers(config)
+    require_shared_memory(workers, sampler.batch_size * 3 * config.data.image_size**2)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         collate_fn=stack,
         num_workers=workers,
-        persistent_workers=workers > 0,
+        persistent_workers=workers > 0 and config.data.persistent_workers,
+        multiprocessing_context=config.data.start_method if workers else None,
+        timeout=config.data.worker_timeout if workers else 0,
+        worker_init_fn=start_worker,
         pin_memory=resolve_accelerator(config) == "gpu",
     )
 

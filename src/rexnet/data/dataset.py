@@ -13,6 +13,7 @@ from rexnet.data.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.sampling import BATCH, SampleKey
 from rexnet.data.transforms import Transform
+from rexnet.data.workers import Whereabouts
 
 
 class Sample(NamedTuple):
@@ -36,14 +37,20 @@ class ImageDataset(Dataset[Sample]):
 
     def __init__(self, index: Index, transform: Transform, seed: int) -> None:
         self.index, self.transform, self.seed = index, transform, seed
+        self.where = Whereabouts()
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, sample: SampleKey) -> Sample:
+        self.where.note(sample.position)
         key = mix(self.seed, sample.epoch, sample.position)
-        image = decode_image(os.path.join(self.index.root, self.index.paths[sample.position]))
+        image = decode_image(self.path_of(sample.position))
         return Sample(self.transform(image, key), int(self.index.labels[sample.position]), key)
+
+    def path_of(self, position: int) -> str:
+        """The file of the image at `position` of the index."""
+        return os.path.join(self.index.root, self.index.paths[position])
 
 
 def stack(samples: list[Sample]) -> Batch:

@@ -63,9 +63,16 @@ class TrainBatchSampler:
     def __iter__(self) -> Iterator[list[SampleKey]]:
         # Not a generator: workers fetch ahead, so epoch and start must be taken now, not at the first batch.
         epoch, start, self.start = self.epoch, self.start, 0
-        generator = torch.Generator().manual_seed(mix(self.seed, epoch, ORDER) >> 1)
-        order = torch.randperm(self.num_samples, generator=generator).tolist()
+        order = self._order(epoch)
         return (self._batch(order, epoch, number) for number in range(start, len(self)))
+
+    def batch_at(self, epoch: int, number: int) -> list[SampleKey]:
+        """The batch of that number in that epoch, wherever an iteration stands."""
+        return self._batch(self._order(epoch), epoch, number)
+
+    def _order(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch, ORDER) >> 1)
+        return torch.randperm(self.num_samples, generator=generator).tolist()
 
     def _batch(self, order: list[int], epoch: int, number: int) -> list[SampleKey]:
         step, part = divmod(number, self.accumulate)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.rexnet import STAGE_DEPTHS, plan_network
+from rexnet.untrusted import read_torch_file
 
 PUBLISHED_WIDTHS = (0.6, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 2.0, 2.2, 3.0)
 WRAPPERS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
@@ -76,7 +77,9 @@ def read_weights(path: Path) -> Weights:
             content: object = load_file(path)
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):  # timm's script keeps its arguments so
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                content = read_torch_file(path)
+    except CheckpointError:
+        raise
     except Exception as error:  # the readers raise a dozen types; all mean the same to the user
         raise CheckpointError(f"{path}: cannot be read as weights: {first_sentence(error)}") from None
     for wrapper in WRAPPERS:
