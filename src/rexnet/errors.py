@@ -25,6 +25,12 @@ class DivergenceError(RexnetError):
     exit_code = 1
 
 
+class ProcessError(RexnetError):
+    """Another process of the same run ended first."""
+
+    exit_code = 1
+
+
 def first_sentence(error: Exception) -> str:
     """Type and first sentence of a library's error, as a part of a message of ours."""
     text = " ".join(str(error).split()).partition(". ")[0]

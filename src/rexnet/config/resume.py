@@ -66,9 +66,7 @@ def find_newest_run(runs_dir: Path) -> Path:
     """
     runs = sorted(runs_dir.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
     if not runs:
-        raise ConfigError(
-            f"{runs_dir}: holds no run to go on with; begin one without --resume, or set trainer.runs_dir"
-        )
+        raise ConfigError(f"{runs_dir}: holds no run to go on with; name another folder by trainer.runs_dir")
     return runs[-1].parent
 
 
@@ -93,9 +91,7 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
     refused = [key for key in changes if not _is_below(key, [*allowed, *RESUMABLE_KEYS]) and not _extends(key, changes)]
     if refused:
         flags = " ".join(f"--allow-change {key}" for key in refused)
-        raise ConfigError(
-            f"{run}: a run goes on with its recipe, but {_words(changes, refused)}; to do so, add {flags}"
-        )
+        raise ConfigError(f"{run}: goes on with its recipe, but {_words(changes, refused)}; if it should, add {flags}")
 
 
 def find_changes(old: Config, new: Config) -> Changes:

@@ -45,8 +45,6 @@ class ImageData(pl.LightningDataModule):
         self.world_size = world_size
         self.loaded: list[Any] = []
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.accumulate
-        if len(self.val_index) < world_size:
-            raise DataError(f"{self.val_index.root}: has {len(self.val_index)} images for {world_size} processes")
         if self.steps_per_epoch == 0:
             raise DataError(
                 f"{self.train_index.root}: has {len(self.train_index)} images, fewer than one batch of "

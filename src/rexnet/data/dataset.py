@@ -55,6 +55,7 @@ class ImageDataset(Dataset[Sample]):
 
 def stack(samples: list[Sample]) -> Batch:
     """A batch of samples; its seed depends on exactly these samples of this epoch."""
-    images = torch.from_numpy(np.stack([sample.image for sample in samples]))
-    labels = torch.tensor([sample.label for sample in samples])
+    pixels = np.stack([sample.image for sample in samples]) if samples else np.zeros((0, 1, 1, 3), np.uint8)
+    images = torch.from_numpy(pixels)
+    labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
     return Batch(images, labels, mix(*(sample.key for sample in samples), BATCH) >> 1)

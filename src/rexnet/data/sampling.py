@@ -83,15 +83,18 @@ class TrainBatchSampler:
 
 
 class EvalBatchSampler:
-    """Batches of keys that cover every image exactly once over all processes, in the order of the index."""
+    """Batches of keys that cover every image exactly once over all processes, in the order of the index.
+
+    A process that gets none has one empty batch, since it must take part in adding up the counts.
+    """
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.places = range(rank, num_samples, world_size)
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.places) // self.batch_size)
+        return max(1, -(-len(self.places) // self.batch_size))
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        for start in range(0, len(self.places), self.batch_size):
+        for start in range(0, max(1, len(self.places)), self.batch_size):
             yield [SampleKey(0, index) for index in self.places[start : start + self.batch_size]]

@@ -1,6 +1,7 @@
 """One run from configuration to metrics."""
 
 import logging
+import re
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
 from rexnet.data.workers import explained_faults
+from rexnet.errors import ProcessError
 from rexnet.hardware import (
     resolve_accelerator,
     resolve_devices,
@@ -41,8 +43,11 @@ EXPECTED_WARNINGS = (
     r"Detected call of `lr_scheduler.step\(\)` before",  # fp16 may skip the first step while it finds its scale
     r".*in eval mode at the start of training",  # the averaged network
     r"Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own folder
+    r".*It is recommended to use `self.log",  # every process has the same numbers already
     r".*dataloader is not resumable",  # ours is: the sampler starts where the run stopped
 )
+
+LOST_PEER = re.compile(r"[Cc]onnection (reset|closed|refused)|NCCL|[Bb]roken pipe")  # words of gloo and NCCL
 
 
 def fit(
@@ -84,6 +89,8 @@ def fit(
         trainer.strategy.barrier()  # before process 0 may end
     except BaseException as error:
         end_other_processes(trainer, error)
+        if trainer.world_size > 1 and isinstance(error, RuntimeError) and LOST_PEER.search(str(error)):
+            raise ProcessError("another process of this run ended first; what it said stands above") from None
         raise
     finally:
         close_run()

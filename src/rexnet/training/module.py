@@ -170,9 +170,10 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Measures the raw and the averaged network on the same batch."""
         images, labels = batch
-        self.val_metrics.update(self.model(images), labels)
+        nothing = images.new_zeros(0, len(self.class_names)) if not len(images) else None  # fewer images than processes
+        self.val_metrics.update(self.model(images) if nothing is None else nothing, labels)
         if self.ema_model is not None and self.val_ema_metrics is not None:
-            self.val_ema_metrics.update(self.ema_model(images), labels)
+            self.val_ema_metrics.update(self.ema_model(images) if nothing is None else nothing, labels)
 
     def on_validation_epoch_end(self) -> None:
         """Publishes top-1, top-5 and loss as `val/*` and `val_ema/*`.
@@ -185,7 +186,8 @@ class Classifier(pl.LightningModule):
                 continue
             values = metrics.compute()
             metrics.reset()
-            del values["n"]
+            counted, there = int(values.pop("n")), len(self.trainer.datamodule.val_index)  # type: ignore[attr-defined]
+            assert counted == there, f"{counted} of {there} validation images were measured"
             if not torch.isfinite(values["loss"]) and prefix == "val":
                 self._stop_diverged(f"the validation loss is {values['loss']:g} after step {self.global_step}")
             self._publish({f"{prefix}/{name}": value for name, value in values.items()})

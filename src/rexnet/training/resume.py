@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from rexnet.checkpoint import ENTRY, checkpoint_folder, newest_first, read_checkpoint
 from rexnet.config import Config, dump_config, parse_config
 from rexnet.config.resume import describe_longer_run, require_same_recipe
-from rexnet.durable import sweep
+from rexnet.durable import digest_path, sweep
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.training.module import Classifier
 from rexnet.training.optim import build_optimizer
@@ -86,6 +86,7 @@ def resume_from(path: Path, module: Classifier, allowed: Collection[str] = (), i
     if is_first:
         for file in damaged:
             file.rename(file.with_name(f"{file.name}.damaged"))
+            digest_path(file).unlink(missing_ok=True)
         stale = sweep(checkpoint_folder(folder))
         if stale:
             log.info(f"{checkpoint_folder(folder)}: deleted {', '.join(stale)}, left by a process that was killed")
