@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -107,7 +108,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> Tree:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's plain values, without what surprises: duplicate keys and aliases are refused."""
+    """YAML's plain values, without what surprises: duplicate keys, aliases, and numbers not written in tens."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -122,6 +123,20 @@ class _StrictLoader(yaml.SafeLoader):
                 mark = node.value[position][0].start_mark
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands there twice", mark)
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        """A number; YAML 1.1 reads 010 as 8, 1:30 as 90 and 1_0 as 10."""
+        text = str(node.value)
+        if re.fullmatch(r"[-+]?(0[0-9_]+|0[xb].*|.*[:_].*)", text):
+            problem = f"{text} is not how a number is written here; put it in plain decimal digits"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        if node.tag.endswith("int"):
+            return self.construct_yaml_int(node)  # type: ignore[no-untyped-call]
+        return self.construct_yaml_float(node)  # type: ignore[no-untyped-call]
+
+
+for _kind in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.construct_number)
 
 
 def _parse_yaml(text: str, source: str) -> Any:

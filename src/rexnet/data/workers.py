@@ -66,6 +66,8 @@ def require_shared_memory(workers: int, batch_bytes: int) -> None:
 def explained_faults(datasets: Sequence[Any], timeout: float) -> Iterator[None]:
     """Turns what PyTorch says of a dead or hung loader process into words that name file, process and remedy.
 
+    After any error the loader processes are ended.
+
     Args:
         datasets: those being loaded, each with `where` (a `Whereabouts`) and `path_of(position)`.
         timeout: seconds after which a batch is given up.
@@ -76,13 +78,25 @@ def explained_faults(datasets: Sequence[Any], timeout: float) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = str(error)
+        text = f"{error.__context__ or ''} {error}"  # the signal stands in the first of two errors
         message = _explain(text, datasets, timeout) if "DataLoader" in text or "shared memory" in text else None
+        end_workers()
         if message is None:
             raise
-        for process in multiprocessing.active_children():  # they ignore the signal that PyTorch would end them with
-            process.kill()
         raise DataError(message) from None
+    except BaseException:
+        end_workers()
+        raise
+
+
+def end_workers() -> None:
+    """Ends the loader processes of this one, which at its exit would wait for them: they ignore what Python sends."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's would call their end an error
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+            process.join()
+    signal.signal(signal.SIGCHLD, before)
 
 
 def _explain(text: str, datasets: Sequence[Any], timeout: float) -> str | None:
