@@ -131,8 +131,8 @@ class _StrictLoader(yaml.SafeLoader):
             problem = f"{text} is not how a number is written here; put it in plain decimal digits"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         if node.tag.endswith("int"):
-            return self.construct_yaml_int(node)  # type: ignore[no-untyped-call]
-        return self.construct_yaml_float(node)  # type: ignore[no-untyped-call]
+            return self.construct_yaml_int(node)
+        return self.construct_yaml_float(node)
 
 
 for _kind in ("int", "float"):
