@@ -103,7 +103,7 @@ def scalars(run: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
         ([1], FULL),  # in the first epoch, when nothing has been saved before
         ([2], [*FULL, "trainer.accumulate=2"]),
         ([3], FULL),  # at an epoch's end
-        ([6], [*FULL, "data.num_workers=2"]),
+        ([4], [*FULL, "data.num_workers=2"]),  # in mid-epoch, with batches fetched ahead
         ([3, 7], [*FULL, "trainer.val_every_epochs=3"]),  # at the end of an epoch without validation
         ([2, 4], [*FULL, "optimizer.freeze_backbone_epochs=2"]),
         ([5], [*FULL, "optimizer.name=adamw", "optimizer.lr=0.001", "schedule.warmup_lr=0", "ema=null"]),

@@ -45,7 +45,7 @@ class TrainBatchSampler:
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self.steps = -(-num_samples // batch_size) if last_batch == "pad" else num_samples // batch_size
         self.epoch = 0
-        self.start = 0
+        self.start_epoch, self.start = 0, 0
         self.sampler = self  # Lightning calls `set_epoch` on a loader's `batch_sampler.sampler`
 
     def __len__(self) -> int:
@@ -57,12 +57,14 @@ class TrainBatchSampler:
         self.epoch = epoch
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Makes the next iteration, once, begin at `batch` of `epoch`: how a resumed run goes on."""
-        self.epoch, self.start = epoch, batch
+        """Makes `epoch` begin at `batch`: how a resumed run goes on."""
+        self.epoch = self.start_epoch = epoch
+        self.start = batch
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         # Not a generator: workers fetch ahead, so epoch and start must be taken now, not at the first batch.
-        epoch, start, self.start = self.epoch, self.start, 0
+        # And the start belongs to its epoch, not to the first call: a loader with processes calls this twice at once.
+        epoch, start = self.epoch, self.start if self.epoch == self.start_epoch else 0
         order = self._order(epoch)
         return (self._batch(order, epoch, number) for number in range(start, len(self)))
 
