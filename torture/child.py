@@ -5,6 +5,7 @@ process, "raise", or "nan" (until "until").
 """
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -43,6 +44,8 @@ class Fault(Callback):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("rexnet").setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.ERROR)
     planted = [Fault(json.loads(os.environ["FAULT"]))] if "FAULT" in os.environ else []
     resume = Path(os.environ["RESUME"]) if "RESUME" in os.environ else None
     fit(load_config("finetune/folder.yaml", sys.argv[1:]), resume, callbacks=planted)
