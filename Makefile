@@ -3,7 +3,7 @@ PYTHON ?= python3
 BOARD_PORT ?= 6006
 BIN := .venv/bin
 
-.PHONY: help quickstart test lint format board requirements clean
+.PHONY: help quickstart test torture lint format board requirements clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -13,6 +13,9 @@ quickstart: .venv/ready  ## Train ReXNet on real images, without a download, in 
 
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest
+
+torture: .venv/ready  ## Interrupt, kill, fill and damage everything; writes docs/reliability.md (half an hour)
+	$(BIN)/python -m torture
 
 lint: .venv/ready  ## Check style and types
 	$(BIN)/ruff check .

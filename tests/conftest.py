@@ -1,6 +1,7 @@
 """Small data and small runs for all tests; nothing is downloaded and nothing sleeps."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,3 +57,22 @@ def small_run(image_root: Path, tmp_path: Path) -> list[str]:
 def small_config(small_run: list[str]) -> Config:
     """The configuration of `small_run`."""
     return load_config("finetune/folder.yaml", small_run)
+
+
+def final_state(metrics: dict[str, Any]) -> dict[str, Any]:
+    return torch.load(Path(metrics["run"]) / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def assert_same_tensors(one: Any, other: Any) -> None:
+    """Equal to the last bit, wherever a tensor stands."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same_tensors(one[key], other[key])
+    elif isinstance(one, (list, tuple)):
+        for mine, theirs in zip(one, other, strict=True):
+            assert_same_tensors(mine, theirs)
+    else:
+        assert one == other

@@ -8,7 +8,7 @@ import torch
 from rexnet.checkpoint import find_checkpoint, load_trained, read_checkpoint
 from rexnet.config import Config
 from rexnet.errors import CheckpointError
-from rexnet.training.checkpoint_io import AtomicCheckpointIO
+from rexnet.training.checkpoint_io import DurableCheckpointIO
 from rexnet.training.fit import fit
 
 
@@ -98,7 +98,7 @@ def test_averaged_weights_that_are_not_there_are_said_so(run: Path, tmp_path: Pa
 
 
 def test_a_failed_save_leaves_the_previous_file_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    io, path = AtomicCheckpointIO(), tmp_path / "deep" / "last.ckpt"
+    io, path = DurableCheckpointIO(), tmp_path / "deep" / "last.ckpt"
     io.save_checkpoint({"step": torch.tensor(1)}, path)
     before = path.read_bytes()
 
@@ -112,7 +112,7 @@ def test_a_failed_save_leaves_the_previous_file_and_no_rubbish(tmp_path: Path, m
     ):
         io.save_checkpoint({"step": torch.tensor(2)}, path)
     assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["last.ckpt", "last.ckpt.sha256"]
 
 
 def test_a_moved_run_folder_is_still_complete(run: Path, tmp_path: Path) -> None:

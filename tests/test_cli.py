@@ -56,7 +56,7 @@ def test_training_evaluating_and_resuming_through_the_doors(
     assert (folder / "metrics.csv").read_text() == before
     capsys.readouterr()
     message = refused(capsys, "train", "--resume", str(folder), "optimizer.lr=1")
-    assert message.startswith("optimizer.lr: a run goes on with its recipe")
+    assert "goes on with its recipe, but optimizer.lr goes from 0.05 to 1.0; if it should, add --allow-" in message
 
 
 @pytest.mark.parametrize(

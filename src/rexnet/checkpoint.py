@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rexnet.config import Config, parse_config
+from rexnet.durable import find_damage
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.factory import build_model
 from rexnet.models.weights import ENTRY, read_description, read_weights
+from rexnet.untrusted import read_torch_file
 
 FORMAT = 1
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 WeightsKind = Literal["ema", "raw"]
 PREFIXES: dict[WeightsKind, str] = {"ema": "ema_model.", "raw": "model."}
 
@@ -37,13 +39,16 @@ class Trained(NamedTuple):
     """What the validation before the save measured, such as `val/top1`."""
 
 
-def describe(config: Config, class_names: Sequence[str], metrics: dict[str, float]) -> dict[str, Any]:
-    """The `rexnet` entry of a checkpoint, of JSON's types only."""
+def describe(
+    config: Config, class_names: Sequence[str], metrics: dict[str, float], steps_per_epoch: int | None = None
+) -> dict[str, Any]:
+    """The `rexnet` entry of a checkpoint, of JSON's types only; without `steps_per_epoch` no run can go on from it."""
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     return {
         "format": FORMAT,
         "config": json.dumps(config.model_dump(mode="json")),
         "class_names": list(class_names),
+        "steps_per_epoch": steps_per_epoch,
         "metrics": finite,
     }
 
@@ -88,7 +93,7 @@ def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
     return Trained(model.eval(), config, class_names, kind, file, metrics)
 
 
-def _fill(model: nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:
+def _fill(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -108,10 +113,17 @@ def find_checkpoint(path: Path) -> Path:
         raise CheckpointError(f"{path}: no such run folder or checkpoint")
     folder = checkpoint_folder(path)
     best = sorted(folder.glob("epoch*-top1_*.ckpt"), key=_score)
-    last = folder / "last.ckpt"
+    last = folder / LAST
     if not best and not last.is_file():
         raise CheckpointError(f"{path}: holds no checkpoint ({folder} is empty or missing)")
     return best[-1] if best else last
+
+
+def newest_first(run: Path) -> list[Path]:
+    """The checkpoints of a run folder in the order in which one goes on from them."""
+    folder = checkpoint_folder(run)
+    latest = [file for file in (folder / LAST, folder / PREVIOUS) if file.is_file()]
+    return latest + sorted(folder.glob("epoch*-top1_*.ckpt"), key=lambda path: path.stem, reverse=True)
 
 
 def checkpoint_folder(run: Path) -> Path:
@@ -125,15 +137,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged or not ours.
     """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    damage = find_damage(path)
+    if damage is not None:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint, {damage} ({path.stat().st_size:,} bytes)")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # torch raises a dozen types for damaged files; all mean the same to the user
-        raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint, truncated or not one ({path.stat().st_size:,} bytes): "
-            f"{first_sentence(error)}"
-        ) from None
+        content = read_torch_file(path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # torch raises a dozen types for what is not of its making; all mean the same
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {first_sentence(error)}") from None
     if not isinstance(content, dict) or ENTRY not in content or "state_dict" not in content:
         raise CheckpointError(f"{path}: is not a checkpoint of this program: it has no entry {ENTRY!r}")
     return content

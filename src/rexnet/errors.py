@@ -25,6 +25,12 @@ class DivergenceError(RexnetError):
     exit_code = 1
 
 
+class ProcessError(RexnetError):
+    """Another process of the same run ended first."""
+
+    exit_code = 1
+
+
 class ExportError(RexnetError):
     """An exported file gives other results than the network that it came from."""
 

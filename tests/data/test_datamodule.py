@@ -15,7 +15,7 @@ from rexnet.data.datamodule import (
     share_batch,
 )
 from rexnet.data.dataset import Batch
-from rexnet.errors import ConfigError, DataError
+from rexnet.errors import ConfigError
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -62,11 +62,6 @@ def test_a_batch_is_shared_by_processes_and_parts(small_run: list[str]) -> None:
 def test_an_incomplete_last_batch_is_dropped_or_padded(small_run: list[str]) -> None:
     assert ImageData(configured(small_run, "data.batch_size=10")).steps_per_epoch == 2
     assert ImageData(configured(small_run, "data.batch_size=10", "data.last_batch=pad")).steps_per_epoch == 3
-
-
-def test_fewer_validation_images_than_processes_are_refused(small_run: list[str]) -> None:
-    with pytest.raises(DataError, match="has 15 images for 16 processes"):
-        ImageData(configured(small_run, "data.batch_size=32"), world_size=16)
 
 
 def test_workers_are_those_asked_for_or_the_cores_of_each_device(

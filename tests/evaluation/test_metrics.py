@@ -1,8 +1,15 @@
 import math
+import os
+import socket
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import distributed
+from torch.multiprocessing.spawn import start_processes
 
+from rexnet.data.sampling import EvalBatchSampler
 from rexnet.evaluation.metrics import ClassificationMetrics
 
 
@@ -46,3 +53,47 @@ def test_what_two_processes_counted_adds_up() -> None:
     for name in ("correct1", "correct5", "loss", "n"):
         setattr(total, name, sum(getattr(part, name) for part in parts))
     assert total.compute()["top1"].item() == pytest.approx(100 * 5 / 6)
+
+
+SIZES = range(1, 17)
+
+
+def logits_and_labels(images: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(images)
+    return torch.randn(images, 7, generator=generator), torch.randint(0, 7, (images,), generator=generator)
+
+
+def measure_share(rank: int, world_size: int, port: int, folder: str) -> None:
+    """One process of an evaluation: its share of the images, in batches of 3."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    results = []
+    for size in SIZES:
+        logits, labels = logits_and_labels(size)
+        metrics = ClassificationMetrics()
+        for batch in EvalBatchSampler(size, 3, rank, world_size):
+            places = torch.tensor([key.position for key in batch], dtype=torch.int64)
+            metrics.update(logits[places], labels[places])
+        results.append([value.item() for value in metrics.compute().values()])
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_any_number_of_processes_measures_the_same_even_with_fewer_images(world_size: int, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = (world_size, port, str(tmp_path))
+    start_processes(measure_share, arguments, world_size, start_method="fork")
+    for rank in range(world_size):
+        for size, (top1, top5, loss, n) in zip(
+            SIZES, torch.load(tmp_path / f"{rank}.pt", weights_only=True), strict=True
+        ):
+            logits, labels = (values.double().numpy() for values in logits_and_labels(size))
+            order = (-logits).argsort(1)
+            assert n == size
+            assert top1 == pytest.approx(100 * (order[:, 0] == labels).sum() / size, rel=1e-6)
+            assert top5 == pytest.approx(100 * (order[:, :5] == labels[:, None]).sum() / size, rel=1e-6)
+            shares = -logits[range(size), labels.astype(int)] + np.log(np.exp(logits).sum(1))
+            assert loss == pytest.approx(shares.mean(), rel=1e-6)

@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_RUN
+from conftest import SMALL_RUN, assert_same_tensors, final_state
 
 from rexnet.evaluation.evaluate import evaluate
 
@@ -21,6 +22,13 @@ from rexnet.config import load_config
 from rexnet.training.fit import fit
 
 torch.set_num_threads(1)
+
+class SignalAt(Callback):
+    """Sends a signal to one process, as an operator would."""
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        step, rank, number = json.loads(os.environ["SIGNAL_AT"])
+        if (trainer.global_step, trainer.global_rank) == (step, rank):
+            os.kill(os.getpid(), number)
 
 class Probe(Callback):
     """Writes down what this process saw and what it ended with."""
@@ -40,7 +48,9 @@ class Probe(Callback):
         Path(sys.argv[1], f"rank{trainer.global_rank}.json").write_text(json.dumps(seen))
 
 if __name__ == "__main__":
-    metrics = fit(load_config("finetune/folder.yaml", sys.argv[2:]), callbacks=[Probe()])
+    callbacks = [Probe()] if "SIGNAL_AT" not in os.environ else [SignalAt()]
+    resume = Path(os.environ["RESUME"]) if "RESUME" in os.environ else None
+    metrics = fit(load_config("finetune/folder.yaml", sys.argv[2:]), resume, callbacks=callbacks)
     if os.environ.get("LOCAL_RANK", "0") == "0":
         Path(sys.argv[1], "run.txt").write_text(metrics["run"])
 '''
@@ -50,6 +60,12 @@ if __name__ == "__main__":
 def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
     """A folder with what both processes of one training wrote down."""
     folder = tmp_path_factory.mktemp("ddp")
+    done = train_on_two(folder, image_root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def train_on_two(folder: Path, image_root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "probe.py").write_text(PROBE)
     settings = [
         *SMALL_RUN,
@@ -60,17 +76,15 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path) ->
         "optimizer.freeze_backbone_epochs=1",
         "data.cache=ram",
     ]
-    environment = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
-    done = subprocess.run(
+    inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
+    return subprocess.run(
         [sys.executable, str(folder / "probe.py"), str(folder), *settings],
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=inherited | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
 
 
 def ranks(folder: Path) -> list[dict]:
@@ -111,3 +125,19 @@ def test_there_is_one_run_folder_and_its_checkpoints_are_whole(two_processes: Pa
 def test_the_memory_that_both_processes_shared_is_free_after_the_run(two_processes: Path) -> None:
     assert (two_processes / "run.txt").is_file()
     assert not [name for name in os.listdir("/dev/shm") if name.startswith("rexnet-")]
+
+
+def test_a_signal_to_the_second_process_stops_both_and_they_go_on_to_the_same_bits(
+    two_processes: Path, image_root: Path, tmp_path: Path
+) -> None:
+    stopped = train_on_two(tmp_path, image_root, SIGNAL_AT=json.dumps([4, 1, signal.SIGTERM]))
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr[-3000:]
+    assert "Traceback" not in stopped.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert final_state({"run": run})["global_step"] == 5
+    assert train_on_two(tmp_path, image_root, RESUME=str(run)).returncode == 0
+    whole, resumed = (final_state({"run": next((root / "runs").iterdir())}) for root in (two_processes, tmp_path))
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+        assert_same_tensors(whole[key], resumed[key])
+    assert whole["step_log"]["epoch"] == resumed["step_log"]["epoch"]  # the logged loss, of both processes
+    assert whole["step_log"]["windows"] == resumed["step_log"]["windows"]

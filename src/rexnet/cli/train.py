@@ -1,9 +1,14 @@
 """`rexnet train`."""
 
 import argparse
+import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rexnet.cli.arguments import Commands
+
+if TYPE_CHECKING:
+    from rexnet.config import Config
 
 
 def add_parser(commands: Commands) -> None:
@@ -15,7 +20,12 @@ def add_parser(commands: Commands) -> None:
         epilog="example: train --config finetune/cub200.yaml data.root=/data/CUB_200_2011 trainer.devices=2",
     )
     parser.add_argument("--config", metavar="YAML", help="a file, or the name of one in configs/")
-    parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with a run folder, in that folder")
+    parser.add_argument(
+        "--resume", metavar="RUN", help="go on with a run folder or checkpoint; auto: the newest in trainer.runs_dir"
+    )
+    parser.add_argument(
+        "--allow-change", metavar="KEY", action="append", default=[], help="let the recipe of a resumed run differ here"
+    )
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that win over the file")
     parser.set_defaults(run=run)
@@ -23,19 +33,38 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains, or prints the configuration."""
-    from rexnet.config import dump_config, load_config, load_run_config
-    from rexnet.errors import ConfigError
+    from rexnet.config import dump_config
 
-    if (options.config is None) == (options.resume is None):
-        raise ConfigError("give either --config YAML for a new run or --resume RUN to go on with one")
-    if options.resume is not None:
-        config = load_run_config(options.resume, options.overrides)
-    else:
-        config = load_config(options.config, options.overrides)
+    config, resume = _resolve(options)
     if options.print_config:
         print(dump_config(config), end="")
         return 0
-    from rexnet.training.fit import fit
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the first step there is nothing to save
+    try:
+        from rexnet.training.fit import fit
 
-    fit(config, resume=options.resume)
+        fit(config, resume=resume, allowed=options.allow_change)
+    finally:
+        signal.signal(signal.SIGINT, before)
     return 0
+
+
+def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
+    """The configuration to train, and what to go on with."""
+    from rexnet.config import load_config, load_run_config
+    from rexnet.config.resume import find_newest_run
+    from rexnet.config.schema import TrainerConfig
+    from rexnet.errors import ConfigError
+
+    if options.resume is None:
+        if options.config is None or options.allow_change:
+            raise ConfigError(
+                "give either --config YAML for a new run or --resume RUN (and --allow-change KEY) to go on with one"
+            )
+        return load_config(options.config, options.overrides), None
+    resume = Path(options.resume)
+    if options.resume == "auto":
+        prefix = "trainer.runs_dir="
+        given = [override.removeprefix(prefix) for override in options.overrides if override.startswith(prefix)]
+        resume = find_newest_run(Path(given[-1]) if given else TrainerConfig().runs_dir)
+    return load_run_config(resume, options.overrides, options.allow_change, options.config), resume

@@ -60,6 +60,12 @@ class DataConfig(SourceConfig):
     """Folder for `cache: disk`; null: `image-cache` in `trainer.runs_dir`."""
     num_workers: Count | None = None
     """Loader processes for each device; null: one for each core that the device has to itself, 16 at most."""
+    persistent_workers: bool = True
+    """Keep loader processes from one epoch to the next."""
+    start_method: Literal["fork", "forkserver", "spawn"] | None = None
+    """How loader processes are started; null: Python's own choice."""
+    worker_timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds after which a batch that does not come ends the run; a hung disk would else stop it for ever."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Channel means of RGB scaled to 0..1."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -15,23 +16,6 @@ from rexnet.errors import ConfigError
 CONFIG_FOLDERS = (Path("configs"), Path(__file__).parents[3] / "configs")
 """Where a name is looked up: below the working directory, then in the checkout this file is part of."""
 LARGEST_FILE = 1 << 20
-
-RESUMABLE_KEYS = frozenset(
-    {
-        "data.download",
-        "data.manifest",
-        "data.num_workers",
-        "data.root",
-        "trainer.accelerator",
-        "trainer.devices",
-        "trainer.early_stopping_patience",
-        "trainer.keep_best",
-        "trainer.log_every_steps",
-        "trainer.max_steps",
-        "trainer.num_nodes",
-    }
-)
-"""What may differ when a run goes on: none of them changes what a step computes."""
 
 Tree = dict[str, Any]
 
@@ -51,24 +35,6 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         tree = merge(tree, parse_override(override))
     return parse_config(tree, source=str(path))
-
-
-def load_run_config(run: Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of an earlier run, by its folder or a checkpoint in it, to go on with it.
-
-    Raises:
-        ConfigError: no `config.yaml` there, or an override would change the recipe of the run.
-    """
-    path = (run if run.is_dir() else run.parent.parent) / "config.yaml"
-    if not run.exists() or not path.is_file():
-        raise ConfigError(f"{run}: is not a run to go on with: {path} is missing")
-    keys = {override.partition("=")[0].strip() for override in overrides}
-    if keys - RESUMABLE_KEYS:
-        raise ConfigError(
-            f"{', '.join(sorted(keys - RESUMABLE_KEYS))}: a run goes on with its recipe; what may change is "
-            f"{', '.join(sorted(RESUMABLE_KEYS))}"
-        )
-    return load_config(path, overrides)
 
 
 def find_config(name: str | Path) -> Path:
@@ -142,7 +108,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> Tree:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's plain values, without what surprises: duplicate keys and aliases are refused."""
+    """YAML's plain values, without what surprises: duplicate keys, aliases, and numbers not written in tens."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -157,6 +123,20 @@ class _StrictLoader(yaml.SafeLoader):
                 mark = node.value[position][0].start_mark
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands there twice", mark)
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        """A number; YAML 1.1 reads 010 as 8, 1:30 as 90 and 1_0 as 10."""
+        text = str(node.value)
+        if re.fullmatch(r"[-+]?(0[0-9_]+|0[xb].*|.*[:_].*)", text):
+            problem = f"{text} is not how a number is written here; put it in plain decimal digits"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        if node.tag.endswith("int"):
+            return self.construct_yaml_int(node)
+        return self.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.construct_number)
 
 
 def _parse_yaml(text: str, source: str) -> Any:

@@ -137,13 +137,15 @@ class TrainerConfig(Section):
     val_every_epochs: PositiveInt = 1
     """Epochs between validations, which are also when `last.ckpt` is saved; it divides the schedule's epochs."""
     log_every_steps: PositiveInt = 50
-    """Optimiser steps between log entries; a non-finite loss is noticed there too."""
+    """Optimiser steps between log entries; skipped steps are reported there too."""
     keep_best: PositiveInt = 3
     """Checkpoints kept with the best validation top-1, beside the last one."""
     early_stopping_patience: PositiveInt | None = None
     """Stop after so many validations without a better top-1; null: never."""
     max_steps: PositiveInt | None = None
     """Stop after so many optimiser steps, with the schedule as configured; null: at the schedule's end."""
+    max_bad_steps: PositiveInt = 10
+    """Steps in a row, skipped because their loss or gradient is NaN or infinite, after which the run stops."""
     runs_dir: Path = Path("runs")
     """Folder that receives the run's own folder `NAME-TIME`."""
 

@@ -16,6 +16,7 @@ from rexnet.data.device import augment_batch, normalize
 from rexnet.data.index import Index, Split
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
 from rexnet.data.transforms import build_eval_transform
+from rexnet.data.workers import require_shared_memory, start_worker
 from rexnet.errors import ConfigError, DataError
 from rexnet.hardware import resolve_accelerator, resolve_devices, use_channels_last
 
@@ -46,9 +47,9 @@ class ImageData(pl.LightningDataModule):
         self.world_size = world_size
         self.received = 0.0
         """When the latest batch came from the loader, by `time.perf_counter`."""
+        self.loaded: list[ImageDataset] = []
+        """What loaders read from, for messages."""
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.accumulate
-        if len(self.val_index) < world_size:
-            raise DataError(f"{self.val_index.root}: has {len(self.val_index)} images for {world_size} processes")
         if self.steps_per_epoch == 0:
             raise DataError(
                 f"{self.train_index.root}: has {len(self.train_index)} images, fewer than one batch of "
@@ -78,6 +79,24 @@ class ImageData(pl.LightningDataModule):
         self.received = time.perf_counter()
         return batch
 
+    def paths_of_step(self, epoch: int, batch: int) -> list[str]:
+        """The files of all images, of all processes and accumulated parts, in the step that ends with this batch."""
+        first = batch - batch % self.config.trainer.accumulate
+        samplers = [self._train_sampler(rank) for rank in range(self.world_size)]
+        return [
+            self.train_index.name(key.position)
+            for number in range(first, batch + 1)
+            for sampler in samplers
+            for key in sampler.batch_at(epoch, number)
+        ]
+
+    def batch_at(self, epoch: int, batch: int) -> Batch:
+        """The batch of this process once more, read here and now: it is a function of these two numbers."""
+        assert self.trainer is not None
+        sampler = self._train_sampler(self.trainer.global_rank)
+        dataset = self.loaded[0]  # that of training, with its cache
+        return stack([dataset[key] for key in sampler.batch_at(epoch, batch)])
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """(images, targets) on the device; training batches are augmented."""
         assert self.trainer is not None
@@ -93,6 +112,7 @@ class ImageData(pl.LightningDataModule):
 
     def _share(self, dataset: ImageDataset) -> ImageDataset:
         """`dataset`; a cache in memory loses its name once all processes have opened it, so that nothing is left."""
+        self.loaded.append(dataset)
         if isinstance(dataset, CachedImages | CachedViews) and self.config.data.cache == "ram":
             assert self.trainer is not None
             self.trainer.strategy.barrier("image cache")
@@ -144,12 +164,16 @@ def build_loader(
 ) -> DataLoader[Sample]:
     """A loader of `Batch`es in the order of `sampler`."""
     workers = count_workers(config)
+    require_shared_memory(workers, sampler.batch_size * 3 * config.data.image_size**2)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         collate_fn=stack,
         num_workers=workers,
-        persistent_workers=workers > 0,
+        persistent_workers=workers > 0 and config.data.persistent_workers,
+        multiprocessing_context=config.data.start_method if workers else None,
+        timeout=config.data.worker_timeout if workers else 0,
+        worker_init_fn=start_worker,
         pin_memory=resolve_accelerator(config) == "gpu",
     )
 

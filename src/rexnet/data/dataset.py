@@ -13,6 +13,7 @@ from rexnet.data.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.sampling import BATCH, SampleKey
 from rexnet.data.transforms import Transform
+from rexnet.data.workers import Whereabouts
 
 
 class Sample(NamedTuple):
@@ -36,11 +37,13 @@ class ImageDataset(Dataset[Sample]):
 
     def __init__(self, index: Index, transform: Transform, seed: int) -> None:
         self.index, self.transform, self.seed = index, transform, seed
+        self.where = Whereabouts()
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, sample: SampleKey) -> Sample:
+        self.where.note(sample.position)
         parts = (sample.epoch, sample.position, sample.view) if sample.view else (sample.epoch, sample.position)
         key = mix(self.seed, *parts)
         return Sample(self.view(sample.position, key), int(self.index.labels[sample.position]), key)
@@ -58,6 +61,10 @@ class ImageDataset(Dataset[Sample]):
         name = self.index.name(position)
         image = decode(self.index.read(position), name)
         return image if self.index.boxes is None else crop_to_box(image, self.index.boxes[position], name)
+
+    def path_of(self, position: int) -> str:
+        """Where the image at `position` of the index lies."""
+        return self.index.name(position)
 
 
 class CachedImages(ImageDataset):
@@ -94,6 +101,7 @@ class CachedViews(ImageDataset):
 
 def stack(samples: list[Sample]) -> Batch:
     """A batch of samples; its seed depends on exactly these samples of this epoch."""
-    images = torch.from_numpy(np.stack([sample.image for sample in samples]))
-    labels = torch.tensor([sample.label for sample in samples])
+    pixels = np.stack([sample.image for sample in samples]) if samples else np.zeros((0, 1, 1, 3), np.uint8)
+    images = torch.from_numpy(pixels)
+    labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
     return Batch(images, labels, mix(*(sample.key for sample in samples), BATCH) >> 1)

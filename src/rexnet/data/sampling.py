@@ -54,7 +54,7 @@ class TrainBatchSampler:
         self.steps = -(-num_samples // batch_size) if last_batch == "pad" else num_samples // batch_size
         self.repeats, self.balance = repeats, balance
         self.epoch = 0
-        self.start = 0
+        self.start_epoch, self.start = 0, 0
         self.sampler = self  # Lightning calls `set_epoch` on a loader's `batch_sampler.sampler`
 
     def __len__(self) -> int:
@@ -66,15 +66,26 @@ class TrainBatchSampler:
         self.epoch = epoch
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Makes the next iteration, once, begin at `batch` of `epoch`: how a resumed run goes on."""
-        self.epoch, self.start = epoch, batch
+        """Makes `epoch` begin at `batch`: how a resumed run goes on."""
+        self.epoch = self.start_epoch = epoch
+        self.start = batch
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         # Not a generator: workers fetch ahead, so epoch and start must be taken now, not at the first batch.
-        epoch, start, self.start = self.epoch, self.start, 0
+        # And the start belongs to its epoch, not to the first call: a loader with processes calls this twice at once.
+        epoch, start = self.epoch, self.start if self.epoch == self.start_epoch else 0
+        order, views = self._plan(epoch)
+        return (self._batch(order, views, epoch, number) for number in range(start, len(self)))
+
+    def batch_at(self, epoch: int, number: int) -> list[SampleKey]:
+        """The batch of that number in that epoch, wherever an iteration stands."""
+        return self._batch(*self._plan(epoch), epoch, number)
+
+    def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the images of an epoch and, where they come again, the number of the view; (num_samples,)."""
         order = self._order(epoch)
         views = count_earlier(order) if self.repeats > 1 or self.balance is not None else np.zeros_like(order)
-        return (self._batch(order, views, epoch, number) for number in range(start, len(self)))
+        return order, views
 
     def _order(self, epoch: int) -> np.ndarray:
         """Positions of the images of an epoch, (num_samples,)."""
@@ -122,15 +133,18 @@ def count_earlier(values: np.ndarray) -> np.ndarray:
 
 
 class EvalBatchSampler:
-    """Batches of keys that cover every image exactly once over all processes, in the order of the index."""
+    """Batches of keys that cover every image exactly once over all processes, in the order of the index.
+
+    A process that gets none has one empty batch, since it must take part in adding up the counts.
+    """
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.places = range(rank, num_samples, world_size)
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.places) // self.batch_size)
+        return max(1, -(-len(self.places) // self.batch_size))
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        for start in range(0, len(self.places), self.batch_size):
+        for start in range(0, max(1, len(self.places)), self.batch_size):
             yield [SampleKey(0, index) for index in self.places[start : start + self.batch_size]]

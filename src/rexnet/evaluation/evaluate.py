@@ -11,6 +11,7 @@ from rexnet.checkpoint import Trained, WeightsKind, load_trained
 from rexnet.data.datamodule import build_eval_loader, load_eval_index
 from rexnet.data.device import normalize
 from rexnet.data.index import Index, Split
+from rexnet.data.workers import explained_faults
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.metrics import ClassificationMetrics
 from rexnet.hardware import (
@@ -78,12 +79,14 @@ def measure(trained: Trained, index: Index) -> dict[str, float]:
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
     layout = torch.channels_last if use_channels_last(config) else torch.contiguous_format
     model = trained.model.to(device).to(memory_format=layout)
-    metrics = ClassificationMetrics().to(device)
+    metrics, data = ClassificationMetrics().to(device), config.data
     start = time.perf_counter()
     with torch.inference_mode(), torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        for batch in build_eval_loader(config, index):
-            images = normalize(batch.images.to(device), config.data.mean, config.data.std, use_channels_last(config))
-            metrics.update(model(images), batch.labels.to(device))
+        loader = build_eval_loader(config, index)
+        with explained_faults([loader.dataset], config.data.worker_timeout):
+            for batch in loader:
+                images = normalize(batch.images.to(device), data.mean, data.std, use_channels_last(config))
+                metrics.update(model(images), batch.labels.to(device))
     values = {name: value.item() for name, value in metrics.compute().items()}
     assert values["n"] == len(index), "every image is measured once"
     return values | {"images_per_s": len(index) / (time.perf_counter() - start)}

@@ -5,7 +5,6 @@ Understood are the authors' names, timm's and ours, plain or inside a checkpoint
 
 import argparse
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.naming import Weights, to_own_names
+from rexnet.untrusted import read_torch_file
 
 ENTRY = "rexnet"  # what a checkpoint or an exported file of ours says of itself
 WRAPPERS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
@@ -90,10 +90,10 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
 
 def _read_pickle(path: Path) -> tuple[Any, dict[str, Any]]:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            # timm's script keeps its arguments as a Namespace. Files that a newer torch calls old still load.
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # timm's script keeps its arguments so
+            content = read_torch_file(path)
+    except CheckpointError:
+        raise
     except Exception as error:  # the readers raise a dozen types; all mean the same to the user
         raise CheckpointError(f"{path}: cannot be read as weights: {_reason(error)}") from None
     description = content.get(ENTRY) if isinstance(content, Mapping) else None

@@ -11,10 +11,11 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from rexnet.checkpoint import checkpoint_folder
+from rexnet.checkpoint import LAST, checkpoint_folder
 from rexnet.config import Config, dump_config
 from rexnet.training.module import Classifier
 from rexnet.training.progress import Progress
+from rexnet.training.signals import GracefulStop
 from rexnet.training.step_log import StepLog
 
 PICTURED_IMAGES = 16
@@ -27,7 +28,7 @@ TABLE_COLUMNS = (
 
 def build_callbacks(config: Config, run_folder: Path, monitored: str) -> list[Callback]:
     """All callbacks of a run, in the order in which they see a step."""
-    steps = StepLog(config)
+    steps = StepLog(config, run_folder)
     callbacks: list[Callback] = [steps, EpochTable(run_folder, steps), Progress(steps), Pictures(config)]
     if config.trainer.early_stopping_patience is not None:
         patience = config.trainer.early_stopping_patience
@@ -36,7 +37,7 @@ def build_callbacks(config: Config, run_folder: Path, monitored: str) -> list[Ca
             EarlyStopping(monitored, patience=patience, mode="max", check_finite=False, check_on_train_epoch_end=False)
         )
     callbacks.append(
-        ModelCheckpoint(
+        BestCheckpoints(
             dirpath=checkpoint_folder(run_folder),
             filename=f"epoch{{epoch:03d}}-top1_{{{monitored}:.2f}}",
             auto_insert_metric_name=False,
@@ -48,7 +49,22 @@ def build_callbacks(config: Config, run_folder: Path, monitored: str) -> list[Ca
             enable_version_counter=False,
         )
     )
-    return [*callbacks, SaveLast(run_folder)]
+    return [*callbacks, SaveLast(run_folder), GracefulStop(run_folder)]
+
+
+class BestCheckpoints(ModelCheckpoint):
+    """Lightning's, which also goes on with its list of the best where the run folder was moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        folder = Path(str(self.dirpath))
+
+        def here(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {name: here(state_dict[name]) for name in paths}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
 
 
 class SaveLast(Callback):
@@ -58,7 +74,7 @@ class SaveLast(Callback):
     """
 
     def __init__(self, run_folder: Path) -> None:
-        self.path = checkpoint_folder(run_folder) / "last.ckpt"
+        self.path = checkpoint_folder(run_folder) / LAST
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)
@@ -79,20 +95,30 @@ class EpochTable(Callback):
         self.path = run_folder / "metrics.csv"
         self.steps = steps
         self._validated: dict[str, float] = {}
+        self._last_epoch = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._began = time.perf_counter()
         assert isinstance(pl_module, Classifier)
         if trainer.is_global_zero:
             finished = trainer.global_step // pl_module.steps_per_epoch
-            self._write([row for row in read_table(self.path) if int(row["epoch"]) <= finished], mode="w")
+            rows = [row for row in read_table(self.path) if int(row["epoch"]) <= finished]
+            self._write(rows, mode="w")
+            self._last_epoch = int(rows[-1]["epoch"]) if rows else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validated": self._validated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What a run measured that was killed between its checkpoint and its row."""
+        self._validated = state_dict["validated"]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validated = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or not self.steps.latest:
-            return
+        if not trainer.is_global_zero or trainer.current_epoch < self._last_epoch:
+            return  # Lightning ends the epoch once more that a resumed run had finished
         values = {**self.steps.latest, **self._validated, "train/loss": self.steps.epoch_loss}
         row = {name: f"{value:.6g}" for name, value in values.items() if name in TABLE_COLUMNS}
         row |= {"epoch": str(trainer.current_epoch + 1), "step": str(trainer.global_step)}

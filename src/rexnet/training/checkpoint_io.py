@@ -1,17 +1,20 @@
-"""Writes checkpoints so that a kill or a full disk leaves the previous file whole."""
+"""Writes checkpoints that cannot be lost, and reads only what is whole."""
 
-import os
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from rexnet.checkpoint import LAST, PREVIOUS, read_checkpoint
+from rexnet.durable import remove_durable, write_durably
 from rexnet.errors import CheckpointError
+from rexnet.untrusted import walk_tensors
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, written beside the target, flushed to disk and then renamed over it.
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, written as `durable` does; the `last.ckpt` of before becomes `previous.ckpt`.
 
     Lightning's own way stages in TMPDIR, and a move between file systems is a copy over the live file.
     """
@@ -20,32 +23,34 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Writes `checkpoint` to `path`, completely or not at all.
 
         Raises:
-            CheckpointError: the folder cannot be written to or the disk is full; what was there before is untouched.
+            CheckpointError: a weight is NaN or infinite, the folder cannot be written to, the disk is full, or the file
+                would not load without executing code; what was there before is untouched.
         """
         target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-            _sync_folder(target.parent)
-        except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-            temporary.unlink(missing_ok=True)
-            raise CheckpointError(f"{target}: could not be written, the previous file is untouched: {error}") from error
+        for name, tensor in walk_tensors({key: checkpoint.get(key) for key in ("state_dict", "optimizer_states")}):
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise CheckpointError(f"{target}: not written, since {name} is not finite; the previous file stays")
+        size = sum(tensor.numel() * tensor.element_size() for _, tensor in walk_tensors(checkpoint))
+        write_durably(
+            target,
+            lambda file: torch.save(checkpoint, file),
+            math.ceil(1.02 * size),  # with the names and the rest, which are no tensors
+            check=_require_plain_values,
+            backup=PREVIOUS if target.name == LAST else None,
+        )
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The content of `path` on the CPU, loaded without executing anything."""
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return content
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Deletes a checkpoint that is no longer among the best."""
+        remove_durable(Path(path))
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes the renaming itself survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _require_plain_values(path: Path) -> None:
+    """Better now than when it is needed: types that would execute code on loading are refused there."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:
+        raise OSError(f"it could not be loaded again: {error}") from None

@@ -3,8 +3,7 @@
 import copy
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor, nn
 
 
 def build_average(model: nn.Module) -> nn.Module:
@@ -18,14 +17,18 @@ def decay_at(step: int, decay: float) -> float:
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Moves `average` towards `model`: weights and BatchNorm statistics by the decay; counters are copied."""
+def update_average(average: nn.Module, model: nn.Module, decay: float, skip: Tensor | None = None) -> None:
+    """Moves `average` towards `model`: weights and BatchNorm statistics by the decay; counters are copied.
+
+    Where `skip` (a bool on the device) is true, it stays where it is; the host need not know.
+    """
     pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
     averages = [mine for mine, _ in pairs if mine.is_floating_point()]
     values = [theirs for mine, theirs in pairs if mine.is_floating_point()]
-    get_ema_multi_avg_fn(decay)(  # type: ignore[no-untyped-call]
-        averages, values, 0
-    )
+    share = torch.full((), 1 - decay, device=averages[0].device)
+    if skip is not None:
+        share = share * ~skip
+    torch._foreach_lerp_(averages, values, [share] * len(averages))
     for mine, theirs in pairs:
         if not mine.is_floating_point():
             mine.copy_(theirs)

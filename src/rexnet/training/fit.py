@@ -1,23 +1,24 @@
 """One run from configuration to metrics."""
 
 import logging
-import signal
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
-from rexnet.checkpoint import checkpoint_folder, find_checkpoint, read_checkpoint
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
-from rexnet.errors import CheckpointError
+from rexnet.data.workers import explained_faults
+from rexnet.errors import ProcessError
 from rexnet.hardware import (
     resolve_accelerator,
     resolve_devices,
@@ -27,9 +28,11 @@ from rexnet.hardware import (
 )
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.training.callbacks import build_callbacks
-from rexnet.training.checkpoint_io import AtomicCheckpointIO
+from rexnet.training.checkpoint_io import DurableCheckpointIO
 from rexnet.training.module import Classifier
+from rexnet.training.resume import ChangedRecipe, Resumed, resume_from
 from rexnet.training.run_folder import close_run, open_run
+from rexnet.training.signals import end_other_processes, end_with_parent, take_over_signals
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +43,16 @@ EXPECTED_WARNINGS = (
     r"Detected call of `lr_scheduler.step\(\)` before",  # fp16 may skip the first step while it finds its scale
     r".*in eval mode at the start of training",  # the averaged network
     r"Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own folder
+    r".*It is recommended to use `self.log",  # every process has the same numbers already
     r".*dataloader is not resumable",  # ours is: the sampler starts where the run stopped
 )
 
+LOST_PEER = re.compile(r"[Cc]onnection (reset|closed|refused)|NCCL|[Bb]roken pipe")  # words of gloo and NCCL
 
-def fit(config: Config, resume: Path | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+
+def fit(
+    config: Config, resume: Path | None = None, callbacks: Sequence[Callback] = (), allowed: Collection[str] = ()
+) -> dict[str, Any]:
     """Trains, and returns the last validation's metrics with the run folder and its best checkpoint.
 
     Where the weights come from, in this order: the checkpoint to resume, `model.pretrained`, random initialisation.
@@ -53,13 +61,17 @@ def fit(config: Config, resume: Path | None = None, callbacks: Sequence[Callback
         config: the run.
         resume: a run folder or checkpoint to go on from, in the same folder.
         callbacks: more of Lightning's callbacks.
+        allowed: keys of the recipe that may differ from those of the run to go on with.
 
     Raises:
+        Stopped: a signal ended the run after a checkpoint was saved.
         RexnetError: the configuration, the data, a weight file or the training itself is at fault; said in one line.
     """
     _quieten_lightning()
     config = adopt_preprocessing(config)
     trainer = build_trainer(config, callbacks)
+    take_over_signals(trainer)
+    end_with_parent(trainer)
     data = ImageData(config, trainer.world_size)
     torch.manual_seed(mix(config.seed) >> 1)
     model = build_model(config.model, data.class_names, pretrained=resume is None)
@@ -67,14 +79,19 @@ def fit(config: Config, resume: Path | None = None, callbacks: Sequence[Callback
     module = Classifier(config, model, data.class_names, data.steps_per_epoch)
     if config.trainer.compile:
         module.model.compile()
-    checkpoint = _last_checkpoint(resume, module) if resume is not None else None
-    folder = checkpoint.parent.parent if checkpoint is not None else open_run(config)
+    resumed = resume_from(resume, module, allowed, trainer.is_global_zero) if resume is not None else None
+    folder = resumed.folder if resumed is not None else open_run(config)
     try:
-        _attach(trainer, config, folder, module.monitored)
+        _attach(trainer, config, folder, module.monitored, resumed)
         log.info(_announce(config, trainer, data, module, folder))
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except BaseException:
-        _end_other_processes(trainer)
+        with explained_faults(data.loaded, config.data.worker_timeout):
+            trainer.fit(module, datamodule=data, ckpt_path=resumed and resumed.checkpoint, weights_only=True)
+        end_with_parent(trainer, together=False)
+        trainer.strategy.barrier()  # before process 0 may end
+    except BaseException as error:
+        end_other_processes(trainer, error)
+        if trainer.world_size > 1 and isinstance(error, RuntimeError) and LOST_PEER.search(str(error)):
+            raise ProcessError("another process of this run ended first; what it said stands above") from None
         raise
     finally:
         close_run()
@@ -93,6 +110,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     devices = resolve_devices(config, accelerator)
     set_up_arithmetic(config, accelerator)
     single = settings.num_nodes * devices == 1
+    cluster = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []  # docs/slurm.sbatch does it
     frozen = config.optimizer.freeze_backbone_epochs > 0
     return pl.Trainer(
         accelerator=accelerator,
@@ -101,7 +119,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
         # Parameters without a gradient are expected only while the backbone is frozen.
         strategy="auto" if single else DDPStrategy(find_unused_parameters=frozen, gradient_as_bucket_view=True),
         precision=precision,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[DurableCheckpointIO(), *cluster],
         max_epochs=config.schedule.total_epochs,
         max_steps=settings.max_steps or -1,
         accumulate_grad_batches=settings.accumulate,
@@ -120,35 +138,16 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     )
 
 
-def _attach(trainer: Any, config: Config, folder: Path, monitored: str) -> None:
+def _attach(trainer: Any, config: Config, folder: Path, monitored: str, resumed: Resumed | None) -> None:
     """Gives a trainer what needs the run folder, which is made only once data and network are known to be sound."""
     trainer.callbacks[:0] = build_callbacks(config, folder, monitored)
-    trainer.loggers = [TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False)]
-
-
-def _end_other_processes(trainer: pl.Trainer) -> None:
-    """Ends the processes that Lightning started for this run; they would wait for this one for ever."""
-    launcher: Any = trainer.strategy.launcher
-    if getattr(launcher, "procs", None):
-        launcher.kill(signal.SIGTERM)
-
-
-def _last_checkpoint(resume: Path, module: Classifier) -> Path:
-    """The checkpoint to go on from, checked against the network.
-
-    Raises:
-        CheckpointError: nothing there, damaged, or of another network.
-    """
-    path = checkpoint_folder(resume) / "last.ckpt" if resume.is_dir() else resume
-    path = path if path.is_file() else find_checkpoint(resume)
-    stored = {name: value.shape for name, value in read_checkpoint(path)["state_dict"].items()}
-    wanted = {name: value.shape for name, value in module.state_dict().items()}
-    other = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
-    if other:
-        raise CheckpointError(
-            f"{path}: cannot be resumed with this configuration: {len(other)} tensors differ, such as {other[0]}"
-        )
-    return path
+    if resumed is not None:
+        trainer.callbacks.append(ChangedRecipe(resumed.stored))
+    # What was logged after the checkpoint is about to be logged again; TensorBoard forgets it.
+    purge_step = None if resumed is None else resumed.step + 1
+    trainer.loggers = [
+        TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=purge_step)
+    ]
 
 
 def _announce(config: Config, trainer: pl.Trainer, data: ImageData, module: Classifier, folder: Path) -> str:

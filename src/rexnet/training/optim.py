@@ -9,14 +9,15 @@ from rexnet.config.schema import OptimizerConfig
 from rexnet.models.factory import split_parameters
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: OptimizerConfig, scales_loss: bool = False) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum or AdamW over the groups of `group_parameters`.
 
-    On a CPU the fused form is taken, a third of the plain one's time. On a GPU PyTorch's own choice is as fast, and
-    the fused form would leave fp16 gradients scaled where they are clipped.
+    The fused form is a third of the plain one's time on a CPU, and can skip a step without asking the device. Only
+    where fp16 scales the loss it is not taken: it would leave gradients scaled where they are clipped, and the scaler
+    skips bad steps by itself.
     """
     groups = group_parameters(model, config)
-    fused = True if groups[0]["params"][0].device.type == "cpu" else None
+    fused = None if scales_loss else True
     match config.name:
         case "sgd":
             nesterov = config.momentum > 0
@@ -25,14 +26,14 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
             return torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.999), fused=fused)
 
 
-def fit_optimizer_to_device(optimizer: Any) -> None:
+def fit_optimizer_to_device(optimizer: Any, scales_loss: bool = False) -> None:
     """Mends what a restored state brings from another device: the choice of the fused form, and memory layouts.
 
     The fused form of the CPU reads momentum in the order of its parameter's memory; NCHW momentum beside an NHWC
     parameter would be applied scrambled.
     """
     for group in optimizer.param_groups:
-        group["fused"] = True if group["params"][0].device.type == "cpu" else None
+        group["fused"] = None if scales_loss else True
         for parameter in group["params"]:
             for name, value in optimizer.state.get(parameter, {}).items():
                 is_momentum = isinstance(value, torch.Tensor) and value.shape == parameter.shape

@@ -22,6 +22,7 @@ class Progress(Callback):
         self.steps = steps
         self.bar: Any = None
         self.validated = False
+        self.trained = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -38,6 +39,7 @@ class Progress(Callback):
     ) -> None:
         if self.bar is None:
             return
+        self.trained = True
         self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
         if self.steps.latest:
             loss, speed = self.steps.latest["train/loss"], self.steps.latest["train/images_per_s"]
@@ -48,8 +50,8 @@ class Progress(Callback):
         self.validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.bar is None or not self.steps.latest:
-            return
+        if self.bar is None or not (self.trained or self.validated):
+            return  # Lightning ends the epoch once more that a resumed run had finished
         parts = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}", f"loss {self.steps.epoch_loss:.3f}"]
         if self.validated:
             shown = {label: trainer.callback_metrics.get(name) for name, label in SHOWN.items()}
@@ -57,7 +59,7 @@ class Progress(Callback):
         parts.append(f"{self.steps.latest['train/images_per_s']:.0f} img/s")
         parts.append(f"data wait {self.steps.latest['train/data_wait_share']:.0%}")
         tqdm.write("  ".join(parts), file=sys.stderr)
-        self.validated = False
+        self.validated = self.trained = False
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar is not None:

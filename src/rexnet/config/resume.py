@@ -1,0 +1,141 @@
+"""What may change when a run goes on, and how a change is asked for."""
+
+import difflib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from rexnet.config.load import load_config
+from rexnet.config.schema import Config
+from rexnet.errors import ConfigError
+
+RESUMABLE_KEYS = frozenset(
+    {
+        "data.cache_folder",
+        "data.download",
+        "data.manifest",
+        "data.num_workers",
+        "data.persistent_workers",
+        "data.root",
+        "data.start_method",
+        "data.worker_timeout",
+        "name",
+        "trainer.accelerator",
+        "trainer.devices",
+        "trainer.early_stopping_patience",
+        "trainer.keep_best",
+        "trainer.log_every_steps",
+        "trainer.max_bad_steps",
+        "trainer.max_steps",
+        "trainer.num_nodes",
+        "trainer.runs_dir",
+    }
+)
+"""What may differ when a run goes on: none of them changes what a step computes."""
+
+FIXED_KEYS = ("data.batch_size", "data.last_batch", "data.dataset", "ema", "model", "optimizer.name", "seed")
+"""What cannot change, even when asked for: the state of the optimiser, or what a step is, would not fit."""
+
+Changes = dict[str, tuple[Any, Any]]
+
+
+def load_run_config(
+    run: Path, overrides: Sequence[str] = (), allowed: Collection[str] = (), config: str | None = None
+) -> Config:
+    """The configuration of an earlier run, by its folder or a checkpoint in it, to go on with it.
+
+    Args:
+        run: the folder or checkpoint.
+        overrides: assignments that win over the file.
+        allowed: keys of the recipe that may differ from those of the run.
+        config: a file to take in place of the run's own `config.yaml`.
+
+    Raises:
+        ConfigError: no `config.yaml` there, or the recipe would be another one.
+    """
+    path = (run if run.is_dir() else run.parent.parent) / "config.yaml"
+    if not run.exists() or not path.is_file():
+        raise ConfigError(f"{run}: is not a run to go on with: {path} is missing")
+    wanted = load_config(config or path, overrides)
+    require_same_recipe(load_config(path), wanted, allowed, run)
+    return wanted
+
+
+def find_newest_run(runs_dir: Path) -> Path:
+    """The run folder below `runs_dir` that was begun last: what `--resume auto` means.
+
+    Raises:
+        ConfigError: there is none; nothing is ever begun from scratch in its place.
+    """
+    runs = sorted(runs_dir.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
+    if not runs:
+        raise ConfigError(f"{runs_dir}: holds no run to go on with; name another folder by trainer.runs_dir")
+    return runs[-1].parent
+
+
+def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run: Path) -> None:
+    """Refuses to go on with another recipe than the one that a run began with.
+
+    Raises:
+        ConfigError: with every changed key that is not among `allowed`, or that cannot change at all.
+    """
+    changes = find_changes(old, new)
+    known = _flatten(old.model_dump(mode="json")) | _flatten(new.model_dump(mode="json"))
+    for key in allowed:
+        if not any(_is_below(name, [key]) for name in known):
+            near = difflib.get_close_matches(key, known, n=1)
+            raise ConfigError(f"--allow-change {key}: no such key{f'; nearest: {near[0]}' if near else ''}")
+    fixed = [key for key in changes if _is_below(key, FIXED_KEYS)]
+    if fixed:
+        raise ConfigError(
+            f"{run}: {_words(changes, fixed)} cannot change within a run; begin a new one from its weights with "
+            f"--config and model.pretrained={run / 'checkpoints' / 'last.ckpt' if run.is_dir() else run}"
+        )
+    refused = [key for key in changes if not _is_below(key, [*allowed, *RESUMABLE_KEYS]) and not _extends(key, changes)]
+    if refused:
+        flags = " ".join(f"--allow-change {key}" for key in refused)
+        raise ConfigError(f"{run}: goes on with its recipe, but {_words(changes, refused)}; if it should, add {flags}")
+
+
+def find_changes(old: Config, new: Config) -> Changes:
+    """Every key that differs, with both values."""
+    before, after = (_flatten(config.model_dump(mode="json")) for config in (old, new))
+    keys = [*before, *(key for key in after if key not in before)]
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+
+
+def describe_longer_run(old: Config, new: Config, step: int, rates: tuple[float, float]) -> str | None:
+    """What another length means for a run that goes on at `step`, where the rate goes from the first to the second."""
+    before, after = old.schedule, new.schedule
+    if before == after:
+        return None
+    text = f"The run now has {after.total_epochs} epochs instead of {before.total_epochs}"
+    if before.model_copy(update={"cooldown_epochs": after.cooldown_epochs}) == after:
+        return f"{text}: the cool-down at learning rate {after.min_lr:g} lasts {after.cooldown_epochs} epochs"
+    return (
+        f"{text}, and the cosine ends after epoch {after.epochs} instead of {before.epochs}: at step {step} the "
+        f"learning rate goes from {rates[0]:.4g} to {rates[1]:.4g}"
+    )
+
+
+def _extends(key: str, changes: Changes) -> bool:
+    """Whether a change only appends epochs, so that no step of before would have been another."""
+    return key == "schedule.cooldown_epochs" and changes[key][1] > changes[key][0]
+
+
+def _is_below(key: str, sections: Collection[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def _words(changes: Changes, keys: Sequence[str]) -> str:
+    return ", ".join(f"{key} goes from {changes[key][0]} to {changes[key][1]}" for key in keys)
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,134 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import assert_same_tensors
+from pytorch_lightning.callbacks import Callback
+from torch import nn
+
+from rexnet.config import Config, load_config
+from rexnet.errors import DivergenceError
+from rexnet.training.callbacks import read_table
+from rexnet.training.faults import SkipReport, StepGuard, clear_unset_momentum, poison
+from rexnet.training.fit import fit
+
+
+def configured(small_run: list[str], *overrides: str) -> Config:
+    return load_config("finetune/folder.yaml", [*small_run, *overrides])
+
+
+class Poison(Callback):
+    """Makes the images of some steps NaN, and keeps the state around them."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
+        self.states: dict[int, dict[str, Any]] = {}
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step + 1 in self.steps:
+            batch[0].fill_(float("nan"))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        state = {name: value.clone() for name, value in pl_module.state_dict().items()}
+        optimizer = {place: dict(value) for place, value in trainer.optimizers[0].state_dict()["state"].items()}
+        momentum = {place: value["momentum_buffer"].clone() for place, value in optimizer.items()}
+        self.states[trainer.global_step] = {"state": state, "momentum": momentum}
+
+
+def test_a_bad_step_changes_nothing_and_is_reported_with_its_images(
+    small_run: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    poison_at = Poison(4)
+    run = fit(configured(small_run, "schedule.epochs=3"), callbacks=[poison_at])
+    before, after = poison_at.states[3], poison_at.states[4]
+    for name, value in before["state"].items():
+        if not name.endswith("num_batches_tracked"):  # a count, which nothing is computed from
+            assert torch.equal(value, after["state"][name]), name
+    assert_same_tensors(before["momentum"], after["momentum"])
+    assert not torch.equal(after["state"]["model.head.fc.weight"], poison_at.states[5]["state"]["model.head.fc.weight"])
+    assert run["step"] == 9
+    (line,) = (Path(run["run"]) / "skipped_steps.jsonl").read_text().splitlines()
+    noted = json.loads(line)
+    assert (noted["step"], noted["epoch"], len(noted["images"])) == (4, 2, 8)
+    assert all(Path(path).is_file() for path in noted["images"])
+    assert "step 4 was skipped: its loss or gradient is NaN or infinite" in caplog.text
+    assert [float(row["train/loss"]) > 0 for row in read_table(Path(run["run"]) / "metrics.csv")] == [True] * 3
+
+
+def test_the_first_step_can_be_the_bad_one(small_run: list[str]) -> None:
+    """PyTorch's fused SGD would go on with uninitialised memory as its momentum."""
+    poison_at = Poison(1)
+    fit(configured(small_run), callbacks=[poison_at])
+    assert all(not value.any() for value in poison_at.states[1]["momentum"].values())
+    assert all(torch.isfinite(value).all() for value in poison_at.states[6]["momentum"].values())
+
+
+def test_several_bad_steps_in_a_row_stop_the_run_and_name_the_images(small_run: list[str]) -> None:
+    config = configured(small_run, "schedule.epochs=3", "trainer.max_bad_steps=3")
+    with pytest.raises(DivergenceError, match=r"infinite in 3 steps in a row, lastly in step 7 with /.* and 5 more"):
+        fit(config, callbacks=[Poison(1, 2, 5, 6, 7)])
+    (run,) = config.trainer.runs_dir.iterdir()
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 6
+    assert saved["step_log"]["bad_steps"] == [2, 4]  # in a row, in all: a resumed run goes on counting
+    for file in (run / "checkpoints").glob("*.ckpt"):
+        state = torch.load(file, weights_only=True)["state_dict"]
+        assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_an_infinite_loss_with_a_finite_gradient_is_bad_too() -> None:
+    logits = torch.tensor([[-3e38, 3e38]], requires_grad=True)
+    loss = nn.functional.cross_entropy(logits, torch.tensor([0]))
+    assert torch.isinf(loss)
+    poison(loss).backward()
+    assert logits.grad is not None
+    assert torch.isnan(logits.grad).any()
+    value = torch.tensor(0.7, requires_grad=True)
+    poison(value * value).backward()
+    assert value.grad == torch.tensor(0.7) * 2  # a finite one is left as it is
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_the_guard_keeps_every_kind_of_state(kind: Any) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    optimizer, guard = kind(network.parameters(), 0.1, fused=True, **options), StepGuard()
+    guard.start(network)
+    snapshots = []
+    for bad in (True, False, False, True, False):
+        first = not optimizer.state
+        optimizer.zero_grad()
+        images = torch.full((5, 3), float("nan")) if bad else torch.randn(5, 3)
+        network(images).mean().backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters()])
+        verdict = guard.judge(norm, optimizer)
+        optimizer.step()
+        if first:
+            clear_unset_momentum(optimizer, verdict)
+        guard.settle(verdict)
+        weights = {name: value.clone() for name, value in network.state_dict().items() if "tracked" not in name}
+        memory = [value.clone() for state in optimizer.state.values() for value in state.values()]
+        snapshots.append((weights, memory))
+    assert guard.take_verdicts() == [True, False, False, True, False]
+    assert guard.take_verdicts() == []
+    assert_same_tensors(snapshots[2], snapshots[3])
+    for index in (1, 2, 4):
+        assert not torch.equal(snapshots[index][0]["0.weight"], snapshots[index - 1][0]["0.weight"])
+    assert all(torch.isfinite(value).all() for value in snapshots[4][1])
+
+
+def test_a_collapsed_loss_scale_of_fp16_is_reported(small_run: list[str], tmp_path: Path) -> None:
+    report = SkipReport(configured(small_run), tmp_path)
+    scaler = SimpleNamespace(get_scale=lambda: 2.0**-15)
+    trainer: Any = SimpleNamespace(global_step=9, precision_plugin=SimpleNamespace(scaler=scaler))
+    with pytest.raises(DivergenceError, match=r"fp16's loss scale fell to 3\.05e-05 at step 9\. None of these"):
+        report.look(trainer, StepGuard(), steps_per_epoch=3)
+    scaler.get_scale = lambda: 1.0
+    report.look(trainer, StepGuard(), steps_per_epoch=3)

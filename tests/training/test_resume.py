@@ -1,0 +1,297 @@
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import assert_same_tensors, final_state
+from pytorch_lightning.callbacks import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rexnet.config import Config, load_config
+from rexnet.data.sampling import TrainBatchSampler
+from rexnet.errors import CheckpointError, ConfigError
+from rexnet.training.callbacks import read_table
+from rexnet.training.fit import fit
+from rexnet.training.signals import Stopped
+
+FULL = ["augmentation.mixup=0.2", "augmentation.cutmix=1.0", "model.drop_path=0.2", "schedule.epochs=3"]
+EXACT_COLUMNS = ["epoch", "step", "train/loss", "train/lr"] + [
+    f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")
+]
+
+
+def configured(small_run: list[str], *overrides: str) -> Config:
+    return load_config("finetune/folder.yaml", [*small_run, *overrides])
+
+
+def only_run(small_run: list[str]) -> Path:
+    (run,) = Path(next(a for a in small_run if "runs_dir" in a).partition("=")[2]).iterdir()
+    return run
+
+
+class SignalAt(Callback):
+    """Sends this process a signal, as a scheduler would, at one place of a run."""
+
+    def __init__(self, step: int, place: str = "step", number: int = signal.SIGTERM) -> None:
+        self.step, self.place, self.number = step, place, number
+
+    def _send(self, trainer: pl.Trainer, place: str) -> None:
+        if (trainer.global_step, place) == (self.step, self.place):
+            os.kill(os.getpid(), self.number)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._send(trainer, "step")
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._send(trainer, "validation")
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._send(trainer, "saving")
+
+
+def interrupted(config: Config, *signals: SignalAt) -> dict[str, Any]:
+    """A run that is stopped by each of the signals in turn, and goes on each time."""
+    resume: Path | None = None
+    for signal_at in signals:
+        with pytest.raises(Stopped) as caught:
+            fit(config, resume, callbacks=[signal_at])
+        assert caught.value.code == 128 + signal_at.number
+        (resume,) = config.trainer.runs_dir.iterdir()
+    return fit(config, resume)
+
+
+def assert_same_outcome(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Equal to the last bit: weights, averages, optimiser, schedule, callbacks' state, table and TensorBoard."""
+    mine, theirs = final_state(one), final_state(other)
+    for state, run in ((mine, one), (theirs, other)):
+        for callback in state["callbacks"].values():  # paths, and what stands in two forms
+            for name in ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path"):
+                callback[name] = str(callback.get(name, "")).replace(run["run"], "RUN")
+            best = callback.get("best_k_models", {})
+            callback["best_k_models"] = {Path(path).name: score for path, score in best.items()}
+            callback.pop("wait_count", None) if callback.get("patience") is None else None
+        state["step_log"]["latest"] = {
+            name: value for name, value in state["step_log"]["latest"].items() if name in EXACT_COLUMNS
+        }
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "callbacks", "step_log"):
+        assert_same_tensors(mine[key], theirs[key])
+    tables = [read_table(Path(run["run"]) / "metrics.csv") for run in (one, other)]
+    assert [[row[name] for name in EXACT_COLUMNS] for row in tables[0]] == [
+        [row[name] for name in EXACT_COLUMNS] for row in tables[1]
+    ]
+    assert scalars(one) == scalars(other)
+    names = [sorted(path.name for path in (Path(run["run"]) / "checkpoints").iterdir()) for run in (one, other)]
+    assert names[0] == names[1]
+
+
+def scalars(run: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows, but for speed, waiting and memory."""
+    events = EventAccumulator(run["run"])
+    events.Reload()
+    names = [name for name in events.Tags()["scalars"] if not name.startswith(("system", "train/images", "train/data"))]
+    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("stops", "settings"),
+    [
+        ([1], FULL),  # in the first epoch, when nothing has been saved before
+        ([2], [*FULL, "trainer.accumulate=2"]),
+        ([3], FULL),  # at an epoch's end
+        ([4], [*FULL, "data.num_workers=2"]),  # in mid-epoch, with batches fetched ahead
+        ([3, 7], [*FULL, "trainer.val_every_epochs=3"]),  # at the end of an epoch without validation
+        ([2, 4], [*FULL, "optimizer.freeze_backbone_epochs=2"]),
+        ([5], [*FULL, "optimizer.name=adamw", "optimizer.lr=0.001", "schedule.warmup_lr=0", "ema=null"]),
+    ],
+    ids=str,
+)
+def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
+    stops: list[int], settings: list[str], small_run: list[str]
+) -> None:
+    whole = fit(configured(small_run, *settings))
+    rest = fit(configured(small_run, *settings, f"trainer.max_steps={stops[0]}"))
+    for stop, next_stop in zip(stops, [*stops[1:], 9], strict=True):
+        assert rest["step"] == stop
+        before = rest["run"]
+        rest = fit(configured(small_run, *settings, f"trainer.max_steps={next_stop}"), resume=Path(before))
+        assert rest["run"] == before
+    one, other = final_state(whole), final_state(rest)
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+        assert_same_tensors(one[key], other[key])
+    tables = [read_table(Path(run["run"]) / "metrics.csv") for run in (whole, rest)]
+    names = ["epoch", "step", "val/top1", "val/loss", "val_ema/loss"]
+    assert [[row[name] for name in names] for row in tables[0]] == [[row[name] for name in names] for row in tables[1]]
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [SignalAt(0), SignalAt(4), SignalAt(7, number=signal.SIGUSR1)],
+        [SignalAt(2), SignalAt(6, "validation")],  # the last step of an epoch, whose validation is then to come
+        [SignalAt(3, "validation"), SignalAt(6, "saving"), SignalAt(9, "validation", signal.SIGINT)],
+    ],
+    ids=["in training", "at an epoch's end", "in validation and while saving"],
+)
+def test_a_run_stopped_by_signals_ends_where_the_uninterrupted_one_does(
+    signals: list[SignalAt], small_run: list[str], tmp_path: Path
+) -> None:
+    settings = [*FULL, "trainer.early_stopping_patience=9", "trainer.keep_best=2", "trainer.accumulate=2"]
+    whole = fit(configured(small_run, *settings))
+    config = configured(small_run, *settings, f"trainer.runs_dir={tmp_path / 'stopped'}")
+    assert_same_outcome(whole, interrupted(config, *signals))
+
+
+def test_the_comparison_above_can_fail(small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A negative control: an order that forgets the epoch, as Lightning's does, is found out."""
+    config = configured(small_run, "schedule.epochs=2", f"trainer.runs_dir={tmp_path / 'stopped'}")
+    whole = fit(configured(small_run, "schedule.epochs=2"))
+    with pytest.raises(Stopped):
+        fit(config, callbacks=[SignalAt(4)])
+    (run,) = config.trainer.runs_dir.iterdir()
+    monkeypatch.setattr(TrainBatchSampler, "start_at", lambda self, epoch, batch: None)
+    with pytest.raises(AssertionError):
+        assert_same_outcome(whole, fit(config, run))
+
+
+def test_a_moved_run_goes_on_with_its_list_of_the_best(small_run: list[str], tmp_path: Path) -> None:
+    run = fit(configured(small_run, "trainer.max_steps=3"))
+    moved = tmp_path / "elsewhere" / "moved"
+    shutil.copytree(run["run"], moved)
+    rest = fit(configured(small_run), resume=moved)
+    assert Path(rest["run"]) == moved
+    callbacks = final_state(rest)["callbacks"]
+    (best,) = [state for name, state in callbacks.items() if name.startswith("BestCheckpoints")]
+    assert {Path(path).parent for path in best["best_k_models"]} == {moved / "checkpoints"}
+    assert len(best["best_k_models"]) == 2
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(
+    small_run: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "rexnet")
+    whole = fit(configured(small_run, "schedule.epochs=3"))
+    run = tmp_path / "copy"
+    shutil.copytree(whole["run"], run)
+    last = run / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    (run / "checkpoints" / ".last.ckpt.99.tmp").write_text("half")
+    rest = fit(configured(small_run, "schedule.epochs=3"), resume=run)
+    assert "last.ckpt: cannot be read as a checkpoint, damaged: its sha256 is not the one" in caplog.text
+    assert "going on from previous.ckpt (step 6) instead" in caplog.text
+    assert "deleted .last.ckpt.99.tmp, left by a process that was killed" in caplog.text
+    assert (run / "checkpoints" / "last.ckpt.damaged").is_file()
+    assert_same_tensors(final_state(whole)["state_dict"], final_state(rest)["state_dict"])
+    assert scalars(rest)["train/loss"] == scalars(whole)["train/loss"]  # no point twice
+
+
+def test_nothing_whole_to_go_on_from_is_an_error(small_run: list[str]) -> None:
+    run = Path(fit(configured(small_run, "trainer.max_steps=1"))["run"])
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be read as a checkpoint, damaged"):
+        fit(configured(small_run), resume=run)
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(CheckpointError, match="holds no checkpoint to go on from"):
+        fit(configured(small_run), resume=run)
+
+
+def test_a_changed_recipe_acts_where_it_is_allowed(small_run: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "rexnet")
+    run = Path(fit(configured(small_run, "trainer.max_steps=3", "trainer.accumulate=2"))["run"])
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    changed = configured(
+        small_run, "schedule.epochs=4", "optimizer.lr=0.08", "optimizer.weight_decay=0.5", "trainer.accumulate=1"
+    )
+    with pytest.raises(ConfigError, match=r"--allow-change optimizer\.lr --allow-change optimizer\.weight_decay"):
+        fit(changed, resume=run)
+    allowed = ["schedule", "optimizer.lr", "optimizer.weight_decay", "trainer.accumulate"]
+    rest = fit(changed, resume=run, allowed=allowed, callbacks=[Rates()])
+    straight = fit(configured(small_run, "schedule.epochs=4", "optimizer.lr=0.08"), callbacks=[Rates()])
+    assert rest["step"] == straight["step"] == 12
+    assert rates[:9] == pytest.approx(rates[9 + 3 :], rel=1e-12)
+    assert final_state(rest)["optimizer_states"][0]["param_groups"][0]["weight_decay"] == 0.5
+    assert (
+        "The run now has 4 epochs instead of 2, and the cosine ends after epoch 4 instead of 2: at step 3"
+        in caplog.text
+    )
+    assert load_config(run / "config.yaml").optimizer.lr == 0.08
+    assert load_config(run / "config-until-step3.yaml").optimizer.lr == 0.05
+
+
+def test_more_epochs_of_cool_down_need_no_permission(small_run: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "rexnet")
+    run = fit(configured(small_run))
+    longer = fit(configured(small_run, "schedule.cooldown_epochs=1"), resume=Path(run["run"]))
+    assert longer["step"] == 9
+    assert "3 epochs instead of 2: the cool-down at learning rate 0.0001 lasts 1 epochs" in caplog.text
+    straight = fit(configured(small_run, "schedule.cooldown_epochs=1"))
+    assert_same_tensors(final_state(straight)["state_dict"], final_state(longer)["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("change", "allowed", "message"),
+    [
+        (["data.batch_size=4"], ["data.batch_size"], r"data\.batch_size goes from 8 to 4 cannot change within a run"),
+        (["model.width_mult=0.3"], ["model"], r"model\.width_mult goes from 0\.2 to 0\.3 cannot change"),
+        (["ema=null"], ["ema"], r"ema\.decay goes from .* to None.* cannot change within a run"),
+        (
+            ["schedule.epochs=1", "schedule.warmup_epochs=0.2"],
+            ["schedule"],
+            r"schedule\.epochs: 1 .* trained 1 already",
+        ),
+        (["trainer.accumulate=2"], ["trainer.accumulate"], r"trainer\.accumulate: can change at an epoch's end only"),
+        ([], ["optimizer.lrr"], r"--allow-change optimizer\.lrr: no such key; nearest: optimizer\.lr"),
+    ],
+    ids=str,
+)
+def test_what_cannot_change_is_refused_even_when_allowed(
+    change: list[str], allowed: list[str], message: str, four_steps: Path, small_run: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fit(configured(small_run, *change), resume=four_steps, allowed=allowed)
+
+
+@pytest.fixture(scope="module")
+def four_steps(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
+    """The folder of a run that was stopped in its second epoch."""
+    from conftest import SMALL_RUN
+
+    runs = tmp_path_factory.mktemp("runs")
+    settings = [*SMALL_RUN, f"data.root={image_root}", f"trainer.runs_dir={runs}", "trainer.max_steps=4"]
+    return Path(fit(load_config("finetune/folder.yaml", settings))["run"])
+
+
+def test_other_training_images_are_refused(
+    four_steps: Path, small_run: list[str], image_root: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "fewer"
+    shutil.copytree(image_root, root)
+    for path in (root / "train" / "ant").iterdir():
+        if path.name > "000.png":
+            path.unlink()
+    with pytest.raises(ConfigError, match=r"gives 2 steps an epoch, but the run at .* began with 3"):
+        fit(configured(small_run, f"data.root={root}"), resume=four_steps)
+
+
+def test_a_checkpoint_of_other_tensor_types_is_refused(four_steps: Path, small_run: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(four_steps, run)
+    last = run / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content["state_dict"]["model.head.fc.bias"] = content["state_dict"]["model.head.fc.bias"].double()
+    torch.save(content, last)
+    (run / "checkpoints" / "last.ckpt.sha256").unlink()
+    with pytest.raises(CheckpointError, match=r"1 tensors differ, such as model\.head\.fc\.bias"):
+        fit(configured(small_run), resume=run)
+    assert json.loads(content["rexnet"]["config"])["name"] == "small"

@@ -1,0 +1,51 @@
+"""A small training in a process of its own, with a fault planted at one step: `python -m torture.child KEY=VALUE...`.
+
+The fault comes from the environment as JSON in FAULT: {"step": 4, "rank": 1, "act": 15}; `act` is a signal to this
+process, "raise", or "nan" (until "until").
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from rexnet.config import load_config
+from rexnet.training.fit import fit
+
+
+class Fault(Callback):
+    """Does what FAULT says."""
+
+    def __init__(self, fault: dict[str, Any]) -> None:
+        self.fault = fault
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        """Before the step that follows `step` finished ones."""
+        here = trainer.global_rank == self.fault.get("rank", 0)
+        act, step = self.fault["act"], self.fault["step"]
+        if here and act == "nan" and step <= trainer.global_step <= self.fault.get("until", step):
+            batch[0].fill_(float("nan"))
+        elif here and trainer.global_step == step and self.fault.get("place", "step") == "step":
+            if act == "raise":
+                raise RuntimeError("planted")
+            if isinstance(act, int):
+                os.kill(os.getpid(), act)
+
+    def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
+        """In the validation after `step` steps."""
+        if self.fault.get("place") == "validation" and trainer.global_step == self.fault["step"]:
+            os.kill(os.getpid(), self.fault["act"])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("rexnet").setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.ERROR)
+    planted = [Fault(json.loads(os.environ["FAULT"]))] if "FAULT" in os.environ else []
+    resume = Path(os.environ["RESUME"]) if "RESUME" in os.environ else None
+    fit(load_config("finetune/folder.yaml", sys.argv[1:]), resume, callbacks=planted)

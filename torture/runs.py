@@ -1,0 +1,118 @@
+"""Starts small trainings and compares what they leave."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "name=small model.width_mult=0.2 data.image_size=32 data.batch_size=8 data.num_workers=0 optimizer.lr=0.05 "
+    "schedule.epochs=3 schedule.warmup_epochs=0.5 trainer.accelerator=cpu trainer.precision=fp32 "
+    "trainer.log_every_steps=2 augmentation.mixup=0.2 augmentation.cutmix=1.0 model.drop_path=0.2"
+).split()
+TIME_LIMIT = 300
+
+
+def command(folder: Path, images: Path, *overrides: str) -> list[str]:
+    """A training of 9 steps in 3 epochs, its run below `folder`."""
+    where = [f"data.root={images}", f"trainer.runs_dir={folder}"]
+    return [sys.executable, "-m", "torture.child", *SMALL, *where, *overrides]
+
+
+def environment(**more: Any) -> dict[str, str]:
+    """That of a user with one thread, and the given entries, as JSON where they are no text."""
+    added = {name: value if isinstance(value, str) else json.dumps(value) for name, value in more.items()}
+    inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
+    return inherited | {"OMP_NUM_THREADS": "1"} | added
+
+
+def train(folder: Path, images: Path, *overrides: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Runs it to its end, whatever that is."""
+    return subprocess.run(
+        command(folder, images, *overrides),
+        cwd=ROOT,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+        check=False,
+    )
+
+
+def start(arguments: list[str], words: str, **more: Any) -> subprocess.Popen[str]:
+    """Starts something and waits until it says `words`."""
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env=environment(**more), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return process
+    raise AssertionError(f"ended with {process.wait()} before it said {words!r}")
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, float, str]:
+    """Exit code, seconds and last words of a process that has been told to end, and of all that it started."""
+    began = time.monotonic()
+    try:
+        _, said = process.communicate(timeout=40)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return -1, 40.0, "hung"
+    seconds = time.monotonic() - began
+    deadline = time.monotonic() + 8  # loader processes of a killed one notice within five seconds
+    while time.monotonic() < deadline and members(process.pid):
+        time.sleep(0.2)
+    return process.returncode, seconds, f"{said}{' ORPHANS' if members(process.pid) else ''}"
+
+
+def members(group: int) -> list[int]:
+    """Processes of a group that are alive."""
+    found = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True, check=False).stdout
+    return [int(pid) for pid in found.split()]
+
+
+def ranks(process: subprocess.Popen[str]) -> dict[int, int]:
+    """Process id by rank, of those in the group that train."""
+    by_rank = {}
+    for pid in sorted(members(process.pid), reverse=True):  # forked loader processes are younger
+        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        rank = next((int(entry[11:]) for entry in entries if entry.startswith(b"LOCAL_RANK=")), None)
+        if rank is not None:
+            by_rank[rank] = pid
+    return {0: process.pid} | by_rank
+
+
+def only_run(folder: Path) -> Path:
+    """The one run below a folder."""
+    (run,) = folder.iterdir()
+    return run
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """All of a run that must not depend on interruptions."""
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    with open(run / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    clocks = ("train/images_per_s", "train/data_wait_share", "seconds")
+    state = {key: content[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")}
+    return state | {"table": [{key: value for key, value in row.items() if key not in clocks} for row in rows]}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal to the last bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(same(*pair) for pair in zip(one, other, strict=True))
+    return bool(one == other)
