@@ -1,1 +1,6 @@
 """Networks: tensors in, tensors out. Nothing here knows of training."""
+
+from rexnet.models.backbone import Backbone
+from rexnet.models.folding import fold_batchnorm
+
+__all__ = ["Backbone", "fold_batchnorm"]
