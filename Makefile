@@ -12,7 +12,7 @@ quickstart: .venv/ready  ## Train ReXNet on real images, without a download, in 
 	$(BIN)/python train.py --config quickstart.yaml
 
 test: .venv/ready  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 torture: .venv/ready  ## Interrupt, kill, fill and damage everything; writes docs/reliability.md (half an hour)
 	$(BIN)/python -m torture

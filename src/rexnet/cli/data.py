@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rexnet.cli.arguments import Commands, count
+
+if TYPE_CHECKING:
+    from rexnet.config import Config
 
 
 def add_parser(commands: Commands) -> None:
@@ -51,6 +55,14 @@ def run_check(options: argparse.Namespace) -> int:
     return 0
 
 
+def _load(options: argparse.Namespace, *first: str) -> "Config":
+    """The configuration as training would have it."""
+    from rexnet.config import load_config
+    from rexnet.models.factory import adopt_preprocessing
+
+    return adopt_preprocessing(load_config(options.config, [*first, *options.overrides]))
+
+
 def _add_show(actions: Commands) -> None:
     parser = actions.add_parser(
         "show",
@@ -67,10 +79,9 @@ def _add_show(actions: Commands) -> None:
 
 def run_show(options: argparse.Namespace) -> int:
     """Writes the picture."""
-    from rexnet.config import load_config
     from rexnet.data.sheet import write_sheet
 
-    config = load_config(options.config, options.overrides)
+    config = _load(options)
     write_sheet(config, options.output, max(2, options.images), max(1, options.views))
     print(f"Picture      {options.output}")
     return 0
@@ -89,11 +100,10 @@ def _add_cache(actions: Commands) -> None:
 
 def run_cache(options: argparse.Namespace) -> int:
     """Fills the caches of both splits."""
-    from rexnet.config import load_config
     from rexnet.data.datamodule import fill_caches
     from rexnet.errors import ConfigError
 
-    config = load_config(options.config, ["data.cache=disk", *options.overrides])
+    config = _load(options, "data.cache=disk")
     if config.data.cache != "disk":
         raise ConfigError("data.cache: only disk can be filled beforehand; ram is filled by each run and ends with it")
     for path, size in fill_caches(config):
@@ -116,10 +126,9 @@ def _add_speed(actions: Commands) -> None:
 
 def run_speed(options: argparse.Namespace) -> int:
     """Measures and prints a table with a recommendation."""
-    from rexnet.config import load_config
     from rexnet.data.speed import measure_speeds, recommend_workers, worker_numbers
 
-    config = load_config(options.config, options.overrides)
+    config = _load(options)
     speeds: dict[int, float] = {}
     print("workers   images/s")
     for workers, speed in measure_speeds(config, options.workers or worker_numbers(), options.seconds):
