@@ -48,4 +48,4 @@ def test_speed_prints_a_table_and_a_recommendation(small_run: list[str], capsys:
 @pytest.mark.parametrize("action", ["show", "cache", "speed"])
 def test_a_missing_data_set_is_one_sentence(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", action, "finetune/folder", "data.root=/nowhere"]) == 2
-    assert capsys.readouterr().err.startswith("error: data.root: /nowhere is not a folder")
+    assert capsys.readouterr().err.startswith("error: data.root: /nowhere does not exist")

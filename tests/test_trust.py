@@ -157,7 +157,7 @@ def test_what_yaml_would_turn_into_another_number_is_refused(override: str) -> N
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../outside.jpg"])
 def test_a_list_of_images_cannot_lead_out_of_its_folder(path: str, tmp_path: Path) -> None:
-    from rexnet.data.index import index_cub200
+    from rexnet.data.datasets.cub200 import index_cub200
 
     root = tmp_path / "CUB_200_2011"
     (root / "images").mkdir(parents=True)

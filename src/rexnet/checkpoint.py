@@ -157,8 +157,15 @@ def _read_description(entry: Any, path: Path) -> tuple[Config, tuple[str, ...], 
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
         found = entry.get("format") if isinstance(entry, dict) else entry
         raise CheckpointError(f"{path}: has checkpoint format {found!r}; this version reads {FORMAT}")
-    config = parse_config(json.loads(entry["config"]), source=f"the configuration in {path}")
-    return config, tuple(map(str, entry["class_names"])), dict(entry["metrics"])
+    try:
+        tree, names, metrics = (
+            json.loads(entry["config"]),
+            tuple(map(str, entry["class_names"])),
+            dict(entry["metrics"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its description cannot be read: {first_sentence(error)}") from None
+    return parse_config(tree, source=f"the configuration in {path}"), names, metrics
 
 
 def _score(path: Path) -> tuple[float, str]:

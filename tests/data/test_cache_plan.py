@@ -11,7 +11,7 @@ from rexnet.data.cache import ImageCache
 from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache, fingerprint
 from rexnet.data.datamodule import fill_caches
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
-from rexnet.data.index import index_folders
+from rexnet.data.datasets.folder import index_folders
 from rexnet.data.sampling import SampleKey
 from rexnet.errors import DataError
 from rexnet.training.fit import fit

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from rexnet.config import load_config
-from rexnet.data.index import index_folders
+from rexnet.data.datasets.folder import index_folders
 from rexnet.data.sheet import GAP, LEGEND, LINE, MARGIN, TILE, _shares, choose_images, draw_sheet, write_sheet
 from rexnet.errors import DataError
 

@@ -172,6 +172,8 @@ def test_without_the_images_the_file_is_written_and_the_lack_is_said(
         raise DataError("data.root: gone")
 
     monkeypatch.setattr(module, "load_eval_index", missing)
+    monkeypatch.setattr(module, "write_program", lambda trained, deployed, path: path.write_bytes(b"program"))
+    monkeypatch.setattr(module, "open_program", lambda path: None)
     assert export(run, ["torch"], output=tmp_path) == {}
     assert (tmp_path / "model.pt2").is_file()
     assert "parity was not measured: the data set's images are not here" in caplog.text

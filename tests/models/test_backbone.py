@@ -73,8 +73,9 @@ def test_a_segmentation_head_reads_a_dilated_backbone() -> None:
 @pytest.mark.parametrize(
     ("levels", "names", "message"),
     [
-        ((5,), None, r"levels: should be some of 0 to 4, not \[5\]"),
-        ((), None, r"levels: should be some of 0 to 4, not \[\]"),
+        ((5,), None, r"levels: should be some of 0 to 4 in ascending order, not \[5\]"),
+        ((), None, r"levels: should be some of 0 to 4 in ascending order, not \[\]"),
+        ((4, 2), ("c5", "c3"), r"levels: should be some of 0 to 4 in ascending order, not \[4, 2\]"),
         ((1, 2), ("out",), "names: 1 are given for 2 levels"),
     ],
 )

@@ -5,7 +5,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import save
 
 from rexnet import rexnet
@@ -65,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -78,7 +77,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
 def test_a_file_is_fetched_once_and_kept_under_its_checksum(server: Server, tmp_path: Path) -> None:
     source = f"{server.address}/weights/tiny.safetensors#sha256={CHECKSUM}"
     path = fetch_weights(source, "rexnet")
-    assert path == tmp_path / "hub" / "checkpoints" / f"tiny-{CHECKSUM[:8]}.safetensors"
+    assert path == tmp_path / "rexnet" / "weights" / f"tiny-{CHECKSUM[:16]}.safetensors"
     assert path.read_bytes() == CONTENT
     assert fetch_weights(source, "rexnet") == path
     assert server.asked == ["/weights/tiny.safetensors None"]
@@ -103,7 +102,7 @@ def test_a_cut_connection_is_taken_up_where_it_stopped(server: Server, ranges: b
 def test_a_wrong_checksum_is_an_error_and_nothing_stays(server: Server, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"has the sha256 {CHECKSUM}, not the promised {'0' * 64}"):
         fetch_weights(f"{server.address}/tiny.pth#sha256={'0' * 64}", "rexnet")
-    assert [path.suffix for path in (tmp_path / "hub" / "checkpoints").iterdir()] in ([".lock"], [])
+    assert [path.suffix for path in (tmp_path / "rexnet" / "weights").iterdir()] in ([".lock"], [])
 
 
 @pytest.mark.parametrize(
@@ -114,6 +113,7 @@ def test_a_wrong_checksum_is_an_error_and_nothing_stays(server: Server, tmp_path
         ("ADDRESS/tiny.pth#sha256=12", "should be https://HOST/FILE#sha256=CHECKSUM"),
         (f"ftp://host/tiny.pth#sha256={'0' * 64}", "should be https://HOST/FILE#sha256=CHECKSUM"),
         (f"http://127.0.0.1:9/tiny.pth#sha256={'0' * 64}", "cannot be reached: .*refused.*; where there is no network"),
+        (f"http://[bad/x.pth#sha256={'0' * 64}", "is not an address"),
         ("no/such/file.pth", "no/such/file.pth: no such weight file"),
     ],
 )

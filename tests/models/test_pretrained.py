@@ -124,7 +124,7 @@ def test_another_width_is_named_as_what_it_is(tmp_path: Path) -> None:
     torch.save(network(1000, width=1.3).state_dict(), tmp_path / "w.pth")
     with pytest.raises(
         CheckpointError,
-        match=r"w\.pth: holds a ReXNetV1 of width 1\.3 with 1,000 classes, which does not fit rexnet_100: ",
+        match=r"w\.pth: holds a ReXNetV1 of width 1\.3 with 1,000 classes, which does not fit rexnet_100 \(a ReXNetV1 of width 1 with ",
     ):
         load_pretrained(network(1000, width=1.0), str(tmp_path / "w.pth"), "rexnet_100")
 

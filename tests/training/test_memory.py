@@ -7,6 +7,7 @@ from conftest import assert_same_tensors, final_state
 
 from rexnet.config import Config, load_config
 from rexnet.errors import ConfigError
+from rexnet.models.factory import rexnet
 from rexnet.models.rexnet import ReXNet
 from rexnet.training.fit import fit
 from rexnet.training.module import Classifier
@@ -81,7 +82,7 @@ def test_what_does_not_fit_at_all_is_said_so(small_run: list[str], little_memory
 
 def test_one_process_of_several_does_not_repeat_alone(small_run: list[str]) -> None:
     config = configured(small_run)
-    module = Classifier(config, ReXNet(0.2, 3), ["a", "b", "c"], 3)
+    module = Classifier(config, rexnet(0.2, num_classes=3), ["a", "b", "c"], 3)
     trainer: Any = type("Trainer", (), {"world_size": 2, "global_rank": 1, "accumulate_grad_batches": 2})()
     with pytest.raises(ConfigError, match=r"on process 1; go on .* trainer\.accumulate=4 and --allow-change"):
         module.parted._halve(8, trainer)

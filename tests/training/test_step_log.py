@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +11,10 @@ from rexnet.training.step_log import StepLog
 
 
 def test_waiting_ends_when_the_batch_comes_and_not_when_the_device_has_it(
-    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+    small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config("finetune/folder.yaml", small_run)
-    data, log = ImageData(config), StepLog(config)
+    data, log = ImageData(config), StepLog(config, tmp_path)
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr("time.perf_counter", lambda: clock.now)
     trainer: Any = SimpleNamespace(datamodule=data)

@@ -17,6 +17,7 @@ from rexnet.export.formats import (
     Runner,
     open_onnx,
     open_program,
+    require_official,
     write_official,
     write_onnx,
     write_program,
@@ -62,6 +63,11 @@ def export(
         RexnetError: the checkpoint, the images or the folder is at fault; or a file differs from the network.
     """
     trained = load_trained(run, weights)
+    if "official" in formats:
+        require_official(trained.config.model)
+    calibration = _find_images(trained, root, "train", CALIBRATION_IMAGES) if "int8" in formats else None
+    if "int8" in formats and calibration is None:
+        raise DataError("--to int8 calibrates on training images, which are not here; give their folder with --data")
     folder = output or _folder_of(trained)
     index = _find_images(trained, root, "val", max_images)
     deployed = Deployed(trained, kind)
@@ -87,7 +93,8 @@ def export(
                     write_onnx(trained, deployed, source)
                     runners["onnx"] = open_onnx(source)
                     sizes["onnx"] = source.stat().st_size
-                write_int8(source, path, _calibration_images(trained, root, deployed))
+                assert calibration is not None
+                write_int8(source, path, _see(trained, calibration, deployed))
                 runners[name] = open_onnx(path)
         sizes[name] = path.stat().st_size
     return _measure(trained, index, runners, sizes, kind, folder) if runners else {}
@@ -145,14 +152,7 @@ def _find_images(trained: Trained, root: Path | None, split: str, most: int | No
     return index.select(np.linspace(0, len(index) - 1, most).astype(np.int64))
 
 
-def _calibration_images(trained: Trained, root: Path | None, deployed: Deployed) -> Iterator[np.ndarray]:
-    """Training images in the form of the input, seen as in evaluation.
-
-    Raises:
-        DataError: they are not on this machine.
-    """
-    index = _find_images(trained, root, "train", CALIBRATION_IMAGES)
-    if index is None:
-        raise DataError("--to int8 calibrates on training images, which are not here; give their folder with --data")
+def _see(trained: Trained, index: Index, deployed: Deployed) -> Iterator[np.ndarray]:
+    """The images of `index` as evaluation sees them, in batches in the form of the input."""
     for batch in build_eval_loader(trained.config, index):
         yield deployed.prepare(batch.images).numpy()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rexnet.checkpoint import Trained
+from rexnet.config.schema import ModelConfig
 from rexnet.errors import CheckpointError, ConfigError, first_sentence
 from rexnet.export.deployed import Deployed
 from rexnet.export.description import describe_export
@@ -58,7 +59,7 @@ def write_graph(
     onnx.helper.set_model_props(proto, dict(description or {}))
     onnx.checker.check_model(proto)
     with written_whole(path) as temporary:
-        onnx.save(proto, temporary)
+        temporary.write_bytes(proto.SerializeToString())
 
 
 def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
@@ -67,30 +68,54 @@ def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
         program = torch.export.export(
             deployed, deployed.example(), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
         )
-        with written_whole(path) as temporary:
-            torch.export.save(program, temporary, extra_files={METADATA_FILE: json.dumps(describe_export(trained))})
+        content = io.BytesIO()
+        torch.export.save(program, content, extra_files={METADATA_FILE: json.dumps(describe_export(trained))})
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 def write_safetensors(trained: Trained, path: Path) -> None:
     """The weights under timm's names, which are ours, with everything else in the header."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {name: value.contiguous() for name, value in trained.model.state_dict().items()}
     with written_whole(path) as temporary:
-        save_file(state, temporary, metadata={"format": "pt", **describe_export(trained)})
+        temporary.write_bytes(save(state, metadata={"format": "pt", **describe_export(trained)}))
 
 
 def write_official(trained: Trained, path: Path) -> None:
     """The weights under the names of the authors' code, for its `load_state_dict`.
 
     Raises:
-        ConfigError: the network is none that the authors' code can build.
+        ConfigError: the file cannot be written.
     """
-    model = trained.config.model
-    if model.name != "rexnet" or model.variant == "r":
-        raise ConfigError(f"--to official: {model.name} {model.variant} is not a network of the authors' code")
+    content = io.BytesIO()  # torch.save would turn a full disk into an error of another kind
+    torch.save(to_official_names(dict(trained.model.state_dict())), content)
     with written_whole(path) as temporary:
-        torch.save(to_official_names(dict(trained.model.state_dict())), temporary)
+        temporary.write_bytes(content.getvalue())
+
+
+def require_official(config: ModelConfig) -> None:
+    """Refuses what the authors' code could not build, or would compute otherwise.
+
+    Raises:
+        ConfigError: the key that is at fault.
+    """
+    activation = "relu6" if config.variant == "lite" else "silu"
+    faults = {
+        "name": config.name != "rexnet",
+        "variant": config.variant == "r",
+        "activation": config.activation not in (None, activation),
+        "channel_divisor": config.channel_divisor is not None,
+        "use_se": config.variant == "lite" and bool(config.use_se),
+        "se_ratio": config.variant == "v1" and config.se_ratio != 1 / 12,
+        "depth_mult": config.variant == "lite" and config.depth_mult != 1.0,
+    }
+    for key, is_at_fault in faults.items():
+        if is_at_fault:
+            raise ConfigError(
+                f"--to official: the authors' code has no network with model.{key}={getattr(config, key)}"
+            )
 
 
 def open_onnx(path: Path, threads: int | None = None) -> Runner:

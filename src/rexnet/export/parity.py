@@ -61,7 +61,8 @@ def measure_parity(trained: Trained, index: Index, runners: Mapping[str, Runner]
         for name in outputs:
             start = time.perf_counter()
             outputs[name].append(eager(bytes_) if name == EAGER else runners[name](ready))
-            seconds[name] += (time.perf_counter() - start) if labels else 0.0
+            if labels:
+                seconds[name] += time.perf_counter() - start
         labels.append(batch.labels.numpy())
     timed = sum(map(len, labels[1:]))
     truth, reference = np.concatenate(labels), np.concatenate(outputs[EAGER])

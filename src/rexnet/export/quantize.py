@@ -10,8 +10,6 @@ import numpy as np
 from rexnet.errors import ConfigError
 from rexnet.files import written_whole
 
-BATCH = 16
-
 
 def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
     """Quantises the convolutions and the classifier of `source` statically.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from rexnet.errors import ConfigError
+from rexnet.models.checkpointing import run_layer
 from rexnet.models.rexnet import ReXNet
 
 
@@ -28,14 +29,15 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         found = network.plan.levels
-        wanted = sorted(set(levels))
-        if not wanted or not 0 <= wanted[0] <= wanted[-1] < len(found):
-            raise ConfigError(f"levels: should be some of 0 to {len(found) - 1}, not {list(levels)}")
+        wanted = list(levels)
+        if not wanted or wanted != sorted({*wanted} & {*range(len(found))}):
+            raise ConfigError(f"levels: should be some of 0 to {len(found) - 1} in ascending order, not {wanted}")
         names = [str(level) for level in wanted] if names is None else list(names)
         if len(names) != len(wanted):
             raise ConfigError(f"names: {len(names)} are given for {len(wanted)} levels")
         self.channels = [found[level].channels for level in wanted]
         self.strides = [found[level].stride for level in wanted]
+        self.grad_checkpointing = network.grad_checkpointing
         self.stem = network.stem
         self.features = network.features[: found[wanted[-1]].block + 1]
         self.name_of_block = {found[level].block: name for level, name in zip(wanted, names, strict=True)}
@@ -45,7 +47,7 @@ class Backbone(nn.Module):
         maps: OrderedDict[str, Tensor] = OrderedDict()
         x = self.stem(images)
         for place, block in enumerate(self.features):
-            x = block(x)
+            x = run_layer(block, x, self.grad_checkpointing and self.training)
             if place in self.name_of_block:
                 maps[self.name_of_block[place]] = x
         return maps

@@ -4,13 +4,25 @@ import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 
+def run_layer(layer: nn.Module, x: Tensor, again: bool) -> Tensor:
+    """`layer(x)`; with `again`, computed a second time in the backward pass, where there will be one."""
+    if again and torch.is_grad_enabled():
+        return checkpointed(layer, x)
+    out: Tensor = layer(x)
+    return out
+
+
 def checkpointed(layer: nn.Module, x: Tensor) -> Tensor:
     """`layer(x)`, computed again in the backward pass instead of keeping its inner maps (arXiv 1604.06174)."""
+    if torch.compiler.is_compiling():  # the compiler computes again without BatchNorm's updates, and knows no contexts
+        compiled: Tensor = checkpoint(layer, x, use_reentrant=False)
+        return compiled
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return contextlib.nullcontext(), _frozen_statistics(layer)

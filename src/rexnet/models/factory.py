@@ -2,6 +2,8 @@
 
 import difflib
 import logging
+import os
+import re
 from collections.abc import Sequence
 
 from torch import nn
@@ -21,7 +23,7 @@ def rexnet(
     width_mult: float = 1.0,
     variant: Variant = "v1",
     num_classes: int = 1000,
-    pretrained: str | None = None,
+    pretrained: str | os.PathLike[str] | None = None,
     *,
     depth_mult: float = 1.0,
     in_channels: int = 3,
@@ -59,6 +61,8 @@ def rexnet(
         ConfigError: a number is out of its range.
         CheckpointError: the pretrained weights are missing, damaged or of another network.
     """
+    if isinstance(pretrained, bool):
+        raise ConfigError("pretrained: should be a file, an address or the tag of weights such as nav_in1k, not a bool")
     plan = plan_network(
         width_mult,
         variant,
@@ -70,7 +74,7 @@ def rexnet(
     )
     model = ReXNet(plan, num_classes, dropout, drop_path, in_channels, activation, grad_checkpointing)
     if pretrained is not None:
-        log.info(load_pretrained(model, pretrained, timm_name(variant, width_mult), class_names))
+        log.info(load_pretrained(model, os.fspath(pretrained), timm_name(variant, width_mult), class_names))
     return model
 
 
@@ -119,7 +123,9 @@ def adopt_preprocessing(config: Config) -> Config:
         return config
     import timm
 
-    own = timm.get_pretrained_cfg(config.model.name.removeprefix("timm/"), allow_unregistered=False)
+    name, tag = config.model.name.removeprefix("timm/"), config.model.pretrained or ""
+    tagged = f"{name}.{tag}" if "." not in name and re.fullmatch(r"[\w-]+", tag) else name
+    own = timm.get_pretrained_cfg(tagged, allow_unregistered=False) or timm.get_pretrained_cfg(name, False)
     if own is None:  # build_model says what is wrong with the name
         return config
     for key, value in {"mean": own.mean, "std": own.std}.items():

@@ -6,12 +6,10 @@ import os
 import re
 import urllib.error
 import urllib.request
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import urlsplit
-
-import torch
 
 from rexnet.errors import CheckpointError, first_sentence
 
@@ -33,18 +31,24 @@ def fetch_weights(source: str, model_name: str) -> Path:
     Raises:
         CheckpointError: neither form, no such file, no network, or a file other than promised.
     """
-    if re.match(r"[a-z][a-z0-9+.-]*://", source):
+    if re.match(r"[a-z][a-z0-9+.-]*://", source, re.IGNORECASE):
         return _fetch_url(source)
-    if re.fullmatch(r"[\w-]+", source):
-        return _fetch_from_hub(source, model_name)
+    name, _, tag = source.removeprefix("timm/").rpartition(".")  # also NAME.TAG, as on the hub
+    if re.fullmatch(r"[\w-]+", tag) and re.fullmatch(r"[\w-]*", name) and not tag.startswith("pth"):
+        return _fetch_from_hub(tag, name or model_name)
     raise CheckpointError(f"{source}: no such weight file")
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rexnet" / "weights"
 
 
 def _fetch_from_hub(tag: str, model_name: str) -> Path:
     """`timm/NAME.TAG` through the hub's own client, which caches, resumes and verifies."""
     from huggingface_hub import hf_hub_download
 
-    repository = f"timm/{model_name.removeprefix('timm/')}.{tag}"
+    repository = f"timm/{model_name.removeprefix('timm/').partition('.')[0]}.{tag}"
     try:
         return Path(hf_hub_download(repository, "model.safetensors", endpoint=os.environ.get("HF_ENDPOINT")))
     except Exception as error:  # the hub, its cache and its transport raise errors of many libraries
@@ -55,23 +59,26 @@ def _fetch_from_hub(tag: str, model_name: str) -> Path:
 
 
 def _fetch_url(source: str) -> Path:
-    """The file at an address, in torch's folder of downloads under a name that holds its checksum."""
+    """The file at an address, in the cache under a name that holds its checksum."""
     from filelock import FileLock
 
     url, _, fragment = source.partition("#")
     match = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
-    if urlsplit(url).scheme not in ("https", "http") or match is None:
+    try:
+        scheme, name = urlsplit(url).scheme, PurePosixPath(urlsplit(url).path)
+    except ValueError as error:
+        raise CheckpointError(f"{url}: is not an address: {error}") from None
+    if scheme not in ("https", "http") or match is None:
         raise CheckpointError(
             f"{source}: an address of weights should be https://HOST/FILE#sha256=CHECKSUM with 64 hexadecimal digits"
         )
     checksum = match[1].lower()
-    name = PurePosixPath(urlsplit(url).path)
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    target = folder / f"{name.stem}-{checksum[:8]}{name.suffix}"
+    folder = cache_folder()
+    target = folder / f"{name.stem}-{checksum[:16]}{name.suffix}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):  # several processes of one run ask at once
-            if not target.is_file():
+            if not target.is_file() or _sha256(target) != checksum:
                 _download(url, checksum, target)
     except OSError as error:
         raise CheckpointError(f"{url}: cannot be kept as {target}: {error.strerror or error}") from None
@@ -87,9 +94,10 @@ def _download(url: str, checksum: str, target: Path) -> None:
         if _download_rest(url, part):
             break
     else:
+        kept = part.stat().st_size if part.is_file() else 0
         raise CheckpointError(
-            f"{url}: the connection was cut {ATTEMPTS} times; {part.stat().st_size:,} bytes are kept, and the same "
-            f"command goes on from there"
+            f"{url}: the connection was cut {ATTEMPTS} times; {kept:,} bytes are kept, and the same command goes on "
+            f"from there"
         )
     found = _sha256(part)
     if found != checksum:
@@ -113,6 +121,8 @@ def _download_rest(url: str, part: Path) -> bool:
         raise CheckpointError(f"{url}: the server answers {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
         raise CheckpointError(f"{url}: cannot be reached: {error.reason}; {ADVICE}") from None
+    except (InvalidURL, ValueError) as error:
+        raise CheckpointError(f"{url}: is not an address: {error}") from None
     except (HTTPException, TimeoutError, ConnectionError):
         return False
 

@@ -26,7 +26,7 @@ def to_own_names(weights: Weights) -> Weights:
         return weights
     own_name = {theirs: ours for ours, theirs in _module_names(_official_blocks(weights), _is_lite(weights)).items()}
     renamed = {_rename(name, own_name): value for name, value in weights.items()}
-    if "head.fc.weight" in renamed:
+    if "head.fc.weight" in renamed and renamed["head.fc.weight"].ndim > 1:
         renamed["head.fc.weight"] = renamed["head.fc.weight"].flatten(1)  # theirs is a 1x1 convolution
     return renamed
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rexnet.errors import CheckpointError
+from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.class_names import match_classes
 from rexnet.models.fetching import fetch_weights
 from rexnet.models.naming import Weights
@@ -31,13 +31,18 @@ def load_pretrained(model: nn.Module, source: str, model_name: str, class_names:
         CheckpointError: the file is missing, damaged or holds another network.
     """
     path = Path(source)
+    if path.is_dir():
+        raise CheckpointError(f"{source or 'pretrained'}: is a folder; give one of the weight files in it")
     file = read_weights(path if path.exists() else fetch_weights(source, model_name))
     wanted = model.state_dict()
     weights = dict(file.weights)
     sentence = _fit_classifier(weights, wanted, _classifier_keys(model), file, class_names)
     stem = _fit_stem(weights, wanted)
     _require_same_shapes(weights, wanted, file, model_name)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{file.path}: cannot be taken into {model_name}: {first_sentence(error)}") from None
     return f"Pretrained weights from {file.path}{stem}{sentence}"
 
 
@@ -57,7 +62,7 @@ def _fit_classifier(
     classes, wanted_classes = weights[there[0]].shape[0], wanted[there[0]].shape[0]
     pairs = match_classes(class_names or (), file.class_names, classes)
     unmoved = all(row == source for row, source in pairs)
-    if classes == wanted_classes and unmoved and (file.class_names is None or len(pairs) in (0, classes)):
+    if classes == wanted_classes and unmoved and (not class_names or not file.class_names or len(pairs) == classes):
         return ", classifier included."
     for key in there:
         rows = wanted[key].clone()
@@ -75,7 +80,7 @@ def _fit_classifier(
 def _fit_stem(weights: Weights, wanted: Mapping[str, Tensor]) -> str:
     """Gives a first convolution on colour images the channels that `wanted` has, as timm does, and says so."""
     key = "stem.conv.weight"
-    if key not in weights or key not in wanted or weights[key].shape[1] != 3 or wanted[key].shape[1] == 3:
+    if key not in weights or key not in wanted or weights[key].shape[1:2] != (3,) or wanted[key].shape[1] == 3:
         return ""
     colour, channels = weights[key], wanted[key].shape[1]
     if channels == 1:
@@ -103,4 +108,5 @@ def _require_same_shapes(weights: Weights, wanted: Mapping[str, Tensor], file: W
     else:
         name = min(missing or foreign)
         detail = f"{len(missing)} tensors are missing and {len(foreign)} unknown, such as {name}"
-    raise CheckpointError(f"{file.path}: holds {describe(file.weights)}, which does not fit {model_name}: {detail}")
+    asked = f"{model_name} ({describe(wanted)})" if "stem.conv.weight" in wanted else model_name
+    raise CheckpointError(f"{file.path}: holds {describe(file.weights)}, which does not fit {asked}: {detail}")

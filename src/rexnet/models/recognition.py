@@ -10,7 +10,7 @@ from rexnet.models.plan import STAGE_DEPTHS, NetworkPlan, Variant, plan_network
 
 PUBLISHED_WIDTHS = (1.0, 0.9, 1.3, 1.5, 2.0, 2.2, 3.0, 0.6, 1.1, 1.2, 1.4)
 DIVISORS: dict[Variant, tuple[int, ...]] = {"v1": (1,), "lite": (8,), "r": (8, 16)}
-DEPTHS = (1.0, *(tenth / 10 for tenth in range(1, 41)))
+DEPTHS = (1.0, 2.0, 1.5, 0.5, *(tenth / 10 for tenth in range(1, 41)))
 
 
 class Recognised(NamedTuple):
@@ -27,7 +27,8 @@ class Recognised(NamedTuple):
         """Words for a message."""
         family = {"v1": "ReXNetV1", "lite": "ReXNet-lite", "r": "ReXNet-R"}[self.variant]
         depth = "" if self.depth_mult == 1.0 else f" and depth {self.depth_mult:g}"
-        return f"a {family} of width {self.width_mult:g}{depth} with {self.num_classes:,} classes"
+        classes = f"with {self.num_classes:,} classes" if self.num_classes else "without a classifier"
+        return f"a {family} of width {self.width_mult:g}{depth} {classes}"
 
 
 def recognise(weights: Mapping[str, Tensor]) -> Recognised | None:
@@ -35,15 +36,16 @@ def recognise(weights: Mapping[str, Tensor]) -> Recognised | None:
     stem, classifier = weights.get("stem.conv.weight"), weights.get("head.fc.weight")
     widths: list[int] = []
     while (conv := weights.get(f"features.{len(widths)}.conv_pwl.conv.weight")) is not None:
-        widths.append(conv.shape[0])
+        widths.append(conv.shape[0] if conv.ndim else 0)
     last = weights.get(f"features.{len(widths)}.conv.weight")
-    if stem is None or classifier is None or last is None or stem.ndim != 4:
+    if stem is None or last is None or stem.ndim != 4 or last.ndim != 4:
         return None
+    classes = classifier.shape[0] if classifier is not None and classifier.ndim == 2 else 0
     variants: tuple[Variant, ...] = ("lite",) if "head.hidden.conv.weight" in weights else ("v1", "r")
     for variant, width, depth, divisor in _candidates(variants, len(widths), last.shape[0]):
         plan = plan_network(width, variant, depth, channel_divisor=divisor)
         if _matches(plan, stem.shape[0], widths, last.shape[0]):
-            return Recognised(variant, width, depth, divisor, classifier.shape[0], stem.shape[1])
+            return Recognised(variant, width, depth, divisor, classes, stem.shape[1])
     return None
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
 from rexnet.errors import ConfigError
-from rexnet.models.checkpointing import checkpointed
+from rexnet.models.checkpointing import run_layer
 from rexnet.models.plan import BlockPlan, NetworkPlan
 
 ActivationName = Literal["silu", "relu6", "relu", "leaky_relu", "elu", "softplus", "hardswish"]
@@ -56,6 +56,9 @@ class ReXNet(nn.Module):
     ) -> None:
         super().__init__()
         _check(num_classes, in_channels, activation)
+        for name, probability in {"dropout": dropout, "drop_path": drop_path}.items():
+            if not 0 <= probability < 1:
+                raise ConfigError(f"{name}: should be from 0 to below 1, not {probability:g}")
         act = ACTIVATIONS[activation or ("relu6" if plan.variant == "lite" else "silu")]
         self.plan = plan
         self.num_classes = num_classes
@@ -76,15 +79,8 @@ class ReXNet(nn.Module):
         """The last feature map (N, num_features, H / 32, W / 32)."""
         x: Tensor = self.stem(images)
         for layer in self.features:
-            x = self.run_layer(layer, x)
+            x = run_layer(layer, x, self.grad_checkpointing and self.training)
         return x
-
-    def run_layer(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """One of `features` applied to x (N, C, H, W), in training with gradient checkpointing where it is on."""
-        if self.grad_checkpointing and self.training and torch.is_grad_enabled():
-            return checkpointed(layer, x)
-        out: Tensor = layer(x)
-        return out
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Logits (N, num_classes) of a feature map (N, num_features, h, w), or what goes into the classifier."""
@@ -95,10 +91,23 @@ class ReXNet(nn.Module):
         """The last layer, the only one that depends on the classes."""
         return self.head.fc
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Replaces the last layer by a fresh one for `num_classes` classes; 0: by none, as in timm."""
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replaces the last layer by a fresh one for `num_classes` classes; 0: by none, as in timm.
+
+        Raises:
+            ConfigError: a negative number, or another pooling than the average.
+        """
+        if num_classes < 0 or global_pool not in (None, "avg"):
+            raise ConfigError(
+                f"num_classes, global_pool: should be 0 or more and avg, not {num_classes}, {global_pool}"
+            )
+        like = self.stem.conv.weight
         self.num_classes = num_classes
-        self.head.fc = nn.Linear(self.head.fc_channels, num_classes) if num_classes > 0 else nn.Identity()
+        self.head.fc = (
+            nn.Linear(self.head.fc_channels, num_classes, device=like.device, dtype=like.dtype)
+            if num_classes > 0
+            else nn.Identity()
+        )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Turns gradient checkpointing on or off: less memory, a third more computation."""

@@ -5,6 +5,7 @@ Understood are the authors' names, timm's and ours, plain or inside a checkpoint
 
 import argparse
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,11 +56,10 @@ def read_weights(path: Path) -> WeightFile:
     if any(name.startswith(AVERAGED) for name in weights):
         weights = {name.removeprefix(AVERAGED): value for name, value in weights.items() if name.startswith(AVERAGED)}
     names = description.get("class_names")
-    return WeightFile(
-        path,
-        to_own_names({_strip_prefixes(name): value for name, value in weights.items()}),
-        tuple(map(str, names)) if isinstance(names, list) else None,
-    )
+    own = to_own_names({_strip_prefixes(name): value for name, value in weights.items()})
+    rows = own["head.fc.weight"].shape[:1] if "head.fc.weight" in own else None
+    told = isinstance(names, list) and (rows is None or rows == (len(names),))
+    return WeightFile(path, own, tuple(map(str, names or ())) if told else None)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -89,6 +89,12 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _read_pickle(path: Path) -> tuple[Any, dict[str, Any]]:
+    with path.open("rb") as file:
+        start = file.read(48)
+    if not start:
+        raise CheckpointError(f"{path}: is empty")
+    if not start.startswith((b"PK", b"\x80")):  # torch's archives, and what it wrote before 2020
+        raise CheckpointError(f"{path}: is no weight file; it begins with {start.decode('ascii', 'replace')!r}")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # timm's script keeps its arguments so
             content = read_torch_file(path)
@@ -102,10 +108,10 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, Any]]:
 
 def _reason(error: Exception) -> str:
     """Why torch refuses a file, without its advice to load it unsafely."""
-    sentence = first_sentence(error)
-    if "weights_only" in str(error) or "Unsupported" in str(error):
-        return f"it is no weight file, or one that would run code when loaded, which is refused ({sentence})"
-    return sentence
+    code = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if code is not None:
+        return f"it would run code when loaded ({code[1]}), which is refused"
+    return first_sentence(error)
 
 
 def _strip_prefixes(name: str) -> str:

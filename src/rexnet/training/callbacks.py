@@ -65,6 +65,7 @@ class BestCheckpoints(ModelCheckpoint):
         moved = {name: here(state_dict[name]) for name in paths}
         best = {here(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath})
+        self.current_score = state_dict["current_score"]  # Lightning saves it, but forgets to take it back
 
 
 class SaveLast(Callback):
