@@ -14,7 +14,7 @@ from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
 from rexnet.evaluation.evaluate import evaluate
 from rexnet.export import export as module
 from rexnet.export.export import export
-from rexnet.export.formats import open_onnx, open_program
+from rexnet.export.formats import open_onnx, open_program, require_official
 from rexnet.models.naming import to_official_names
 from rexnet.training.fit import fit
 
@@ -163,6 +163,16 @@ def test_what_cannot_be_exported_is_one_sentence(run: Path, exported: Path, tmp_
         CheckpointError, match=r"holds bare weights; train or fine-tune from it with model\.pretrained="
     ):
         export(tmp_path / "bare.safetensors", ["onnx"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("activation", "relu6"), ("variant", "r"), ("channel_divisor", 8), ("name", "timm/resnet18")]
+)
+def test_what_the_authors_code_would_compute_otherwise_is_not_written_for_it(key: str, value: object) -> None:
+    config = load_config("finetune/folder.yaml").model
+    require_official(config)
+    with pytest.raises(ConfigError, match=f"--to official: the authors' code has no network with model.{key}={value}"):
+        require_official(config.model_copy(update={key: value}))
 
 
 def test_without_the_images_the_file_is_written_and_the_lack_is_said(

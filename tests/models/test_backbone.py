@@ -36,6 +36,15 @@ def test_the_maps_are_those_of_timms_features_only() -> None:
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_gradient_checkpointing_reaches_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rexnet.models import checkpointing
+
+    calls = []
+    monkeypatch.setattr(checkpointing, "checkpointed", lambda layer, x: calls.append(layer) or layer(x))
+    Backbone(rexnet(0.2, grad_checkpointing=True)).train()(torch.randn(2, 3, 32, 32))
+    assert len(calls) == 16
+
+
 def test_faster_rcnn_trains_a_step_on_it() -> None:
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator

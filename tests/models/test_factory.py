@@ -19,6 +19,16 @@ def test_a_network_of_timm_brings_its_own_preprocessing() -> None:
     assert bilinear.eval_transform.interpolation == "bilinear"
 
 
+def test_the_preprocessing_is_that_of_the_weights_asked_for() -> None:
+    config = adopt_preprocessing(recipe("model.name=timm/resnet50", "model.pretrained=tv_in1k"))
+    assert (config.eval_transform.interpolation, config.eval_transform.crop_pct) == ("bilinear", 0.875)
+    default = adopt_preprocessing(recipe("model.name=timm/resnet50"))
+    assert (default.eval_transform.interpolation, default.eval_transform.crop_pct) == ("bicubic", 0.95)
+    assert adopt_preprocessing(recipe("model.name=timm/resnet50", "model.pretrained=no_such")) == default.model_copy(
+        update={"model": default.model.model_copy(update={"pretrained": "no_such"})}
+    )
+
+
 def test_what_was_said_otherwise_is_never_overruled_in_silence() -> None:
     mean = "data.mean=[0.1,0.2,0.3]"
     with pytest.raises(ConfigError, match=r"data\.mean: is set to \(0\.1, .*model\.own_preprocessing=false"):

@@ -81,6 +81,25 @@ def test_the_same_classes_in_another_order_are_put_in_order(tmp_path: Path) -> N
     assert torch.equal(target.head.fc.weight, source.head.fc.weight[[2, 0, 1]])
 
 
+def test_a_classifier_whose_classes_are_all_others_is_made_anew(tmp_path: Path) -> None:
+    source, target = network(2), network(2)
+    fresh = target.head.fc.weight.clone()
+    torch.save({"state_dict": source.state_dict(), "rexnet": {"class_names": ["ant", "bee"]}}, tmp_path / "w.ckpt")
+    line = load_pretrained(target, str(tmp_path / "w.ckpt"), "rexnet", ("cow", "dog"))
+    assert line.endswith("its classifier has 2 classes, a new one for 2 was initialised.")
+    assert torch.equal(target.head.fc.weight, fresh)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("stem.conv.weight", torch.zeros(())), ("head.fc.weight", torch.zeros(3)), ("head.fc.bias", torch.zeros(()))],
+)
+def test_a_tensor_of_another_form_is_one_sentence(name: str, value: torch.Tensor, tmp_path: Path) -> None:
+    torch.save(network().state_dict() | {name: value}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"w\.pth: holds .*, which does not fit rexnet"):
+        load_pretrained(network(), str(tmp_path / "w.pth"), "rexnet")
+
+
 def test_imagenets_rows_are_kept_for_classes_that_imagenet_has(tmp_path: Path) -> None:
     source, target = network(1000), network(2)
     torch.save(source.state_dict(), tmp_path / "w.pth")
@@ -124,7 +143,7 @@ def test_another_width_is_named_as_what_it_is(tmp_path: Path) -> None:
     torch.save(network(1000, width=1.3).state_dict(), tmp_path / "w.pth")
     with pytest.raises(
         CheckpointError,
-        match=r"w\.pth: holds a ReXNetV1 of width 1\.3 with 1,000 classes, which does not fit rexnet_100 \(a ReXNetV1 of width 1 with ",
+        match=r"holds a ReXNetV1 of width 1\.3 with 1,000 classes, .* rexnet_100 \(a ReXNetV1 of width 1 with ",
     ):
         load_pretrained(network(1000, width=1.0), str(tmp_path / "w.pth"), "rexnet_100")
 

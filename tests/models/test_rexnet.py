@@ -184,9 +184,11 @@ def test_channels_last_gives_the_same_logits_and_leaves_the_images_alone() -> No
 
 
 def test_the_whole_network_is_one_graph_for_torch_compile() -> None:
-    model = rexnet(0.2, num_classes=5, depth_mult=0.1, drop_path=0.1).train()  # a block for each stage
-    compiled = torch.compile(model, backend="eager", fullgraph=True)  # raises at the first break
-    assert compiled(torch.randn(2, 3, 32, 32)).shape == (2, 5)
+    model = rexnet(0.2, num_classes=5, depth_mult=0.1, drop_path=0.1, grad_checkpointing=True).train()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)  # raises at the first break
+    compiled(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert model.stem.bn.num_batches_tracked == 1
+    assert model.stem.conv.weight.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -199,6 +201,9 @@ def test_the_whole_network_is_one_graph_for_torch_compile() -> None:
         ({"variant": "v2"}, "variant: should be v1, lite or r, not 'v2'"),
         ({"activation": "swish"}, "activation: should be one of silu, relu6, .*, not 'swish'"),
         ({"output_stride": 4}, "output_stride: should be 8, 16 or 32, not 4"),
+        ({"drop_path": 1.0}, "drop_path: should be from 0 to below 1, not 1"),
+        ({"dropout": -0.1}, "dropout: should be from 0 to below 1, not -0.1"),
+        ({"pretrained": True}, "pretrained: should be a file, an address or the tag of weights such as nav_in1k"),
         ({"in_channels": 0}, "in_channels: should be 1 or more, not 0"),
         ({"se_ratio": 2.0}, "se_ratio: should be from 0 to 1, not 2"),
         ({"channel_divisor": 0}, "channel_divisor: should be 1 or more, not 0"),

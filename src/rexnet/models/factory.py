@@ -125,7 +125,10 @@ def adopt_preprocessing(config: Config) -> Config:
 
     name, tag = config.model.name.removeprefix("timm/"), config.model.pretrained or ""
     tagged = f"{name}.{tag}" if "." not in name and re.fullmatch(r"[\w-]+", tag) else name
-    own = timm.get_pretrained_cfg(tagged, allow_unregistered=False) or timm.get_pretrained_cfg(name, False)
+    try:
+        own = timm.get_pretrained_cfg(tagged, allow_unregistered=False)
+    except RuntimeError:  # timm does not know the tag; the hub may
+        own = timm.get_pretrained_cfg(name, allow_unregistered=False)
     if own is None:  # build_model says what is wrong with the name
         return config
     for key, value in {"mean": own.mean, "std": own.std}.items():
