@@ -4,7 +4,7 @@ import pytest
 from conftest import write_images
 from pydantic import ValidationError
 
-from rexnet.config.data_schema import SourceConfig
+from rexnet.config.data_schema import DatasetName, SourceConfig
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.by_name import recognise, splits_of
 from rexnet.errors import DataError
@@ -25,11 +25,15 @@ def test_training_on_train_and_val_measures_on_test(tmp_path: Path) -> None:
     assert load_index(config, "val").root == load_index(config, "test").root == tmp_path / "test"
 
 
-def test_training_on_train_and_val_needs_three_splits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["folder", "flowers102"])
+def test_training_on_train_and_val_needs_three_splits(name: DatasetName, tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_images(tmp_path / split / "a", 1, hue=0, size=(4, 4))
-    with pytest.raises(DataError, match=r"data\.train_on: .* has no split val beside train and test"):
-        load_index(SourceConfig(dataset="folder", root=tmp_path, train_on="train+val"), "train")
+    with pytest.raises(
+        DataError, match=r"data\.train_on: .* has no split val beside train and test .* data\.train_on=train"
+    ):
+        load_index(SourceConfig(dataset=name, root=tmp_path, train_on="train+val"), "train")
+    assert splits_of(SourceConfig(dataset=name, root=tmp_path)) == ("train", "test")  # test is no leak of val
 
 
 @pytest.mark.parametrize(

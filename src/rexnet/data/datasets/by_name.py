@@ -33,7 +33,10 @@ def load_index(config: SourceConfig, split: Split) -> Index:
     if config.train_on == "train":
         return _index(config, split)
     if splits_of(config) != ("train", "val", "test"):
-        raise DataError(f"data.train_on: {config.root} has no split val beside train and test to train on as well")
+        raise DataError(
+            f"data.train_on: {config.root} has no split val beside train and test to train on as well; "
+            f"set data.train_on=train"
+        )
     return join(_index(config, "train"), _index(config, "val")) if split == "train" else _index(config, "test")
 
 
@@ -53,6 +56,8 @@ def splits_of(config: SourceConfig) -> tuple[Split, ...]:
             return table_splits(config.root)
         case "imagenet":
             return ("train", "val")
+        case "flowers102" if (config.root / "train").is_dir():
+            return folder_splits(config.root)
         case "flowers102" | "aircraft":
             return ("train", "val", "test")
         case "cub200" | "cars" | "food101":
