@@ -1,5 +1,7 @@
 import os
 import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from rexnet.data.cache import ImageCache
 from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache, fingerprint
 from rexnet.data.datamodule import fill_caches
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
-from rexnet.data.index import index_folders
+from rexnet.data.datasets.folder import index_folders
 from rexnet.data.sampling import SampleKey
 from rexnet.errors import DataError
 from rexnet.training.fit import fit
@@ -93,8 +95,30 @@ def test_another_data_set_or_size_or_crop_gets_another_cache(
     os.utime(root / "train" / "bee" / "003.png", ns=(1, 1))
     assert first != fingerprint(config, index_folders(root, "train"), "a")
     files = {cached(configured(small_run, f"data.{change}"))[0].cache.path for change in
-             ("image_size=32", "image_size=48", "cache_scale=2", "batch_size=4", "num_workers=1")}  # fmt: skip
+             ("image_size=32", "image_size=48", "cache_scale=2", "batch_size=4", "num_workers=1",
+              "persistent_workers=false", "start_method=spawn", "worker_timeout=9")}  # fmt: skip
     assert len(files) == 3  # batches and processes change no pixel
+
+
+def test_other_boxes_get_another_cache_and_members_of_an_archive_are_not_looked_for(
+    small_run: list[str], image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(small_run)
+    index = index_folders(image_root, "train")
+    boxes = np.tile(np.int32([0, 0, 4, 4]), (len(index), 1))
+    names = {fingerprint(config, replace(index, boxes=some), "a") for some in (None, boxes, boxes + 1)}
+    assert len(names) == 3
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(image_root, ".")
+    packed = index_folders(tmp_path / "a.tar", "train")
+    looked_at: list[str] = []
+    look = os.stat
+    monkeypatch.setattr("os.stat", lambda path, **options: looked_at.append(str(path)) or look(path, **options))
+    before = fingerprint(config, packed, "a")
+    monkeypatch.undo()
+    assert looked_at == [str(tmp_path / "a.tar")]
+    os.utime(tmp_path / "a.tar", ns=(1, 1))
+    assert fingerprint(config, packed, "a") != before
 
 
 def test_no_room_is_said_before_the_run_begins(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,7 @@ log = logging.getLogger(__name__)
 SAMPLED_IMAGES = 96
 FILL_BATCH = 16
 MARGIN = 1.2  # of the space over the estimate; unused space of the file takes none on disk
-UNRELATED = {"root", "batch_size", "last_batch", "sampling", "num_workers", "mean", "std", "image_size"}
-UNRELATED |= {"download", "manifest", "cache", "cache_scale", "cache_folder"}
+RELATED = {"dataset", "train_on", "crop_to_box", "on_bad_image"}  # settings that decide which pixels an image has
 
 
 def build_train_dataset(config: Config, index: Index) -> ImageDataset:
@@ -118,12 +117,16 @@ def _estimate_bytes(dataset: ImageDataset, short_side: int) -> int:
 def fingerprint(config: Config, index: Index, name: str) -> str:
     """Another value where anything differs that the kept pixels depend on.
 
-    That is: the settings of the data set, each image's path, size and time of last change, and what is kept of it.
+    That is: the settings of the data set, each image's path, box, size and time of last change, and what is kept of it.
+    Of an archive, its own size and time say the same.
     """
-    keys = config.data.model_dump_json(exclude=UNRELATED)
+    keys = config.data.model_dump_json(include=RELATED)
     digest = hashlib.sha256(f"{keys}\n{name}\n{_state(str(index.root))}\n".encode())
     for path in index.paths:
-        digest.update(f"{path}\0{_state(os.path.join(index.root, path))}\n".encode("utf-8", "surrogateescape"))
+        state = "" if index.archive else _state(os.path.join(index.root, path))
+        digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
+    if index.boxes is not None:
+        digest.update(index.boxes.tobytes())
     return digest.hexdigest()[:16]
 
 
