@@ -3,6 +3,7 @@ import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from rexnet.config import Config, load_config
 from rexnet.data.cache import ImageCache
 from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache, fingerprint
-from rexnet.data.datamodule import fill_caches
+from rexnet.data.datamodule import ImageData, fill_caches
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
 from rexnet.data.datasets.folder import index_folders
 from rexnet.data.sampling import SampleKey
@@ -124,5 +125,20 @@ def test_other_boxes_get_another_cache_and_members_of_an_archive_are_not_looked_
 def test_no_room_is_said_before_the_run_begins(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rexnet.data.cache.RESERVE", 1 << 60)
     for kind, hint in (("ram", "--shm-size"), ("disk", "data.cache_folder")):
-        with pytest.raises(DataError, match=rf"data\.cache: needs 0\.00 GB in .* free; lower .*{hint}"):
+        with pytest.raises(DataError, match=rf"data\.cache: needs 0\.\d MB in .* free; lower .*{hint}"):
             cached(configured(small_run, f"data.cache={kind}"))
+
+
+def test_both_caches_and_the_batches_in_memory_must_have_room_together(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("rexnet.data.cache_plan.require_space", lambda folder, wanted, _: asked.append(wanted) or 0)
+    views, images = 15 * (32 * 32 * 3 + 16), 24 * 40 * 48 * 3
+    fill_caches(configured(small_run))
+    assert asked == [images + views, views]
+    data = ImageData(configured(small_run, "data.cache=ram", "data.num_workers=1"))
+    data.trainer = MagicMock(global_rank=0)
+    monkeypatch.setattr(ImageData, "_position", lambda *_: (0, 0))
+    data.train_dataloader()
+    assert asked[2] == images + views + 2 * 8 * 32 * 32 * 3

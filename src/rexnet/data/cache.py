@@ -189,10 +189,13 @@ def require_space(folder: Path, wanted: int, hint: str) -> int:
     if place == SHARED_MEMORY:
         free = min(free, _available_memory())
     if free < wanted + RESERVE:
-        raise DataError(
-            f"data.cache: needs {wanted / 1e9:.2f} GB in {place}, where {free / 1e9:.2f} GB are free; {hint}"
-        )
+        raise DataError(f"data.cache: needs {size_text(wanted)} in {place}, where {size_text(free)} are free; {hint}")
     return free
+
+
+def size_text(size: int) -> str:
+    """`size` bytes for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
 
 
 def _available_memory() -> int:

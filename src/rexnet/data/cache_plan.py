@@ -5,13 +5,14 @@ import logging
 import os
 import stat
 import sys
+from pathlib import Path
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from rexnet.config.schema import Config
-from rexnet.data.cache import SHARED_MEMORY, ImageCache, require_space, shrink
+from rexnet.data.cache import SHARED_MEMORY, ImageCache, require_space, shrink, size_text
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
 from rexnet.data.index import Index
 from rexnet.data.transforms import build_eval_transform, build_train_transform
@@ -25,8 +26,13 @@ MARGIN = 1.2  # of the space over the estimate; unused space of the file takes n
 RELATED = {"dataset", "train_on", "crop_to_box", "on_bad_image"}  # settings that decide which pixels an image has
 
 
-def build_train_dataset(config: Config, index: Index) -> ImageDataset:
+def build_train_dataset(config: Config, index: Index, beside: int = 0) -> ImageDataset:
     """The training images with their random transform, cached as configured.
+
+    Args:
+        config: the run.
+        index: the training images.
+        beside: bytes that what is opened later needs in the place of the cache.
 
     Raises:
         DataError: there is no room for the cache.
@@ -36,7 +42,8 @@ def build_train_dataset(config: Config, index: Index) -> ImageDataset:
     if config.data.cache is None:
         return plain
     short_side = round(config.data.cache_scale * config.data.image_size)
-    cache = _open_cache(config, index, f"training images of {short_side} px", _estimate_bytes(plain, short_side))
+    name = f"training images of {short_side} px"
+    cache = _open_cache(config, index, name, _estimate_bytes(plain, short_side), beside)
     return CachedImages(index, transform, config.seed, cache, short_side)
 
 
@@ -50,9 +57,23 @@ def build_eval_dataset(config: Config, index: Index) -> ImageDataset:
     transform = build_eval_transform(size, config.eval_transform)
     if config.data.cache is None:
         return ImageDataset(index, transform, config.seed)
-    name = f"evaluation views of {size} px ({config.eval_transform.model_dump_json()})"
-    cache = _open_cache(config, index, name, len(index) * (size * size * 3 + 16))
+    cache = _open_cache(config, index, _eval_name(config), _eval_bytes(config, index))
     return CachedViews(index, transform, config.seed, cache)
+
+
+def lacking_eval_bytes(config: Config, index: Index) -> int:
+    """Bytes that `build_eval_dataset` will still want for its cache."""
+    if config.data.cache is None:
+        return 0
+    return _lacking(_cache_path(config, index, _eval_name(config)), _eval_bytes(config, index))
+
+
+def _eval_name(config: Config) -> str:
+    return f"evaluation views of {config.data.image_size} px ({config.eval_transform.model_dump_json()})"
+
+
+def _eval_bytes(config: Config, index: Index) -> int:
+    return len(index) * (config.data.image_size**2 * 3 + 16)
 
 
 class _Filling(Dataset[int]):
@@ -85,24 +106,32 @@ def fill_cache(dataset: CachedImages | CachedViews, workers: int) -> None:
     dataset.cache.finish()
 
 
-def _open_cache(config: Config, index: Index, name: str, estimate: int) -> ImageCache:
-    """The cache file of `index` for what `name` describes, where `estimate` bytes have room."""
-    file_name = f"rexnet-{os.getuid()}-{fingerprint(config, index, name)}.images"
+def _open_cache(config: Config, index: Index, name: str, estimate: int, beside: int = 0) -> ImageCache:
+    """The cache file of `index` for what `name` describes, where `estimate` bytes and those `beside` have room."""
     if config.data.cache == "ram":
-        folder, hint = SHARED_MEMORY, "lower data.cache_scale, or use data.cache=disk"
-        hint += "; in a container, --shm-size gives more"
+        hint = "lower data.cache_scale, or use data.cache=disk; in a container, --shm-size gives more"
     else:
-        folder = config.data.cache_folder or config.trainer.runs_dir / "image-cache"
         hint = "lower data.cache_scale, or set data.cache_folder to a larger disk"
-    path = folder / file_name
-    there = path.stat().st_blocks * 512 if path.is_file() else 0
-    free = require_space(folder, max(0, estimate - there), hint)
+    path = _cache_path(config, index, name)
+    free = require_space(path.parent, _lacking(path, estimate) + beside, hint)
     cache = ImageCache(path, len(index), int(estimate * MARGIN) + (1 << 20))
     log.info(
-        f"Image cache  {len(index):,} {name.partition(' (')[0]}, about {estimate / 1e9:.2f} GB in {path.parent} "
-        f"({free / 1e9:.1f} GB free), {cache.filled:,} already there"
+        f"Image cache  {len(index):,} {name.partition(' (')[0]}, about {size_text(estimate)} in {path.parent} "
+        f"({size_text(free)} free), {cache.filled:,} already there"
     )
     return cache
+
+
+def _cache_path(config: Config, index: Index, name: str) -> Path:
+    disk = config.data.cache_folder or config.trainer.runs_dir / "image-cache"
+    folder = SHARED_MEMORY if config.data.cache == "ram" else disk
+    return folder / f"rexnet-{os.getuid()}-{fingerprint(config, index, name)}.images"
+
+
+def _lacking(path: Path, estimate: int) -> int:
+    """Bytes that a cache file of `estimate` bytes will still take."""
+    there = path.stat().st_blocks * 512 if path.is_file() else 0
+    return max(0, estimate - there)
 
 
 def _estimate_bytes(dataset: ImageDataset, short_side: int) -> int:

@@ -51,6 +51,8 @@ class TrainBatchSampler:
         assert batch_size % (world_size * accumulate) == 0
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
+        self.share = batch_size // (world_size * accumulate)
+        """Images in a batch of this process's loader."""
         self.steps = -(-num_samples // batch_size) if last_batch == "pad" else num_samples // batch_size
         self.repeats, self.balance = repeats, balance
         self.epoch = 0
@@ -140,7 +142,8 @@ class EvalBatchSampler:
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.places = range(rank, num_samples, world_size)
-        self.batch_size = batch_size
+        self.batch_size = self.share = batch_size
+        self.world_size = world_size
 
     def __len__(self) -> int:
         return max(1, -(-len(self.places) // self.batch_size))
