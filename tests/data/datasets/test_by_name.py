@@ -10,9 +10,16 @@ from rexnet.data.datasets.by_name import recognise, splits_of
 from rexnet.errors import DataError
 
 
-def test_a_missing_root_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.root: .*nowhere does not exist; it should hold the cub200 data set"):
-        load_index(SourceConfig(dataset="cub200", root=tmp_path / "nowhere"), "train")
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [("cub200", r" \(data\.download=true fetches it\)"), ("cars", r" \(.*mirrors on Kaggle.*\)"), ("folder", "")],
+)
+def test_a_missing_root_is_named_with_where_the_data_are_to_be_had(
+    name: DatasetName, source: str, tmp_path: Path
+) -> None:
+    message = rf"data\.root: .*nowhere does not exist; it should hold the {name} data set{source}$"
+    with pytest.raises(DataError, match=message):
+        load_index(SourceConfig(dataset=name, root=tmp_path / "nowhere"), "train")
 
 
 def test_training_on_train_and_val_measures_on_test(tmp_path: Path) -> None:
