@@ -121,3 +121,9 @@ def test_shared_memory_is_for_the_shares_of_all_local_processes(
     sampler = build_train_sampler(config, data.train_index, rank=0, world_size=2)
     build_loader(ImageDataset(data.train_index, lambda image, _: image, 0), sampler, config)
     assert asked == [(2, 2 * 3 * 32 * 32)]
+
+
+def test_another_root_is_measured_as_a_whole(small_run: list[str], image_root: Path, tmp_path: Path) -> None:
+    manifest = ["data.on_bad_image=skip_listed", f"data.manifest={tmp_path / 'of-training.csv'}", "data.download=true"]
+    config = configured(small_run, "data.root=/nowhere", *manifest)
+    assert len(load_eval_index(config, "val", image_root)) == 15

@@ -191,12 +191,13 @@ def build_eval_loader(config: Config, index: Index, rank: int = 0, world_size: i
 
 
 def load_eval_index(config: Config, split: Split, root: Path | None = None) -> Index:
-    """The images of `split` in the configured data set, or in the same kind of data set at `root`."""
+    """The images of `split` in the configured data set, or all of those in the same kind of data set at `root`."""
     if root is None:
         return load_index(config.data, split)
     if not root.exists():  # the digits would be made there
         raise DataError(f"{root}: does not exist")
-    return load_index(config.data.model_copy(update={"root": root}), split)
+    other = {"root": root, "manifest": None, "on_bad_image": "error", "download": False}
+    return load_index(config.data.model_copy(update=other), split)
 
 
 def share_batch(config: Config, world_size: int) -> int:
