@@ -78,10 +78,11 @@ def test_filling_beforehand_needs_no_decoding_later(small_run: list[str], monkey
 
 
 def test_a_cache_without_room_for_all_is_an_error_when_filled_beforehand(small_run: list[str]) -> None:
-    train, _ = cached(configured(small_run))
+    config = configured(small_run)
+    train, _ = cached(config)
     train.cache = ImageCache(train.cache.path.with_name("small"), len(train), capacity=10 * 5760)
     with pytest.raises(DataError, match="small: had no room for 14 of 24 images"):
-        fill_cache(train, workers=0)
+        fill_cache(train, 0, config.data)
 
 
 def test_another_data_set_or_size_or_crop_gets_another_cache(
@@ -142,3 +143,13 @@ def test_both_caches_and_the_batches_in_memory_must_have_room_together(
     monkeypatch.setattr(ImageData, "_position", lambda *_: (0, 0))
     data.train_dataloader()
     assert asked[2] == images + views + 2 * 8 * 32 * 32 * 3
+
+
+def test_a_process_that_dies_while_a_cache_is_filled_is_named_with_its_image(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(small_run, "data.start_method=fork", "data.worker_timeout=2")
+    train, _ = cached(config)
+    monkeypatch.setattr(train, "fill", lambda position: os._exit(0) if position == 2 else None)
+    with pytest.raises(DataError, match=r"loader process \d+ \(last at /.*/train/ant/002\.png\) ended without a word"):
+        fill_cache(train, 1, config.data)

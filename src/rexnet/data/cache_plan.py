@@ -11,11 +11,13 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from rexnet.config.data_schema import DataConfig
 from rexnet.config.schema import Config
 from rexnet.data.cache import SHARED_MEMORY, ImageCache, require_space, shrink, size_text
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
 from rexnet.data.index import Index
 from rexnet.data.transforms import build_eval_transform, build_train_transform
+from rexnet.data.workers import explained_faults, start_worker
 from rexnet.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -86,18 +88,27 @@ class _Filling(Dataset[int]):
         return len(self.dataset)
 
     def __getitem__(self, position: int) -> int:
+        self.dataset.where.note(position)
         self.dataset.fill(position)
         return position
 
 
-def fill_cache(dataset: CachedImages | CachedViews, workers: int) -> None:
+def fill_cache(dataset: CachedImages | CachedViews, workers: int, config: DataConfig) -> None:
     """Decodes what the cache lacks, with a progress bar.
 
     Raises:
-        DataError: an image cannot be decoded, or there was no room for all.
+        DataError: an image cannot be decoded, a loader process died or hung, or there was no room for all.
     """
-    loader = DataLoader(_Filling(dataset), batch_size=FILL_BATCH, num_workers=workers)
-    with tqdm(total=len(dataset), unit="img", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
+    loader = DataLoader(
+        _Filling(dataset),
+        batch_size=FILL_BATCH,
+        num_workers=workers,
+        multiprocessing_context=config.start_method if workers else None,
+        timeout=config.worker_timeout if workers else 0,
+        worker_init_fn=start_worker,
+    )
+    bar = tqdm(total=len(dataset), unit="img", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    with bar, explained_faults([dataset], config.worker_timeout):
         for positions in loader:
             bar.update(len(positions))
     if dataset.cache.filled < len(dataset):

@@ -159,7 +159,7 @@ def fill_caches(config: Config) -> list[tuple[Path, int]]:
     caches = []
     for dataset in (train, val):
         assert isinstance(dataset, CachedImages | CachedViews)
-        fill_cache(dataset, count_workers(config))
+        fill_cache(dataset, count_workers(config), config.data)
         caches.append((dataset.cache.path, dataset.cache.used_bytes))
     return caches
 
