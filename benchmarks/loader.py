@@ -95,7 +95,7 @@ def our_loader(config: Config, paths: list[Path], workers: int) -> Callable[[], 
         config, build_index(Path("/"), [str(path.absolute()) for path in paths], labels, ("any",))
     )
     if isinstance(dataset, CachedImages):
-        fill_cache(dataset, workers=0)
+        fill_cache(dataset, 0, config.data)
         size = dataset.cache.used_bytes / 1e9
         print(f"cache: short side at most {dataset.short_side} px, {size:.2f} GB for {len(paths)} images", flush=True)
     sampler = TrainBatchSampler(len(paths), min(BATCH, len(paths)), seed=0, last_batch="pad")

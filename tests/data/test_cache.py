@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rexnet.data.cache import ImageCache, require_space, shrink
+from rexnet.data.cache import MOST_BYTES, ImageCache, require_space, shrink
 from rexnet.errors import DataError
 
 
@@ -59,6 +59,30 @@ def test_a_full_cache_says_so_once_and_goes_on(tmp_path: Path, caplog: pytest.Lo
     assert 2 <= cache.filled <= 3
     assert len(caplog.messages) == 1
     assert "is full" in caplog.messages[0]
+
+
+def test_what_lies_beyond_the_reach_of_a_word_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MOST_BYTES == 2**40
+    monkeypatch.setattr("rexnet.data.cache.MOST_BYTES", 6_000)
+    cache = ImageCache(tmp_path / "a.images", count=20, capacity=1_000_000)
+    fill(cache, list(range(20)))
+    assert 2 <= cache.filled <= 3
+
+
+def test_a_name_that_vanishes_while_it_is_opened_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, look = tmp_path / "a.images", Path.stat
+    vanished: list[Path] = []
+
+    def vanish(self: Path, **options: bool) -> os.stat_result:
+        if self == path and path not in vanished:
+            vanished.append(self)
+            os.unlink(path)
+        return look(self, **options)
+
+    monkeypatch.setattr(Path, "stat", vanish)
+    ImageCache(path, count=1, capacity=1000)
+    assert vanished == [path]
+    assert os.path.getsize(path) > 1000
 
 
 def test_an_error_while_writing_is_a_full_cache_and_leaves_no_image(
@@ -186,7 +210,9 @@ def test_images_are_reduced_to_the_short_side_and_never_enlarged() -> None:
 
 def test_too_little_space_is_one_sentence(tmp_path: Path) -> None:
     require_space(tmp_path / "not" / "there", 1000, "")
-    with pytest.raises(DataError, match=r"data\.cache: needs 1000000\.00 GB in .*, where .* GB are free; buy a disk"):
+    with pytest.raises(
+        DataError, match=r"data\.cache: needs 1000000\.00 GB in .*, where .* [GM]B are free; buy a disk"
+    ):
         require_space(tmp_path, 10**15, "buy a disk")
 
 

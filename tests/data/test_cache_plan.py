@@ -1,6 +1,9 @@
 import os
 import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import torch
 from rexnet.config import Config, load_config
 from rexnet.data.cache import ImageCache
 from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache, fingerprint
-from rexnet.data.datamodule import fill_caches
+from rexnet.data.datamodule import ImageData, fill_caches
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
 from rexnet.data.datasets.folder import index_folders
 from rexnet.data.sampling import SampleKey
@@ -75,10 +78,11 @@ def test_filling_beforehand_needs_no_decoding_later(small_run: list[str], monkey
 
 
 def test_a_cache_without_room_for_all_is_an_error_when_filled_beforehand(small_run: list[str]) -> None:
-    train, _ = cached(configured(small_run))
+    config = configured(small_run)
+    train, _ = cached(config)
     train.cache = ImageCache(train.cache.path.with_name("small"), len(train), capacity=10 * 5760)
     with pytest.raises(DataError, match="small: had no room for 14 of 24 images"):
-        fill_cache(train, workers=0)
+        fill_cache(train, 0, config.data)
 
 
 def test_another_data_set_or_size_or_crop_gets_another_cache(
@@ -93,12 +97,59 @@ def test_another_data_set_or_size_or_crop_gets_another_cache(
     os.utime(root / "train" / "bee" / "003.png", ns=(1, 1))
     assert first != fingerprint(config, index_folders(root, "train"), "a")
     files = {cached(configured(small_run, f"data.{change}"))[0].cache.path for change in
-             ("image_size=32", "image_size=48", "cache_scale=2", "batch_size=4", "num_workers=1")}  # fmt: skip
+             ("image_size=32", "image_size=48", "cache_scale=2", "batch_size=4", "num_workers=1",
+              "persistent_workers=false", "start_method=spawn", "worker_timeout=9")}  # fmt: skip
     assert len(files) == 3  # batches and processes change no pixel
+
+
+def test_other_boxes_get_another_cache_and_members_of_an_archive_are_not_looked_for(
+    small_run: list[str], image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(small_run)
+    index = index_folders(image_root, "train")
+    boxes = np.tile(np.int32([0, 0, 4, 4]), (len(index), 1))
+    names = {fingerprint(config, replace(index, boxes=some), "a") for some in (None, boxes, boxes + 1)}
+    assert len(names) == 3
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(image_root, ".")
+    packed = index_folders(tmp_path / "a.tar", "train")
+    looked_at: list[str] = []
+    look = os.stat
+    monkeypatch.setattr("os.stat", lambda path, **options: looked_at.append(str(path)) or look(path, **options))
+    before = fingerprint(config, packed, "a")
+    monkeypatch.undo()
+    assert looked_at == [str(tmp_path / "a.tar")]
+    os.utime(tmp_path / "a.tar", ns=(1, 1))
+    assert fingerprint(config, packed, "a") != before
 
 
 def test_no_room_is_said_before_the_run_begins(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rexnet.data.cache.RESERVE", 1 << 60)
     for kind, hint in (("ram", "--shm-size"), ("disk", "data.cache_folder")):
-        with pytest.raises(DataError, match=rf"data\.cache: needs 0\.00 GB in .* free; lower .*{hint}"):
+        with pytest.raises(DataError, match=rf"data\.cache: needs 0\.\d MB in .* free; lower .*{hint}"):
             cached(configured(small_run, f"data.cache={kind}"))
+
+
+def test_both_caches_and_the_batches_in_memory_must_have_room_together(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("rexnet.data.cache_plan.require_space", lambda folder, wanted, _: asked.append(wanted) or 0)
+    views, images = 15 * (32 * 32 * 3 + 16), 24 * 40 * 48 * 3
+    fill_caches(configured(small_run))
+    assert asked == [images + views, views]
+    data = ImageData(configured(small_run, "data.cache=ram", "data.num_workers=1"))
+    data.trainer = MagicMock(global_rank=0)
+    monkeypatch.setattr(ImageData, "_position", lambda *_: (0, 0))
+    data.train_dataloader()
+    assert asked[2] == images + views + 2 * 8 * 32 * 32 * 3
+
+
+def test_a_process_that_dies_while_a_cache_is_filled_is_named_with_its_image(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(small_run, "data.start_method=fork", "data.worker_timeout=2")
+    train, _ = cached(config)
+    monkeypatch.setattr(train, "fill", lambda position: os._exit(0) if position == 2 else None)
+    with pytest.raises(DataError, match=r"loader process \d+ \(last at /.*/train/ant/002\.png\) ended without a word"):
+        fill_cache(train, 1, config.data)

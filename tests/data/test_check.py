@@ -235,3 +235,14 @@ def test_thousands_of_images_are_compared_in_no_time() -> None:
     facts.pixels[[5, n + 7, n + 9]] = facts.pixels[3]
     facts.pixels[[10, 11]] = 0  # broken
     assert facts.duplicates() == facts.leaks() == [[3, 5, n + 7, n + 9]]
+
+
+def test_an_image_that_a_table_has_in_two_splits_counts_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "train" / "ant" / "0.png").write_bytes(b"broken")
+    lines = [f"train/{name}/{number}.png,{name},train" for name in ("ant", "bee") for number in range(3)]
+    lines += [f"train/{name}/{number}.png,{name},val" for name in ("ant", "bee") for number in range(2)]
+    (root / "images.csv").write_text("\n".join(["path,label,split", *lines]))
+    manifest = root / "m.csv"
+    run(capsys, root / "images.csv", "--dataset", "csv", "--allow-leak", "--manifest", str(manifest))
+    config = SourceConfig(dataset="csv", root=root / "images.csv", on_bad_image="skip_listed", manifest=manifest)
+    assert (len(load_index(config, "train")), len(load_index(config, "val"))) == (5, 3)

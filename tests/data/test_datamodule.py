@@ -9,12 +9,13 @@ from rexnet.config import Config, load_config
 from rexnet.data.datamodule import (
     ImageData,
     build_eval_loader,
+    build_loader,
     build_train_sampler,
     count_workers,
     load_eval_index,
     share_batch,
 )
-from rexnet.data.dataset import Batch
+from rexnet.data.dataset import Batch, ImageDataset
 from rexnet.errors import ConfigError
 
 
@@ -108,3 +109,21 @@ def test_sampling_and_repeats_reach_the_sampler(small_run: list[str]) -> None:
     assert sampler.repeats == 4
     assert sampler.balance is index.labels
     assert (sampler.rank, sampler.world_size, sampler.batch_size) == (1, 2, 8)
+
+
+def test_shared_memory_is_for_the_shares_of_all_local_processes(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr("rexnet.data.datamodule.require_shared_memory", lambda *needs: asked.append(needs))
+    config = configured(small_run, "data.num_workers=1", "trainer.devices=2", "trainer.accumulate=2")
+    data = ImageData(config, world_size=2)
+    sampler = build_train_sampler(config, data.train_index, rank=0, world_size=2)
+    build_loader(ImageDataset(data.train_index, lambda image, _: image, 0), sampler, config)
+    assert asked == [(2, 2 * 3 * 32 * 32)]
+
+
+def test_another_root_is_measured_as_a_whole(small_run: list[str], image_root: Path, tmp_path: Path) -> None:
+    manifest = ["data.on_bad_image=skip_listed", f"data.manifest={tmp_path / 'of-training.csv'}", "data.download=true"]
+    config = configured(small_run, "data.root=/nowhere", *manifest)
+    assert len(load_eval_index(config, "val", image_root)) == 15

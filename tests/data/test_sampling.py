@@ -53,6 +53,14 @@ def test_the_last_batch_is_dropped_or_padded_from_the_start() -> None:
     assert padded[2][2:] == padded[0][:2]
 
 
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_an_image_that_pads_a_batch_comes_as_another_view(repeats: int) -> None:
+    sampler = TrainBatchSampler(3, 8, seed=0, last_batch="pad", repeats=repeats)
+    batch = sampler.batch_at(0, 0)
+    assert len(batch) == len(set(batch)) == 8
+    assert [key.view for key in batch] == {1: [0, 0, 0, 1, 1, 1, 2, 2], 2: [0, 1, 0, 2, 3, 1, 4, 5]}[repeats]
+
+
 def test_a_resumed_epoch_goes_on_at_the_next_batch_however_often_it_is_asked_for() -> None:
     sampler = TrainBatchSampler(40, batch_size=4, seed=0)
     sampler.set_epoch(2)

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from rexnet.config import load_config
@@ -17,6 +19,16 @@ def test_fewer_images_than_a_batch_are_refused(small_run: list[str]) -> None:
     config = load_config("finetune/folder.yaml", [*small_run, "data.batch_size=64"])
     with pytest.raises(DataError, match="has fewer images than one batch of 64"):
         list(measure_speeds(config, [0], seconds=0.05))
+
+
+def test_a_process_that_dies_while_speed_is_measured_is_named_with_its_image(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["data.start_method=fork", "data.worker_timeout=2"]
+    config = load_config("finetune/folder.yaml", [*small_run, *options])
+    monkeypatch.setattr("rexnet.data.dataset.ImageDataset.view", lambda *_: os._exit(0))
+    with pytest.raises(DataError, match=r"loader process \d+ \(last at /.*/train/.*\.png\) ended without a word"):
+        list(measure_speeds(config, [1], seconds=0.05))
 
 
 def test_the_fewest_processes_close_to_the_fastest_are_recommended_and_never_none() -> None:

@@ -56,9 +56,20 @@ def load_run_config(
     path = (run if run.is_dir() else run.parent.parent) / "config.yaml"
     if not run.exists() or not path.is_file():
         raise ConfigError(f"{run}: is not a run to go on with: {path} is missing")
-    wanted = load_config(config or path, overrides)
-    require_same_recipe(load_config(path), wanted, allowed, run)
+    old, wanted = load_config(path), load_config(config or path, overrides)
+    require_same_recipe(_with_same_preprocessing(old, wanted), wanted, allowed, run)
     return wanted
+
+
+def _with_same_preprocessing(old: Config, new: Config) -> Config:
+    """`old` as to preprocessing like `new`, where the network brings its own: a file leaves it out, a run has it.
+
+    `training.resume` compares again once both have it.
+    """
+    if new.model.name == "rexnet" or not new.model.own_preprocessing:
+        return old
+    data = old.data.model_copy(update={"mean": new.data.mean, "std": new.data.std})
+    return old.model_copy(update={"data": data, "eval_transform": new.eval_transform})
 
 
 def find_newest_run(runs_dir: Path) -> Path:

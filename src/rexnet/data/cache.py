@@ -35,6 +35,7 @@ ANY_BOOT = b"any"
 WORD_BYTES = 8
 ALIGNMENT = 16
 SIDE_BITS = 14
+MOST_BYTES = ALIGNMENT << 64 - 2 * SIDE_BITS  # 1 TiB, what a word can point to
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the place of shared memory, not a file for keeps
 RESERVE = 64 << 20  # bytes that are left free for others
 
@@ -118,7 +119,7 @@ class ImageCache:
         with _locked(self._file):
             (start,) = struct.unpack("<Q", os.pread(self._file, 8, END_OFFSET))
             end = _align(start + size)
-            if end > len(self._bytes):
+            if end > min(len(self._bytes), MOST_BYTES):
                 return None
             os.pwrite(self._file, struct.pack("<Q", end), END_OFFSET)
         return int(start)
@@ -145,7 +146,7 @@ def _open(path: Path, count: int, capacity: int) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with _locked(file):
-            is_named = path.exists() and os.path.samestat(os.fstat(file), path.stat())
+            is_named = _is_at(path, file)
             is_new = os.fstat(file).st_size == 0
             if is_named and is_new:
                 first = _align(HEAD_BYTES + count * WORD_BYTES)
@@ -154,8 +155,15 @@ def _open(path: Path, count: int, capacity: int) -> int:
             if is_named and (is_new or _is_usable(file, count)):
                 return file
             if is_named:
-                path.unlink()  # not cut short, since another process may have it mapped
+                path.unlink(missing_ok=True)  # not cut short, since another process may have it mapped
         os.close(file)
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:  # another process has just removed it
+        return False
 
 
 def _is_usable(file: int, count: int) -> bool:
@@ -189,10 +197,13 @@ def require_space(folder: Path, wanted: int, hint: str) -> int:
     if place == SHARED_MEMORY:
         free = min(free, _available_memory())
     if free < wanted + RESERVE:
-        raise DataError(
-            f"data.cache: needs {wanted / 1e9:.2f} GB in {place}, where {free / 1e9:.2f} GB are free; {hint}"
-        )
+        raise DataError(f"data.cache: needs {size_text(wanted)} in {place}, where {size_text(free)} are free; {hint}")
     return free
+
+
+def size_text(size: int) -> str:
+    """`size` bytes for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
 
 
 def _available_memory() -> int:

@@ -5,16 +5,19 @@ import logging
 import os
 import stat
 import sys
+from pathlib import Path
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from rexnet.config.data_schema import DataConfig
 from rexnet.config.schema import Config
-from rexnet.data.cache import SHARED_MEMORY, ImageCache, require_space, shrink
+from rexnet.data.cache import SHARED_MEMORY, ImageCache, require_space, shrink, size_text
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
 from rexnet.data.index import Index
 from rexnet.data.transforms import build_eval_transform, build_train_transform
+from rexnet.data.workers import explained_faults, start_worker
 from rexnet.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -22,12 +25,16 @@ log = logging.getLogger(__name__)
 SAMPLED_IMAGES = 96
 FILL_BATCH = 16
 MARGIN = 1.2  # of the space over the estimate; unused space of the file takes none on disk
-UNRELATED = {"root", "batch_size", "last_batch", "sampling", "num_workers", "mean", "std", "image_size"}
-UNRELATED |= {"download", "manifest", "cache", "cache_scale", "cache_folder"}
+RELATED = {"dataset", "train_on", "crop_to_box", "on_bad_image"}  # settings that decide which pixels an image has
 
 
-def build_train_dataset(config: Config, index: Index) -> ImageDataset:
+def build_train_dataset(config: Config, index: Index, beside: int = 0) -> ImageDataset:
     """The training images with their random transform, cached as configured.
+
+    Args:
+        config: the run.
+        index: the training images.
+        beside: bytes that what is opened later needs in the place of the cache.
 
     Raises:
         DataError: there is no room for the cache.
@@ -37,7 +44,8 @@ def build_train_dataset(config: Config, index: Index) -> ImageDataset:
     if config.data.cache is None:
         return plain
     short_side = round(config.data.cache_scale * config.data.image_size)
-    cache = _open_cache(config, index, f"training images of {short_side} px", _estimate_bytes(plain, short_side))
+    name = f"training images of {short_side} px"
+    cache = _open_cache(config, index, name, _estimate_bytes(plain, short_side), beside)
     return CachedImages(index, transform, config.seed, cache, short_side)
 
 
@@ -51,9 +59,23 @@ def build_eval_dataset(config: Config, index: Index) -> ImageDataset:
     transform = build_eval_transform(size, config.eval_transform)
     if config.data.cache is None:
         return ImageDataset(index, transform, config.seed)
-    name = f"evaluation views of {size} px ({config.eval_transform.model_dump_json()})"
-    cache = _open_cache(config, index, name, len(index) * (size * size * 3 + 16))
+    cache = _open_cache(config, index, _eval_name(config), _eval_bytes(config, index))
     return CachedViews(index, transform, config.seed, cache)
+
+
+def lacking_eval_bytes(config: Config, index: Index) -> int:
+    """Bytes that `build_eval_dataset` will still want for its cache."""
+    if config.data.cache is None:
+        return 0
+    return _lacking(_cache_path(config, index, _eval_name(config)), _eval_bytes(config, index))
+
+
+def _eval_name(config: Config) -> str:
+    return f"evaluation views of {config.data.image_size} px ({config.eval_transform.model_dump_json()})"
+
+
+def _eval_bytes(config: Config, index: Index) -> int:
+    return len(index) * (config.data.image_size**2 * 3 + 16)
 
 
 class _Filling(Dataset[int]):
@@ -66,18 +88,27 @@ class _Filling(Dataset[int]):
         return len(self.dataset)
 
     def __getitem__(self, position: int) -> int:
+        self.dataset.where.note(position)
         self.dataset.fill(position)
         return position
 
 
-def fill_cache(dataset: CachedImages | CachedViews, workers: int) -> None:
+def fill_cache(dataset: CachedImages | CachedViews, workers: int, config: DataConfig) -> None:
     """Decodes what the cache lacks, with a progress bar.
 
     Raises:
-        DataError: an image cannot be decoded, or there was no room for all.
+        DataError: an image cannot be decoded, a loader process died or hung, or there was no room for all.
     """
-    loader = DataLoader(_Filling(dataset), batch_size=FILL_BATCH, num_workers=workers)
-    with tqdm(total=len(dataset), unit="img", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
+    loader = DataLoader(
+        _Filling(dataset),
+        batch_size=FILL_BATCH,
+        num_workers=workers,
+        multiprocessing_context=config.start_method if workers else None,
+        timeout=config.worker_timeout if workers else 0,
+        worker_init_fn=start_worker,
+    )
+    bar = tqdm(total=len(dataset), unit="img", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    with bar, explained_faults([dataset], config.worker_timeout):
         for positions in loader:
             bar.update(len(positions))
     if dataset.cache.filled < len(dataset):
@@ -86,24 +117,32 @@ def fill_cache(dataset: CachedImages | CachedViews, workers: int) -> None:
     dataset.cache.finish()
 
 
-def _open_cache(config: Config, index: Index, name: str, estimate: int) -> ImageCache:
-    """The cache file of `index` for what `name` describes, where `estimate` bytes have room."""
-    file_name = f"rexnet-{os.getuid()}-{fingerprint(config, index, name)}.images"
+def _open_cache(config: Config, index: Index, name: str, estimate: int, beside: int = 0) -> ImageCache:
+    """The cache file of `index` for what `name` describes, where `estimate` bytes and those `beside` have room."""
     if config.data.cache == "ram":
-        folder, hint = SHARED_MEMORY, "lower data.cache_scale, or use data.cache=disk"
-        hint += "; in a container, --shm-size gives more"
+        hint = "lower data.cache_scale, or use data.cache=disk; in a container, --shm-size gives more"
     else:
-        folder = config.data.cache_folder or config.trainer.runs_dir / "image-cache"
         hint = "lower data.cache_scale, or set data.cache_folder to a larger disk"
-    path = folder / file_name
-    there = path.stat().st_blocks * 512 if path.is_file() else 0
-    free = require_space(folder, max(0, estimate - there), hint)
+    path = _cache_path(config, index, name)
+    free = require_space(path.parent, _lacking(path, estimate) + beside, hint)
     cache = ImageCache(path, len(index), int(estimate * MARGIN) + (1 << 20))
     log.info(
-        f"Image cache  {len(index):,} {name.partition(' (')[0]}, about {estimate / 1e9:.2f} GB in {path.parent} "
-        f"({free / 1e9:.1f} GB free), {cache.filled:,} already there"
+        f"Image cache  {len(index):,} {name.partition(' (')[0]}, about {size_text(estimate)} in {path.parent} "
+        f"({size_text(free)} free), {cache.filled:,} already there"
     )
     return cache
+
+
+def _cache_path(config: Config, index: Index, name: str) -> Path:
+    disk = config.data.cache_folder or config.trainer.runs_dir / "image-cache"
+    folder = SHARED_MEMORY if config.data.cache == "ram" else disk
+    return folder / f"rexnet-{os.getuid()}-{fingerprint(config, index, name)}.images"
+
+
+def _lacking(path: Path, estimate: int) -> int:
+    """Bytes that a cache file of `estimate` bytes will still take."""
+    there = path.stat().st_blocks * 512 if path.is_file() else 0
+    return max(0, estimate - there)
 
 
 def _estimate_bytes(dataset: ImageDataset, short_side: int) -> int:
@@ -118,12 +157,16 @@ def _estimate_bytes(dataset: ImageDataset, short_side: int) -> int:
 def fingerprint(config: Config, index: Index, name: str) -> str:
     """Another value where anything differs that the kept pixels depend on.
 
-    That is: the settings of the data set, each image's path, size and time of last change, and what is kept of it.
+    That is: the settings of the data set, each image's path, box, size and time of last change, and what is kept of it.
+    Of an archive, its own size and time say the same.
     """
-    keys = config.data.model_dump_json(exclude=UNRELATED)
+    keys = config.data.model_dump_json(include=RELATED)
     digest = hashlib.sha256(f"{keys}\n{name}\n{_state(str(index.root))}\n".encode())
     for path in index.paths:
-        digest.update(f"{path}\0{_state(os.path.join(index.root, path))}\n".encode("utf-8", "surrogateescape"))
+        state = "" if index.archive else _state(os.path.join(index.root, path))
+        digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
+    if index.boxes is not None:
+        digest.update(index.boxes.tobytes())
     return digest.hexdigest()[:16]
 
 

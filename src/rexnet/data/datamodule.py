@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rexnet.config.schema import Config
-from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache
+from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache, lacking_eval_bytes
 from rexnet.data.dataset import Batch, CachedImages, CachedViews, ImageDataset, Sample, stack
 from rexnet.data.datasets import load_index
 from rexnet.data.device import augment_batch, normalize
 from rexnet.data.index import Index, Split
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
 from rexnet.data.transforms import build_eval_transform
-from rexnet.data.workers import require_shared_memory, start_worker
+from rexnet.data.workers import PREFETCHED, require_shared_memory, start_worker
 from rexnet.errors import ConfigError, DataError
 from rexnet.hardware import resolve_accelerator, resolve_devices, use_channels_last
 
@@ -66,7 +66,11 @@ class ImageData(pl.LightningDataModule):
         assert self.trainer is not None
         sampler = self._train_sampler(self.trainer.global_rank)
         sampler.start_at(*self._position(len(sampler)))
-        return build_loader(self._share(build_train_dataset(self.config, self.train_index)), sampler, self.config)
+        beside = lacking_eval_bytes(self.config, self.val_index)
+        if self.config.data.cache == "ram":
+            beside += count_local_workers(self.config, self.world_size) * PREFETCHED * _bytes_of(sampler, self.config)
+        dataset = build_train_dataset(self.config, self.train_index, beside)
+        return build_loader(self._share(dataset), sampler, self.config)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Every validation image once over all processes."""
@@ -149,12 +153,13 @@ def fill_caches(config: Config) -> list[tuple[Path, int]]:
     Raises:
         DataError: an image is broken, or there is no room.
     """
-    train = build_train_dataset(config, load_index(config.data, "train"))
-    val = build_eval_dataset(config, load_index(config.data, "val"))
+    val_index = load_index(config.data, "val")
+    train = build_train_dataset(config, load_index(config.data, "train"), lacking_eval_bytes(config, val_index))
+    val = build_eval_dataset(config, val_index)
     caches = []
     for dataset in (train, val):
         assert isinstance(dataset, CachedImages | CachedViews)
-        fill_cache(dataset, count_workers(config))
+        fill_cache(dataset, count_workers(config), config.data)
         caches.append((dataset.cache.path, dataset.cache.used_bytes))
     return caches
 
@@ -164,7 +169,7 @@ def build_loader(
 ) -> DataLoader[Sample]:
     """A loader of `Batch`es in the order of `sampler`."""
     workers = count_workers(config)
-    require_shared_memory(workers, sampler.batch_size * 3 * config.data.image_size**2)
+    require_shared_memory(count_local_workers(config, sampler.world_size), _bytes_of(sampler, config))
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -186,12 +191,13 @@ def build_eval_loader(config: Config, index: Index, rank: int = 0, world_size: i
 
 
 def load_eval_index(config: Config, split: Split, root: Path | None = None) -> Index:
-    """The images of `split` in the configured data set, or in the same kind of data set at `root`."""
+    """The images of `split` in the configured data set, or all of those in the same kind of data set at `root`."""
     if root is None:
         return load_index(config.data, split)
     if not root.exists():  # the digits would be made there
         raise DataError(f"{root}: does not exist")
-    return load_index(config.data.model_copy(update={"root": root}), split)
+    other = {"root": root, "manifest": None, "on_bad_image": "error", "download": False}
+    return load_index(config.data.model_copy(update=other), split)
 
 
 def share_batch(config: Config, world_size: int) -> int:
@@ -217,3 +223,13 @@ def count_workers(config: Config) -> int:
         return config.data.num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_WORKERS, max(1, cores // resolve_devices(config, resolve_accelerator(config))))
+
+
+def count_local_workers(config: Config, world_size: int) -> int:
+    """Loader processes of all processes of a run on this machine."""
+    return count_workers(config) * min(world_size, resolve_devices(config, resolve_accelerator(config)))
+
+
+def _bytes_of(sampler: TrainBatchSampler | EvalBatchSampler, config: Config) -> int:
+    """Size of a batch as loader processes hand it over."""
+    return sampler.share * 3 * config.data.image_size**2

@@ -67,6 +67,13 @@ NO_ADDRESS = {
 }
 
 
+def where_from(dataset: str) -> str:
+    """How a published data set is to be had, in words; nothing for one's own."""
+    if dataset in SOURCES:
+        return "data.download=true fetches it"
+    return NO_ADDRESS[dataset] if dataset in ("imagenet", "cars") else ""
+
+
 def fetch(dataset: str, root: Path) -> None:
     """Puts the files of a data set into `root` unless they are there; several processes may ask at once.
 

@@ -98,24 +98,23 @@ def leave_out_broken(index: Index, config: SourceConfig, split: str) -> Index:
         DataError: the manifest is missing or of another state of the data, or nothing is left of a class.
     """
     path = manifest_path(config)
-    position_of = {name: position for position, name in enumerate(paths_of(index, config.root))}
-    broken: list[int] = []
-    listed = 0
+    names = list(paths_of(index, config.root))
+    wanted, listed, faulty = set(names), set[str](), set[str]()
     with read_manifest(path) as entries:
-        for entry in entries:
-            if entry.path in position_of:
-                listed += 1
+        for entry in entries:  # a table may have an image in several splits, and so may the manifest
+            if entry.path in wanted:
+                listed.add(entry.path)
                 if entry.fault:
-                    broken.append(position_of[entry.path])
-    if listed != len(index):
+                    faulty.add(entry.path)
+    if listed != wanted:
         raise DataError(
-            f"{path}: knows {listed:,} of the {len(index):,} images of the split {split}; make it anew with "
+            f"{path}: knows {len(listed):,} of the {len(wanted):,} images of the split {split}; make it anew with "
             f"`rexnet data check`"
         )
-    if not broken:
+    if not faulty:
         return index
-    left_out = set(broken)
-    kept = index.select([position for position in range(len(index)) if position not in left_out])
+    broken = [position for position, name in enumerate(names) if name in faulty]
+    kept = index.select([position for position, name in enumerate(names) if name not in faulty])
     lost = set(index.labels[broken].tolist()) - set(kept.labels.tolist())
     if lost:
         raise DataError(f"{index.root}: no sound image is left of class {index.class_names[min(lost)]}; see {path}")

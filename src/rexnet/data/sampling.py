@@ -51,6 +51,8 @@ class TrainBatchSampler:
         assert batch_size % (world_size * accumulate) == 0
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
+        self.share = batch_size // (world_size * accumulate)
+        """Images in a batch of this process's loader."""
         self.steps = -(-num_samples // batch_size) if last_batch == "pad" else num_samples // batch_size
         self.repeats, self.balance = repeats, balance
         self.epoch = 0
@@ -82,10 +84,13 @@ class TrainBatchSampler:
         return self._batch(*self._plan(epoch), epoch, number)
 
     def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the images of an epoch and, where they come again, the number of the view; (num_samples,)."""
+        """Positions of the images of an epoch, padded as asked for, and how many times each came before in it."""
         order = self._order(epoch)
-        views = count_earlier(order) if self.repeats > 1 or self.balance is not None else np.zeros_like(order)
-        return order, views
+        if self.steps * self.batch_size > self.num_samples:
+            order = np.resize(order, self.steps * self.batch_size)  # goes on from the start
+        if self.repeats > 1 or self.balance is not None:
+            return order, count_earlier(order)
+        return order, np.arange(len(order)) // self.num_samples
 
     def _order(self, epoch: int) -> np.ndarray:
         """Positions of the images of an epoch, (num_samples,)."""
@@ -101,7 +106,7 @@ class TrainBatchSampler:
         places = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.world_size)
         size = len(places) // self.accumulate
         share = places[part * size : (part + 1) * size]
-        chosen = np.array(share) % self.num_samples
+        chosen = np.array(share)
         return [SampleKey(epoch, *key) for key in zip(order[chosen].tolist(), views[chosen].tolist(), strict=True)]
 
 
@@ -140,7 +145,8 @@ class EvalBatchSampler:
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.places = range(rank, num_samples, world_size)
-        self.batch_size = batch_size
+        self.batch_size = self.share = batch_size
+        self.world_size = world_size
 
     def __len__(self) -> int:
         return max(1, -(-len(self.places) // self.batch_size))

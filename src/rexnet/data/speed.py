@@ -9,6 +9,7 @@ from rexnet.data.cache_plan import build_train_dataset, fill_cache
 from rexnet.data.datamodule import build_loader, build_train_sampler
 from rexnet.data.dataset import CachedImages, ImageDataset
 from rexnet.data.datasets import load_index
+from rexnet.data.workers import explained_faults
 from rexnet.errors import DataError
 
 CLOSE_ENOUGH = 0.95  # of the fastest; more processes would only take memory
@@ -27,16 +28,18 @@ def measure_speeds(config: Config, numbers: Sequence[int], seconds: float) -> It
     """Pairs of a number of loader processes and the images/s that they deliver, measured one after the other.
 
     Raises:
-        DataError: the data set is missing or smaller than a batch, or an image is broken.
+        DataError: the data set is missing or too small, an image is broken, or a loader process died or hung.
     """
     index = load_index(config.data, "train")
     dataset = build_train_dataset(config, index)
     if isinstance(dataset, CachedImages):
         if config.data.cache == "ram":
             dataset.cache.unlink()
-        fill_cache(dataset, max(numbers))
+        fill_cache(dataset, max(numbers), config.data)
     for workers in numbers:
-        yield workers, measure_speed(config, dataset, workers, seconds)
+        with explained_faults([dataset], config.data.worker_timeout):
+            speed = measure_speed(config, dataset, workers, seconds)
+        yield workers, speed
 
 
 def measure_speed(config: Config, dataset: ImageDataset, workers: int, seconds: float) -> float:

@@ -4,15 +4,22 @@ import pytest
 from conftest import write_images
 from pydantic import ValidationError
 
-from rexnet.config.data_schema import SourceConfig
+from rexnet.config.data_schema import DatasetName, SourceConfig
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.by_name import recognise, splits_of
 from rexnet.errors import DataError
 
 
-def test_a_missing_root_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data\.root: .*nowhere does not exist; it should hold the cub200 data set"):
-        load_index(SourceConfig(dataset="cub200", root=tmp_path / "nowhere"), "train")
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [("cub200", r" \(data\.download=true fetches it\)"), ("cars", r" \(.*mirrors on Kaggle.*\)"), ("folder", "")],
+)
+def test_a_missing_root_is_named_with_where_the_data_are_to_be_had(
+    name: DatasetName, source: str, tmp_path: Path
+) -> None:
+    message = rf"data\.root: .*nowhere does not exist; it should hold the {name} data set{source}$"
+    with pytest.raises(DataError, match=message):
+        load_index(SourceConfig(dataset=name, root=tmp_path / "nowhere"), "train")
 
 
 def test_training_on_train_and_val_measures_on_test(tmp_path: Path) -> None:
@@ -25,11 +32,15 @@ def test_training_on_train_and_val_measures_on_test(tmp_path: Path) -> None:
     assert load_index(config, "val").root == load_index(config, "test").root == tmp_path / "test"
 
 
-def test_training_on_train_and_val_needs_three_splits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["folder", "flowers102"])
+def test_training_on_train_and_val_needs_three_splits(name: DatasetName, tmp_path: Path) -> None:
     for split in ("train", "test"):
         write_images(tmp_path / split / "a", 1, hue=0, size=(4, 4))
-    with pytest.raises(DataError, match=r"data\.train_on: .* has no split val beside train and test"):
-        load_index(SourceConfig(dataset="folder", root=tmp_path, train_on="train+val"), "train")
+    with pytest.raises(
+        DataError, match=r"data\.train_on: .* has no split val beside train and test .* data\.train_on=train"
+    ):
+        load_index(SourceConfig(dataset=name, root=tmp_path, train_on="train+val"), "train")
+    assert splits_of(SourceConfig(dataset=name, root=tmp_path)) == ("train", "test")  # test is no leak of val
 
 
 @pytest.mark.parametrize(

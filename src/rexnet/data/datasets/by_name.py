@@ -13,7 +13,7 @@ from rexnet.data.datasets.food101 import index_food101
 from rexnet.data.datasets.imagenet import DEVKIT, DEVKIT_TAR, TRAIN_TAR, VAL_TAR, index_imagenet
 from rexnet.data.datasets.table import index_csv, table_splits
 from rexnet.data.digits import write_digits
-from rexnet.data.download import fetch
+from rexnet.data.download import fetch, where_from
 from rexnet.data.index import Index, Split, join
 from rexnet.data.manifest import leave_out_broken
 from rexnet.errors import DataError
@@ -33,7 +33,10 @@ def load_index(config: SourceConfig, split: Split) -> Index:
     if config.train_on == "train":
         return _index(config, split)
     if splits_of(config) != ("train", "val", "test"):
-        raise DataError(f"data.train_on: {config.root} has no split val beside train and test to train on as well")
+        raise DataError(
+            f"data.train_on: {config.root} has no split val beside train and test to train on as well; "
+            f"set data.train_on=train"
+        )
     return join(_index(config, "train"), _index(config, "val")) if split == "train" else _index(config, "test")
 
 
@@ -53,6 +56,8 @@ def splits_of(config: SourceConfig) -> tuple[Split, ...]:
             return table_splits(config.root)
         case "imagenet":
             return ("train", "val")
+        case "flowers102" if (config.root / "train").is_dir():
+            return folder_splits(config.root)
         case "flowers102" | "aircraft":
             return ("train", "val", "test")
         case "cub200" | "cars" | "food101":
@@ -79,7 +84,11 @@ def _require_root(config: SourceConfig) -> None:
     if config.download:
         fetch(config.dataset, config.root)
     if not config.root.exists() and config.dataset != "digits":
-        raise DataError(f"data.root: {config.root} does not exist; it should hold the {config.dataset} data set")
+        source = where_from(config.dataset)
+        raise DataError(
+            f"data.root: {config.root} does not exist; it should hold the {config.dataset} data set"
+            f"{f' ({source})' if source else ''}"
+        )
 
 
 def _index(config: SourceConfig, split: Split) -> Index:
