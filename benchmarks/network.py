@@ -9,7 +9,6 @@ and int8 are left out.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -139,12 +138,16 @@ def evaluation_step(
 def measure_memory(model: nn.Module, options: argparse.Namespace, device: torch.device) -> float:
     """MiB that three steps of training take at their peak, beyond the network itself."""
     step = training_step(model, options, device, None)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = torch.cuda.memory_allocated() / 2**20 if device.type == "cuda" else peak_memory()
     for _ in range(3):
         step()
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    return (torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_memory()) - before
+
+
+def peak_memory() -> float:
+    """MiB that this process has held at most; `getrusage` would tell the peak of the process that started this one."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def report(what: str, precision: torch.dtype | None, rates: dict[str, float]) -> None:
