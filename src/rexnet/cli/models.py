@@ -17,7 +17,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
     parser.add_argument("--image-size", type=positive, default=224, metavar="PIXELS", help="default: 224")
     parser.add_argument(
-        "--measure", action="store_true", help="images/s on this machine, beside timm's (half a minute each)"
+        "--measure", action="store_true", help="images/s on this machine, beside timm's (a minute each)"
     )
     parser.set_defaults(run=run)
 
@@ -62,12 +62,13 @@ def _measure(chosen: list, image_size: int) -> int:  # type: ignore[type-arg]
 
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"\nOn this machine ({hardware}), torch {torch.__version__}, best of three rounds:")
-    print(f"{'name':16} {'form':12} {'latency ms':>10}" + "".join(f" {f'img/s x{batch}':>10}" for batch in BATCHES))
+    heads = "".join(f" {f'ms x{batch}':>8} {f'img/s x{batch}':>10}" for batch in BATCHES)
+    print(f"{'name':16} {'form':12}{heads}")
     for published in chosen:
         model = rexnet(published.width_mult, published.variant, channel_divisor=published.channel_divisor).eval()
         for form, speeds in measure_network(
             model, build_timm_peer(published.variant, published.width_mult), image_size
         ).items():
-            rates = "".join(f" {speeds[batch]:10.1f}" for batch in BATCHES)
-            print(f"{published.name:16} {form:12} {1000 / speeds[1]:10.1f}{rates}", flush=True)
+            rates = "".join(f" {1000 * batch / speeds[batch]:8.1f} {speeds[batch]:10.1f}" for batch in BATCHES)
+            print(f"{published.name:16} {form:12}{rates}", flush=True)
     return 0

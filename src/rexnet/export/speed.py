@@ -25,7 +25,7 @@ def measure_network(model: nn.Module, peer: nn.Module | None, image_size: int) -
     """Images/s of a network in each form for batches of 1 and 32, the best of three rounds.
 
     On the CPU: in PyTorch (NHWC, float32), with BatchNorm folded, by ONNX Runtime, and in int8; on a GPU the first two,
-    under bf16. `peer` is measured in PyTorch in the same rounds.
+    under bf16. `peer` is measured in the same forms in the same rounds.
 
     Args:
         model: a network that takes (N, 3, H, W).
@@ -35,8 +35,15 @@ def measure_network(model: nn.Module, peer: nn.Module | None, image_size: int) -
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     speeds: dict[str, dict[int, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        files = _write_graphs(model, image_size, Path(folder)) if device.type == "cpu" else {}
-        networks = {"eager": model, "folded": fold_batchnorm(model)} | ({"timm eager": peer} if peer else {})
+        networks: dict[str, nn.Module] = {}
+        files: dict[str, Path] = {}
+        for prefix, network in {"": model, "timm ": peer}.items():
+            if network is None:
+                continue
+            networks |= {f"{prefix}eager": network, f"{prefix}folded": fold_batchnorm(network)}
+            if device.type == "cpu":
+                written = _write_graphs(network, image_size, Path(tempfile.mkdtemp(dir=folder)))
+                files |= {f"{prefix}{form}": path for form, path in written.items()}
         ready = {name: _on(network, device) for name, network in networks.items()}
         sessions = {name: open_onnx(path) for name, path in files.items()}
         for batch in BATCHES:
