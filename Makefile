@@ -15,6 +15,7 @@ test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 torture: .venv/ready  ## Interrupt, kill, fill and damage everything; writes docs/reliability.md (half an hour)
+	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m torture
 
 lint: .venv/ready  ## Check style and types

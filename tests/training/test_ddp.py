@@ -127,6 +127,7 @@ def test_the_memory_that_both_processes_shared_is_free_after_the_run(two_process
     assert not [name for name in os.listdir("/dev/shm") if name.startswith("rexnet-")]
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_second_process_stops_both_and_they_go_on_to_the_same_bits(
     two_processes: Path, image_root: Path, tmp_path: Path
 ) -> None:

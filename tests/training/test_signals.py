@@ -40,6 +40,7 @@ def wait_for(process: subprocess.Popen[str], words: str) -> None:
     raise AssertionError(f"ended with {process.wait()} before it said {words!r}")
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_processes_ends_the_run_with_a_checkpoint(tmp_path: Path, image_root: Path) -> None:
     """SLURM and terminals signal the loader processes too."""
     process = start(tmp_path, image_root, "data.num_workers=2")
@@ -55,6 +56,7 @@ def test_a_signal_to_all_processes_ends_the_run_with_a_checkpoint(tmp_path: Path
     assert subprocess.run(["pgrep", "-g", str(process.pid)], check=False, capture_output=True).stdout == b""
 
 
+@pytest.mark.slow
 def test_before_the_first_step_a_signal_ends_the_process_at_once(tmp_path: Path, image_root: Path) -> None:
     process = start(tmp_path, image_root, "data.num_workers=0")
     wait_for(process, "Run folder")
