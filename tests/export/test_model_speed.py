@@ -37,5 +37,5 @@ def test_the_table_shows_cost_accuracy_and_weights(capsys: pytest.CaptureFixture
 
 
 def test_a_network_that_is_not_of_the_family_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["models", "rexnet_1o0"]) == 2
-    assert capsys.readouterr().err == "error: no network 'rexnet_1o0' in the family; nearest: rexnet_100\n"
+    assert main(["models", "rexnet100"]) == 2
+    assert capsys.readouterr().err == "error: no network 'rexnet100' in the family; nearest: rexnet_100\n"
