@@ -37,7 +37,8 @@ ROOMS = {
         "models",
         "untrusted",
     },
-    "cli": {"config", "data", "errors", "evaluation", "export", "models", "training"},
+    "doctor": {"config", "data", "errors", "hardware", "models", "training"},
+    "cli": {"config", "data", "doctor", "errors", "evaluation", "export", "models", "training"},
 }
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
@@ -61,7 +62,7 @@ DOORS = {
         "models/fetching.py",
         *(f"data/{name}.py" for name in ("check", "tar", "cache_plan")),
     ],
-    "pytorch_lightning": ["training", "data/datamodule.py"],
+    "pytorch_lightning": ["training", "data/datamodule.py", "doctor/rehearsal.py"],
 }
 
 

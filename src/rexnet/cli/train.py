@@ -1,6 +1,7 @@
 """`rexnet train`."""
 
 import argparse
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--allow-change", metavar="KEY", action="append", default=[], help="let the recipe of a resumed run differ here"
     )
+    parser.add_argument(
+        "--doctor", action="store_true", help="look at the run first, as `rexnet doctor`; errors end it"
+    )
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that win over the file")
     parser.set_defaults(run=run)
@@ -39,6 +43,13 @@ def run(options: argparse.Namespace) -> int:
     if options.print_config:
         print(dump_config(config), end="")
         return 0
+    is_first_process = not any(int(os.environ.get(name, "0")) for name in ("LOCAL_RANK", "NODE_RANK"))
+    if options.doctor and is_first_process:  # Lightning starts the others by the same command
+        from rexnet.cli.doctor import examine_and_print
+
+        code = examine_and_print(config)
+        if code:
+            return code
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the first step there is nothing to save
     try:
         from rexnet.training.fit import fit

@@ -68,7 +68,11 @@ class ImageData(pl.LightningDataModule):
         sampler.start_at(*self._position(len(sampler)))
         beside = lacking_eval_bytes(self.config, self.val_index)
         if self.config.data.cache == "ram":
-            beside += count_local_workers(self.config, self.world_size) * PREFETCHED * _bytes_of(sampler, self.config)
+            beside += (
+                count_local_workers(self.config, self.world_size)
+                * PREFETCHED
+                * batch_bytes(sampler.share, self.config.data.image_size)
+            )
         dataset = build_train_dataset(self.config, self.train_index, beside)
         return build_loader(self._share(dataset), sampler, self.config)
 
@@ -169,7 +173,9 @@ def build_loader(
 ) -> DataLoader[Sample]:
     """A loader of `Batch`es in the order of `sampler`."""
     workers = count_workers(config)
-    require_shared_memory(count_local_workers(config, sampler.world_size), _bytes_of(sampler, config))
+    require_shared_memory(
+        count_local_workers(config, sampler.world_size), batch_bytes(sampler.share, config.data.image_size)
+    )
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -230,6 +236,6 @@ def count_local_workers(config: Config, world_size: int) -> int:
     return count_workers(config) * min(world_size, resolve_devices(config, resolve_accelerator(config)))
 
 
-def _bytes_of(sampler: TrainBatchSampler | EvalBatchSampler, config: Config) -> int:
+def batch_bytes(images: int, image_size: int) -> int:
     """Size of a batch as loader processes hand it over."""
-    return sampler.share * 3 * config.data.image_size**2
+    return images * 3 * image_size**2

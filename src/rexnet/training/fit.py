@@ -67,18 +67,13 @@ def fit(
         Stopped: a signal ended the run after a checkpoint was saved.
         RexnetError: the configuration, the data, a weight file or the training itself is at fault; said in one line.
     """
-    _quieten_lightning()
+    quieten_lightning()
     config = adopt_preprocessing(config)
     trainer = build_trainer(config, callbacks)
     take_over_signals(trainer)
     end_with_parent(trainer)
     data = ImageData(config, trainer.world_size)
-    torch.manual_seed(mix(config.seed) >> 1)
-    model = build_model(config.model, data.class_names, pretrained=resume is None)
-    model = model.to(memory_format=torch.channels_last if use_channels_last(config) else torch.contiguous_format)
-    module = Classifier(config, model, data.class_names, data.steps_per_epoch)
-    if config.trainer.compile:
-        module.model.compile()
+    module = build_classifier(config, data.class_names, data.steps_per_epoch, pretrained=resume is None)
     resumed = resume_from(resume, module, allowed, trainer.is_global_zero) if resume is not None else None
     folder = resumed.folder if resumed is not None else open_run(config)
     try:
@@ -96,6 +91,24 @@ def fit(
     finally:
         close_run()
     return _summarise(trainer, module, folder)
+
+
+def build_classifier(
+    config: Config, class_names: Sequence[str], steps_per_epoch: int, pretrained: bool = True
+) -> Classifier:
+    """The network with all that trains it, its weights a function of the seed or loaded as configured.
+
+    Raises:
+        ConfigError: there is no such network.
+        CheckpointError: `model.pretrained` is missing, damaged or of another network.
+    """
+    torch.manual_seed(mix(config.seed) >> 1)
+    model = build_model(config.model, class_names, pretrained)
+    model = model.to(memory_format=torch.channels_last if use_channels_last(config) else torch.contiguous_format)
+    module = Classifier(config, model, class_names, steps_per_epoch)
+    if config.trainer.compile:
+        module.model.compile()
+    return module
 
 
 def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trainer:
@@ -181,7 +194,7 @@ def _summarise(trainer: pl.Trainer, module: Classifier, folder: Path) -> dict[st
     return metrics | {"run": str(folder), "best_checkpoint": callback.best_model_path, "step": trainer.global_step}
 
 
-def _quieten_lightning() -> None:
+def quieten_lightning() -> None:
     """Keeps Lightning's notices about itself off the screen; ours say what matters."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,83 @@
+"""All checks, in the order in which a run would meet what they look at."""
+
+import os
+from collections.abc import Iterator
+
+from rexnet.config import Config
+from rexnet.data.datamodule import ImageData
+from rexnet.doctor.finding import Finding, attempt
+from rexnet.doctor.forecast import forecast
+from rexnet.doctor.images import check_augmentation, check_cache, check_counts, check_manifest
+from rexnet.doctor.machine import (
+    available_memory,
+    check_arithmetic,
+    check_disk,
+    check_load,
+    check_open_files,
+    check_shared_memory,
+)
+from rexnet.doctor.rehearsal import (
+    STEPS,
+    checkpoint_bytes,
+    fixed_batch,
+    foresee_memory,
+    judge_losses,
+    judge_memory,
+    rehearse,
+    rehearsed,
+)
+from rexnet.errors import ConfigError, RexnetError
+from rexnet.hardware import resolve_accelerator, resolve_devices, set_up_arithmetic
+from rexnet.models.factory import adopt_preprocessing
+from rexnet.training.fit import build_classifier
+
+
+def examine(config: Config) -> Iterator[Finding]:
+    """Looks at a run before it begins, in about a minute; what cannot be looked at after a fault is left out.
+
+    Everything is measured in this process and on one device, with the share that a device has of each batch.
+
+    Raises:
+        ConfigError: this process is one of several that a launcher started.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("rexnet doctor: looks at a run from a single process; call it without torchrun")
+    try:
+        config = adopt_preprocessing(config)
+        accelerator = resolve_accelerator(config)
+        set_up_arithmetic(config, accelerator)
+        world_size = resolve_devices(config, accelerator) * config.trainer.num_nodes
+        data = ImageData(config, world_size)
+    except RexnetError as error:
+        yield Finding("error", "config", str(error))
+        return
+    yield Finding("ok", "config", f"{config.name}: {config.model.name} on {world_size} x {accelerator}")
+    yield from check_load()
+    yield from check_counts(data)
+    for subject, check in {
+        "leak": lambda: check_manifest(config, data),
+        "precision": lambda: check_arithmetic(config),
+        "shared memory": lambda: check_shared_memory(config, world_size),
+        "open files": lambda: check_open_files(config, world_size),
+        "cache": lambda: check_cache(config, data),
+        "augmentation": lambda: check_augmentation(config, data),
+    }.items():
+        yield from attempt(subject, check)
+    yield from attempt("training", lambda: _rehearse(config, data))
+
+
+def _rehearse(config: Config, data: ImageData) -> Iterator[Finding]:
+    """The checks that need the network."""
+    small = rehearsed(config, data.device_batch)
+    module = build_classifier(small, data.class_names, steps_per_epoch=STEPS)
+    size = checkpoint_bytes(config, module)
+    yield from check_disk(config, size)
+    free = available_memory(resolve_accelerator(config))
+    refusal = foresee_memory(small, module, free)
+    if refusal is not None:
+        yield refusal
+        return
+    seen = rehearse(small, module, fixed_batch(small, data))
+    yield judge_memory(seen, data.device_batch, free)
+    yield judge_losses(seen.losses, config.optimizer.lr)
+    yield from forecast(config, data, seen, size)

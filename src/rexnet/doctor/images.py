@@ -1,0 +1,116 @@
+"""What the images are, whether splits share some, and whether augmentation is as random as it should be."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from rexnet.config import Config
+from rexnet.data.cache_plan import build_train_dataset, lacking_eval_bytes
+from rexnet.data.datamodule import ImageData, build_loader
+from rexnet.data.dataset import CachedImages, ImageDataset
+from rexnet.data.index import Index, Split
+from rexnet.data.manifest import Entry, manifest_path, paths_of, read_manifest
+from rexnet.data.sampling import TrainBatchSampler
+from rexnet.data.transforms import build_train_transform
+from rexnet.data.workers import explained_faults
+from rexnet.doctor.finding import Finding
+
+UNEVEN_CLASSES = 10  # to 1
+COPIES, EPOCHS, WORKERS = 32, 2, 2
+NAMED = 3  # classes or images in a line
+
+
+def check_counts(data: ImageData) -> Iterator[Finding]:
+    """Images and classes of both splits."""
+    train, val = data.train_index, data.val_index
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
+    least, most = int(counts.argmin()), int(counts.argmax())
+    text = (
+        f"{len(train):,} training and {len(val):,} validation images of {len(train.class_names):,} classes, "
+        f"{counts[least]:,} to {counts[most]:,} of a class; {data.steps_per_epoch:,} steps an epoch"
+    )
+    yield Finding("ok", "data", text)
+    if counts[most] > UNEVEN_CLASSES * counts[least]:
+        names = f"{train.class_names[least]} has {counts[least]:,} images, {train.class_names[most]} {counts[most]:,}"
+        yield Finding("warning", "classes", f"{names}; data.sampling=balanced shows all classes equally often")
+    if train.class_names != val.class_names:
+        yield Finding("error", "classes", f"{train.root} and {val.root} have different classes, so labels mean others")
+    missing = [val.class_names[number] for number in np.setdiff1d(train.labels, val.labels)[: NAMED + 1]]
+    if missing:
+        text = f"no validation image of {', '.join(missing[:NAMED])}{' and others' if len(missing) > NAMED else ''}"
+        yield Finding("warning", "classes", f"{text}; the accuracy says nothing of them")
+
+
+def check_manifest(config: Config, data: ImageData) -> Iterator[Finding]:
+    """Broken images, and images in both splits, as far as `rexnet data check` has written them down."""
+    path = manifest_path(config.data)
+    if not path.is_file():
+        text = f"not looked for; `rexnet data check {config.data.root}` finds broken images and those in both splits"
+        yield Finding("ok", "leak", text)
+        return
+    indexes: dict[Split, Index] = {"train": data.train_index, "val": data.val_index}
+    place = {name: split for split, index in indexes.items() for name in paths_of(index, config.data.root)}
+    found: dict[str, dict[str, Entry]] = defaultdict(dict)
+    broken, listed = [], 0
+    with read_manifest(path) as entries:
+        for entry in entries:
+            split = place.get(entry.path)
+            listed += split is not None
+            if split is not None and entry.fault:
+                broken.append(entry.path)
+            elif split is not None:
+                found[entry.sha256][split] = entry
+    leaks = [tuple(entry.path for entry in by_split.values()) for by_split in found.values() if len(by_split) > 1]
+    if listed < len(place):
+        text = f"{path} knows {listed:,} of {len(place):,} images; make it anew with `rexnet data check`"
+        yield Finding("warning", "leak", text)
+    if broken:
+        named = f"{len(broken):,} images are broken, such as {broken[0]}"
+        yield Finding("error", "broken", f"{named}; mend them or set data.on_bad_image=skip_listed")
+    if leaks:
+        named = f"{len(leaks):,} images are in both splits, such as {' = '.join(leaks[0])}"
+        yield Finding("error", "leak", f"{named}; remove them from one")
+    elif listed == len(place):
+        yield Finding("ok", "leak", f"no file is in both splits, by the digests in {path}")
+
+
+def check_augmentation(config: Config, data: ImageData) -> Iterator[Finding]:
+    """Views of one image in two epochs by two loader processes: all different, and those that this process makes."""
+    index = data.train_index.select([0] * COPIES)
+    dataset = ImageDataset(index, build_train_transform(config.data, config.augmentation), config.seed)
+    sampler = TrainBatchSampler(COPIES, COPIES // 4, config.seed)
+    loading = config.data.model_copy(update={"num_workers": WORKERS, "persistent_workers": False})
+    loader = build_loader(dataset, sampler, config.model_copy(update={"data": loading}))
+    apart, here = [], []
+    with explained_faults([dataset], config.data.worker_timeout):
+        for epoch in range(EPOCHS):
+            sampler.set_epoch(epoch)
+            apart += [_digest(image) for batch in loader for image in batch.images.numpy()]
+            here += [_digest(dataset[key].image) for keys in sampler for key in keys]
+    views = f"{len(set(apart))} of {len(apart)} views of one image differ ({WORKERS} processes, {EPOCHS} epochs)"
+    if apart != here:
+        text = "loader processes make other views than this one does, so that a resumed run would not be the same"
+        yield Finding("error", "augmentation", text)
+    elif 2 * len(set(apart)) < len(apart):
+        text = f"{views}; the section augmentation changes little, and a network learns such images by heart"
+        yield Finding("warning", "augmentation", text)
+    else:
+        yield Finding("ok", "augmentation", views)
+
+
+def check_cache(config: Config, data: ImageData) -> Iterator[Finding]:
+    """Whether the decoded images have room."""
+    if config.data.cache is None:
+        return
+    dataset = build_train_dataset(config, data.train_index, lacking_eval_bytes(config, data.val_index))
+    assert isinstance(dataset, CachedImages)
+    if config.data.cache == "ram":
+        dataset.cache.unlink()
+    there = f"{dataset.cache.filled:,} of {len(dataset):,} training images are in it"
+    yield Finding("ok", "cache", f"{dataset.cache.path.parent} has room for all images; {there}")
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(image).data).digest()

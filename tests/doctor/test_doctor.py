@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import pytest
+from conftest import SMALL_RUN
+
+from rexnet.cli import main
+from rexnet.config import load_config
+from rexnet.doctor.examine import examine
+from rexnet.doctor.finding import Finding, attempt
+from rexnet.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less time for what takes longest."""
+    monkeypatch.setattr("rexnet.doctor.forecast.SECONDS", 0.05)
+    monkeypatch.setattr("rexnet.doctor.images.EPOCHS", 1)
+    for module in ("rehearsal", "examine"):
+        monkeypatch.setattr(f"rexnet.doctor.{module}.STEPS", 10)
+
+
+def test_a_sound_run_is_found_sound_and_nothing_is_left_behind(
+    hurried: None, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The images of the tests are noise on one colour; without mixing they are learned in a few steps.
+    plain = ["augmentation.randaugment=null", "augmentation.color_jitter=0", "model.dropout=0"]
+    assert main(["doctor", "finetune/folder", *small_run, *plain, "--json"]) == 0
+    found = {entry["subject"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert {entry["level"] for subject, entry in found.items() if subject not in ("machine", "loading")} == {"ok"}
+    assert "24 training and 15 validation images of 3 classes, 8 to 8 of a class; 3 steps" in found["data"]["text"]
+    assert "up to learning rate 0.05" in found["learning"]["text"]
+    assert found["forecast"]["text"].startswith("about ")
+    assert "for 6 steps at" in found["forecast"]["text"]
+    assert "2 validations" in found["forecast"]["text"]
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_training_does_not_begin_where_the_doctor_finds_an_error(
+    small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["train", "--config", "finetune/folder.yaml", "--doctor", *small_run]
+    assert main([*arguments, "data.root=/nowhere"]) == 2
+    assert capsys.readouterr().out.startswith("error    config        data.root: /nowhere does not exist")
+    assert not (tmp_path / "runs").exists()
+
+    begun: list[str] = []
+    monkeypatch.setattr("rexnet.training.fit.fit", lambda config, **_: begun.append(config.name))
+    monkeypatch.setattr("rexnet.doctor.examine.examine", lambda _: [Finding("warning", "x", "y")])
+    assert main(arguments) == 0
+    assert begun == ["small"]
+    assert capsys.readouterr().out == "warning  x             y\n"
+
+    monkeypatch.setenv("LOCAL_RANK", "1")  # a process that Lightning started for the same run
+    assert main(arguments) == 0
+    assert (begun, capsys.readouterr().out) == (["small", "small"], "")
+
+
+def test_one_process_of_several_is_no_place_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="from a single process"):
+        list(examine(load_config("finetune/folder.yaml", SMALL_RUN)))
+
+
+def test_a_check_that_runs_into_a_fault_ends_with_it() -> None:
+    def check():
+        yield Finding("ok", "x", "first")
+        raise DataError("then")
+
+    assert [str(finding) for finding in attempt("x", check)] == [
+        "ok       x             first",
+        "error    x             then",
+    ]

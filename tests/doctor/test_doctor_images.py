@@ -1,0 +1,98 @@
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rexnet.config import Config, load_config
+from rexnet.data.datamodule import ImageData
+from rexnet.data.manifest import Entry
+from rexnet.doctor.finding import Finding
+from rexnet.doctor.images import check_augmentation, check_cache, check_counts, check_manifest
+
+
+def levels(findings: Iterator[Finding]) -> list[tuple[str, str]]:
+    return [(finding.level, finding.subject) for finding in findings]
+
+
+def test_uneven_classes_and_classes_that_are_not_measured_are_said(small_config: Config) -> None:
+    data = ImageData(small_config)
+    assert levels(check_counts(data)) == [("ok", "data")]
+    ants = np.flatnonzero(data.train_index.labels == 0)[:1]
+    others = np.repeat(np.flatnonzero(data.train_index.labels > 0), 2)
+    data.train_index = data.train_index.select([*ants, *others])
+    data.val_index = data.val_index.select(np.flatnonzero(data.val_index.labels != 1))
+    _, uneven, unseen = check_counts(data)
+    assert uneven.text.startswith("ant has 1 images, bee 16; data.sampling=balanced")
+    assert unseen.text.startswith("no validation image of bee;")
+
+
+def manifest(root: Path, changes: dict[str, dict[str, str]]) -> Path:
+    """A manifest of the small images in which some entries differ."""
+    path = root / "list.csv"
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Entry._fields)
+        for image in sorted((root / "images").glob("*/*/*.png")):
+            split, label, _ = image.relative_to(root / "images").parts
+            name = f"{split}/{label}/{image.name}"
+            entry = Entry(split, name, 9, f"digest of {name}", 48, 40, label, "")
+            writer.writerow(entry._replace(**changes.get(name, {})))
+    return path
+
+
+def test_images_of_both_splits_and_broken_ones_are_found_in_the_manifest(
+    small_run: list[str], image_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "images").symlink_to(image_root)
+    for changes, expected in (
+        ({}, [("ok", "leak")]),
+        ({"val/bee/001.png": {"sha256": "digest of train/ant/003.png"}}, [("error", "leak")]),
+        ({"train/cow/000.png": {"fault": "is truncated"}}, [("error", "broken"), ("ok", "leak")]),
+        ({"train/cow/000.png": {"path": "train/cow/x.png"}}, [("warning", "leak")]),
+    ):
+        config = load_config("finetune/folder.yaml", [*small_run, f"data.manifest={manifest(tmp_path, changes)}"])
+        found = list(check_manifest(config, ImageData(config)))
+        assert levels(iter(found)) == expected
+        if expected == [("error", "leak")]:
+            assert found[0].text.startswith("1 images are in both splits, such as train/ant/003.png = val/bee/001.png;")
+
+
+def test_without_a_manifest_nothing_is_claimed(small_config: Config) -> None:
+    (finding,) = check_manifest(small_config, ImageData(small_config))
+    assert finding.text.startswith("not looked for; `rexnet data check")
+
+
+def test_views_of_one_image_differ_and_the_lack_of_augmentation_is_said(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rexnet.doctor.images.EPOCHS", 1)
+    (finding,) = check_augmentation(small_config, ImageData(small_config))
+    assert finding.level == "ok"
+    assert finding.text.startswith(("30 of 32", "31 of 32", "32 of 32"))
+    still = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.2, 1.2), "interpolation": "bilinear", "flip": 0.0}
+    still |= {"color_jitter": 0.0, "randaugment": None}
+    config = small_config.model_copy(update={"augmentation": small_config.augmentation.model_copy(update=still)})
+    (finding,) = check_augmentation(config, ImageData(config))
+    assert (finding.level, finding.text[:16]) == ("warning", "1 of 32 views of")
+
+
+def test_views_that_depend_on_the_process_are_an_error(small_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rexnet.doctor.images.EPOCHS", 1)
+    draw = np.random.default_rng(0)  # a state: each process has its own copy, which moves on
+    noise = lambda *_: draw.integers(0, 256, (32, 32, 3), np.uint8)  # noqa: E731
+    monkeypatch.setattr("rexnet.data.dataset.ImageDataset.view", noise)
+    (finding,) = check_augmentation(small_config, ImageData(small_config))
+    assert (finding.level, "make other views" in finding.text) == ("error", True)
+
+
+def test_a_cache_is_tried_and_one_in_memory_leaves_nothing(small_run: list[str]) -> None:
+    config = load_config("finetune/folder.yaml", [*small_run, "data.cache=ram"])
+    before = set(Path("/dev/shm").glob("rexnet-*"))
+    (finding,) = check_cache(config, ImageData(config))
+    assert (finding.level, finding.text) == (
+        "ok",
+        "/dev/shm has room for all images; 0 of 24 training images are in it",
+    )
+    assert set(Path("/dev/shm").glob("rexnet-*")) == before
