@@ -84,7 +84,7 @@ def test_the_size_of_a_checkpoint_is_foretold(small_run: list[str]) -> None:
         "optimizer.lr=0.001",
         "schedule.warmup_lr=0",
         "ema=null",
-    ]  # two moments, no average
+    ]
     config = load_config("finetune/folder.yaml", [*small_run, *adamw])
     other = checkpoint_bytes(config, build_classifier(config, ("ant", "bee", "cow"), 3))
     assert other == pytest.approx(predicted, rel=0.05)
