@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import SMALL_RUN
@@ -70,7 +72,7 @@ def stretched(path: Path, canary: Path) -> None:
 
 
 HOSTILE = [hostile_archive, hostile_pickle, hostile_module, compressed, stretched]
-DOORS = ["resume", "evaluate", "pretrained"]
+DOORS = ["resume", "evaluate", "export", "pretrained", "doctor"]
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -82,7 +84,9 @@ def test_a_hostile_file_is_refused_at_every_door(
     small_run: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("rexnet.doctor.examine.check_augmentation", lambda *_: [])  # takes a second
     canary, folder = tmp_path / "canary", tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
     shutil.copy(run / "config.yaml", folder)
@@ -93,11 +97,17 @@ def test_a_hostile_file_is_refused_at_every_door(
             code = main(["train", "--resume", str(folder)])
         case "evaluate":
             code = main(["evaluate", str(path)])
+        case "export":
+            code = main(["export", str(path), "--to", "safetensors"])
         case "pretrained":
             code = main(["train", "--config", "finetune/folder.yaml", *small_run, f"model.pretrained={path}"])
-    said = capsys.readouterr().err
+        case "doctor":
+            code = main(["doctor", "finetune/folder.yaml", *small_run, f"model.pretrained={path}"])
+    said = "".join(capsys.readouterr())
     assert code == 2
-    assert re.search(r"error: .*last\.ckpt: (cannot be read as|has \d+ compressed parts|its tensor .* claims)", said)
+    assert re.search(
+        r"error(:| +training) .*last\.ckpt: (cannot be read as|has \d+ compressed parts|its tensor .* claims)", said
+    )
     assert "Traceback" not in said
     assert not canary.exists()
 
@@ -117,10 +127,72 @@ def test_an_address_is_not_fetched(door: str, small_run: list[str], capsys: pyte
             code = main(["train", "--resume", address])
         case "evaluate":
             code = main(["evaluate", address])
+        case "export":
+            code = main(["export", address, "--to", "safetensors"])
         case "pretrained":
             code = main(["train", "--config", "finetune/folder.yaml", *small_run, f"model.pretrained={address}"])
+        case "doctor":
+            code = main(["doctor", "finetune/folder.yaml", *small_run, f"model.pretrained={address}"])
     assert code == 2
-    assert "last.ckpt: " in capsys.readouterr().err
+    assert "last.ckpt: " in "".join(capsys.readouterr())
+
+
+def data_doors(root: Path, *overrides: str) -> list[list[str]]:
+    """Every command that reads images alone, and the one that looks at all before training."""
+    settings = [
+        "finetune/folder",
+        *SMALL_RUN,
+        f"data.root={root}",
+        f"trainer.runs_dir={root.parent / 'runs'}",
+        *overrides,
+    ]
+    show = ["--output", str(root.parent / "sheet.png"), "--images", "2", "--views", "1"]
+    return [
+        ["data", "check", str(root)],
+        ["data", "cache", *settings],
+        ["data", "speed", *settings, "--workers", "0", "--seconds", "0.01"],
+        ["data", "show", *settings, *show],
+        ["doctor", *settings],
+    ]
+
+
+def test_hostile_images_and_manifests_run_nothing(
+    image_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    canary, root = tmp_path / "canary", tmp_path / "images"
+    shutil.copytree(image_root, root)
+    for image in root.glob("*/*/*.png"):
+        hostile_pickle(image, canary)
+    for arguments in data_doors(root):
+        assert main(arguments) == 2
+        assert "Traceback" not in "".join(capsys.readouterr())
+    hostile_pickle(root / "rexnet-manifest.csv", canary)
+    for arguments in data_doors(root, "data.on_bad_image=skip_listed"):
+        assert main(arguments) == 2
+        assert "rexnet-manifest.csv" in "".join(capsys.readouterr())
+    assert not canary.exists()
+
+
+def test_a_hostile_index_beside_a_tar_and_a_hostile_cache_are_made_anew(image_root: Path, tmp_path: Path) -> None:
+    canary, tar = tmp_path / "canary", tmp_path / "images.tar"
+    index = tmp_path / ".images.tar.index.npz"
+    with tarfile.open(tar, "w") as archive:
+        archive.add(image_root, arcname=".")
+    check, cache, *_ = data_doors(tar)
+    assert main(check) == 0
+    with np.load(index) as sound:
+        stamp, content = sound["stamp"], {name: sound[name] for name in sound}
+    objects = np.array([Canary(canary)], dtype=object)
+    for name in content:
+        np.savez(index, **{**content, name: objects, "stamp": objects if name == "stamp" else stamp})
+        assert main(check) == 0
+    assert main(cache) == 0
+    files = list((tmp_path / "runs" / "image-cache").glob("*.images"))
+    assert len(files) == 2
+    for file in files:
+        hostile_pickle(file, canary)
+    assert main(cache) == 0
+    assert not canary.exists()
 
 
 def test_a_configuration_inside_a_checkpoint_is_as_strict_as_a_file(run: Path, tmp_path: Path) -> None:

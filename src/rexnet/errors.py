@@ -37,6 +37,13 @@ class ExportError(RexnetError):
     exit_code = 1
 
 
+def own_words(error: RexnetError) -> str:
+    """The message alone, where a loader process wrapped it into a traceback."""
+    text = str(error)
+    marker = f".{type(error).__name__}: "
+    return text.rpartition(marker)[2].strip() if marker in text else text
+
+
 def first_sentence(error: Exception) -> str:
     """Type and first sentence of a library's error, as a part of a message of ours."""
     text = " ".join(str(error).split()).partition(". ")[0]

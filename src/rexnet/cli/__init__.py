@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rexnet import __version__
 from rexnet.cli import data, doctor, evaluate, export, models, train
-from rexnet.errors import RexnetError
+from rexnet.errors import RexnetError, own_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         return code
     except RexnetError as error:
-        print(f"error: {_one_sentence(error)}", file=sys.stderr)
+        print(f"error: {own_words(error)}", file=sys.stderr)
         return error.exit_code
 
 
@@ -33,10 +33,3 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (train, evaluate, export, models, data, doctor):
         command.add_parser(commands)
     return parser
-
-
-def _one_sentence(error: RexnetError) -> str:
-    """The message alone, where a loader process wrapped it into a traceback."""
-    text = str(error)
-    marker = f".{type(error).__name__}: "
-    return text.rpartition(marker)[2].strip() if marker in text else text
