@@ -1,19 +1,25 @@
-"""What the safety costs: of a step at 224 pixels, and of a save."""
+"""What the safety costs, of a step at 224 pixels and of a save: `python -m torture.overhead` prints it alone."""
 
+import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from rexnet.data.keys import mix
+from rexnet.data.sampling import BATCH, MODEL
 from rexnet.models.rexnet import ReXNet
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 from rexnet.training.ema import build_average, update_average
 from rexnet.training.faults import StepGuard, poison
 
 REPEATS = 7
+IMAGES = 32  # in a step
+STEPS = 100  # in the short epoch over which a save is spread
 
 
 def seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
@@ -28,7 +34,7 @@ def seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
 
 def measure_overheads() -> str:
     """A section of Markdown."""
-    network, images, labels = ReXNet(1.0, 1000), torch.randn(32, 3, 224, 224), torch.randint(0, 1000, (32,))
+    network, images, labels = ReXNet(1.0, 1000), torch.randn(IMAGES, 3, 224, 224), torch.randint(0, 1000, (IMAGES,))
     network = network.to(memory_format=torch.channels_last)
     average, guard = build_average(network), StepGuard()
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, fused=True)
@@ -46,15 +52,38 @@ def measure_overheads() -> str:
         guard.settle(guard.judge(torch.nn.utils.get_total_norm(gradients), optimizer))
 
     whole = seconds(step, 3)
+    durable, plain = time_saves({"w": torch.randn(25_000_000)})
+    state = {**network.state_dict(), **{f"average.{name}": value for name, value in average.state_dict().items()}}
+    moments = [entry["momentum_buffer"] for entry in optimizer.state.values()]
+    safe, unsafe = time_saves(state | {"moments": moments})
     shares = {
-        "watching for NaN (norm, masks, BatchNorm's statistics)": seconds(guarding) / whole,
-        "seeding the network's randomness by (seed, epoch, batch)": seconds(lambda: torch.manual_seed(7)) / whole,
+        "seeding dropout by (seed, epoch, batch, rank), and each image's augmentation": seconds(seed_step),
+        f"saving safely instead of by torch.save, once in {STEPS} steps": (safe - unsafe) / STEPS,
+        "watching for NaN (norm, masks, BatchNorm's statistics)": seconds(guarding),
     }
-    content = {"rexnet": {}, "state_dict": {"w": torch.randn(25_000_000)}}
+    lines = [f"| {name} | {100 * cost / whole:.3f} % of a step |" for name, cost in shares.items()]
+    lines.append(f"| saving 100 MB, read back and hashed | {durable:.2f} s (torch.save alone: {plain:.2f} s) |")
+    title = f"\n## What it costs\n\nReXNet 1.0x, {IMAGES} images of 224 px, {whole:.1f} s a step.\n\n"
+    return title + "| what | cost |\n| --- | --- |\n" + "\n".join(lines) + "\n"
+
+
+def seed_step() -> None:
+    """All seeding of one step: the network's, and that of its images and of what the batch draws."""
+    torch.manual_seed(mix(0, 1, 2, 3, MODEL) >> 1)
+    keys = [mix(0, 1, position) for position in range(IMAGES)]
+    for key in keys:
+        random.Random(key)
+    random.Random(mix(*keys, BATCH) >> 1)
+
+
+def time_saves(weights: dict[str, Any]) -> tuple[float, float]:
+    """Seconds of a save as ours and as torch.save's, in the current folder's file system."""
+    content = {"rexnet": {}, "state_dict": weights}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         durable = seconds(lambda: DurableCheckpointIO().save_checkpoint(content, Path(folder) / "last.ckpt"), 3)
         plain = seconds(lambda: torch.save(content, Path(folder) / "plain.ckpt"), 3)
-    lines = [f"| {name} | {100 * share:.2f} % of a step |" for name, share in shares.items()]
-    lines.append(f"| saving 100 MB, read back and hashed | {durable:.2f} s (torch.save alone: {plain:.2f} s) |")
-    title = f"\n## What it costs\n\nReXNet 1.0x, 32 images of 224 px, {whole:.1f} s a step.\n\n"
-    return title + "| what | cost |\n| --- | --- |\n" + "\n".join(lines) + "\n"
+    return durable, plain
+
+
+if __name__ == "__main__":
+    print(measure_overheads())

@@ -58,10 +58,10 @@ def test_too_few_open_files_are_an_error(
 ) -> None:
     config = changed(small_config, "data", num_workers=4)
     monkeypatch.setattr("resource.getrlimit", lambda _: limits)
-    (finding,) = check_open_files(config, 1)
+    (finding,) = check_open_files(config)
     assert (finding.level, remedy in finding.text) == ("error", True)
     monkeypatch.setattr("resource.getrlimit", lambda _: (4096, 4096))
-    (finding,) = check_open_files(config, 1)
+    (finding,) = check_open_files(config)
     assert finding.level == "ok"
 
 

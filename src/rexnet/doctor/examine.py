@@ -58,7 +58,7 @@ def examine(config: Config) -> Iterator[Finding]:
         "leak": lambda: check_manifest(config, data),
         "precision": lambda: check_arithmetic(config),
         "shared memory": lambda: check_shared_memory(config, world_size),
-        "open files": lambda: check_open_files(config, world_size),
+        "open files": lambda: check_open_files(config),
         "cache": lambda: check_cache(config, data),
         "augmentation": lambda: check_augmentation(config, data),
     }.items():

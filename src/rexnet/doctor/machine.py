@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from rexnet.config import Config
-from rexnet.data.datamodule import batch_bytes, count_local_workers, share_batch
+from rexnet.data.datamodule import batch_bytes, count_local_workers, count_workers, share_batch
 from rexnet.data.workers import PREFETCHED, SHARED_MEMORY, require_shared_memory
 from rexnet.doctor.finding import Finding
 from rexnet.hardware import has_fast_bf16, resolve_accelerator, resolve_precision
@@ -61,9 +61,9 @@ def check_shared_memory(config: Config, world_size: int) -> Iterator[Finding]:
     yield Finding("ok", "shared memory", f"{free / 1e6:,.0f} MB free in {SHARED_MEMORY}; {needed}")
 
 
-def check_open_files(config: Config, world_size: int) -> Iterator[Finding]:
+def check_open_files(config: Config) -> Iterator[Finding]:
     """Whether this process may open as many files as its loaders of both splits need."""
-    workers = count_local_workers(config, world_size) // world_size if world_size else 0
+    workers = count_workers(config)
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     now = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else SPARE_FILES
     needed = now + SPARE_FILES + 2 * workers * (FILES_OF_A_WORKER + PREFETCHED * FILES_OF_A_BATCH)
