@@ -1,7 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
+from rexnet.cli import main
 from rexnet.config import dump_config, load_config, load_run_config
 from rexnet.errors import ConfigError
 from rexnet.models.factory import adopt_preprocessing
@@ -18,3 +20,21 @@ def test_an_unchanged_file_goes_on_with_a_network_that_brought_its_own_preproces
     load_run_config(tmp_path, [*overrides, name], config="finetune/folder.yaml")
     with pytest.raises(ConfigError, match=r"but optimizer\.lr goes from 0\.05 to 0\.1; if it should"):
         load_run_config(tmp_path, [*overrides, name, "optimizer.lr=0.1"], config="finetune/folder.yaml")
+
+
+def test_auto_is_the_run_that_was_begun_last_and_never_a_new_one(
+    small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resumed: list[Path] = []
+    monkeypatch.setattr("rexnet.training.fit.fit", lambda config, resume, allowed: resumed.append(resume))
+    runs = tmp_path / "runs"
+    auto = ["train", "--resume", "auto", f"trainer.runs_dir={runs}"]
+    assert main(auto) == 2
+    assert f"{runs}: holds no run to go on with" in capsys.readouterr().err
+    for age, name in enumerate(("b", "c", "a")):  # the latest is the first by name
+        (runs / name).mkdir(parents=True)
+        (runs / name / "config.yaml").write_text(dump_config(load_config("finetune/folder.yaml", small_run)))
+        os.utime(runs / name / "config.yaml", (age, age))
+    (runs / "d").mkdir()  # no run
+    assert main(auto) == 0
+    assert resumed == [runs / "a"]
