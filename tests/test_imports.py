@@ -38,7 +38,8 @@ ROOMS = {
         "models",
         "untrusted",
     },
-    "cli": {"config", "data", "errors", "evaluation", "export", "models", "training"},
+    "prediction": {"checkpoint", "data", "errors", "evaluation", "files"},
+    "cli": {"config", "data", "errors", "evaluation", "export", "models", "prediction", "training"},
 }
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
@@ -66,6 +67,7 @@ DOORS = {
     "tqdm": [
         "training/progress.py",
         "models/fetching.py",
+        "prediction/predict.py",
         *(f"data/{name}.py" for name in ("check", "tar", "cache_plan")),
     ],
     "pytorch_lightning": ["training", "data/datamodule.py"],

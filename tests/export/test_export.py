@@ -18,6 +18,7 @@ from rexnet.export.export import export
 from rexnet.export.formats import require_official
 from rexnet.export.reading import open_onnx, open_program
 from rexnet.models.naming import to_official_names
+from rexnet.prediction.predict import predict
 from rexnet.training.fit import fit
 
 NAMES = ("ant", "bee", "cow")
@@ -83,6 +84,21 @@ def test_every_form_is_opened_as_the_classifier_that_it_came_from(
     assert given.dtype == torch.float32
     assert (opened.name, opened.class_names, opened.weights) == (name, NAMES, "ema")
     assert opened.config.data.image_size == 32
+
+
+def test_the_onnx_file_predicts_what_its_run_predicts(
+    exported: Path, run: Path, image_root: Path, tmp_path: Path
+) -> None:
+    tables = []
+    for source, batch in ((run, 4), (exported / "model.onnx", 15)):
+        predict(str(source), [str(image_root / "val")], output=tmp_path / "x.jsonl", batch=batch)
+        tables.append([json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()])
+    assert len(tables[0]) == 15
+    for one, other in zip(*tables, strict=True):
+        assert one["image"] == other["image"]
+        for mine, its in zip(one["classes"], other["classes"], strict=True):
+            assert mine["class"] == its["class"]
+            assert mine["probability"] == pytest.approx(its["probability"], abs=1e-5)
 
 
 def test_an_opened_graph_refuses_other_weights_and_another_size(exported: Path, pictures: np.ndarray) -> None:
