@@ -26,7 +26,17 @@ ROOMS = {
     "files": {"errors"},
     "temperature": {"durable", "errors", "files"},
     "export": {"checkpoint", "config", "data", "errors", "files", "models"},
-    "evaluation": {"checkpoint", "config", "data", "errors", "export", "hardware", "models"},
+    "evaluation": {
+        "checkpoint",
+        "config",
+        "data",
+        "errors",
+        "export",
+        "files",
+        "hardware",
+        "models",
+        "temperature",
+    },
     "training": {
         "checkpoint",
         "config",
@@ -49,7 +59,7 @@ DOORS = {
     "albumentations": ["data/transforms.py", "data/randaugment.py"],
     "cv2": [f"data/{name}.py" for name in ("transforms", "randaugment", "operations", "cache", "decode", "digits")],
     "PIL": ["data/decode.py", "data/sheet.py", "data/transforms.py"],
-    "scipy": ["data/datasets/listing.py"],
+    "scipy": ["data/datasets/listing.py", "evaluation/statistics.py", "evaluation/calibration.py"],
     "sklearn": ["data/digits.py"],
     "timm": [
         "models/factory.py",

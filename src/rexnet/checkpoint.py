@@ -113,11 +113,16 @@ def find_checkpoint(path: Path) -> Path:
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder or checkpoint")
     folder = checkpoint_folder(path)
-    best = sorted(folder.glob("epoch*-top1_*.ckpt"), key=_score)
+    best = best_first(path)
     last = folder / LAST
     if not best and not last.is_file():
         raise CheckpointError(f"{path}: holds no checkpoint ({folder} is empty or missing)")
-    return best[-1] if best else last
+    return best[0] if best else last
+
+
+def best_first(run: Path) -> list[Path]:
+    """The checkpoints that a run kept for their validation top-1, in falling order of it."""
+    return sorted(checkpoint_folder(run).glob("epoch*-top1_*.ckpt"), key=_score, reverse=True)
 
 
 def newest_first(run: Path) -> list[Path]:

@@ -9,14 +9,21 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rexnet.checkpoint import WeightsKind, checkpoint_folder, load_trained, parse_description, require_weights
+from rexnet.checkpoint import (
+    Trained,
+    WeightsKind,
+    checkpoint_folder,
+    load_trained,
+    parse_description,
+    require_weights,
+)
 from rexnet.config import Config
 from rexnet.data.device import normalize
 from rexnet.errors import CheckpointError, ConfigError
@@ -57,6 +64,8 @@ class OpenedModel:
     """The checkpoint or file; None for weights from the hub."""
     network: nn.Module | None = None
     """On its device, in evaluation mode; None for an exported graph, which takes images of one size only."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What training logged for a checkpoint, such as `val/top1`."""
 
     def probabilities(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) to float32 (N, classes), calibrated where a temperature is there."""
@@ -89,10 +98,15 @@ def open_model(
                 f"{path}: holds bare weights, without configuration and classes; name their network: timm/NAME={path}"
             )
     trained = load_trained(path, weights)
+    return open_trained(trained, _name(path, trained.path), fold)
+
+
+def open_trained(trained: Trained, name: str, fold: bool = False) -> OpenedModel:
+    """A classifier that is in memory already; for `name` and `fold` see `open_model`."""
     config = with_available_hardware(trained.config)
     network, logits = _on_device(trained.model, config, fold)
     return OpenedModel(
-        _name(path, trained.path),
+        name,
         trained.class_names,
         config,
         logits,
@@ -100,6 +114,7 @@ def open_model(
         trained.weights,
         trained.path,
         network,
+        trained.metrics,
     )
 
 
