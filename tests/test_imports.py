@@ -25,7 +25,7 @@ ROOMS = {
     "checkpoint": {"config", "durable", "errors", "models", "untrusted"},
     "files": {"errors"},
     "export": {"checkpoint", "config", "data", "errors", "files", "models"},
-    "evaluation": {"checkpoint", "config", "data", "errors", "models", "hardware"},
+    "evaluation": {"checkpoint", "config", "data", "durable", "errors", "files", "models", "hardware"},
     "training": {
         "checkpoint",
         "config",
@@ -47,7 +47,7 @@ DOORS = {
     "albumentations": ["data/transforms.py", "data/randaugment.py"],
     "cv2": [f"data/{name}.py" for name in ("transforms", "randaugment", "operations", "cache", "decode", "digits")],
     "PIL": ["data/decode.py", "data/sheet.py", "data/transforms.py"],
-    "scipy": ["data/datasets/listing.py"],
+    "scipy": ["data/datasets/listing.py", "evaluation/statistics.py", "evaluation/calibration.py"],
     "sklearn": ["data/digits.py"],
     "timm": ["models/factory.py", "models/class_names.py", "timm_models.py", "data/datasets/imagenet.py"],
     "huggingface_hub": ["models/fetching.py"],
