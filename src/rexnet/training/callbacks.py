@@ -15,6 +15,7 @@ from rexnet.checkpoint import LAST, checkpoint_folder
 from rexnet.config import Config, dump_config
 from rexnet.training.module import Classifier
 from rexnet.training.progress import Progress
+from rexnet.training.run_folder import read_table
 from rexnet.training.signals import GracefulStop
 from rexnet.training.step_log import StepLog
 
@@ -132,14 +133,6 @@ class EpochTable(Callback):
             if mode == "w":
                 writer.writeheader()
             writer.writerows(rows)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a `metrics.csv`, none if there is no such file."""
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 class Pictures(Callback):
