@@ -49,7 +49,19 @@ ROOMS = {
         "untrusted",
     },
     "prediction": {"checkpoint", "data", "errors", "evaluation", "files"},
-    "cli": {"config", "data", "errors", "evaluation", "export", "models", "prediction", "training"},
+    "publishing": {
+        "checkpoint",
+        "config",
+        "data",
+        "errors",
+        "evaluation",
+        "export",
+        "files",
+        "models",
+        "report",
+        "training",
+    },
+    "cli": {"config", "data", "errors", "evaluation", "export", "models", "prediction", "publishing", "training"},
 }
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
