@@ -37,7 +37,8 @@ ROOMS = {
         "models",
         "untrusted",
     },
-    "cli": {"config", "data", "errors", "evaluation", "export", "models", "training"},
+    "report": {"checkpoint", "config", "data", "errors", "evaluation", "files", "hardware", "models", "training"},
+    "cli": {"config", "data", "errors", "evaluation", "export", "models", "report", "training"},
 }
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
@@ -46,7 +47,10 @@ DOORS = {
     "yaml": ["config"],
     "albumentations": ["data/transforms.py", "data/randaugment.py"],
     "cv2": [f"data/{name}.py" for name in ("transforms", "randaugment", "operations", "cache", "decode", "digits")],
-    "PIL": ["data/decode.py", "data/sheet.py", "data/transforms.py"],
+    "PIL": ["data/decode.py", "data/sheet.py", "data/transforms.py", "report/pictures.py"],
+    "jinja2": ["report/report.py"],
+    "matplotlib": ["report/plots.py", "report/pictures.py", "training/pictures.py"],
+    "tensorboard": ["report/record.py"],
     "scipy": ["data/datasets/listing.py", "evaluation/statistics.py", "evaluation/calibration.py"],
     "sklearn": ["data/digits.py"],
     "timm": ["models/factory.py", "models/class_names.py", "timm_models.py", "data/datasets/imagenet.py"],
@@ -55,7 +59,7 @@ DOORS = {
     "onnx": ["export"],
     "onnxscript": ["export"],
     "onnxruntime": ["export"],
-    "torchvision": ["training/callbacks.py", "data/download.py", "data/datasets/flowers102.py"],
+    "torchvision": ["training/pictures.py", "data/download.py", "data/datasets/flowers102.py"],
     "tqdm": [
         "training/progress.py",
         "models/fetching.py",

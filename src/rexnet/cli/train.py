@@ -43,10 +43,30 @@ def run(options: argparse.Namespace) -> int:
     try:
         from rexnet.training.fit import fit
 
-        fit(config, resume=resume, allowed=options.allow_change)
+        outcome = fit(config, resume=resume, allowed=options.allow_change)
+        if config.trainer.report:
+            _report(Path(outcome["run"]))
     finally:
         signal.signal(signal.SIGINT, before)
     return 0
+
+
+def _report(run: Path) -> None:
+    """Writes the report of a run that has ended; whatever goes wrong costs only the report."""
+    import logging
+    import os
+
+    if any(int(os.environ.get(name, "0")) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")):
+        return
+    log = logging.getLogger(__name__)
+    try:
+        from rexnet.report.report import write_report
+
+        write_report([run], run / "report.html")
+    except Exception as error:  # the run itself is done and safe
+        log.warning(f"the report was not made: {error}; try again with rexnet report {run}")
+    else:
+        log.info(f"Report       {run / 'report.html'}")
 
 
 def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:

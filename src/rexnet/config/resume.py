@@ -23,11 +23,17 @@ RESUMABLE_KEYS = frozenset(
         "trainer.accelerator",
         "trainer.devices",
         "trainer.early_stopping_patience",
+        "trainer.histograms",
         "trainer.keep_best",
         "trainer.log_every_steps",
+        "trainer.loggers",
         "trainer.max_bad_steps",
         "trainer.max_steps",
+        "trainer.model_graph",
         "trainer.num_nodes",
+        "trainer.pictures_every_epochs",
+        "trainer.profile",
+        "trainer.report",
         "trainer.runs_dir",
     }
 )

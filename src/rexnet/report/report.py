@@ -18,7 +18,7 @@ from rexnet.report.calibration import describe_calibration
 from rexnet.report.classes import describe_classes
 from rexnet.report.curves import draw_comparison, draw_run
 from rexnet.report.images import count_classes, describe_data, open_split
-from rexnet.report.measured import Measured, find_measured, measure_best
+from rexnet.report.measured import Measured, find_measured
 from rexnet.report.mistakes import describe_mistakes
 from rexnet.report.pictures import embed_picture
 from rexnet.report.recipe import compare_recipes, describe_recipe
@@ -80,6 +80,8 @@ def _describe(record: RunRecord) -> tuple[Context, list[Measured]]:
     notes = []
     measured = find_measured(record.folder)
     if not measured and val is not None:
+        from rexnet.report.measuring import measure_best  # imports Lightning, which kept predictions do without
+
         try:
             measured = [one for one in [measure_best(record.folder, val)] if one is not None]
         except RexnetError as error:
