@@ -49,7 +49,7 @@ DOORS = {
     "cv2": [f"data/{name}.py" for name in ("transforms", "randaugment", "operations", "cache", "decode", "digits")],
     "PIL": ["data/decode.py", "data/sheet.py", "data/transforms.py", "report/pictures.py"],
     "jinja2": ["report/report.py"],
-    "matplotlib": ["report/plots.py", "report/pictures.py", "training/pictures.py"],
+    "matplotlib": ["report/plots.py", "report/pictures.py", "training/validation_pictures.py"],
     "tensorboard": ["report/record.py"],
     "scipy": ["data/datasets/listing.py", "evaluation/statistics.py", "evaluation/calibration.py"],
     "sklearn": ["data/digits.py"],

@@ -147,7 +147,7 @@ class TrainerConfig(Section):
     max_bad_steps: PositiveInt = 10
     """Steps in a row, skipped because their loss or gradient is NaN or infinite, after which the run stops."""
     report: bool = True
-    """Write `report.html` into the run's folder when `rexnet train` has ended; its best checkpoint is measured for it."""
+    """Write `report.html` into the run's folder when `rexnet train` has ended, which measures the best checkpoint."""
     pictures_every_epochs: PositiveInt | None = 20
     """Epochs between TensorBoard's confusion matrix, wrong images, precision-recall curves and accuracy by class, at a
     validation; the last epoch always has them. null: none."""

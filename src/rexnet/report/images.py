@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from rexnet.config import Config
-from rexnet.data.datasets import load_index
 from rexnet.data.dataset import ImageDataset
+from rexnet.data.datasets import load_index
 from rexnet.data.index import Index, Split
 from rexnet.data.transforms import build_eval_transform
 from rexnet.errors import DataError

@@ -37,7 +37,8 @@ def describe_mistakes(predictions: Predictions, config: Config, index: Index | N
         "block": _lay_out(matrix, names, pairs),
         "picture": _draw(matrix) if len(names) > MOST_CLASSES else None,
         "pairs": [
-            {"true": pair.truth, "taken_for": pair.taken_for, "count": pair.images, "of": pair.support} for pair in pairs
+            {"true": pair.truth, "taken_for": pair.taken_for, "count": pair.images, "of": pair.support}
+            for pair in pairs
         ],
         "images": _most_wrong(predictions, config, index),
     }
