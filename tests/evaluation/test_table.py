@@ -1,5 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 
+from rexnet.config import load_config
+from rexnet.data.index import build_index
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.results import Result
 from rexnet.evaluation.statistics import summarise
@@ -11,9 +15,11 @@ def result(model: str, right: int, seed: int = 0, series: str = "s", names: str 
     labels = np.zeros(10, np.int64)
     logits = np.eye(2, dtype=np.float32)[[0] * right + [1] * (10 - right)]
     predictions = Predictions(logits, labels, tuple(f"{names}{i}" for i in range(10)), ("ant", "bee"))
+    config = load_config("quickstart", ["name=net", f"seed={seed}"])
+    index = build_index(Path("/data/test"), predictions.names, labels, predictions.class_names)
     return Result(
-        model, model, "ema", "/data/test", "val", "224 px", predictions, summarise(predictions), 50.0,
-        series=series, seed=seed, config_name="net",
+        model, model, "ema", "/data/test", "val", "224 px", index, config, predictions, summarise(predictions), 50.0,
+        series=series,
     )  # fmt: skip
 
 
