@@ -48,6 +48,16 @@ def image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def trained_run(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; tests leave it as it is."""
+    from rexnet.training.fit import fit
+
+    runs = tmp_path_factory.mktemp("trained")
+    overrides = [*SMALL_RUN, "model.depth_mult=0.1", f"data.root={image_root}", f"trainer.runs_dir={runs}"]
+    return Path(fit(load_config("finetune/folder.yaml", overrides))["run"])
+
+
 @pytest.fixture
 def small_run(image_root: Path, tmp_path: Path) -> list[str]:
     """Arguments of a training that takes two seconds."""

@@ -14,7 +14,8 @@ from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
 from rexnet.evaluation.evaluate import evaluate
 from rexnet.export import export as module
 from rexnet.export.export import export
-from rexnet.export.formats import open_onnx, open_program, require_official
+from rexnet.export.formats import require_official
+from rexnet.export.reading import open_onnx, open_program
 from rexnet.models.naming import to_official_names
 from rexnet.training.fit import fit
 

@@ -14,17 +14,15 @@ from rexnet.errors import DataError, ExportError
 from rexnet.export.deployed import Deployed, InputKind
 from rexnet.export.formats import (
     Format,
-    Runner,
-    open_onnx,
-    open_program,
     require_official,
     write_official,
     write_onnx,
     write_program,
     write_safetensors,
 )
-from rexnet.export.parity import Parity, describe_parity, find_faults, measure_parity, write_report
+from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, measure_parity, write_report
 from rexnet.export.quantize import write_int8
+from rexnet.export.reading import open_onnx, open_program
 
 log = logging.getLogger(__name__)
 
