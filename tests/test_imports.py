@@ -48,7 +48,7 @@ ROOMS = {
         "models",
         "untrusted",
     },
-    "report": {"checkpoint", "config", "data", "errors", "evaluation", "files", "hardware", "models", "training"},
+    "report": {"checkpoint", "config", "data", "errors", "evaluation", "files", "models", "training"},
     "cli": {"config", "data", "errors", "evaluation", "export", "models", "report", "training"},
 }
 
@@ -60,7 +60,12 @@ DOORS = {
     "cv2": [f"data/{name}.py" for name in ("transforms", "randaugment", "operations", "cache", "decode", "digits")],
     "PIL": ["data/decode.py", "data/sheet.py", "data/transforms.py", "report/pictures.py"],
     "jinja2": ["report/report.py"],
-    "matplotlib": ["report/plots.py", "report/pictures.py", "training/validation_pictures.py"],
+    "matplotlib": [
+        "report/plots.py",
+        "report/pictures.py",
+        "training/validation_pictures.py",
+        "evaluation/heatmaps.py",
+    ],
     "tensorboard": ["report/record.py"],
     "scipy": ["data/datasets/listing.py", "evaluation/statistics.py", "evaluation/calibration.py"],
     "sklearn": ["data/digits.py"],

@@ -109,7 +109,7 @@ def _describe(record: RunRecord) -> tuple[Context, list[Measured]]:
     if measured:
         predictions = measured[0].predictions
         classes = predictions.class_names
-        shown = val if measured[0].split == "val" else open_split(record.config, measured[0].split)  # type: ignore[arg-type]
+        shown = val if measured[0].images == "val" else open_split(record.config, "test")
         context["mistakes"] = describe_mistakes(predictions, record.config, shown)
         context["classes"] = describe_classes(predictions, count_classes(train, len(classes)))
         context["calibration"] = describe_calibration(predictions)
