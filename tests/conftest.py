@@ -24,6 +24,7 @@ SMALL_RUN = (
     "trainer.accelerator=cpu",
     "trainer.precision=fp32",
     "trainer.log_every_steps=2",
+    "trainer.report=false",
 )
 
 

@@ -49,6 +49,7 @@ ROOMS = {
         "untrusted",
     },
     "prediction": {"checkpoint", "data", "errors", "evaluation", "files"},
+    "report": {"checkpoint", "config", "data", "errors", "evaluation", "files", "models", "training"},
     "publishing": {
         "checkpoint",
         "config",
@@ -61,7 +62,18 @@ ROOMS = {
         "report",
         "training",
     },
-    "cli": {"config", "data", "errors", "evaluation", "export", "models", "prediction", "publishing", "training"},
+    "cli": {
+        "config",
+        "data",
+        "errors",
+        "evaluation",
+        "export",
+        "models",
+        "prediction",
+        "publishing",
+        "report",
+        "training",
+    },
 }
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
@@ -70,7 +82,15 @@ DOORS = {
     "yaml": ["config"],
     "albumentations": ["data/transforms.py", "data/randaugment.py"],
     "cv2": [f"data/{name}.py" for name in ("transforms", "randaugment", "operations", "cache", "decode", "digits")],
-    "PIL": ["data/decode.py", "data/sheet.py", "data/transforms.py"],
+    "PIL": ["data/decode.py", "data/sheet.py", "data/transforms.py", "report/pictures.py"],
+    "jinja2": ["report/report.py", "publishing/card.py"],
+    "matplotlib": [
+        "report/plots.py",
+        "report/pictures.py",
+        "training/validation_pictures.py",
+        "evaluation/heatmaps.py",
+    ],
+    "tensorboard": ["report/record.py"],
     "scipy": ["data/datasets/listing.py", "evaluation/statistics.py", "evaluation/calibration.py"],
     "sklearn": ["data/digits.py"],
     "timm": [
@@ -85,7 +105,7 @@ DOORS = {
     "onnx": ["export"],
     "onnxscript": ["export"],
     "onnxruntime": ["export"],
-    "torchvision": ["training/callbacks.py", "data/download.py", "data/datasets/flowers102.py"],
+    "torchvision": ["training/pictures.py", "data/download.py", "data/datasets/flowers102.py"],
     "tqdm": [
         "training/progress.py",
         "models/fetching.py",

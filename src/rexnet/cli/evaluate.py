@@ -43,6 +43,10 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--calibrate", action="store_true", help="fit a temperature on other images, and keep it")
     parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the result (default: in the run)")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="where to write the table")
+    parser.add_argument("--sheet", action="store_true", help="draw the most wrong and the least sure images as a PNG")
+    parser.add_argument(
+        "--heatmaps", metavar="N", type=count, default=0, help="draw where the network looks (Grad-CAM), for N images"
+    )
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
     parser.add_argument("--trust-pt2", action="store_true", help="read .pt2 files, which can run code, all the same")
     parser.set_defaults(run=run)
@@ -50,7 +54,8 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measures and prints."""
-    from rexnet.evaluation.evaluate import Request, measure_all, report, report_all
+    from rexnet.evaluation.evaluate import Request, measure_all, report, report_all, write_pictures
+    from rexnet.evaluation.heatmaps import require_captum
     from rexnet.evaluation.measuring import View
 
     flip, sizes = "flip" in options.tta, "sizes" in options.tta
@@ -66,11 +71,14 @@ def run(options: argparse.Namespace) -> int:
         options.calibrate,
         options.trust_pt2,
     )
+    if options.heatmaps:
+        require_captum()
     results = measure_all(options.sources, request)
     if len(results) == 1:
         report(results[0], options.json, options.csv)
     else:
         report_all(results, options.json, options.csv)
+    write_pictures(results, options.sheet, options.heatmaps)
     return 0
 
 

@@ -11,14 +11,17 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "report",
         help="one HTML file about a run, or about several side by side",
-        description="Write one self-contained HTML file about a run: curves, results with intervals, mistakes, classes, "
-        "calibration, data, recipe. Several runs are compared on one page. Without kept predictions the best checkpoint "
-        "is measured first.",
+        description="Write one self-contained HTML file about a run: curves, results with intervals, mistakes, "
+        "classes, calibration, data, recipe. Several runs are compared on one page. Without kept predictions the best "
+        "checkpoint is measured first.",
         epilog="example: report runs/quickstart-20261121-120236",
     )
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+")
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="where to write (default: RUN/report.html; of several: beside the first)"
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="where to write (default: RUN/report.html; of several: beside the first)",
     )
     parser.set_defaults(run=run)
 

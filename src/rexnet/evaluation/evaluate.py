@@ -10,8 +10,10 @@ from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.index import Index, Split
 from rexnet.errors import ConfigError
 from rexnet.evaluation.calibration import fit_temperature, split_in_halves
+from rexnet.evaluation.contact_sheet import write_contact_sheet
+from rexnet.evaluation.heatmaps import write_heatmaps
 from rexnet.evaluation.images import find_images, fit_to_classes
-from rexnet.evaluation.measuring import Measured, View, measure
+from rexnet.evaluation.measuring import Measured, View, configure, measure
 from rexnet.evaluation.opened import TIMM, OpenedModel, open_model, open_trained
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.results import Result, describe, keep, result_folder, write_json
@@ -105,6 +107,20 @@ def report_all(results: Sequence[Result], json_path: Path | None = None, csv_pat
     print(f"\nwritten to {csv_path} and {json_path}")
 
 
+def write_pictures(results: Sequence[Result], sheet: bool, heatmaps: int) -> None:
+    """Contact sheets and heat maps beside each result's numbers, or in the current folder."""
+    for result in results:
+        stem = result.stem or Path(f"{result.model.replace('/', '-')}-{result.split}")
+        if sheet:
+            path = stem.with_name(f"{stem.name}-sheet.png")
+            write_contact_sheet(path, result)
+            print(f"contact sheet {path}")
+        if heatmaps:
+            path = stem.with_name(f"{stem.name}-heatmaps.png")
+            write_heatmaps(path, result, heatmaps)
+            print(f"heat maps     {path}")
+
+
 def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]:
     """A result for each source, kind of weights, data set and view, in this order.
 
@@ -181,6 +197,8 @@ def _measure(candidate: Candidate, index: Index, view: View, request: Request) -
         data=str(index.root),
         split=request.split,
         view=view.describe(model.config),
+        index=index,
+        config=configure(model.config, view, request.workers),
         predictions=measured.predictions,
         summary=summarise(measured.predictions)._replace(**measured.counts),  # type: ignore[arg-type]
         images_per_s=measured.images_per_s,
@@ -188,8 +206,7 @@ def _measure(candidate: Candidate, index: Index, view: View, request: Request) -
         logged=model.metrics.get("val_ema/top1" if candidate.weights == "ema" else "val/top1") if as_trained else None,
         remarks=remarks,
         series=_series(model, candidate.weights),
-        seed=model.config.seed,
-        config_name=model.config.name,
+        network=model.network,
         stem=stem,
     )
 

@@ -59,7 +59,7 @@ def measure(model: OpenedModel, index: Index, view: View = View(), workers: int 
         DataError: an image is broken.
         ConfigError: an exported graph is asked for another size.
     """
-    config, start = _configured(model.config, view, workers), time.perf_counter()
+    config, start = configure(model.config, view, workers), time.perf_counter()
     factors = SIZES if view.sizes else (1,)
     parts = [
         _run(_at_size(config, factor), index, _mirrored(model.logits) if view.flip else model.logits)
@@ -105,7 +105,8 @@ def _mirrored(logits: Logits) -> Callable[[Tensor], Tensor]:
     return lambda images: mean_of_views([logits(images), logits(images.flip(2))])
 
 
-def _configured(config: Config, view: View, workers: int | None) -> Config:
+def configure(config: Config, view: View, workers: int | None) -> Config:
+    """`config` at the size of a view, with so many loader processes."""
     changes: dict[str, object] = {}
     if workers is not None:
         changes["num_workers"] = workers

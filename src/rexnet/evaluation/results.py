@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from rexnet.checkpoint import checkpoint_folder
+from rexnet.config import Config
+from rexnet.data.index import Index
 from rexnet.errors import ConfigError
 from rexnet.evaluation.predictions import Predictions, save_predictions
 from rexnet.evaluation.statistics import Summary, class_scores, most_confused, summarise
@@ -28,7 +32,12 @@ class Result:
     data: str
     split: str
     view: str
+    index: Index
+    """Where the images lie."""
+    config: Config
+    """Of the classifier, with the view in which they were measured."""
     predictions: Predictions
+    """Of all images of the index, or of some."""
     summary: Summary
     images_per_s: float
     temperature: float | None = None
@@ -38,9 +47,8 @@ class Result:
     remarks: tuple[str, ...] = ()
     series: str = ""
     """Equal for runs that differ in nothing but their seed."""
-    seed: int = 0
-    config_name: str = ""
-    """Of the configuration, which such runs have in common."""
+    network: nn.Module | None = None
+    """What was measured; None for an exported graph."""
     stem: Path | None = None
     """Where it is kept, without the suffix; None: nowhere by itself."""
 

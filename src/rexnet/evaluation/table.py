@@ -56,14 +56,14 @@ def summarise_series(results: Sequence[Result]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str, str, str], dict[int, Result]] = {}
     for result in results:
         key = (result.series, result.data, result.split, result.view)
-        groups.setdefault(key, {})[result.seed] = result
+        groups.setdefault(key, {})[result.config.seed] = result
     return [_mean_of(list(group.values())) for (series, *_), group in groups.items() if series and len(group) > 1]
 
 
 def _mean_of(group: Sequence[Result]) -> dict[str, Any]:
     first = group[0]
-    entry: dict[str, Any] = {"model": first.config_name, "weights": first.weights, "data": first.data}
-    entry["seeds"] = [result.seed for result in group]
+    entry: dict[str, Any] = {"model": first.config.name, "weights": first.weights, "data": first.data}
+    entry["seeds"] = [result.config.seed for result in group]
     for number in MEANT:
         mean, deviation = mean_and_deviation([getattr(result.summary, number) for result in group])
         entry |= {number: mean, f"{number}_deviation": deviation}

@@ -12,14 +12,14 @@ from rexnet.report.plots import draw_reliability
 def describe_calibration(predictions: Predictions) -> dict[str, Any]:
     """The reliability diagram and what it says in a sentence."""
     bins = reliability_bins(probabilities_of(predictions.logits), predictions.labels)
-    filled = bins.count > 0
-    weights = bins.count[filled] / bins.count.sum()
+    filled = bins.images > 0
+    weights = bins.images[filled] / bins.images.sum()
     confidence = float((bins.confidence[filled] * weights).sum())
     accuracy = float((bins.accuracy[filled] * weights).sum())
     sentence = (
         f"On average the network is {confidence:.1f} % sure of its answer and right in {accuracy:.1f} % "
         f"({'too sure' if confidence > accuracy else 'not sure enough'}); the expected calibration error is "
-        f"{calibration_error(bins):.1f} % ({len(bins.count)} bins)."
+        f"{calibration_error(bins):.1f} % ({len(bins.images)} bins)."
     )
     lines = (np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy))
-    return {"sentence": sentence, "svg": draw_reliability(*lines, bins.count, f"Reliability diagram. {sentence}")}
+    return {"sentence": sentence, "svg": draw_reliability(*lines, bins.images, f"Reliability diagram. {sentence}")}

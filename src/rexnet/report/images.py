@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from rexnet.config import Config
-from rexnet.data.datasets import load_index
 from rexnet.data.dataset import ImageDataset
+from rexnet.data.datasets import load_index
 from rexnet.data.index import Index, Split
 from rexnet.data.transforms import build_eval_transform
 from rexnet.errors import DataError
@@ -55,4 +55,6 @@ def _extremes(index: Index) -> tuple[str, str]:
     """The smallest and the largest class in words."""
     counts = np.bincount(index.labels, minlength=len(index.class_names))
     least, most = int(counts.argmin()), int(counts.argmax())
-    return tuple(f"{index.class_names[i]} ({counts[i]:,})" for i in (least, most))  # type: ignore[return-value]
+    if counts[least] == counts[most]:
+        return f"{counts[least]:,} each", f"{counts[most]:,} each"
+    return f"{index.class_names[least]} ({counts[least]:,})", f"{index.class_names[most]} ({counts[most]:,})"

@@ -1,78 +1,44 @@
-"""The predictions that a report is about: those that a run keeps, or made now from its best checkpoint."""
+"""The predictions that a run keeps and a report is about."""
 
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
+from rexnet.checkpoint import find_checkpoint
+from rexnet.errors import CheckpointError, DataError
+from rexnet.evaluation.predictions import Predictions, load_predictions
 
-from rexnet.checkpoint import Trained, find_checkpoint, load_trained
-from rexnet.data.datamodule import build_eval_loader
-from rexnet.data.device import normalize
-from rexnet.data.index import Index
-from rexnet.errors import CheckpointError
-from rexnet.evaluation.predictions import Predictions, load_predictions, predictions_path, save_predictions
-from rexnet.hardware import (
-    autocast_dtype,
-    resolve_accelerator,
-    resolve_precision,
-    set_up_arithmetic,
-    use_channels_last,
-    with_available_hardware,
-)
+KINDS = ("greedy-soup", "soup", "ema", "raw")
 
 
 class Measured(NamedTuple):
     """Predictions of one checkpoint, and which."""
 
     checkpoint: str
+    """Stem of its file."""
     weights: str
-    split: str
+    images: str
+    """Split, and what else `rexnet evaluate` was asked for, such as another folder or several views."""
     predictions: Predictions
 
 
 def find_measured(run: Path) -> list[Measured]:
-    """What `RUN/evaluation` holds, that of the best checkpoint first; files that cannot be read are no part of it."""
-    try:
-        best = find_checkpoint(run).stem
-    except CheckpointError:
-        best = ""
-    found = []
-    for path in sorted((run / "evaluation").glob("*.npz")):
-        parts = path.stem.rsplit("-", 2)
-        if len(parts) == 3:
-            found.append(Measured(*parts, load_predictions(path)))
-    return sorted(found, key=lambda one: (one.checkpoint != best, one.split != "val", one.weights != "ema"))
-
-
-def measure_best(run: Path, index: Index) -> Measured | None:
-    """Predictions of the best checkpoint on the validation images, kept in `RUN/evaluation`; None without a checkpoint.
+    """What `RUN/evaluation` holds, the averaged weights of the best checkpoint on the validation images first.
 
     Raises:
-        RexnetError: the checkpoint is damaged, has other classes than the images, or an image is broken.
+        DataError: a file of predictions is damaged.
     """
     try:
-        best = find_checkpoint(run)
-    except CheckpointError:  # none yet
-        return None
-    trained = load_trained(best)
-    if trained.class_names != index.class_names:
-        raise CheckpointError(f"{best}: has other classes than {index.root}")
-    predictions = _predict(trained, index)
-    save_predictions(predictions_path(run, best.stem, trained.weights, "val"), predictions)
-    return Measured(best.stem, trained.weights, "val", predictions)
+        best = find_checkpoint(run).stem
+    except CheckpointError:  # none any more
+        best = ""
+    found = [_read(path) for path in sorted((run / "evaluation").glob("*.npz"))]
+    return sorted(found, key=lambda one: (one.checkpoint != best, one.images != "val", one.weights != "ema"))
 
 
-def _predict(trained: Trained, index: Index) -> Predictions:
-    """Logits of every image of an index, in the precision of training."""
-    config = with_available_hardware(trained.config)
-    accelerator = resolve_accelerator(config)
-    set_up_arithmetic(config, accelerator)
-    dtype = autocast_dtype(resolve_precision(config, accelerator))
-    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-    layout = torch.channels_last if use_channels_last(config) else torch.contiguous_format
-    model, data, parts = trained.model.to(device).to(memory_format=layout), config.data, []
-    with torch.inference_mode(), torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        for batch in build_eval_loader(config, index):
-            images = normalize(batch.images.to(device), data.mean, data.std, use_channels_last(config))
-            parts.append(model(images).float().cpu())
-    return Predictions(torch.cat(parts).numpy(), index.labels, tuple(map(str, index.paths)), index.class_names)
+def _read(path: Path) -> Measured:
+    """Predictions with what the name of their file says."""
+    kinds = [kind for kind in KINDS if f"-{kind}-" in path.stem]
+    if not kinds:
+        raise DataError(f"{path}: is not named CHECKPOINT-WEIGHTS-SPLIT.npz, as `rexnet evaluate` names predictions")
+    checkpoint, _, images = path.stem.partition(f"-{kinds[0]}-")
+    return Measured(checkpoint, kinds[0], images, load_predictions(path))

@@ -14,7 +14,7 @@ from rexnet.report.pictures import embed_matrix, embed_picture
 
 MOST_CLASSES = 25  # whose matrix can be read as a table; of more, the most confused are shown so
 BLOCK = 16  # classes of that part
-MOST_PAIRS = 15
+MOST_PAIRS = 12
 MOST_IMAGES = 18
 TILE = 160  # pixels
 
@@ -22,7 +22,7 @@ TILE = 160  # pixels
 class Cell(NamedTuple):
     """A cell of the confusion matrix."""
 
-    count: int
+    images: int
     share: float
     """Of the images of its true class, 0..1."""
 
@@ -37,7 +37,8 @@ def describe_mistakes(predictions: Predictions, config: Config, index: Index | N
         "block": _lay_out(matrix, names, pairs),
         "picture": _draw(matrix) if len(names) > MOST_CLASSES else None,
         "pairs": [
-            {"true": pair.truth, "taken_for": pair.taken_for, "count": pair.count, "of": pair.support} for pair in pairs
+            {"true": pair.truth, "taken_for": pair.taken_for, "count": pair.images, "of": pair.support}
+            for pair in pairs
         ],
         "images": _most_wrong(predictions, config, index),
     }

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 SIZE = (4.4, 2.7)  # inches; on a phone about as wide as the screen, so that text keeps its size
 MOST_POINTS = 400
@@ -65,6 +66,9 @@ def draw_lines(title: str, lines: Sequence[Line], unit: str = "", x_label: str =
             axes.plot(x, y, style, color=COLOURS[line.series % SERIES], label=line.label, marker=marker, markersize=4)
         if log and min(value for line in lines for _, value in line.points) > 0:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(x_label)
         axes.set_ylabel(unit)
         if x_label == "epoch":

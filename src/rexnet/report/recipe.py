@@ -1,5 +1,6 @@
 """What a run was told to do, and how that differs from the recipe that it is built on."""
 
+import itertools
 from typing import Any, NamedTuple
 
 from rexnet.config import Config, dump_config
@@ -49,7 +50,7 @@ def _value_of(config: Config, key: str) -> Any:
 def _load_base(command: Any) -> tuple[str, Config] | None:
     """Name and content of the recipe at the bottom of the `base:` chain of the file that a command names."""
     words = [str(word) for word in command] if isinstance(command, list) else []
-    named = [after for word, after in zip(words, words[1:], strict=False) if word == "--config"]
+    named = [after for word, after in itertools.pairwise(words) if word == "--config"]
     named += [word.partition("=")[2] for word in words if word.startswith("--config=")]
     if not named:
         return None

@@ -61,7 +61,7 @@ class RunRecord:
         points = self.column(name)
         if not points:
             return None
-        epoch, value = max(points, key=lambda point: point[1])
+        epoch, value = max(points, key=lambda point: (point[1], point[0]))  # as with checkpoints, the later wins
         return int(epoch), value
 
 

@@ -18,7 +18,7 @@ from rexnet.report.calibration import describe_calibration
 from rexnet.report.classes import describe_classes
 from rexnet.report.curves import draw_comparison, draw_run
 from rexnet.report.images import count_classes, describe_data, open_split
-from rexnet.report.measured import Measured, find_measured, measure_best
+from rexnet.report.measured import Measured, find_measured
 from rexnet.report.mistakes import describe_mistakes
 from rexnet.report.pictures import embed_picture
 from rexnet.report.recipe import compare_recipes, describe_recipe
@@ -80,6 +80,8 @@ def _describe(record: RunRecord) -> tuple[Context, list[Measured]]:
     notes = []
     measured = find_measured(record.folder)
     if not measured and val is not None:
+        from rexnet.report.measuring import measure_best  # imports Lightning, which kept predictions do without
+
         try:
             measured = [one for one in [measure_best(record.folder, val)] if one is not None]
         except RexnetError as error:
@@ -107,7 +109,7 @@ def _describe(record: RunRecord) -> tuple[Context, list[Measured]]:
     if measured:
         predictions = measured[0].predictions
         classes = predictions.class_names
-        shown = val if measured[0].split == "val" else open_split(record.config, measured[0].split)  # type: ignore[arg-type]
+        shown = val if measured[0].images == "val" else open_split(record.config, "test")
         context["mistakes"] = describe_mistakes(predictions, record.config, shown)
         context["classes"] = describe_classes(predictions, count_classes(train, len(classes)))
         context["calibration"] = describe_calibration(predictions)

@@ -87,7 +87,7 @@ def describe_result(measured: Measured) -> dict[str, Any]:
     return {
         "checkpoint": measured.checkpoint,
         "weights": WEIGHTS.get(measured.weights, measured.weights),
-        "split": measured.split,
+        "split": measured.images,
         "cells": _values(summary),
     }
 

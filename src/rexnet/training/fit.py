@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
 from rexnet.config import Config
@@ -29,6 +28,7 @@ from rexnet.hardware import (
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import DurableCheckpointIO
+from rexnet.training.loggers import build_loggers, require_loggers
 from rexnet.training.module import Classifier
 from rexnet.training.resume import ChangedRecipe, Resumed, resume_from
 from rexnet.training.run_folder import close_run, open_run
@@ -105,6 +105,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
         ConfigError: the hardware or the precision is not to be had here.
     """
     settings = config.trainer
+    require_loggers(config)
     accelerator = resolve_accelerator(config)
     precision = resolve_precision(config, accelerator)
     devices = resolve_devices(config, accelerator)
@@ -145,9 +146,7 @@ def _attach(trainer: Any, config: Config, folder: Path, monitored: str, resumed:
         trainer.callbacks.append(ChangedRecipe(resumed.stored))
     # What was logged after the checkpoint is about to be logged again; TensorBoard forgets it.
     purge_step = None if resumed is None else resumed.step + 1
-    trainer.loggers = [
-        TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=purge_step)
-    ]
+    trainer.loggers = build_loggers(config, folder, purge_step)
 
 
 def _announce(config: Config, trainer: pl.Trainer, data: ImageData, module: Classifier, folder: Path) -> str:
