@@ -46,6 +46,7 @@ ROOMS = {
         "evaluation",
         "hardware",
         "models",
+        "run_state",
         "untrusted",
     },
     "prediction": {"checkpoint", "data", "errors", "evaluation", "files"},
@@ -62,6 +63,8 @@ ROOMS = {
         "report",
         "training",
     },
+    "run_state": {"errors", "files"},
+    "runs": {"config", "errors", "run_state", "training"},
     "cli": {
         "config",
         "data",
@@ -72,6 +75,7 @@ ROOMS = {
         "prediction",
         "publishing",
         "report",
+        "runs",
         "training",
     },
 }
