@@ -87,11 +87,9 @@ def describe_runs(runs: list[Run]) -> str:
     lines = [f"{'run':{width}}  {'state':8}  {'epochs':>9}  {'top-1':>7}  {'time':>8}  {'size':>9}"]
     for run in runs:
         top1 = "-" if run.top1 is None else f"{run.top1:.2f} %"
-        lines.append(
-            f"{run.folder.name:{width}}  {run.state.state:8}  {_epochs(run):>9}  {top1:>7}  "
-            f"{_time(run.state.seconds):>8}  {run.size / 1e6:>6.1f} MB"
-            + (f"  {_shorten(run)}" if _shorten(run) else "")
-        )
+        why = "" if run.state.state == "running" else run.state.detail[:100]
+        line = f"{run.folder.name:{width}}  {run.state.state:8}  {_epochs(run):>9}  {top1:>7}  "
+        lines.append(f"{line}{_time(run.state.seconds):>8}  {run.size / 1e6:>6.1f} MB  {why}".rstrip())
     return "\n".join(lines)
 
 
