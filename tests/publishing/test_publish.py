@@ -81,6 +81,7 @@ def test_the_card_gives_lines_for_timm_that_work(trained: Trained, tmp_path: Pat
         torch.testing.assert_close(local.eval()(images), expected, atol=1e-5, rtol=1e-5)
     assert list(local.pretrained_cfg["input_size"]) == [3, 32, 32]
     assert local.pretrained_cfg["crop_pct"] == 0.875
+    assert load_trained(tmp_path / "model.safetensors").temperature == 1.5
 
 
 def test_a_network_that_timm_would_build_otherwise_has_no_name_there(trained: Trained) -> None:
@@ -119,6 +120,25 @@ def test_no_folder_of_this_machine_is_in_a_published_configuration(trained: Trai
     text = json.dumps(without_places(trained.config.model_copy(update=changes)).model_dump(mode="json"))
     assert "/home/me" not in text
     assert "w.pth" in text
+
+
+class Canary:
+    """Unpickling this makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_checkpoint_of_a_stranger_runs_no_code(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    content = {"rexnet": {}, "state_dict": {}, "more": Canary(tmp_path / "canary")}
+    torch.save(content, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be read as a checkpoint"):
+        publish(tmp_path / "run", tmp_path / "new")
+    assert os.listdir(tmp_path) == ["run"]
 
 
 def test_a_failed_publication_leaves_nothing(
