@@ -24,6 +24,7 @@ SMALL_RUN = (
     "trainer.accelerator=cpu",
     "trainer.precision=fp32",
     "trainer.log_every_steps=2",
+    "trainer.report=false",
 )
 
 
@@ -45,6 +46,16 @@ def image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_images(root / "train" / name, 8, hue=number)
         write_images(root / "val" / name, 5, hue=number)
     return root
+
+
+@pytest.fixture(scope="session")
+def trained_run(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; tests leave it as it is."""
+    from rexnet.training.fit import fit
+
+    runs = tmp_path_factory.mktemp("trained")
+    overrides = [*SMALL_RUN, "model.depth_mult=0.1", f"data.root={image_root}", f"trainer.runs_dir={runs}"]
+    return Path(fit(load_config("finetune/folder.yaml", overrides))["run"])
 
 
 @pytest.fixture

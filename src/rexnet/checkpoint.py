@@ -18,6 +18,7 @@ from rexnet.durable import find_damage
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.factory import build_model
 from rexnet.models.weights import ENTRY, read_description, read_weights
+from rexnet.temperature import load_temperature, require_temperature
 from rexnet.untrusted import read_torch_file
 
 FORMAT = 1
@@ -37,6 +38,8 @@ class Trained(NamedTuple):
     path: Path
     metrics: dict[str, float]
     """What the validation before the save measured, such as `val/top1`."""
+    temperature: float | None = None
+    """What logits are to be divided by; None where none was fitted."""
 
 
 def describe(
@@ -67,7 +70,7 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     if file.suffix == ".safetensors":
         return _load_exported(file, weights)
     content = read_checkpoint(file)
-    config, class_names, metrics = _read_description(content[ENTRY], file)
+    config, class_names, metrics = parse_description(content[ENTRY], file)
     state = content["state_dict"]
     has_average = any(name.startswith(PREFIXES["ema"]) for name in state)
     if weights == "ema" and not has_average:
@@ -76,7 +79,7 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     model = build_model(config.model, class_names, pretrained=False)
     prefix = PREFIXES[kind]
     _fill(model, {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}, file)
-    return Trained(model.eval(), config, class_names, kind, file, metrics)
+    return Trained(model.eval(), config, class_names, kind, file, metrics, load_temperature(file, kind))
 
 
 def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
@@ -84,13 +87,11 @@ def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
     entry = read_description(file)
     if not entry:
         raise CheckpointError(f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}")
-    config, class_names, metrics = _read_description(entry, file)
-    kind: WeightsKind = "raw" if entry.get("weights") == "raw" else "ema"
-    if weights not in (None, kind):
-        raise CheckpointError(f"{file}: holds the {kind} weights only, not the {weights} ones")
+    config, class_names, metrics = parse_description(entry, file)
+    kind = require_weights(entry, weights, file)
     model = build_model(config.model, class_names, pretrained=False)
     _fill(model, read_weights(file).weights, file)
-    return Trained(model.eval(), config, class_names, kind, file, metrics)
+    return Trained(model.eval(), config, class_names, kind, file, metrics, read_temperature(entry, file))
 
 
 def _fill(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
@@ -112,11 +113,16 @@ def find_checkpoint(path: Path) -> Path:
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder or checkpoint")
     folder = checkpoint_folder(path)
-    best = sorted(folder.glob("epoch*-top1_*.ckpt"), key=_score)
+    best = best_first(path)
     last = folder / LAST
     if not best and not last.is_file():
         raise CheckpointError(f"{path}: holds no checkpoint ({folder} is empty or missing)")
-    return best[-1] if best else last
+    return best[0] if best else last
+
+
+def best_first(run: Path) -> list[Path]:
+    """The checkpoints that a run kept for their validation top-1, in falling order of it."""
+    return sorted(checkpoint_folder(run).glob("epoch*-top1_*.ckpt"), key=_score, reverse=True)
 
 
 def newest_first(run: Path) -> list[Path]:
@@ -153,7 +159,35 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_description(entry: Any, path: Path) -> tuple[Config, tuple[str, ...], dict[str, float]]:
+def require_weights(entry: dict[str, Any], wanted: WeightsKind | None, path: Path) -> WeightsKind:
+    """The kind of weights in an exported file, by its description.
+
+    Raises:
+        CheckpointError: they are not the wanted ones.
+    """
+    kind: WeightsKind = "raw" if entry.get("weights") == "raw" else "ema"
+    if wanted not in (None, kind):
+        raise CheckpointError(f"{path}: holds the {kind} weights only, not the {wanted} ones")
+    return kind
+
+
+def read_temperature(entry: dict[str, Any], path: Path) -> float | None:
+    """The temperature that an exported file names in its description, if any.
+
+    Raises:
+        CheckpointError: it is no number above 0.
+    """
+    value = entry.get("temperature")
+    return None if value is None else require_temperature(value, path)
+
+
+def parse_description(entry: Any, path: Path) -> tuple[Config, tuple[str, ...], dict[str, float]]:
+    """Configuration, class names and metrics from what a checkpoint or an exported file says of itself.
+
+    Raises:
+        CheckpointError: another format, or something is missing.
+        ConfigError: the configuration in it is faulty.
+    """
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
         found = entry.get("format") if isinstance(entry, dict) else entry
         raise CheckpointError(f"{path}: has checkpoint format {found!r}; this version reads {FORMAT}")

@@ -1,13 +1,18 @@
+import csv
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import SMALL_RUN, write_images
 
 from rexnet.config import load_config
-from rexnet.errors import DataError
-from rexnet.evaluation.evaluate import evaluate
+from rexnet.errors import CheckpointError, ConfigError, DataError
+from rexnet.evaluation.calibration import split_in_halves
+from rexnet.evaluation.evaluate import Request, evaluate, measure_all, report_all
+from rexnet.evaluation.measuring import View
+from rexnet.evaluation.predictions import load_predictions
 from rexnet.training.fit import fit
 
 
@@ -31,11 +36,16 @@ def test_the_number_is_exactly_the_one_logged_in_training(weights: str, prefix: 
     assert json.loads((tmp_path / "result.json").read_text()) == result
 
 
-def test_the_result_is_written_beside_the_checkpoint_and_workers_change_nothing(run: Path) -> None:
+def test_the_result_is_kept_in_the_run_and_workers_change_no_number(run: Path) -> None:
     alone = evaluate(run, workers=0)
-    path = Path(alone["checkpoint"])
-    assert json.loads(path.with_name(f"{path.stem}-ema-val.json").read_text())["top1"] == alone["top1"]
-    assert evaluate(run, workers=2)["loss"] == alone["loss"]
+    stem = f"{Path(alone['checkpoint']).stem}-ema-val"
+    assert json.loads((run / "evaluation" / f"{stem}.json").read_text()) == alone
+    predictions = load_predictions(run / "evaluation" / f"{stem}.npz")
+    assert predictions.class_names == ("ant", "bee", "cow")
+    assert predictions.names[:2] == ("ant/000.png", "ant/001.png")
+    assert 100 * (predictions.logits.argmax(1) == predictions.labels).mean() == pytest.approx(alone["top1"])
+    other = evaluate(run, workers=2)
+    assert {**other, "images_per_s": 0} == {**alone, "images_per_s": 0}
 
 
 def test_other_images_of_the_same_classes_can_be_measured(run: Path, image_root: Path, tmp_path: Path) -> None:
@@ -51,3 +61,58 @@ def test_images_of_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
             write_images(tmp_path / split / name, 2, hue=1)
     with pytest.raises(DataError, match=r"has 3 classes, other than the 3 of .*; they differ in cow, dog"):
         evaluate(run, root=tmp_path)
+
+
+def test_several_weights_are_one_table_with_tests_between_them(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = measure_all([run], Request(weights=("ema", "raw", "soup", "greedy-soup")))
+    assert [result.weights for result in results] == ["ema", "raw", "soup", "greedy-soup"]
+    report_all(results, tmp_path / "table.json", tmp_path / "table.csv")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["model", "weights", "view"]
+    assert lines[1].startswith(run.name)
+    assert "mean of 2 of 2 checkpoints (epoch00" in "\n".join(lines)
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row["weights"] for row in rows] == ["ema", "raw", "soup", "greedy-soup"]
+    assert float(rows[1]["top1_low"]) == results[1].summary.top1_interval[0]
+    content = json.loads((tmp_path / "table.json").read_text())
+    assert len(content["comparisons"]) == 6
+    assert content["results"][0]["n"] == 15
+    soup = run / "evaluation" / "top2-soup-val.npz"
+    assert len(load_predictions(soup).labels) == 15
+
+
+def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(run: Path) -> None:
+    plain = measure_all([run], Request())[0]
+    assert plain.temperature is None
+    result = measure_all([run], Request(calibrate=True))[0]
+    _, reported = split_in_halves(15)
+    assert result.summary.n == len(reported) == 8
+    assert list(result.predictions.names) == [plain.predictions.names[position] for position in reported]
+    assert "fitted on 7 of the 15 images of val, drawn at random; all figures are of the other 8" in result.remarks[0]
+    assert measure_all([run], Request())[0].temperature == result.temperature
+    assert measure_all([run], Request(weights=("raw",)))[0].temperature is None
+    Path(result.source).with_name(f"{Path(result.source).stem}-ema-temperature.json").unlink()
+    with pytest.raises(ConfigError, match="--calibrate: fits one temperature, to the plain view"):
+        measure_all([run], Request(calibrate=True, views=(View(flip=True),)))
+
+
+def test_some_of_the_classes_may_be_measured_and_all_compete(run: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "Cow", 4, hue=2)
+    write_images(tmp_path / "bee", 3, hue=1)
+    result = measure_all([run], Request(roots=(tmp_path,)))[0]
+    assert result.predictions.labels.tolist() == [2, 2, 2, 2, 1, 1, 1]
+    assert result.predictions.logits.shape == (7, 3)
+    assert result.remarks == ("the images are of 2 of the 3 classes, by name; all of them compete",)
+
+
+def test_what_cannot_be_compared_or_averaged_is_said(run: Path, tmp_path: Path) -> None:
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    content["rexnet"]["class_names"] = ["ant", "bee", "dog"]
+    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
+    torch.save(content, tmp_path / "other" / "checkpoints" / "last.ckpt")
+    with pytest.raises(ConfigError, match=r"has 3 classes and other 3, other ones; measure each by itself"):
+        measure_all([run, tmp_path / "other"], Request())
+    with pytest.raises(CheckpointError, match="only a run folder with two or more of its best checkpoints"):
+        measure_all([tmp_path / "other"], Request(weights=("soup",)))

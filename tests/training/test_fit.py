@@ -61,7 +61,7 @@ def test_a_run_leaves_everything_in_its_folder(small_run: list[str]) -> None:
     scalars = {f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")}
     scalars |= {"train/loss", "train/lr", "train/grad_norm", "train/images_per_s", "train/data_wait_share"}
     assert scalars | {"system/memory_gb"} <= set(events.Tags()["scalars"])
-    assert events.Tags()["images"] == ["train/augmented"]
+    assert "train/augmented" in events.Tags()["images"]
     assert "recipe/text_summary" in events.Tags()["tensors"]
     assert [event.step for event in events.Scalars("train/loss")] == [2, 3, 4, 6]
     assert [event.step for event in events.Scalars("val/top1")] == [3, 6]

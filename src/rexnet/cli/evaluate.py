@@ -3,28 +3,88 @@
 import argparse
 from pathlib import Path
 
-from rexnet.cli.arguments import Commands, count
+from rexnet.cli.arguments import Commands, count, positive
+
+WEIGHTS = ("ema", "raw", "soup", "greedy-soup")
+TTA = ("flip", "sizes")
 
 
 def add_parser(commands: Commands) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "evaluate",
-        help="measure a trained network",
-        description="Measure top-1, top-5 and loss of a run's best checkpoint, or of a checkpoint file.",
+        help="measure trained networks",
+        description="Measure runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
+        "networks (timm/NAME, or timm/NAME=FILE with weights of a file). One is printed with its details; several, or "
+        "one in several ways, as a table, with McNemar's test between those on the same images, and mean and standard "
+        "deviation of runs that differ in their seed.",
     )
-    parser.add_argument("checkpoint", metavar="RUN_OR_CHECKPOINT", type=Path)
-    parser.add_argument("--data", metavar="ROOT", type=Path, help="another folder of the same layout and classes")
-    parser.add_argument("--weights", choices=("ema", "raw"), help="averaged (default, where there are any) or raw")
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
+    parser.add_argument(
+        "--data",
+        metavar="ROOT",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="other images: a data set with the same classes, or with some of them",
+    )
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the result (default: beside it)")
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        nargs="+",
+        default=[],
+        help="averaged over steps (the default, where there are any), raw, or the mean of a run's best checkpoints",
+    )
+    parser.add_argument(
+        "--image-size", metavar="N", type=positive, nargs="+", default=[], help="other sizes than trained"
+    )
+    parser.add_argument("--tta", metavar="flip,sizes", type=_views, default=(), help="average over views of each image")
+    parser.add_argument("--calibrate", action="store_true", help="fit a temperature on other images, and keep it")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the result (default: in the run)")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="where to write the table")
+    parser.add_argument("--sheet", action="store_true", help="draw the most wrong and the least sure images as a PNG")
+    parser.add_argument(
+        "--heatmaps", metavar="N", type=count, default=0, help="draw where the network looks (Grad-CAM), for N images"
+    )
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
+    parser.add_argument("--trust-pt2", action="store_true", help="read .pt2 files, which can run code, all the same")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measures and prints."""
-    from rexnet.evaluation.evaluate import evaluate
+    from rexnet.evaluation.evaluate import Request, measure_all, report, report_all, write_pictures
+    from rexnet.evaluation.heatmaps import require_captum
+    from rexnet.evaluation.measuring import View
 
-    evaluate(options.checkpoint, options.data, options.weights, options.split, options.json, options.workers)
+    flip, sizes = "flip" in options.tta, "sizes" in options.tta
+    views = tuple(View(size) for size in options.image_size or (None,))
+    if options.tta:
+        views += tuple(view._replace(flip=flip, sizes=sizes) for view in views)
+    request = Request(
+        options.split,
+        tuple(options.data),
+        tuple(dict.fromkeys(options.weights)),
+        views,
+        options.workers,
+        options.calibrate,
+        options.trust_pt2,
+    )
+    if options.heatmaps:
+        require_captum()
+    results = measure_all(options.sources, request)
+    if len(results) == 1:
+        report(results[0], options.json, options.csv)
+    else:
+        report_all(results, options.json, options.csv)
+    write_pictures(results, options.sheet, options.heatmaps)
     return 0
+
+
+def _views(text: str) -> tuple[str, ...]:
+    """Ways to show an image several times, for argparse."""
+    names = tuple(text.split(","))
+    if not set(names) <= set(TTA):
+        raise argparse.ArgumentTypeError(f"should be {', '.join(TTA)} or both with a comma between, not {text!r}")
+    return names

@@ -3,10 +3,11 @@
 import argparse
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexnet.cli.arguments import Commands
+from rexnet.cli.arguments import Commands, positive
 
 if TYPE_CHECKING:
     from rexnet.config import Config
@@ -30,6 +31,9 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--doctor", action="store_true", help="look at the run first, as `rexnet doctor`; errors end it"
     )
+    parser.add_argument(
+        "--seeds", metavar="N", type=positive, default=1, help="train so often, one after the other, with seed+0 to N-1"
+    )
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that win over the file")
     parser.set_defaults(run=run)
@@ -50,14 +54,38 @@ def run(options: argparse.Namespace) -> int:
         code = examine_and_print(config)
         if code:
             return code
+    if options.seeds > 1:
+        from rexnet.cli.seeds import train_seeds
+
+        return train_seeds(config, options.seeds, sys.argv)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the first step there is nothing to save
     try:
         from rexnet.training.fit import fit
 
-        fit(config, resume=resume, allowed=options.allow_change)
+        outcome = fit(config, resume=resume, allowed=options.allow_change)
+        if config.trainer.report:
+            _report(Path(outcome["run"]))
     finally:
         signal.signal(signal.SIGINT, before)
     return 0
+
+
+def _report(run: Path) -> None:
+    """Writes the report of a run that has ended; whatever goes wrong costs only the report."""
+    import logging
+    import os
+
+    if any(int(os.environ.get(name, "0")) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")):
+        return
+    log = logging.getLogger(__name__)
+    try:
+        from rexnet.report.report import write_report
+
+        write_report([run], run / "report.html")
+    except Exception as error:  # the run itself is done and safe
+        log.warning(f"the report was not made: {error}; try again with rexnet report {run}")
+    else:
+        log.info(f"Report       {run / 'report.html'}")
 
 
 def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
@@ -73,6 +101,8 @@ def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
                 "give either --config YAML for a new run or --resume RUN (and --allow-change KEY) to go on with one"
             )
         return load_config(options.config, options.overrides), None
+    if options.seeds > 1:
+        raise ConfigError("--seeds: is for new runs; go on with each of them by itself")
     resume = Path(options.resume)
     if options.resume == "auto":
         prefix = "trainer.runs_dir="

@@ -50,6 +50,15 @@ def find_config(name: str | Path) -> Path:
     raise ConfigError(f"{name}: no such configuration file, neither here nor in configs/{hint}")
 
 
+def find_base(name: str | Path) -> Path:
+    """The file at the end of the `base:` lines that start at a configuration; itself where it has none."""
+    path = find_config(name)
+    _read_with_bases(path, seen=())  # says what is wrong with the chain
+    while base := _parse_yaml(path.read_text(encoding="utf-8"), source=str(path)).get("base"):
+        path = path.parent / str(base)
+    return path
+
+
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:
     """A checked configuration from plain values; `source` names their origin in errors."""
     try:

@@ -23,11 +23,17 @@ RESUMABLE_KEYS = frozenset(
         "trainer.accelerator",
         "trainer.devices",
         "trainer.early_stopping_patience",
+        "trainer.histograms",
         "trainer.keep_best",
         "trainer.log_every_steps",
+        "trainer.loggers",
         "trainer.max_bad_steps",
         "trainer.max_steps",
+        "trainer.model_graph",
         "trainer.num_nodes",
+        "trainer.pictures_every_epochs",
+        "trainer.profile",
+        "trainer.report",
         "trainer.runs_dir",
     }
 )
@@ -91,7 +97,7 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
         ConfigError: with every changed key that is not among `allowed`, or that cannot change at all.
     """
     changes = find_changes(old, new)
-    known = _flatten(old.model_dump(mode="json")) | _flatten(new.model_dump(mode="json"))
+    known = flatten(old.model_dump(mode="json")) | flatten(new.model_dump(mode="json"))
     for key in allowed:
         if not any(_is_below(name, [key]) for name in known):
             near = difflib.get_close_matches(key, known, n=1)
@@ -110,7 +116,7 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
 
 def find_changes(old: Config, new: Config) -> Changes:
     """Every key that differs, with both values."""
-    before, after = (_flatten(config.model_dump(mode="json")) for config in (old, new))
+    before, after = (flatten(config.model_dump(mode="json")) for config in (old, new))
     keys = [*before, *(key for key in after if key not in before)]
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
@@ -142,11 +148,12 @@ def _words(changes: Changes, keys: Sequence[str]) -> str:
     return ", ".join(f"{key} goes from {changes[key][0]} to {changes[key][1]}" for key in keys)
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of sections as one level of dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

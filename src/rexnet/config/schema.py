@@ -146,6 +146,20 @@ class TrainerConfig(Section):
     """Stop after so many optimiser steps, with the schedule as configured; null: at the schedule's end."""
     max_bad_steps: PositiveInt = 10
     """Steps in a row, skipped because their loss or gradient is NaN or infinite, after which the run stops."""
+    report: bool = True
+    """Write `report.html` into the run's folder when `rexnet train` has ended, which measures the best checkpoint."""
+    pictures_every_epochs: PositiveInt | None = 20
+    """Epochs between TensorBoard's confusion matrix, wrong images, precision-recall curves and accuracy by class, at a
+    validation; the last epoch always has them. null: none."""
+    histograms: bool = False
+    """Put histograms of all weights into TensorBoard at each validation."""
+    model_graph: bool = False
+    """Put the network's graph into TensorBoard."""
+    profile: bool = False
+    """Record a few early steps with torch.profiler, in `profile/` of the run's folder; Perfetto and chrome://tracing
+    show the file."""
+    loggers: tuple[Literal["csv", "wandb", "mlflow"], ...] = ()
+    """More of Lightning's loggers beside TensorBoard's; `wandb` and `mlflow` need the package of that name."""
     runs_dir: Path = Path("runs")
     """Folder that receives the run's own folder `NAME-TIME`."""
 

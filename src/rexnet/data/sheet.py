@@ -36,7 +36,15 @@ def write_sheet(config: Config, path: Path, columns: int, views: int) -> None:
     Raises:
         DataError: the data set is missing or an image is broken, or the file cannot be written.
     """
-    sheet = draw_sheet(config, columns, views)
+    save_sheet(draw_sheet(config, columns, views), path)
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Writes a PNG.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path, format="PNG", optimize=True)
@@ -52,15 +60,15 @@ def draw_sheet(config: Config, columns: int, views: int) -> Image.Image:
     train = ImageDataset(index, build_train_transform(config.data, config.augmentation), config.seed)
     fixed = ImageDataset(index, build_eval_transform(config.data.image_size, config.eval_transform), config.seed)
     originals = [train.decoded(position) for position in chosen]
-    rows = [_row("Original", "as decoded", originals, names)]
+    rows = [picture_row("Original", "as decoded", originals, names)]
     drawn = []
     for view in range(views):
         drawn.append(np.stack([train.view(position, mix(config.seed, view, position)) for position in chosen]))
-        rows.append(_row("Training" if view == 0 else "", f"view {view + 1}", drawn[-1], []))
+        rows.append(picture_row("Training" if view == 0 else "", f"view {view + 1}", drawn[-1], []))
     rows += _batch_rows(config, drawn[0], names)
     measured = [fixed.view(position, 0) for position in chosen]
-    rows.append(_row("Evaluation", f"{config.data.image_size} px", measured, []))
-    return _lay_out(rows, f"{config.name}, {config.data.image_size} px")
+    rows.append(picture_row("Evaluation", f"{config.data.image_size} px", measured, []))
+    return lay_out(rows, f"{config.name}, {config.data.image_size} px")
 
 
 def choose_images(index: Index, count: int) -> list[int]:
@@ -83,7 +91,7 @@ def _batch_rows(config: Config, pixels: np.ndarray, names: Sequence[str]) -> lis
     def row(name: str, remark: str, batch: Tensor, captions: list[str]) -> Row:
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (data.mean, data.std))
         bytes_ = (batch * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
-        return _row(name, remark, bytes_.permute(0, 2, 3, 1).numpy(), captions)
+        return picture_row(name, remark, bytes_.permute(0, 2, 3, 1).numpy(), captions)
 
     rows = []
     if augmentation.erase_prob > 0:
@@ -109,13 +117,14 @@ def _shares(target: Tensor, names: Sequence[str]) -> str:
     return "\n".join(f"{share:.0%} {name}" for name, share in sorted(shares.items(), key=lambda item: -item[1]))
 
 
-def _row(name: str, remark: str, images: Sequence[np.ndarray] | np.ndarray, captions: list[str]) -> Row:
-    return name, remark, [Image.fromarray(image) for image in images], captions
+def picture_row(name: str, remark: str, images: Sequence[np.ndarray] | np.ndarray, captions: Sequence[str] = ()) -> Row:
+    """A row of a sheet: images uint8 (H, W, 3), and a caption of one or more lines for each, or none."""
+    return name, remark, [Image.fromarray(image) for image in images], list(captions)
 
 
-def _lay_out(rows: Sequence[Row], title: str) -> Image.Image:
+def lay_out(rows: Sequence[Row], title: str) -> Image.Image:
     """The rows below each other on white paper."""
-    columns = len(rows[0][2])
+    columns = max(len(pictures) for _, _, pictures, _ in rows)
     heights = [TILE + GAP + LINE * max((text.count("\n") + 1 for text in captions), default=0) for *_, captions in rows]
     top = MARGIN + 30
     size = (2 * MARGIN + LEGEND + columns * (TILE + GAP) - GAP, top + sum(heights) + MARGIN - GAP)

@@ -1,115 +1,271 @@
-"""Measures a checkpoint on a split, exactly as training's validation did."""
+"""Measures classifiers on splits, exactly as training's validation did: from sources to results."""
 
-import json
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-
-from rexnet.checkpoint import Trained, WeightsKind, load_trained
-from rexnet.data.datamodule import build_eval_loader, load_eval_index
-from rexnet.data.device import normalize
+from rexnet.checkpoint import Trained, WeightsKind
+from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.index import Index, Split
-from rexnet.data.workers import explained_faults
-from rexnet.errors import ConfigError, DataError
-from rexnet.evaluation.metrics import ClassificationMetrics
-from rexnet.hardware import (
-    autocast_dtype,
-    resolve_accelerator,
-    resolve_precision,
-    set_up_arithmetic,
-    use_channels_last,
-    with_available_hardware,
-)
+from rexnet.errors import ConfigError
+from rexnet.evaluation.calibration import fit_temperature, split_in_halves
+from rexnet.evaluation.contact_sheet import write_contact_sheet
+from rexnet.evaluation.heatmaps import write_heatmaps
+from rexnet.evaluation.images import find_images, fit_to_classes
+from rexnet.evaluation.measuring import Measured, View, configure, measure
+from rexnet.evaluation.opened import TIMM, OpenedModel, open_model, open_trained
+from rexnet.evaluation.predictions import Predictions
+from rexnet.evaluation.results import Result, describe, keep, result_folder, write_json
+from rexnet.evaluation.soup import SOUPS, build_soup
+from rexnet.evaluation.statistics import summarise
+from rexnet.evaluation.table import describe_table, table_as_json, write_csv
+from rexnet.temperature import save_temperature
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured of each source."""
+
+    split: Split = "val"
+    roots: tuple[Path, ...] = ()
+    """Other images than those of training; several give a row each."""
+    weights: tuple[str, ...] = ()
+    """`ema`, `raw`, `soup`, `greedy-soup`; none: the averaged where there are any, else the raw."""
+    views: tuple[View, ...] = (View(),)
+    workers: int | None = None
+    calibrate: bool = False
+    """Fit a temperature on other images than those reported, and keep it beside the checkpoint."""
+    trust_pt2: bool = False
+
+
+class Candidate(NamedTuple):
+    """A classifier to be measured."""
+
+    model: OpenedModel
+    weights: str
+    remarks: tuple[str, ...]
 
 
 def evaluate(
-    checkpoint: Path,
+    checkpoint: str | Path,
     root: Path | None = None,
-    weights: WeightsKind | None = None,
+    weights: str | None = None,
     split: Split = "val",
     json_path: Path | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Top-1, top-5 and loss of a checkpoint, rebuilt from the file alone; printed, written as JSON, returned.
+    """The numbers of one classifier, rebuilt from its file alone; printed, kept, returned as they stand in the JSON.
 
     Args:
-        checkpoint: a checkpoint file, or a run folder, whose best checkpoint is taken.
-        root: a folder of the same layout and classes; None takes the one of training.
-        weights: averaged or raw; None takes the averaged where there are any.
+        checkpoint: a run folder, whose best checkpoint is taken; a checkpoint; or whatever `open_model` takes.
+        root: other images, see `find_images`; None takes those of training.
+        weights: `ema`, `raw`, `soup` or `greedy-soup`; None takes the averaged where there are any.
         split: which images.
-        json_path: where the result goes; None: beside the checkpoints, named after checkpoint, weights and split.
+        json_path: where the numbers go, and the predictions beside them; None: `evaluation/` of the run, named after
+            checkpoint, weights and split.
         workers: loader processes; None takes those of training.
 
     Raises:
         RexnetError: the checkpoint or the data is at fault; said in one line.
     """
-    trained = load_trained(checkpoint, weights)
-    if workers is not None:
-        data = trained.config.data.model_copy(update={"num_workers": workers})
-        trained = trained._replace(config=trained.config.model_copy(update={"data": data}))
-    index = load_eval_index(trained.config, split, root)
-    _require_same_classes(trained, index)
-    result: dict[str, Any] = {
-        "checkpoint": str(trained.path),
-        "weights": trained.weights,
-        "data": str(index.root),
-        "split": split,
-        **measure(trained, index),
-    }
-    print(_describe(result, trained))
-    if json_path is None:
-        of_root = "" if root is None else f"-{root.resolve().name}"
-        json_path = trained.path.with_name(f"{trained.path.stem}-{trained.weights}-{split}{of_root}.json")
-    try:
-        json_path.write_text(json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-        raise ConfigError(f"{json_path}: the result above could not be written: {error.strerror}; see --json") from None
-    print(f"written to {json_path}")
-    return result
+    request = Request(split, (root,) if root else (), (weights,) if weights else (), workers=workers)
+    return report(measure_all([checkpoint], request)[0], json_path)
 
 
-def measure(trained: Trained, index: Index) -> dict[str, float]:
-    """`top1`, `top5` (percent), `loss`, `n` and `images_per_s` of a classifier on an index, in its own precision."""
-    config = with_available_hardware(trained.config)
-    accelerator = resolve_accelerator(config)
-    set_up_arithmetic(config, accelerator)
-    dtype = autocast_dtype(resolve_precision(config, accelerator))
-    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-    layout = torch.channels_last if use_channels_last(config) else torch.contiguous_format
-    model = trained.model.to(device).to(memory_format=layout)
-    metrics, data = ClassificationMetrics().to(device), config.data
-    start = time.perf_counter()
-    with torch.inference_mode(), torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        loader = build_eval_loader(config, index)
-        with explained_faults([loader.dataset], config.data.worker_timeout):
-            for batch in loader:
-                images = normalize(batch.images.to(device), data.mean, data.std, use_channels_last(config))
-                metrics.update(model(images), batch.labels.to(device))
-    values = {name: value.item() for name, value in metrics.compute().items()}
-    assert values["n"] == len(index), "every image is measured once"
-    return values | {"images_per_s": len(index) / (time.perf_counter() - start)}
+def report(result: Result, json_path: Path | None = None, csv_path: Path | None = None) -> dict[str, Any]:
+    """Prints one result on its own, keeps it in its run or where the paths say, and returns what is in the JSON."""
+    print(describe(result))
+    written = []
+    if json_path is not None:
+        write_json(json_path, result.as_json())
+        written.append(json_path)
+    elif result.stem is not None:
+        written += keep(result)
+    if csv_path is not None:
+        write_csv([result], csv_path)
+        written.append(csv_path)
+    if written:
+        print(f"written to {', '.join(map(str, written))}")
+    return result.as_json()
 
 
-def _require_same_classes(trained: Trained, index: Index) -> None:
-    if index.class_names != trained.class_names:
-        other = sorted(set(index.class_names) ^ set(trained.class_names))[:3]
-        raise DataError(
-            f"{index.root}: has {len(index.class_names)} classes, other than the {len(trained.class_names)} of "
-            f"{trained.path}; they differ in {', '.join(other) or 'their order'}"
+def report_all(results: Sequence[Result], json_path: Path | None = None, csv_path: Path | None = None) -> None:
+    """Prints several results as a table, and keeps the table and what each says of its images.
+
+    The table goes into `evaluation/` of the run, if it is of one; else to the current folder.
+    """
+    print(describe_table(results))
+    for result in results:
+        if result.stem is not None:
+            keep(result)
+    folders = {result.stem.parent if result.stem else Path() for result in results}
+    stem = (folders.pop() if len(folders) == 1 else Path()) / "evaluation"
+    csv_path, json_path = csv_path or stem.with_suffix(".csv"), json_path or stem.with_suffix(".json")
+    write_csv(results, csv_path)
+    write_json(json_path, table_as_json(results))
+    print(f"\nwritten to {csv_path} and {json_path}")
+
+
+def write_pictures(results: Sequence[Result], sheet: bool, heatmaps: int) -> None:
+    """Contact sheets and heat maps beside each result's numbers, or in the current folder."""
+    for result in results:
+        stem = result.stem or Path(f"{result.model.replace('/', '-')}-{result.split}")
+        if sheet:
+            path = stem.with_name(f"{stem.name}-sheet.png")
+            write_contact_sheet(path, result)
+            print(f"contact sheet {path}")
+        if heatmaps:
+            path = stem.with_name(f"{stem.name}-heatmaps.png")
+            write_heatmaps(path, result, heatmaps)
+            print(f"heat maps     {path}")
+
+
+def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]:
+    """A result for each source, kind of weights, data set and view, in this order.
+
+    Args:
+        sources: whatever `open_model` takes.
+        request: what to measure.
+
+    Raises:
+        RexnetError: a source or the data is at fault, found before anything is measured where it can be.
+    """
+    _require_plain(request)
+    candidates = [
+        open_candidate(str(source), kind, request) for source in sources for kind in (request.weights or (None,))
+    ]
+    _require_same_classes([candidate.model for candidate in candidates], request)
+    work = [
+        (candidate, *_images_for(candidate.model, request.split, root))
+        for candidate in candidates
+        for root in (request.roots or (None,))
+    ]
+    results = []
+    for candidate, index, note in work:
+        for view in request.views:
+            noted = candidate._replace(remarks=(*candidate.remarks, *([note] if note else [])))
+            results.append(_measure(noted, index, view, request))
+    return results
+
+
+def open_candidate(source: str, weights: str | None, request: Request) -> Candidate:
+    """The classifier of a source with the wanted weights, or the mean of a run's checkpoints.
+
+    Networks of timm, for which training logged nothing, have their BatchNorm folded.
+    """
+    if weights not in SOUPS:
+        kind: WeightsKind | None = weights  # type: ignore[assignment]  # one of the two
+        model = open_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
+        return Candidate(model, model.weights or "", ())
+    run = Path(source)
+
+    def score(trained: Trained) -> float:
+        """Top-1 on the validation images, with which greedy soups are chosen."""
+        model = open_trained(trained, run.name)
+        index, _ = _images_for(model, "val", None)
+        return measure(model, index, workers=request.workers).counts["top1"]
+
+    trained, remark = build_soup(run, "soup" if weights == "soup" else "greedy-soup", score)
+    return Candidate(open_trained(trained, run.resolve().name), weights, (remark,))
+
+
+def _images_for(model: OpenedModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
+    if root is None and model.name.startswith(TIMM):
+        raise ConfigError(f"{model.name}: has no images of its own; say with --data which to measure on")
+    return fit_to_classes(find_images(model.config, split, root), model.class_names, model.name)
+
+
+def _measure(candidate: Candidate, index: Index, view: View, request: Request) -> Result:
+    model, remarks = candidate.model, candidate.remarks
+    measured = measure(model, index, view, request.workers)
+    temperature = model.temperature
+    if request.calibrate:
+        measured, temperature, remark = _calibrate(candidate, measured, request)
+        remarks = (*remarks, remark)
+    of_root = f"-{index.root.resolve().name}" if request.roots else ""
+    of_view = "" if view == View() else "-" + view.describe(model.config).replace(", ", "-").replace(" ", "")
+    stem = None
+    if model.path is not None and not model.name.startswith(TIMM):
+        name = f"{model.path.stem}-{candidate.weights}-{request.split}{of_root}{of_view}"
+        stem = result_folder(model.path) / name
+    as_trained = view == View() and not request.roots and not request.calibrate and request.split == "val"
+    return Result(
+        model=model.name,
+        source=str(model.path or model.name),
+        weights=candidate.weights,
+        data=str(index.root),
+        split=request.split,
+        view=view.describe(model.config),
+        index=index,
+        config=configure(model.config, view, request.workers),
+        predictions=measured.predictions,
+        summary=summarise(measured.predictions)._replace(**measured.counts),  # type: ignore[arg-type]
+        images_per_s=measured.images_per_s,
+        temperature=temperature,
+        logged=model.metrics.get("val_ema/top1" if candidate.weights == "ema" else "val/top1") if as_trained else None,
+        remarks=remarks,
+        series=_series(model, candidate.weights),
+        network=model.network,
+        stem=stem,
+    )
+
+
+def _calibrate(candidate: Candidate, measured: Measured, request: Request) -> tuple[Measured, float, str]:
+    """What is to be reported, the temperature, and a line on the images that it was fitted on."""
+    model, predictions = candidate.model, measured.predictions
+    other = _held_out(model, request)
+    if other is not None:
+        index, _ = _images_for(model, other, None)
+        fitting = measure(model, index, workers=request.workers).predictions
+        fitted_on = f"the {len(fitting.labels)} images of {other}"
+        remark = f"temperature fitted on {fitted_on}"
+    else:
+        first, second = split_in_halves(len(predictions.labels))
+        fitting, reported = predictions.select(first), predictions.select(second)
+        fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, drawn at random"
+        remark = f"temperature fitted on {fitted_on}; all figures are of the other {len(second)}"
+        measured = measured._replace(predictions=reported, counts=_counts(reported))
+    temperature = fit_temperature(fitting.logits, fitting.labels)
+    if model.path is not None and model.path.suffix == ".ckpt" and model.weights is not None:
+        kept = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
+        remark += f"; kept in {kept}"
+    return measured, temperature, remark
+
+
+def _counts(predictions: Predictions) -> dict[str, float]:
+    summary = summarise(predictions)
+    return {"top1": summary.top1, "top5": summary.top5, "loss": summary.loss}
+
+
+def _held_out(model: OpenedModel, request: Request) -> Split | None:
+    """A split that neither is reported nor was trained on, if there is one; training images are known too well."""
+    data = model.config.data
+    if request.roots or request.split == "train" or data.train_on != "train":
+        return None
+    others = [split for split in splits_of(data) if split not in ("train", request.split)]
+    return others[0] if others and len(splits_of(data)) > 2 else None
+
+
+def _require_plain(request: Request) -> None:
+    if request.calibrate and (request.views != (View(),) or len(request.roots) > 1):
+        raise ConfigError(
+            "--calibrate: fits one temperature, to the plain view; leave --tta and --image-size out, and "
+            "give one --data at most"
         )
 
 
-def _describe(result: dict[str, Any], trained: Trained) -> str:
-    kind = "averaged" if trained.weights == "ema" else "raw"
-    logged = trained.metrics.get("val_ema/top1" if trained.weights == "ema" else "val/top1")
-    note = f"   (logged in training: {logged:.2f} %)" if logged is not None and result["split"] == "val" else ""
-    return (
-        f"{trained.path}, {kind} weights, on {result['data']}\n"
-        f"top-1 {result['top1']:.2f} %{note}\n"
-        f"top-5 {result['top5']:.2f} %\n"
-        f"loss  {result['loss']:.4f}\n"
-        f"n     {result['n']}\n"
-        f"speed {result['images_per_s']:.0f} images/s"
-    )
+def _require_same_classes(models: Sequence[OpenedModel], request: Request) -> None:
+    """Without images in common, different classes make a table that compares nothing."""
+    first = models[0]
+    for model in models:
+        if not request.roots and model.class_names != first.class_names:
+            raise ConfigError(
+                f"{first.name} has {len(first.class_names)} classes and {model.name} {len(model.class_names)}, other "
+                f"ones; measure each by itself, or all on images whose classes all of them have, with --data"
+            )
+
+
+def _series(model: OpenedModel, weights: str) -> str:
+    """Equal for runs that differ in nothing but their seed and where they lie."""
+    return weights + model.config.model_dump_json(exclude={"seed": True, "trainer": {"runs_dir"}})

@@ -1,4 +1,4 @@
-"""A trained classifier as others run it: pre-processing and softmax inside, BatchNorm folded."""
+"""A trained classifier as others run it: pre-processing, temperature and softmax inside, BatchNorm folded."""
 
 from typing import Literal
 
@@ -28,6 +28,7 @@ class Deployed(nn.Module):
         data = trained.config.data
         self.kind = kind
         self.image_size = data.image_size
+        self.temperature = trained.temperature
         self.model = fold_batchnorm(trained.model.cpu().float())
         self.register_buffer("mean", 255 * torch.tensor(data.mean).view(1, 3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(data.std).view(1, 3, 1, 1))
@@ -37,8 +38,11 @@ class Deployed(nn.Module):
         """Probabilities (N, classes)."""
         if self.kind == "uint8":
             images = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        probabilities: Tensor = self.model(images).softmax(1)
-        return probabilities
+        return self.soften(self.model(images))
+
+    def soften(self, logits: Tensor) -> Tensor:
+        """Probabilities (N, classes), calibrated where a temperature was fitted."""
+        return (logits if self.temperature is None else logits / self.temperature).softmax(1)
 
     def prepare(self, images: Tensor) -> Tensor:
         """What goes in, from RGB bytes (N, H, W, 3)."""

@@ -13,6 +13,7 @@ def describe_export(trained: Trained) -> dict[str, str]:
     config = trained.config
     model, data, measuring = config.model, config.data, config.eval_transform
     entry = describe(config, trained.class_names, trained.metrics) | {"weights": trained.weights}
+    calibrated = {} if trained.temperature is None else {"temperature": trained.temperature}
     network = (
         {"family": f"rexnet-{model.variant}", "width_mult": f"{model.width_mult:g}"}
         if model.name == "rexnet"
@@ -28,7 +29,8 @@ def describe_export(trained: Trained) -> dict[str, str]:
         "interpolation": measuring.interpolation,
         "crop_pct": f"{measuring.crop_pct:g}",
         "weights": trained.weights,
+        **{key: str(value) for key, value in calibrated.items()},
         "config_sha256": hashlib.sha256(entry["config"].encode()).hexdigest(),
         "written_by": f"rexnet-lightning {__version__}",
-        ENTRY: json.dumps(entry),
+        ENTRY: json.dumps(entry | calibrated),
     }

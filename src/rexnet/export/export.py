@@ -14,17 +14,15 @@ from rexnet.errors import DataError, ExportError
 from rexnet.export.deployed import Deployed, InputKind
 from rexnet.export.formats import (
     Format,
-    Runner,
-    open_onnx,
-    open_program,
     require_official,
     write_official,
     write_onnx,
     write_program,
     write_safetensors,
 )
-from rexnet.export.parity import Parity, describe_parity, find_faults, measure_parity, write_report
+from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, measure_parity, write_report
 from rexnet.export.quantize import write_int8
+from rexnet.export.reading import open_onnx, open_program
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +63,11 @@ def export(
     trained = load_trained(run, weights)
     if "official" in formats:
         require_official(trained.config.model)
-    calibration = _find_images(trained, root, "train", CALIBRATION_IMAGES) if "int8" in formats else None
+    calibration = find_images(trained, root, "train", CALIBRATION_IMAGES) if "int8" in formats else None
     if "int8" in formats and calibration is None:
         raise DataError("--to int8 calibrates on training images, which are not here; give their folder with --data")
     folder = output or _folder_of(trained)
-    index = _find_images(trained, root, "val", max_images)
+    index = find_images(trained, root, "val", max_images)
     deployed = Deployed(trained, kind)
     runners: dict[str, Runner] = {}
     sizes: dict[str, int] = {}
@@ -135,7 +133,7 @@ def _path(folder: Path, name: Format, kind: InputKind) -> Path:
     return folder / f"model{'-float' if kind == 'float' and name in RUNNABLE else ''}{SUFFIXES[name]}"
 
 
-def _find_images(trained: Trained, root: Path | None, split: str, most: int | None) -> Index | None:
+def find_images(trained: Trained, root: Path | None, split: str, most: int | None = None) -> Index | None:
     """The images of a split, evenly thinned to `most`; None where they are not on this machine and nobody said where.
 
     Raises:

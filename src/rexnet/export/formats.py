@@ -1,4 +1,4 @@
-"""One writer for each kind of file, and one reader for each kind that can be run."""
+"""One writer for each kind of file."""
 
 import contextlib
 import io
@@ -6,24 +6,22 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rexnet.checkpoint import Trained
 from rexnet.config.schema import ModelConfig
-from rexnet.errors import CheckpointError, ConfigError, first_sentence
+from rexnet.errors import ConfigError
 from rexnet.export.deployed import Deployed
 from rexnet.export.description import describe_export
 from rexnet.files import written_whole
 from rexnet.models.naming import to_official_names
 
 Format = Literal["onnx", "torch", "safetensors", "official", "int8"]
-Runner = Callable[[np.ndarray], np.ndarray]
 
 OPSET = 18  # of ONNX; the first that knows all operators used here in their present form
 METADATA_FILE = "rexnet.json"  # inside a .pt2
@@ -43,7 +41,7 @@ def write_graph(
         ConfigError: a package is missing, or the file cannot be written.
     """
     onnx = _import_onnx()
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             model,
             example,
@@ -64,7 +62,7 @@ def write_graph(
 
 def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
     """A graph of torch.export (`.pt2`): `torch.export.load(path).module()(images)`."""
-    with _quiet():
+    with quiet():
         program = torch.export.export(
             deployed, deployed.example(), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
         )
@@ -118,33 +116,6 @@ def require_official(config: ModelConfig) -> None:
             )
 
 
-def open_onnx(path: Path, threads: int | None = None) -> Runner:
-    """The graph of an ONNX file as a function of arrays, run by ONNX Runtime on the CPU."""
-    onnxruntime = _import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own types are not public
-        raise CheckpointError(f"{path}: cannot be read as ONNX: {first_sentence(error)}") from None
-    name = session.get_inputs()[0].name
-    return lambda images: np.asarray(session.run(None, {name: images})[0])
-
-
-def open_program(path: Path) -> Runner:
-    """The graph of a `.pt2` file as a function of arrays."""
-    with _quiet():
-        program = torch.export.load(path).module()
-
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            result: np.ndarray = program(torch.from_numpy(images)).numpy()
-        return result
-
-    return run
-
-
 def _import_onnx() -> Any:
     try:
         import onnx
@@ -154,16 +125,8 @@ def _import_onnx() -> Any:
     return onnx
 
 
-def _import_onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ConfigError("ONNX files need the package onnxruntime: pip install 'rexnet-lightning[export]'") from None
-    return onnxruntime
-
-
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps what exporters tell their developers off the screen."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

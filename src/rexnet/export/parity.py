@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from rexnet.checkpoint import Trained
 from rexnet.data.datamodule import build_eval_loader
 from rexnet.data.index import Index
 from rexnet.export.deployed import Deployed
-from rexnet.export.formats import Runner
 from rexnet.files import written_whole
+
+Runner = Callable[[np.ndarray], np.ndarray]
 
 EAGER = "eager"
 LARGEST_DIFFERENCE = 1e-4  # of a probability, between the network and a file in its own arithmetic
@@ -52,7 +53,7 @@ def measure_parity(trained: Trained, index: Index, runners: Mapping[str, Runner]
     def eager(images: np.ndarray) -> np.ndarray:
         floats = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - deployed.mean) / deployed.std
         with torch.inference_mode():
-            result: np.ndarray = model(floats).softmax(1).numpy()
+            result: np.ndarray = deployed.soften(model(floats)).numpy()
         return result
 
     for batch in build_eval_loader(trained.config, index):

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from rexnet.export.formats import open_onnx, write_graph
+from rexnet.export.formats import write_graph
 from rexnet.export.quantize import write_int8
+from rexnet.export.reading import open_onnx
 from rexnet.models.folding import fold_batchnorm
 
 BATCHES = (1, 32)

@@ -42,6 +42,16 @@ def _imagenet_rows() -> dict[str, int]:
     return _unambiguous((_plain(name), row) for name, row in named)
 
 
+def imagenet_class_names() -> tuple[str, ...]:
+    """The first English name of each ImageNet-1k class, with its WordNet number where two classes share it."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    names = [name.partition(",")[0].strip() for name in info.label_descriptions()]
+    labels = zip(names, info.label_names(), strict=True)
+    return tuple(f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in labels)
+
+
 def _unambiguous(named: Iterable[tuple[str, int]]) -> dict[str, int]:
     rows: dict[str, set[int]] = {}
     for name, row in named:

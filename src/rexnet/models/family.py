@@ -79,18 +79,22 @@ MISPRINTS = (
 
 
 def count_cost(published: Published, image_size: int = 224) -> Cost:
-    """Parameters, multiply-adds and activations of a network with 1,000 classes, without computing anything."""
+    """Cost of a network of the family with 1,000 classes, without computing anything."""
     with torch.device("meta"):
-        model = rexnet(published.width_mult, published.variant, channel_divisor=published.channel_divisor).eval()
-        image = torch.empty(1, 3, image_size, image_size)
+        model = rexnet(published.width_mult, published.variant, channel_divisor=published.channel_divisor)
+    return count_cost_of(model, image_size)
+
+
+def count_cost_of(model: nn.Module, image_size: int) -> Cost:
+    """Parameters, multiply-adds and activations of a network on the meta device for one RGB image."""
     sizes: list[int] = []
 
     def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         sizes.append(output.numel())
 
-    for module in model.modules():
+    for module in model.eval().modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(remember)
-    with FlopCounterMode(display=False) as counter:
-        model(image)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.empty(1, 3, image_size, image_size, device="meta"))
     return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2, sum(sizes))

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor
 
 from rexnet.checkpoint import LAST, checkpoint_folder
-from rexnet.config import Config, dump_config
+from rexnet.config import Config
 from rexnet.training.module import Classifier
+from rexnet.training.pictures import Pictures
+from rexnet.training.profile import Profile
 from rexnet.training.progress import Progress
+from rexnet.training.run_folder import read_table
 from rexnet.training.signals import GracefulStop
 from rexnet.training.step_log import StepLog
+from rexnet.training.validation_pictures import ValidationPictures
 
-PICTURED_IMAGES = 16
 TABLE_COLUMNS = (
     ["epoch", "step", "train/loss", "train/lr", "train/images_per_s", "train/data_wait_share"]
     + [f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")]
@@ -30,6 +30,10 @@ def build_callbacks(config: Config, run_folder: Path, monitored: str) -> list[Ca
     """All callbacks of a run, in the order in which they see a step."""
     steps = StepLog(config, run_folder)
     callbacks: list[Callback] = [steps, EpochTable(run_folder, steps), Progress(steps), Pictures(config)]
+    if config.trainer.pictures_every_epochs is not None:
+        callbacks.append(ValidationPictures(config, monitored))
+    if config.trainer.profile:
+        callbacks.append(Profile(run_folder))
     if config.trainer.early_stopping_patience is not None:
         patience = config.trainer.early_stopping_patience
         callbacks.append(
@@ -132,37 +136,3 @@ class EpochTable(Callback):
             if mode == "w":
                 writer.writeheader()
             writer.writerows(rows)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a `metrics.csv`, none if there is no such file."""
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-class Pictures(Callback):
-    """Puts the recipe as text and the first augmented training images, as the network sees them, into TensorBoard."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step > 0 or batch_idx > 0 or not trainer.is_global_zero:
-            return
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                indented = "\n".join(f"    {line}" for line in dump_config(self.config).splitlines())
-                logger.experiment.add_text("recipe", indented)
-                logger.experiment.add_image("train/augmented", self._grid(batch[0][:PICTURED_IMAGES]))
-
-    def _grid(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, H, W) as one picture (3, rows, columns) of 0..1."""
-        from torchvision.utils import make_grid
-
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.config.data.mean, self.config.data.std))
-        grid: Tensor = make_grid((images.float().cpu() * std + mean).clamp(0, 1), nrow=4)
-        return grid

@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
 from rexnet.config import Config
@@ -27,8 +26,10 @@ from rexnet.hardware import (
     use_channels_last,
 )
 from rexnet.models.factory import adopt_preprocessing, build_model
+from rexnet.run_state import RunMark
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import DurableCheckpointIO
+from rexnet.training.loggers import build_loggers, require_loggers
 from rexnet.training.module import Classifier
 from rexnet.training.resume import ChangedRecipe, Resumed, resume_from
 from rexnet.training.run_folder import close_run, open_run
@@ -76,14 +77,19 @@ def fit(
     module = build_classifier(config, data.class_names, data.steps_per_epoch, pretrained=resume is None)
     resumed = resume_from(resume, module, allowed, trainer.is_global_zero) if resume is not None else None
     folder = resumed.folder if resumed is not None else open_run(config)
+    mark: RunMark | None = None
     try:
+        mark = RunMark(folder, trainer.is_global_zero)
         _attach(trainer, config, folder, module.monitored, resumed)
         log.info(_announce(config, trainer, data, module, folder))
         with explained_faults(data.loaded, config.data.worker_timeout):
             trainer.fit(module, datamodule=data, ckpt_path=resumed and resumed.checkpoint, weights_only=True)
         end_with_parent(trainer, together=False)
         trainer.strategy.barrier()  # before process 0 may end
+        mark.finish()
     except BaseException as error:
+        if mark is not None:
+            mark.fail(error)
         end_other_processes(trainer, error)
         if trainer.world_size > 1 and isinstance(error, RuntimeError) and LOST_PEER.search(str(error)):
             raise ProcessError("another process of this run ended first; what it said stands above") from None
@@ -118,6 +124,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
         ConfigError: the hardware or the precision is not to be had here.
     """
     settings = config.trainer
+    require_loggers(config)
     accelerator = resolve_accelerator(config)
     precision = resolve_precision(config, accelerator)
     devices = resolve_devices(config, accelerator)
@@ -158,9 +165,7 @@ def _attach(trainer: Any, config: Config, folder: Path, monitored: str, resumed:
         trainer.callbacks.append(ChangedRecipe(resumed.stored))
     # What was logged after the checkpoint is about to be logged again; TensorBoard forgets it.
     purge_step = None if resumed is None else resumed.step + 1
-    trainer.loggers = [
-        TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=purge_step)
-    ]
+    trainer.loggers = build_loggers(config, folder, purge_step)
 
 
 def _announce(config: Config, trainer: pl.Trainer, data: ImageData, module: Classifier, folder: Path) -> str:

@@ -168,13 +168,16 @@ class Classifier(pl.LightningModule):
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Measures the raw and the averaged network on the same batch."""
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Measures the raw and the averaged network on the same batch; gives the logits of the monitored one."""
         images, labels = batch
         nothing = images.new_zeros(0, len(self.class_names)) if not len(images) else None  # fewer images than processes
-        self.val_metrics.update(self.model(images) if nothing is None else nothing, labels)
+        logits: Tensor = self.model(images) if nothing is None else nothing
+        self.val_metrics.update(logits, labels)
         if self.ema_model is not None and self.val_ema_metrics is not None:
-            self.val_ema_metrics.update(self.ema_model(images) if nothing is None else nothing, labels)
+            logits = self.ema_model(images) if nothing is None else nothing
+            self.val_ema_metrics.update(logits, labels)
+        return logits
 
     def on_validation_epoch_end(self) -> None:
         """Publishes top-1, top-5 and loss as `val/*` and `val_ema/*`.

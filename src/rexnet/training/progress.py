@@ -13,7 +13,10 @@ SHOWN = {"val/top1": "top-1", "val_ema/top1": "averaged top-1"}
 
 
 class Progress(Callback):
-    """A bar over the whole run with its remaining time and images/s, and one line an epoch.
+    """A bar over the whole run, and one line an epoch.
+
+    The bar has epoch, step, remaining time of the run, loss, best top-1 so far (of the averaged weights where there are
+    any), images/s, the share of waiting for data, and the most memory used.
 
     Where the output is no terminal there are only the lines.
     """
@@ -31,7 +34,7 @@ class Progress(Callback):
                 initial=trainer.global_step,
                 disable=not sys.stderr.isatty(),
                 dynamic_ncols=True,
-                bar_format="{desc} {percentage:3.0f}%|{bar}| step {n}/{total} [{elapsed}, {remaining} left{postfix}]",
+                bar_format="{desc} {percentage:3.0f}%|{bar}| step {n}/{total} [{elapsed}, {remaining} left]{postfix}",
             )
 
     def on_train_batch_end(
@@ -41,10 +44,20 @@ class Progress(Callback):
             return
         self.trained = True
         self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-        if self.steps.latest:
-            loss, speed = self.steps.latest["train/loss"], self.steps.latest["train/images_per_s"]
-            self.bar.set_postfix_str(f"{speed:.0f} img/s, loss {loss:.3f}", refresh=False)
+        self.bar.set_postfix_str(", ".join(self._parts(trainer)), refresh=False)
         self.bar.update(trainer.global_step - self.bar.n)
+
+    def _parts(self, trainer: pl.Trainer) -> list[str]:
+        """What stands behind the bar, as far as it is known."""
+        latest, best = self.steps.latest, getattr(trainer.checkpoint_callback, "best_model_score", None)
+        parts = [f"loss {latest['train/loss']:.3f}"] if latest else []
+        if best is not None:
+            parts.append(f"best {float(best):.2f} %")
+        if latest:
+            parts.append(f"{latest['train/images_per_s']:.0f} img/s")
+            parts.append(f"wait {latest['train/data_wait_share']:.0%}")
+            parts.append(f"{latest['system/memory_gb']:.1f} GB")
+        return parts
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.validated = True

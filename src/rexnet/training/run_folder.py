@@ -1,5 +1,6 @@
 """The folder of a run: `runs/NAME-TIME/` with configuration, metrics, environment, checkpoints and event files."""
 
+import csv
 import json
 import os
 import platform
@@ -49,6 +50,14 @@ def open_run(config: Config) -> Path:
 def close_run() -> None:
     """Forgets the shared name, so that the next run of this process gets a folder of its own."""
     os.environ.pop(SHARED_NAME, None)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a `metrics.csv`, none if there is no such file."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def describe_environment() -> dict[str, Any]:

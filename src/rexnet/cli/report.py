@@ -1,0 +1,37 @@
+"""`rexnet report`."""
+
+import argparse
+from pathlib import Path
+
+from rexnet.cli.arguments import Commands
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "report",
+        help="one HTML file about a run, or about several side by side",
+        description="Write one self-contained HTML file about a run: curves, results with intervals, mistakes, "
+        "classes, calibration, data, recipe. Several runs are compared on one page. Without kept predictions the best "
+        "checkpoint is measured first.",
+        epilog="example: report runs/quickstart-20261121-120236",
+    )
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="where to write (default: RUN/report.html; of several: beside the first)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Writes the page."""
+    from rexnet.report.report import write_report
+    from rexnet.report.summary import default_target
+
+    target = options.out or default_target(options.runs)
+    write_report(options.runs, target)
+    print(f"Report       {target}")
+    return 0

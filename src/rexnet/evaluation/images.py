@@ -1,0 +1,110 @@
+"""Which images a classifier is measured on, and which of its classes they belong to."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from rexnet.config import Config
+from rexnet.data.datamodule import load_eval_index
+from rexnet.data.datasets.by_name import recognise
+from rexnet.data.datasets.folder import FOLDER_NAMES, class_folders, index_class_folders
+from rexnet.data.index import Index, Split, build_index
+from rexnet.data.shared import share
+from rexnet.data.tar import is_image
+from rexnet.errors import DataError
+from rexnet.models.class_names import IMAGENET_CLASSES, match_classes
+
+WORDNET = re.compile(r"(n\d{8})_")  # how ImageNet's files begin
+TAKES_FOLDERS = ("folder", "digits", "imagenet", "cars", "flowers102")
+
+
+def find_images(config: Config, split: Split, root: Path | None = None) -> Index:
+    """The images to measure on.
+
+    Args:
+        config: of the training, which says where its data is and in which layout.
+        split: which images.
+        root: other images: a data set of any layout; class folders, with or without `val/` or `test/` around them; or
+            files named as in ImageNet, `n01440764_tench.JPEG`. None: those of the training.
+
+    Raises:
+        DataError: there are none, or they are inconsistent.
+    """
+    if root is None:
+        return load_eval_index(config, split)
+    if not root.exists():
+        raise DataError(f"{root}: does not exist")
+    layout, own = recognise(root), config.data.dataset
+    if layout == "folder" and (root.is_file() or (root / "train").is_dir()):
+        layout = own if own in TAKES_FOLDERS else "folder"
+    elif layout == "folder":
+        return _index_loose(root, split)
+    data = config.data.model_copy(
+        update={"dataset": layout} if layout == own else {"dataset": layout, "train_on": "train"}
+    )
+    return load_eval_index(config.model_copy(update={"data": data}), split, root)
+
+
+def _index_loose(root: Path, split: Split) -> Index:
+    """Class folders without a training set beside them, or a folder of ImageNet's files."""
+    folder = next((root / name for name in FOLDER_NAMES[split] if (root / name).is_dir()), root)
+    files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and is_image(entry.name))
+    if not files:
+        return index_class_folders(folder, class_folders(folder), "the folder itself")
+    numbers = [WORDNET.match(name) for name in files]
+    unnamed = next((name for name, number in zip(files, numbers, strict=True) if number is None), None)
+    if unnamed is not None:
+        raise DataError(
+            f"{folder}: holds {unnamed}, whose class nothing tells; it should hold one folder for each class, or files "
+            f"named as in ImageNet (n01440764_NAME.JPEG)"
+        )
+    classes = [number[1] for number in numbers if number is not None]
+    names, labels = np.unique(classes, return_inverse=True)
+    return build_index(folder, files, labels, [str(name) for name in names])
+
+
+def fit_to_classes(index: Index, class_names: Sequence[str], model: str) -> tuple[Index, str | None]:
+    """`index` with labels that are rows of `class_names`, and a line on it where its own classes are others.
+
+    Args:
+        index: the images.
+        class_names: those of the classifier, of which the images may have some only; all of them compete.
+        model: name of the classifier, for messages.
+
+    Raises:
+        DataError: a class of the images is none of the classifier's.
+    """
+    if index.class_names == tuple(class_names):
+        return index, None
+    rows = _match(index.class_names, class_names)
+    if len(rows) < len(index.class_names) or len(set(rows.values())) < len(rows):
+        other = sorted(set(index.class_names) ^ set(class_names))[:3]
+        raise DataError(
+            f"{index.root}: has {len(index.class_names)} classes, other than the {len(class_names)} of {model}; they "
+            f"differ in {', '.join(other)}"
+        )
+    row_of = np.array([rows[label] for label in range(len(rows))], np.int64)
+    fitted = replace(index, labels=share(row_of[index.labels]), class_names=tuple(class_names))
+    if len(rows) == len(class_names):
+        return fitted, None
+    return fitted, f"the images are of {len(rows)} of the {len(class_names):,} classes, by name; all of them compete"
+
+
+def _match(names: Sequence[str], class_names: Sequence[str]) -> dict[int, int]:
+    """Row of `class_names` for each of `names`: by the names, and for ImageNet's classes by all names they have."""
+    rows = dict(match_classes(names, class_names, len(class_names)))
+    if len(rows) < len(names) and is_imagenet(class_names):
+        rows = dict(match_classes(names, None, IMAGENET_CLASSES)) | rows
+    return rows
+
+
+def is_imagenet(class_names: Sequence[str]) -> bool:
+    """Whether these are the classes of ImageNet-1k in their order, by WordNet numbers or English names."""
+    if len(class_names) != IMAGENET_CLASSES:
+        return False
+    pairs = match_classes(class_names, None, IMAGENET_CLASSES)
+    return len(pairs) > 0.98 * IMAGENET_CLASSES and all(row == source for row, source in pairs)

@@ -1,0 +1,120 @@
+"""Runs a classifier over images, as they are or in several views, and times it."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rexnet.config import Config
+from rexnet.data.datamodule import build_eval_loader, share_batch
+from rexnet.data.index import Index
+from rexnet.data.workers import explained_faults
+from rexnet.errors import DataError
+from rexnet.evaluation.metrics import ClassificationMetrics
+from rexnet.evaluation.opened import Logits, OpenedModel
+from rexnet.evaluation.predictions import Predictions
+
+SIZES = (1, 8 / 7, 9 / 7)  # of the views of several sizes, relative to the image size: 224, 256, 288
+SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+class View(NamedTuple):
+    """How images are shown to a classifier. What it says of several views of an image is averaged, as probabilities."""
+
+    image_size: int | None = None
+    """Side of the square; resizing and cropping grow in proportion (FixRes, arXiv 1906.06423). None: as trained."""
+    flip: bool = False
+    """The image and its mirror image."""
+    sizes: bool = False
+    """The image at three sizes."""
+
+    def describe(self, config: Config) -> str:
+        """In words, such as `224 px, flip`."""
+        size = self.image_size or config.data.image_size
+        return ", ".join([f"{size} px", *(name for name in ("flip", "sizes") if getattr(self, name))])
+
+
+class Measured(NamedTuple):
+    """What came of it."""
+
+    predictions: Predictions
+    counts: dict[str, float]
+    """`top1`, `top5` (percent) and `loss`, added up batch by batch as training's validation does, to the last digit."""
+    images_per_s: float
+
+
+def measure(model: OpenedModel, index: Index, view: View = View(), workers: int | None = None) -> Measured:  # noqa: B008
+    """Every image of `index` once in every view.
+
+    Args:
+        model: the classifier; the index's classes are its own.
+        index: the images.
+        view: how they are shown.
+        workers: loader processes; None takes those of training. They change no number.
+
+    Raises:
+        DataError: an image is broken.
+        ConfigError: an exported graph is asked for another size.
+    """
+    config, start = configure(model.config, view, workers), time.perf_counter()
+    factors = SIZES if view.sizes else (1,)
+    parts = [
+        _run(_at_size(config, factor), index, _mirrored(model.logits) if view.flip else model.logits)
+        for factor in factors
+    ]
+    logits = parts[0] if len(parts) == 1 else mean_of_views([torch.from_numpy(part) for part in parts]).numpy()
+    seconds = time.perf_counter() - start
+    names = tuple(index.paths)
+    assert len(logits) == len(names) == len(index), "every image is measured once"
+    predictions = Predictions(logits, np.asarray(index.labels), names, tuple(model.class_names))
+    return Measured(predictions, count_as_training(predictions, share_batch(config, 1)), len(index) / seconds)
+
+
+def mean_of_views(logits: list[Tensor]) -> Tensor:
+    """Logarithm of the mean of the probabilities of several views, each as logits (N, classes)."""
+    return torch.stack([view.softmax(1) for view in logits]).mean(0).clamp(min=SMALLEST).log()
+
+
+def count_as_training(predictions: Predictions, batch: int) -> dict[str, float]:
+    """`top1`, `top5` and `loss` in the arithmetic of training's validation, whose batches had this many images."""
+    metrics = ClassificationMetrics()
+    logits, labels = torch.from_numpy(predictions.logits), torch.from_numpy(np.array(predictions.labels))
+    for part, of_part in zip(torch.split(logits, batch), torch.split(labels, batch), strict=True):
+        metrics.update(part, of_part)
+    values = {name: value.item() for name, value in metrics.compute().items()}
+    assert values.pop("n") == len(labels), "every image counts once"
+    return values
+
+
+def _run(config: Config, index: Index, logits: Logits) -> np.ndarray:
+    """Logits (N, classes) of all images, in their order."""
+    if not len(index):
+        raise DataError(f"{index.root}: holds no images")
+    outputs = []
+    loader = build_eval_loader(config, index)
+    with explained_faults([loader.dataset], config.data.worker_timeout):
+        for batch in loader:
+            outputs.append(logits(batch.images).cpu())
+    return torch.cat(outputs).numpy()
+
+
+def _mirrored(logits: Logits) -> Callable[[Tensor], Tensor]:
+    return lambda images: mean_of_views([logits(images), logits(images.flip(2))])
+
+
+def configure(config: Config, view: View, workers: int | None) -> Config:
+    """`config` at the size of a view, with so many loader processes."""
+    changes: dict[str, object] = {}
+    if workers is not None:
+        changes["num_workers"] = workers
+    if view.image_size is not None:
+        changes["image_size"] = view.image_size
+    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
+
+
+def _at_size(config: Config, factor: float) -> Config:
+    size = round(factor * config.data.image_size)
+    return config.model_copy(update={"data": config.data.model_copy(update={"image_size": size})})

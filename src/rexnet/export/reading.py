@@ -1,0 +1,108 @@
+"""One reader for each kind of exported file that can be run."""
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rexnet.errors import CheckpointError, ConfigError, first_sentence
+from rexnet.export.deployed import InputKind
+from rexnet.export.formats import METADATA_FILE, quiet
+from rexnet.models.weights import ENTRY
+
+LARGEST_DESCRIPTION = 16 << 20  # bytes; that of 1,000 classes has 30 kB
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file, ready to run."""
+
+    run: Callable[[np.ndarray], np.ndarray]
+    """Images in the form of `kind` to probabilities (N, classes)."""
+    kind: InputKind
+    description: dict[str, Any]
+    """What the file says of itself; empty where `rexnet export` did not write it."""
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (N, classes)."""
+        return self.run(images)
+
+
+def open_onnx(path: Path, threads: int | None = None) -> Exported:
+    """The graph of an ONNX file, run by ONNX Runtime on the CPU.
+
+    Raises:
+        CheckpointError: it is no ONNX file, or one that the runtime refuses.
+        ConfigError: ONNX Runtime is not installed.
+    """
+    onnxruntime = _import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own types are not public
+        raise CheckpointError(f"{path}: cannot be read as ONNX: {first_sentence(error)}") from None
+    name, type_ = session.get_inputs()[0].name, session.get_inputs()[0].type
+    description = _parse(session.get_modelmeta().custom_metadata_map.get(ENTRY))
+    return Exported(
+        lambda images: np.asarray(session.run(None, {name: images})[0]),
+        "uint8" if type_ == "tensor(uint8)" else "float",
+        description,
+    )
+
+
+def open_program(path: Path) -> Exported:
+    """The graph of a `.pt2` file. Reading one may run code that it contains: only for files whose origin is known.
+
+    torch.export.load takes the tensors without executing anything, but where that fails it unpickles them, and it
+    evaluates sizes as Python expressions (`torch/_export/serde/serialize.py` of 2.11 to 2.15).
+
+    Raises:
+        CheckpointError: PyTorch cannot read it.
+    """
+    try:
+        with quiet():
+            exported = torch.export.load(path)
+            program = exported.module()
+    except Exception as error:  # a dozen types; all mean the same
+        raise CheckpointError(f"{path}: cannot be read as a program of torch.export: {first_sentence(error)}") from None
+    is_float = bool(exported.example_inputs) and exported.example_inputs[0][0].dtype.is_floating_point
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            result: np.ndarray = program(torch.from_numpy(images)).numpy()
+        return result
+
+    return Exported(run, "float" if is_float else "uint8", _read_extra(path))
+
+
+def _read_extra(path: Path) -> dict[str, Any]:
+    """The description inside a `.pt2`, taken out of its zip archive."""
+    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.endswith(f"extra/{METADATA_FILE}") and member.file_size <= LARGEST_DESCRIPTION:
+                return _parse(json.loads(archive.read(member)).get(ENTRY))
+    return {}
+
+
+def _parse(text: object) -> dict[str, Any]:
+    try:
+        entry = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        entry = None
+    return entry if isinstance(entry, dict) else {}
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigError("ONNX files need the package onnxruntime: pip install 'rexnet-lightning[export]'") from None
+    return onnxruntime

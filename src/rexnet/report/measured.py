@@ -1,0 +1,44 @@
+"""The predictions that a run keeps and a report is about."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from rexnet.checkpoint import find_checkpoint
+from rexnet.errors import CheckpointError, DataError
+from rexnet.evaluation.predictions import Predictions, load_predictions
+
+KINDS = ("greedy-soup", "soup", "ema", "raw")
+
+
+class Measured(NamedTuple):
+    """Predictions of one checkpoint, and which."""
+
+    checkpoint: str
+    """Stem of its file."""
+    weights: str
+    images: str
+    """Split, and what else `rexnet evaluate` was asked for, such as another folder or several views."""
+    predictions: Predictions
+
+
+def find_measured(run: Path) -> list[Measured]:
+    """What `RUN/evaluation` holds, the averaged weights of the best checkpoint on the validation images first.
+
+    Raises:
+        DataError: a file of predictions is damaged.
+    """
+    try:
+        best = find_checkpoint(run).stem
+    except CheckpointError:  # none any more
+        best = ""
+    found = [_read(path) for path in sorted((run / "evaluation").glob("*.npz"))]
+    return sorted(found, key=lambda one: (one.checkpoint != best, one.images != "val", one.weights != "ema"))
+
+
+def _read(path: Path) -> Measured:
+    """Predictions with what the name of their file says."""
+    kinds = [kind for kind in KINDS if f"-{kind}-" in path.stem]
+    if not kinds:
+        raise DataError(f"{path}: is not named CHECKPOINT-WEIGHTS-SPLIT.npz, as `rexnet evaluate` names predictions")
+    checkpoint, _, images = path.stem.partition(f"-{kinds[0]}-")
+    return Measured(checkpoint, kinds[0], images, load_predictions(path))

@@ -1,0 +1,29 @@
+"""Predictions made now, from a run's best checkpoint."""
+
+from pathlib import Path
+
+from rexnet.checkpoint import find_checkpoint, load_trained
+from rexnet.data.index import Index
+from rexnet.errors import CheckpointError
+from rexnet.evaluation.measuring import measure
+from rexnet.evaluation.opened import open_trained
+from rexnet.evaluation.predictions import predictions_path, save_predictions
+from rexnet.report.measured import Measured
+
+
+def measure_best(run: Path, index: Index) -> Measured | None:
+    """Predictions of the best checkpoint on the validation images, kept in `RUN/evaluation`; None without a checkpoint.
+
+    Raises:
+        RexnetError: the checkpoint is damaged, has other classes than the images, or an image is broken.
+    """
+    try:
+        best = find_checkpoint(run)
+    except CheckpointError:  # none yet
+        return None
+    trained = load_trained(best)
+    if trained.class_names != index.class_names:
+        raise CheckpointError(f"{best}: has other classes than {index.root}")
+    predictions = measure(open_trained(trained, run.name), index).predictions
+    save_predictions(predictions_path(run, best.stem, trained.weights, "val"), predictions)
+    return Measured(best.stem, trained.weights, "val", predictions)

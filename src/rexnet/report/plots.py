@@ -1,0 +1,132 @@
+"""Curves and bars as SVG for a web page: text stays text, and colours follow the page's theme."""
+
+import io
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+SIZE = (4.4, 2.7)  # inches; on a phone about as wide as the screen, so that text keeps its size
+MOST_POINTS = 400
+SERIES = 6
+INK, LINE = "#000001", "#000002"  # stand for the page's colours until the SVG is written
+COLOURS = tuple(f"#0000f{number}" for number in range(SERIES))
+
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "text.parse_math": False,
+}
+
+
+class Line(NamedTuple):
+    """One curve."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    series: int = 0
+    """Number of its colour."""
+    dashed: bool = False
+
+
+def draw_lines(title: str, lines: Sequence[Line], unit: str = "", x_label: str = "epoch", log: bool = False) -> str:
+    """Curves over epochs, as an SVG with a description in words; empty where no line has a point."""
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return ""
+    description = f"{title}. " + "; ".join(_in_words(line) for line in lines)
+    with mpl.rc_context({**STYLE, "svg.hashsalt": description}):
+        figure, axes = _begin()
+        for line in lines:
+            x, y = _thin(line.points)
+            marker = "o" if len(x) <= 2 else None  # a single point would leave no trace
+            style = "--" if line.dashed else "-"
+            axes.plot(x, y, style, color=COLOURS[line.series % SERIES], label=line.label, marker=marker, markersize=4)
+        if log and min(value for line in lines for _, value in line.points) > 0:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(unit)
+        if x_label == "epoch":
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(lines) > 1:
+            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=min(3, len(lines)), borderaxespad=0.1)
+        return _write(figure, description)
+
+
+def draw_reliability(confidences: np.ndarray, accuracies: np.ndarray, counts: np.ndarray, words: str) -> str:
+    """Accuracy by confidence in equal bins, both 0..1 and (bins,); a well calibrated network is on the diagonal."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": words}):
+        figure, axes = _begin()
+        bins, share = len(counts), counts / max(1, counts.sum())
+        left = np.arange(bins) / bins
+        filled = counts > 0
+        width = 1 / bins
+        axes.bar(left, share, width, align="edge", color=LINE, label="share of images")
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1, dashes=(4, 3))
+        axes.plot(confidences[filled], accuracies[filled], "o-", color=COLOURS[0], markersize=4, label="accuracy")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence of the answer", ylabel="accuracy")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, borderaxespad=0.1)
+        return _write(figure, words)
+
+
+def _begin() -> tuple[Figure, Any]:
+    figure = Figure(SIZE, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _write(figure: Figure, description: str) -> str:
+    """The figure as inline SVG, without prolog, metadata and ids that nothing refers to."""
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    svg = re.sub(r"<style.*?</style>|font-family: [^;]+; |<g/>", "", svg)  # the page has its own
+    svg = re.sub(r"\s+", " ", svg)
+    for number, colour in enumerate(COLOURS):
+        svg = svg.replace(colour, f"var(--series-{number})")
+    svg = svg.replace(INK, "currentColor").replace(LINE, "var(--line)")
+    view_box = re.search(r'viewBox="[^"]+"', svg)
+    assert view_box is not None
+    body = svg[svg.index(">") + 1 :]
+    return f'<svg class="plot" role="img" aria-label="{escape(description)}" {view_box[0]}>{body}'
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """At most `MOST_POINTS` points, each the mean of equally many neighbours."""
+    values = np.array(points, np.float64)
+    if len(values) > MOST_POINTS:
+        values = np.array([part.mean(axis=0) for part in np.array_split(values, MOST_POINTS)])
+    return values[:, 0], values[:, 1]
+
+
+def _in_words(line: Line) -> str:
+    first, last = line.points[0][1], line.points[-1][1]
+    return f"{line.label}: {first:.4g}" if len(line.points) == 1 else f"{line.label}: from {first:.4g} to {last:.4g}"

@@ -1,0 +1,195 @@
+"""From run folders to one HTML file."""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from rexnet import __version__
+from rexnet.data.files import printable
+from rexnet.errors import ConfigError, RexnetError
+from rexnet.evaluation.statistics import mcnemar
+from rexnet.files import written_whole
+from rexnet.report.calibration import describe_calibration
+from rexnet.report.classes import describe_classes
+from rexnet.report.curves import draw_comparison, draw_run
+from rexnet.report.images import count_classes, describe_data, open_split
+from rexnet.report.measured import Measured, find_measured
+from rexnet.report.mistakes import describe_mistakes
+from rexnet.report.pictures import embed_picture
+from rexnet.report.recipe import compare_recipes, describe_recipe
+from rexnet.report.record import RunRecord, read_run
+from rexnet.report.summary import (
+    COMPARED,
+    RESULT_COLUMNS,
+    compare_values,
+    describe_environment,
+    describe_logged,
+    describe_result,
+    describe_state,
+    describe_tiles,
+    describe_usage,
+)
+
+AUGMENTED_WIDTH = 640  # pixels
+Context = dict[str, Any]
+
+
+def write_report(runs: Sequence[Path], target: Path) -> None:
+    """Writes one self-contained page about a run, or about several side by side.
+
+    Where a run keeps no predictions, its best checkpoint is measured first; where the images are gone, the page says
+    what it leaves out.
+
+    Args:
+        runs: run folders; one that goes on is told as far as it has come.
+        target: the HTML file; written whole or not at all.
+
+    Raises:
+        ConfigError: a folder is no run, is named twice, or the file cannot be written.
+        RexnetError: a checkpoint or a file of predictions is damaged.
+    """
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise ConfigError("a run is named twice; a comparison needs different ones")
+    records = [read_run(run) for run in runs]
+    measured: list[list[Measured]] = []
+    contexts = []
+    for record in records:
+        context, found = _describe(record)
+        contexts.append(context)
+        measured.append(found)
+    page = _template().render(
+        title=records[0].name if len(records) == 1 else f"{len(records)} runs",
+        made=time.strftime("%Y-%m-%d %H:%M"),
+        version=__version__,
+        style=_package_file("report.css"),
+        runs=contexts,
+        comparison=_compare(records, measured) if len(records) > 1 else None,
+    )
+    with written_whole(target) as temporary:
+        temporary.write_bytes(page.encode("utf-8", "replace"))
+
+
+def _describe(record: RunRecord) -> tuple[Context, list[Measured]]:
+    """All that the page says about one run, and the predictions that it rests on."""
+    train, val = open_split(record.config, "train"), open_split(record.config, "val")
+    notes = []
+    measured = find_measured(record.folder)
+    if not measured and val is not None:
+        from rexnet.report.measuring import measure_best  # imports Lightning, which kept predictions do without
+
+        try:
+            measured = [one for one in [measure_best(record.folder, val)] if one is not None]
+        except RexnetError as error:
+            notes.append(f"Not measured: {error}")
+    if not measured and not notes:
+        why = "there is no checkpoint yet" if val is not None else f"{record.config.data.root} is not on this machine"
+        notes.append(f"What needs single answers (confusion, classes, calibration) is left out: {why}.")
+    context: Context = {
+        "name": record.name,
+        "state": describe_state(record),
+        "notes": notes,
+        "figures": draw_run(record),
+        "logged": describe_logged(record, len(val) if val is not None else None),
+        "result_columns": RESULT_COLUMNS,
+        "results": [describe_result(one) for one in measured],
+        "data": describe_data(record.config, train, val),
+        "augmented": record.augmented and embed_picture(record.augmented, AUGMENTED_WIDTH),
+        "recipe": describe_recipe(record),
+        "environment": describe_environment(record),
+        "mistakes": None,
+        "classes": None,
+        "calibration": None,
+    }
+    classes: tuple[str, ...] = val.class_names if val is not None else ()
+    if measured:
+        predictions = measured[0].predictions
+        classes = predictions.class_names
+        shown = val if measured[0].images == "val" else open_split(record.config, "test")
+        context["mistakes"] = describe_mistakes(predictions, record.config, shown)
+        context["classes"] = describe_classes(predictions, count_classes(train, len(classes)))
+        context["calibration"] = describe_calibration(predictions)
+    context["tiles"] = describe_tiles(record, measured[0] if measured else None, classes)
+    context["usage"] = describe_usage(record, len(classes))
+    context["parts"] = [part for part in PARTS if part[0] in ("data", "recipe") or context[KEYS[part[0]]]]
+    return context, measured
+
+
+PARTS = tuple(
+    (heading.split()[0].lower(), heading)
+    for heading in (
+        "Curves",
+        "Results",
+        "Mistakes",
+        "Classes",
+        "Calibration",
+        "Data",
+        "Recipe",
+        "Environment",
+        "Use it",
+    )
+)
+KEYS = {name: name for name, _ in PARTS} | {"curves": "figures", "results": "logged", "use": "usage"}
+"""Which entry of a run's context must not be empty for a part to be there."""
+
+
+def _compare(records: Sequence[RunRecord], measured: Sequence[list[Measured]]) -> Context:
+    """The part on several runs: numbers and curves side by side, tests, and what differs in the recipes."""
+    firsts = [found[0] if found else None for found in measured]
+    rows = [
+        {"name": record.name, "cells": compare_values(record, first)}
+        for record, first in zip(records, firsts, strict=True)
+    ]
+    tests = []
+    for (a, first), (b, second) in _pairs(list(zip(records, firsts, strict=True))):
+        if first is None or second is None or not _same_images(first, second):
+            continue
+        result = mcnemar(first.predictions, second.predictions)
+        tests.append(
+            f"{a.name} alone is right on {result.only_first} images, {b.name} alone on {result.only_second}: "
+            f"McNemar's test gives p = {result.p_value:.2g}."
+        )
+    return {
+        "columns": COMPARED,
+        "rows": rows,
+        "tests": tests,
+        "figures": draw_comparison(records),
+        "differences": compare_recipes(list(records)),
+    }
+
+
+def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
+    return [(first, second) for number, first in enumerate(items) for second in items[number + 1 :]]
+
+
+def _same_images(first: Measured, second: Measured) -> bool:
+    one, other = first.predictions, second.predictions
+    same = one.names == other.names and one.class_names == other.class_names
+    return same and np.array_equal(one.labels, other.labels)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    filters: dict[str, Callable[..., str]] = {"number": _number, "plain": _plain}
+    environment.filters |= filters
+    return environment.from_string(_package_file("report.html.jinja"))
+
+
+def _number(value: float) -> str:
+    """A share in percent, or a dash where there is none."""
+    return "–" if np.isnan(value) else f"{value:.1f}"  # noqa: RUF001 - a dash of a table
+
+
+def _plain(value: Any) -> str:
+    """A value of a configuration as YAML has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return printable(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def _package_file(name: str) -> str:
+    return files("rexnet.report").joinpath(name).read_text(encoding="utf-8")

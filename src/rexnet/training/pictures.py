@@ -1,0 +1,81 @@
+"""What TensorBoard has beside scalars about training: recipe, augmented images, outcome; graph and weights if asked."""
+
+import copy
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from rexnet.config import Config, dump_config
+from rexnet.config.resume import flatten
+from rexnet.training.module import Classifier
+
+PICTURED_IMAGES = 16
+
+
+class Pictures(Callback):
+    """Puts the recipe as text and the first augmented training images into TensorBoard, and at the end the outcome.
+
+    The outcome stands beside the recipe's keys, where TensorBoard's page HParams compares runs.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        logger = find_board(trainer)
+        if logger is None or trainer.global_step > 0 or batch_idx > 0:
+            return
+        indented = "\n".join(f"    {line}" for line in dump_config(self.config).splitlines())
+        logger.experiment.add_text("recipe", indented)
+        logger.experiment.add_image("train/augmented", make_grid(batch[0][:PICTURED_IMAGES], self.config))
+        if self.config.trainer.model_graph:
+            _add_graph(logger, pl_module, batch[0][:1])
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        logger = find_board(trainer)
+        if logger is not None and self.config.trainer.histograms:
+            assert isinstance(pl_module, Classifier)
+            for name, weights in pl_module.model.named_parameters():
+                logger.experiment.add_histogram(f"weights/{name}", weights, trainer.global_step)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        logger, checkpoints = find_board(trainer), trainer.checkpoint_callback
+        best = getattr(checkpoints, "best_model_score", None)
+        if logger is None or best is None:
+            return
+        keys = {key: value if isinstance(value, int | float) else str(value) for key, value in self._keys().items()}
+        last = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items() if "val" in name}
+        logger.log_hyperparams(keys, {"final/best_top1": float(best), **last}, trainer.global_step)
+
+    def _keys(self) -> dict[str, Any]:
+        return flatten(self.config.model_dump(mode="json"))
+
+
+def find_board(trainer: pl.Trainer) -> TensorBoardLogger | None:
+    """TensorBoard's logger, in the first process alone."""
+    boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return boards[0] if boards and trainer.is_global_zero else None
+
+
+def make_grid(images: Tensor, config: Config) -> Tensor:
+    """Normalised images (N, 3, H, W) as one picture (3, rows, columns) of 0..1."""
+    from torchvision.utils import make_grid
+
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (config.data.mean, config.data.std))
+    grid: Tensor = make_grid((images.float().cpu() * std + mean).clamp(0, 1), nrow=4)
+    return grid
+
+
+def _add_graph(logger: TensorBoardLogger, module: pl.LightningModule, image: Tensor) -> None:
+    """The graph of a copy, so that neither statistics nor random numbers of the run move."""
+    assert isinstance(module, Classifier)
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")  # about tracing, which is all that TensorBoard can draw
+        logger.experiment.add_graph(copy.deepcopy(module.model).eval(), image)

@@ -1,0 +1,196 @@
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import SMALL_RUN
+
+from rexnet.cli import main
+from rexnet.config import load_config
+from rexnet.errors import ConfigError
+from rexnet.evaluation.predictions import Predictions, save_predictions
+from rexnet.report.plots import Line, draw_lines
+from rexnet.report.record import read_run
+from rexnet.report.report import write_report
+from rexnet.report.summary import seconds_of
+
+VOID = {"meta", "img", "br", "input", "hr", "link"}
+
+
+class Page(HTMLParser):
+    """What a test asks of a page: its tree is sound, and what it says."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text, self.open, self.ids, self.links = "", [], [], []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.links += [value for name, value in attrs if name in ("href", "src", "xlink:href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += " " + " ".join(data.split())
+
+
+@pytest.fixture(scope="module")
+def run(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; with the class, the images that `rexnet train` made a report of."""
+    runs = tmp_path_factory.mktemp("runs")
+    arguments = [*SMALL_RUN, f"data.root={image_root}", f"trainer.runs_dir={runs}", "trainer.report=true"]
+    assert main(["train", "--config", "finetune/folder.yaml", *arguments]) == 0
+    (folder,) = runs.iterdir()
+    return folder
+
+
+def test_training_ends_with_a_page_that_needs_no_network(run: Path) -> None:
+    page = Page(run / "report.html")
+    assert all(link.startswith(("#", "data:image/")) for link in page.links)
+    assert "http" not in re.sub(r"data:image[^\"]+", "", page.source)
+    assert len(page.ids) == len(set(page.ids))
+    assert {link[1:] for link in page.links if link.startswith("#")} <= {*page.ids, "main"}
+    assert (run / "report.html").stat().st_size < 3_000_000
+
+
+def test_a_page_says_what_the_run_was_and_what_it_was_worth(run: Path) -> None:
+    page = Page(run / "report.html")
+    for said in ("finished", "2 epochs", "ant", "bee", "cow", "optimizer.lr", "imagenet.yaml", "rexnet v1 0.2x"):
+        assert said in page.text
+    assert "24" in page.text  # training images
+    assert re.search(r"\d+ of 15 images were taken for another class", page.text)
+    rows = read_run(run).table
+    assert f"{float(rows[-1]['val_ema/top1']):.2f}" in page.text
+    headings = [tag for tag, _ in page.tags if tag in ("h1", "h2", "h3")]
+    assert headings[0] == "h1"
+    assert headings.count("h1") == 1
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert all(attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg")
+    tables = [tag for tag, _ in page.tags if tag in ("table", "caption")]
+    assert tables[::2] == ["table"] * len(tables[::2])
+    assert tables[1::2] == ["caption"] * len(tables[::2])
+
+
+def test_an_unfinished_run_is_told_as_far_as_it_has_come(run: Path, tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    shutil.copytree(run, part)
+    shutil.rmtree(part / "evaluation")
+    shutil.rmtree(part / "checkpoints")
+    rows = (part / "metrics.csv").read_text().splitlines()
+    (part / "metrics.csv").write_text("\n".join(rows[:2]) + "\n")
+    assert main(["report", str(part), "--out", str(tmp_path / "part.html")]) == 0
+    text = Page(tmp_path / "part.html").text
+    assert "unfinished" in text
+    assert "1 of 2 epochs so far" in text
+    assert "there is no checkpoint yet" in text
+
+    (part / "metrics.csv").unlink()  # nor an epoch
+    write_report([part], tmp_path / "part.html")
+    assert "0 of 2 epochs so far" in Page(tmp_path / "part.html").text
+
+
+def test_runs_are_compared_on_one_page(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    text = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(text.replace("  lr: 0.05", "  lr: 0.25"))
+    write_report([run, other], tmp_path / "both.html")
+    page = Page(tmp_path / "both.html")
+    assert "2 runs" in page.text
+    assert "What differs in their recipes Key" in page.text
+    assert "optimizer.lr 0.05 0.25" in page.text
+    assert "McNemar's test gives p = 1." in page.text  # they are the same run
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_a_run_without_its_images_says_what_is_left_out(run: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    shutil.copytree(run, gone)
+    shutil.rmtree(gone / "evaluation")
+    root = load_config(run / "config.yaml").data.root
+    text = (gone / "config.yaml").read_text()
+    (gone / "config.yaml").write_text(text.replace(str(root), "/nowhere/at/all"))
+    write_report([gone], gone / "report.html")
+    text = Page(gone / "report.html").text
+    assert "/nowhere/at/all is not on this machine" in text
+    assert "Confusion matrix" not in text
+
+
+def test_a_thousand_classes_stay_readable(run: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    shutil.copytree(run, many)
+    shutil.rmtree(many / "evaluation")
+    generator = np.random.default_rng(0)
+    labels = np.arange(2000) % 1000
+    logits = generator.normal(size=(2000, 1000)).astype(np.float32)
+    logits[np.arange(2000), labels] += 4
+    names = tuple(f"<kind {number}>" for number in range(1000))
+    images = tuple(f"{number}.png" for number in range(2000))
+    save_predictions(many / "evaluation" / "last-ema-val.npz", Predictions(logits, labels, images, names))
+    write_report([many], many / "report.html")
+    page = Page(many / "report.html")
+    assert "All 1000 classes" in page.text
+    assert "<kind 17>" in page.text  # escaped, else it were a tag
+    assert "most confused classes" in page.text
+    assert any("1,000 classes" in (attributes.get("alt") or "") for _, attributes in page.tags)
+    assert (many / "report.html").stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["nothing"], r"nothing: is not a run folder: it has no config\.yaml"), (["run", "run"], "a run is named twice")],
+)
+def test_what_is_no_run_is_refused_and_nothing_written(
+    run: Path, tmp_path: Path, names: list[str], message: str
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    folders = [run if name == "run" else tmp_path / name for name in names]
+    with pytest.raises(ConfigError, match=message):
+        write_report(folders, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_report_that_fails_costs_no_run(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("rexnet.report.report.write_report", fail)
+    arguments = [*small_run, "trainer.report=true", "trainer.max_steps=1"]
+    assert main(["train", "--config", "finetune/folder.yaml", *arguments]) == 0
+    assert re.search(r"the report was not made: no space left; try again with rexnet report .*small", caplog.text)
+
+
+def test_curves_are_the_same_bytes_each_time_and_take_their_colours_from_the_page() -> None:
+    line = Line("a < b", [(1.0, 2.0), (2.0, 1.5)], series=1)
+    svg = draw_lines("Loss", [line, Line("empty", [])])
+    assert svg == draw_lines("Loss", [line])
+    assert "var(--series-1)" in svg
+    assert 'aria-label="Loss. a &lt; b: from 2 to 1.5"' in svg
+    assert not re.findall(r"#[0-9a-f]{6}\b", svg)
+    assert draw_lines("Nothing", []) == ""
+
+
+def test_the_time_of_a_run_is_that_of_all_its_parts(run: Path, tmp_path: Path) -> None:
+    resumed = tmp_path / "resumed"
+    shutil.copytree(run, resumed)
+    seconds = ["10", "20", "7", "15"]  # stopped after 20 s, gone on for 15 s
+    lines = [f"{number + 1},{number + 1},{value}" for number, value in enumerate(seconds)]
+    (resumed / "metrics.csv").write_text("\n".join(["epoch,step,seconds", *lines]) + "\n")
+    assert seconds_of(read_run(resumed)) == 35

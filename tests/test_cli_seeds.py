@@ -1,0 +1,56 @@
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from rexnet.cli import main, seeds
+from rexnet.config import Config
+
+
+def test_each_seed_is_a_command_of_its_own_and_the_runs_are_named(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = small_config.trainer.runs_dir
+    commands = []
+
+    def start(command: list[str]) -> int:
+        commands.append(command)
+        (runs / f"small-{len(commands)}").mkdir(parents=True)
+        return 0
+
+    monkeypatch.setattr(seeds, "_run_forwarding", start)
+    config = small_config.model_copy(update={"seed": 5})
+    assert seeds.train_seeds(config, 2, ["train.py", "--seeds", "2", "--config", "x.yaml"]) == 0
+    assert commands == [[sys.executable, "train.py", "--config", "x.yaml", f"seed={seed}"] for seed in (5, 6)]
+    assert capsys.readouterr().out.endswith(f"rexnet evaluate {runs / 'small-1'} {runs / 'small-2'}\n")
+
+
+def test_a_run_that_fails_ends_the_series_with_its_exit_code(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeds, "_run_forwarding", lambda command: 143)
+    assert seeds.train_seeds(small_config, 3, ["train.py", "--seeds=3"]) == 143
+    assert seeds.without_seeds(["train.py", "--seeds=3", "a"]) == ["train.py", "a"]
+
+
+def test_a_signal_reaches_the_run_once() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "signal.pause()"
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    assert seeds._run_forwarding([sys.executable, "-c", code]) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_several_seeds_are_for_new_runs_started_here(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["train", "--resume", str(tmp_path), "--seeds", "2"]) == 2
+    assert "--seeds: is for new runs" in capsys.readouterr().err
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert main(["train", "--config", "finetune/folder.yaml", "--seeds", "2", *small_run]) == 2
+    assert "--seeds: starts its own processes" in capsys.readouterr().err

@@ -1,0 +1,89 @@
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rexnet.config import Config, load_config
+from rexnet.errors import ConfigError
+from rexnet.training.fit import fit
+from rexnet.training.run_folder import read_table
+from rexnet.training.validation_pictures import draw_confusion
+
+SCALARS = {
+    *(f"train/{name}" for name in ("loss", "grad_norm", "lr", "images_per_s", "data_wait_share")),
+    *(f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")),
+    *(f"val_ema_class/{name}" for name in ("ant", "bee", "cow")),
+    *(f"final/{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")),
+    "system/memory_gb",
+    "final/best_top1",
+}
+
+
+@pytest.fixture
+def board(small_run: list[str]) -> tuple[Path, Any]:
+    """A run with everything that TensorBoard can have, and its events."""
+    wanted = [f"trainer.{key}=true" for key in ("histograms", "model_graph", "profile")]
+    config = load_config("finetune/folder.yaml", [*small_run, *wanted, "trainer.loggers=[csv]", "schedule.epochs=3"])
+    run = Path(fit(config)["run"])
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    return run, events
+
+
+def test_tensorboard_has_what_the_table_has_under_stable_names(board: tuple[Path, Any]) -> None:
+    run, events = board
+    tags = events.Tags()
+    assert set(tags["scalars"]) == SCALARS
+    table = read_table(run / "metrics.csv")
+    for name in ("train/lr", *(tag for tag in SCALARS if tag.startswith(("val/", "val_ema/")))):
+        logged = {event.step: event.value for event in events.Scalars(name)}
+        for row in table:
+            assert logged[int(row["step"])] == pytest.approx(float(row[name]), rel=1e-5), name
+        if name != "train/lr":
+            assert len(events.Scalars(name)) == len(table)
+    assert events.Scalars("final/val_ema/top1")[0].value == pytest.approx(float(table[-1]["val_ema/top1"]), rel=1e-5)
+    right = [events.Scalars(f"val_ema_class/{name}")[-1].value for name in ("ant", "bee", "cow")]
+    assert np.mean(right) == pytest.approx(float(table[-1]["val_ema/top1"]), rel=1e-5)  # 5 images of each class
+
+    assert {"train/augmented", "val_ema/confusion"} <= set(tags["images"])
+    assert [event.step for event in events.Images("val_ema/confusion")] == [9]  # the last epoch alone
+    assert tags["graph"]
+    assert {f"val_ema_pr/{name}/pr_curves" for name in ("ant", "bee", "cow")} <= _texts(events)
+    assert "recipe/text_summary" in _texts(events)
+    assert any(tag.startswith("weights/") for tag in tags["histograms"])
+
+    trace = json.loads((run / "profile" / "steps.json").read_text())
+    assert sum(event.get("name", "").startswith("ProfilerStep") for event in trace["traceEvents"]) == 4
+    (csv,) = (run / "csv").rglob("metrics.csv")
+    assert "val_ema/top1" in csv.read_text().splitlines()[0]
+
+
+def _texts(events: Any) -> set[str]:
+    return set(events.Tags()["tensors"]) | {f"{tag}/pr_curves" for tag in events.Tags()["tensors"]}
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_logger_whose_package_is_missing_is_refused_before_the_run(
+    small_config: Config, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rexnet.training.loggers.find_spec", lambda _: None)
+    trainer = small_config.trainer.model_copy(update={"loggers": (name,)})
+    with pytest.raises(
+        ConfigError, match=rf"trainer\.loggers: {name} is not installed; `pip install {name}` brings it"
+    ):
+        fit(small_config.model_copy(update={"trainer": trainer}))
+    assert not small_config.trainer.runs_dir.exists()
+    assert name not in sys.modules
+
+
+def test_a_confusion_matrix_is_dark_where_the_images_are() -> None:
+    picture = draw_confusion(np.array([[9, 0], [0, 9]]), ("$x$", "y"))
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    large = draw_confusion(np.eye(64, dtype=np.int64), tuple(map(str, range(64))))
+    assert large.shape == picture.shape
+    assert picture[200, 200].sum() < picture[200, 500].sum()  # upper left: right answers; upper right: none
