@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
@@ -93,7 +94,7 @@ def look_at_all(indexes: dict[Split, Index]) -> Facts:
         return [look_at(index, position) for position in positions]
 
     bar = tqdm(total=len(facts.sizes), unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)
-    with bar, ThreadPool(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
+    with bar, _threads() as pool:
         number = 0
         for some in pool.imap(look, jobs):
             for seen in some:
@@ -106,6 +107,17 @@ def look_at_all(indexes: dict[Split, Index]) -> Facts:
                 number += 1
             bar.update(len(some))
     return facts
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPool]:
+    """A thread for each core; they have ended afterwards, since Python's exit kills those inside OpenCV by an abort."""
+    pool = ThreadPool(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None)
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+        pool.join()
 
 
 def entries(facts: Facts, root: Path) -> Iterator[Entry]:
