@@ -19,6 +19,7 @@ from rexnet.data.index import Index, Split
 from rexnet.data.manifest import Entry, manifest_path, paths_of, read_manifest, write_manifest
 from rexnet.data.report import PIXELS, Facts, describe
 from rexnet.errors import DataError
+from rexnet.files import written_whole
 
 AT_ONCE = 32  # images in one job of a thread
 
@@ -58,7 +59,8 @@ def check(config: SourceConfig, allow_leak: bool = False) -> Facts:
         write_manifest(path, entries(facts, config.root))
     report = path.with_name(f"{path.stem}-report.txt")
     text = describe(facts, changed)
-    report.write_text(text, encoding="utf-8")
+    with written_whole(report) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     kept = " (left as it was, since images differ from it)" if changed else ""
     print(f"{text}\nmanifest  {path}{kept}\nreport    {report}")
     _raise_faults(facts, changed, allow_leak, config, path)
@@ -155,5 +157,6 @@ def _raise_faults(facts: Facts, changed: list[str], allow_leak: bool, config: So
 
 def _require_folder(path: Path) -> None:
     """Says before the work, not after it, that the manifest has no place."""
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not os.access(folder, os.W_OK):
         raise DataError(f"{path}: the manifest cannot be written there; name another place with --manifest")

@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import tarfile
-import tempfile
 import weakref
 import zipfile
 from collections.abc import Iterator
@@ -21,7 +20,8 @@ from tqdm import tqdm
 
 from rexnet.data.files import printable
 from rexnet.data.shared import Names, share
-from rexnet.errors import DataError, first_sentence
+from rexnet.errors import ConfigError, DataError, first_sentence
+from rexnet.files import written_whole
 
 log = logging.getLogger(__name__)
 
@@ -187,18 +187,10 @@ def _read_index(place: Path, stamp: tuple[int, int]) -> Members | None:
 
 def _write_index(place: Path, members: Members) -> bool:
     """Whether the index could be written; others see all of it or nothing."""
+    stamp = np.array([FORMAT, *members.stamp], np.int64)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=place.parent, prefix=place.name, suffix=".tmp")
-        try:
-            with open(descriptor, "wb") as file:
-                stamp = np.array([FORMAT, *members.stamp], np.int64)
-                np.savez(file, text=members.names.text, ends=members.names.ends, spans=members.spans, stamp=stamp)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, place)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError:
+        with written_whole(place) as temporary:
+            np.savez(temporary, text=members.names.text, ends=members.names.ends, spans=members.spans, stamp=stamp)
+    except ConfigError:
         return False
     return True
