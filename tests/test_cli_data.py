@@ -36,7 +36,7 @@ def test_caching_says_where_and_how_much(small_run: list[str], capsys: pytest.Ca
         assert main(["data", "cache", "finetune/folder", *small_run]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines] == ["Cache", "Cache"]
-        assert all(line.endswith("0.000 GB") and Path(line.split()[1]).is_file() for line in lines)
+        assert all(line.endswith(" kB") and Path(line.split()[1]).is_file() for line in lines)
     assert main(["data", "cache", "finetune/folder", *small_run, "data.cache=ram"]) == 2
     assert "only disk can be filled beforehand" in capsys.readouterr().err
 

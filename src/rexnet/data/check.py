@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
@@ -95,7 +94,7 @@ def look_at_all(indexes: dict[Split, Index]) -> Facts:
         index, positions = job
         return [look_at(index, position) for position in positions]
 
-    bar = tqdm(total=len(facts.sizes), unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    bar = tqdm(total=len(facts.sizes), unit=" images", disable=None, dynamic_ncols=True)
     with bar, _threads() as pool:
         number = 0
         for some in pool.imap(look, jobs):

@@ -7,7 +7,6 @@ ImageNet's training archive, are entered as if they were folders.
 import hashlib
 import logging
 import os
-import sys
 import tarfile
 import weakref
 import zipfile
@@ -18,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from rexnet.data.files import printable
+from rexnet.data.files import printable, size_text
 from rexnet.data.shared import Names, share
 from rexnet.errors import ConfigError, DataError, first_sentence
 from rexnet.files import written_whole
@@ -29,7 +28,7 @@ FORMAT = 1
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".avif")
 )
-COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LARGE = 1 << 30
 
@@ -93,7 +92,7 @@ def load_members(path: Path) -> Members:
         if members is not None:
             return members
     if status.st_size > LARGE:
-        log.info(f"{path}: making an index of its {status.st_size / 1e9:,.0f} GB, once")
+        log.info(f"{path}: making an index of its {size_text(status.st_size)}, once")
     members = scan(path, stamp)
     if not any(_write_index(place, members) for place in places):
         log.warning(f"{path}: its index could not be kept, so the next run makes it again")
@@ -103,10 +102,11 @@ def load_members(path: Path) -> Members:
 def scan(path: Path, stamp: tuple[int, int]) -> Members:
     """Reads every header of a tar."""
     rows: list[tuple[str, int, int]] = []
-    quiet = not sys.stderr.isatty()
-    with open(path, "rb") as file, tqdm(total=stamp[0], unit="B", unit_scale=True, delay=1, disable=quiet) as bar:
+    with open(path, "rb") as file, tqdm(total=stamp[0], unit="B", unit_scale=True, delay=1, disable=None) as bar:
         if file.read(6).startswith(COMPRESSED):
-            raise DataError(f"{path}: is compressed; images are read by position, so decompress it to a plain .tar")
+            raise DataError(
+                f"{path}: is compressed; images are read by position, so unpack it, or make it a plain .tar"
+            )
         for row in _walk(file, path, 0, stamp[0], ""):
             rows.append(row)
             bar.update(row[1] - bar.n)
