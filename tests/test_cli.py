@@ -1,3 +1,4 @@
+import errno
 import re
 import socket
 import subprocess
@@ -119,3 +120,28 @@ def test_the_board_says_when_its_port_is_taken() -> None:
         )
     assert done.returncode == 2
     assert f"error: port {port} is in use; choose another: make board BOARD_PORT=6007" in done.stderr
+
+
+def test_overrides_may_stand_behind_options_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--config", "rexnet_1.0x", "data.root=/a", "--print-config", "data.image_size=64"]) == 0
+    printed = capsys.readouterr().out
+    assert "  root: /a\n" in printed
+    assert "  image_size: 64\n" in printed
+
+
+@pytest.mark.parametrize("arguments", [["train", "--print-config", "--nonsense=1"], ["evaluate", "a", "data.root=b"]])
+def test_arguments_that_no_command_knows_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert f"unrecognized arguments: {arguments[-1]}" in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_looked_into_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: bool) -> None:  # stands in for the file system, which refuses nothing to root
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    message = refused(capsys, "data", "check", str(tmp_path))
+    assert message == f"{tmp_path}/images.txt: Permission denied"

@@ -1,9 +1,14 @@
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from rexnet.cli import main
+from rexnet.data import check
+from rexnet.data.check import Seen
+from rexnet.data.index import Index
 
 
 def test_showing_writes_a_picture(small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,7 +36,7 @@ def test_caching_says_where_and_how_much(small_run: list[str], capsys: pytest.Ca
         assert main(["data", "cache", "finetune/folder", *small_run]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines] == ["Cache", "Cache"]
-        assert all(line.endswith("0.000 GB") and Path(line.split()[1]).is_file() for line in lines)
+        assert all(line.endswith(" kB") and Path(line.split()[1]).is_file() for line in lines)
     assert main(["data", "cache", "finetune/folder", *small_run, "data.cache=ram"]) == 2
     assert "only disk can be filled beforehand" in capsys.readouterr().err
 
@@ -49,3 +54,19 @@ def test_speed_prints_a_table_and_a_recommendation(small_run: list[str], capsys:
 def test_a_missing_data_set_is_one_sentence(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", action, "finetune/folder", "data.root=/nowhere"]) == 2
     assert capsys.readouterr().err.startswith("error: data.root: /nowhere does not exist")
+
+
+def test_ctrl_c_ends_a_check_and_its_threads_with_one_word_and_code_130(
+    small_run: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_at(index: Index, position: int) -> Seen:
+        signal.raise_signal(signal.SIGINT)  # Python hands it to the main thread
+        return seen(index, position)
+
+    seen, root = check.look_at, next(key for key in small_run if key.startswith("data.root=")).partition("=")[2]
+    monkeypatch.setattr(check, "look_at", look_at)
+    assert main(["data", "check", root]) == 130
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "interrupted\n")
+    assert not any("worker" in str(thread.name) or "Pool" in thread.name for thread in threading.enumerate())
+    assert not (Path(root) / "rexnet-manifest.csv").exists()

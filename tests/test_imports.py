@@ -21,7 +21,7 @@ ROOMS = {
     "hardware": {"config", "errors"},
     "models": {"config", "errors", "untrusted"},
     "timm_models": {"models"},
-    "data": {"config", "errors", "hardware"},
+    "data": {"config", "errors", "files", "hardware"},
     "checkpoint": {"config", "durable", "errors", "models", "temperature", "untrusted"},
     "files": {"errors"},
     "temperature": {"durable", "errors", "files"},

@@ -211,7 +211,7 @@ def test_images_are_reduced_to_the_short_side_and_never_enlarged() -> None:
 def test_too_little_space_is_one_sentence(tmp_path: Path) -> None:
     require_space(tmp_path / "not" / "there", 1000, "")
     with pytest.raises(
-        DataError, match=r"data\.cache: needs 1000000\.00 GB in .*, where .* [GM]B are free; buy a disk"
+        DataError, match=r"data\.cache: needs 1,000,000\.0 GB in .*, where .* [GM]B are free; buy a disk"
     ):
         require_space(tmp_path, 10**15, "buy a disk")
 

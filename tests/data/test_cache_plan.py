@@ -126,7 +126,7 @@ def test_other_boxes_get_another_cache_and_members_of_an_archive_are_not_looked_
 def test_no_room_is_said_before_the_run_begins(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rexnet.data.cache.RESERVE", 1 << 60)
     for kind, hint in (("ram", "--shm-size"), ("disk", "data.cache_folder")):
-        with pytest.raises(DataError, match=rf"data\.cache: needs 0\.\d MB in .* free; lower .*{hint}"):
+        with pytest.raises(DataError, match=rf"data\.cache: needs \d+\.\d kB in .* free; lower .*{hint}"):
             cached(configured(small_run, f"data.cache={kind}"))
 
 
@@ -153,3 +153,19 @@ def test_a_process_that_dies_while_a_cache_is_filled_is_named_with_its_image(
     monkeypatch.setattr(train, "fill", lambda position: os._exit(0) if position == 2 else None)
     with pytest.raises(DataError, match=r"loader process \d+ \(last at /.*/train/ant/002\.png\) ended without a word"):
         fill_cache(train, 1, config.data)
+
+
+def test_several_nodes_read_a_cache_on_disk_but_do_not_fill_it(small_run: list[str]) -> None:
+    several = configured(small_run, "trainer.num_nodes=2")
+    with pytest.raises(DataError, match=r"image-cache/rexnet-.*images is not filled, and 2 nodes cannot fill it"):
+        ImageData(several)
+    train, val = cached(configured(small_run))
+    for dataset in (train, val):
+        for position in range(len(dataset)):  # as a run on one node fills it, without putting it into safety
+            dataset.fill(position)
+    with pytest.raises(DataError, match="is not filled"):
+        ImageData(several)
+    val.cache.path.unlink()
+    fill_caches(several)
+    assert len(ImageData(several).train_index) == 24
+    ImageData(load_config("finetune/folder.yaml", [*small_run, "trainer.num_nodes=2", "data.cache=ram"]))

@@ -210,7 +210,10 @@ def test_the_manifest_goes_where_it_is_told(root: Path, tmp_path: Path, capsys: 
     assert not (root / "rexnet-manifest.csv").exists()
     config = SourceConfig(dataset="folder", root=root, on_bad_image="skip_listed", manifest=place)
     assert len(load_index(config, "train")) == 8
-    code, _, err = run(capsys, root, "--manifest", str(tmp_path / "no" / "folder.csv"))
+    assert run(capsys, root, "--manifest", str(tmp_path / "new" / "folder" / "manifest.csv"))[0] == 0
+    assert (tmp_path / "new" / "folder" / "manifest-report.txt").is_file()
+    (tmp_path / "new" / "folder.csv").mkdir()
+    code, _, err = run(capsys, root, "--manifest", str(tmp_path / "new" / "folder.csv"))
     assert code == 2
     assert "the manifest cannot be written there; name another place with --manifest" in err
 

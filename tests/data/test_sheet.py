@@ -7,7 +7,7 @@ from PIL import Image
 from rexnet.config import load_config
 from rexnet.data.datasets.folder import index_folders
 from rexnet.data.sheet import GAP, LEGEND, LINE, MARGIN, TILE, _shares, choose_images, draw_sheet, write_sheet
-from rexnet.errors import DataError
+from rexnet.errors import ConfigError
 
 
 def tile(sheet: Image.Image, top: int, column: int) -> np.ndarray:
@@ -61,5 +61,5 @@ def test_images_come_from_different_classes_first(image_root: Path) -> None:
 def test_a_sheet_that_cannot_be_written_is_one_sentence(small_run: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     config = load_config("finetune/folder.yaml", small_run)
-    with pytest.raises(DataError, match=r"sheet\.png: cannot be written: "):
+    with pytest.raises(ConfigError, match=r"sheet\.png: cannot be written: "):
         write_sheet(config, tmp_path / "file" / "sheet.png", 2, 1)

@@ -81,7 +81,7 @@ def test_too_little_shared_memory_is_said_before_a_process_starts(monkeypatch: p
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64_000_000))
     require_shared_memory(2, 16_000_000)
     require_shared_memory(0, 10**12)
-    message = r"has 64 MB free, but 4 loader processes keep 2 batches of 16\.0 MB each there; .*--shm-size=256m"
+    message = r"has 64\.0 MB free, but 4 loader processes keep 2 batches of 16\.0 MB each there; .*--shm-size=256m"
     with pytest.raises(DataError, match=message):
         require_shared_memory(4, 16_000_000)
 

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -12,8 +13,8 @@ from rexnet.errors import RexnetError, own_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0 done, 1 training diverged, 2 the input is at fault."""
-    options = build_parser().parse_args(arguments)
+    """Runs a command and returns its exit code: 0 done, 1 training diverged, 2 the input is at fault, 130 Ctrl-C."""
+    options = _parse(arguments)
     is_first_process = os.environ.get("LOCAL_RANK", "0") == "0"
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("rexnet").setLevel(logging.INFO if is_first_process else logging.ERROR)
@@ -23,6 +24,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RexnetError as error:
         print(f"error: {own_words(error)}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.filename is None:  # not of a file, so not the user's to mend
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of a command; overrides may also stand behind options, where argparse alone does not look."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not (hasattr(options, "overrides") and all(re.match(r"[\w.]+=", argument) for argument in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:

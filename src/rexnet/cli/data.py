@@ -101,13 +101,14 @@ def _add_cache(actions: Commands) -> None:
 def run_cache(options: argparse.Namespace) -> int:
     """Fills the caches of both splits."""
     from rexnet.data.datamodule import fill_caches
+    from rexnet.data.files import size_text
     from rexnet.errors import ConfigError
 
     config = _load(options, "data.cache=disk")
     if config.data.cache != "disk":
         raise ConfigError("data.cache: only disk can be filled beforehand; ram is filled by each run and ends with it")
     for path, size in fill_caches(config):
-        print(f"Cache        {path}  {size / 1e9:.3f} GB")
+        print(f"Cache        {path}  {size_text(size)}")
     return 0
 
 

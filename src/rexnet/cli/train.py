@@ -73,7 +73,6 @@ def run(options: argparse.Namespace) -> int:
 def _report(run: Path) -> None:
     """Writes the report of a run that has ended; whatever goes wrong costs only the report."""
     import logging
-    import os
 
     if any(int(os.environ.get(name, "0")) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")):
         return

@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from rexnet.data.files import size_text
 from rexnet.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def _open(path: Path, count: int, capacity: int) -> int:
                 first = _align(HEAD_BYTES + count * WORD_BYTES)
                 os.ftruncate(file, first + capacity)  # takes no space until it is written to
                 os.pwrite(file, HEAD.pack(MAGIC, count, first, _boot()), 0)
-            if is_named and (is_new or _is_usable(file, count)):
+            if is_named and (is_new or _is_usable(file, count, {ANY_BOOT, _boot()})):
                 return file
             if is_named:
                 path.unlink(missing_ok=True)  # not cut short, since another process may have it mapped
@@ -166,13 +167,22 @@ def _is_at(path: Path, file: int) -> bool:
         return False
 
 
-def _is_usable(file: int, count: int) -> bool:
+def is_finished(path: Path, count: int) -> bool:
+    """Whether the file at `path` was filled with `count` images and put into safety, for any machine to read."""
+    try:
+        with open(path, "rb") as file:
+            return _is_usable(file.fileno(), count, {ANY_BOOT})
+    except OSError:
+        return False
+
+
+def _is_usable(file: int, count: int, boots: set[bytes]) -> bool:
     head = os.pread(file, HEAD.size, 0)
     if len(head) < HEAD.size:
         return False
     magic, images, end, boot = HEAD.unpack(head)
     is_whole = HEAD_BYTES + count * WORD_BYTES <= end <= os.fstat(file).st_size
-    return magic == MAGIC and images == count and is_whole and boot.rstrip(b"\0") in (ANY_BOOT, _boot())
+    return magic == MAGIC and images == count and is_whole and boot.rstrip(b"\0") in boots
 
 
 def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
@@ -199,11 +209,6 @@ def require_space(folder: Path, wanted: int, hint: str) -> int:
     if free < wanted + RESERVE:
         raise DataError(f"data.cache: needs {size_text(wanted)} in {place}, where {size_text(free)} are free; {hint}")
     return free
-
-
-def size_text(size: int) -> str:
-    """`size` bytes for people."""
-    return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.1f} MB"
 
 
 def _available_memory() -> int:

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import stat
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,9 @@ from tqdm import tqdm
 
 from rexnet.config.data_schema import DataConfig
 from rexnet.config.schema import Config
-from rexnet.data.cache import SHARED_MEMORY, ImageCache, require_space, shrink, size_text
+from rexnet.data.cache import SHARED_MEMORY, ImageCache, is_finished, require_space, shrink
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
+from rexnet.data.files import size_text
 from rexnet.data.index import Index
 from rexnet.data.transforms import build_eval_transform, build_train_transform
 from rexnet.data.workers import explained_faults, start_worker
@@ -43,9 +43,8 @@ def build_train_dataset(config: Config, index: Index, beside: int = 0) -> ImageD
     plain = ImageDataset(index, transform, config.seed)
     if config.data.cache is None:
         return plain
-    short_side = round(config.data.cache_scale * config.data.image_size)
-    name = f"training images of {short_side} px"
-    cache = _open_cache(config, index, name, _estimate_bytes(plain, short_side), beside)
+    short_side = _short_side(config)
+    cache = _open_cache(config, index, _train_name(config), _estimate_bytes(plain, short_side), beside)
     return CachedImages(index, transform, config.seed, cache, short_side)
 
 
@@ -68,6 +67,34 @@ def lacking_eval_bytes(config: Config, index: Index) -> int:
     if config.data.cache is None:
         return 0
     return _lacking(_cache_path(config, index, _eval_name(config)), _eval_bytes(config, index))
+
+
+def require_filled(config: Config, train: Index, val: Index) -> None:
+    """Caches on disk must be complete where several nodes read them: they cannot fill a file that they share.
+
+    Network file systems do not show one node in time what another has written to a file that both have mapped.
+
+    Raises:
+        DataError: a run on several nodes would have to fill one.
+    """
+    if config.data.cache != "disk" or config.trainer.num_nodes == 1:
+        return
+    for index, name in ((train, _train_name(config)), (val, _eval_name(config))):
+        path = _cache_path(config, index, name)
+        if not is_finished(path, len(index)):
+            raise DataError(
+                f"data.cache: {path} is not filled, and {config.trainer.num_nodes} nodes cannot fill it together; fill "
+                f"it first by `rexnet data cache` with the same configuration (on each node where the folder is its "
+                f"own), or set data.cache=ram"
+            )
+
+
+def _short_side(config: Config) -> int:
+    return round(config.data.cache_scale * config.data.image_size)
+
+
+def _train_name(config: Config) -> str:
+    return f"training images of {_short_side(config)} px"
 
 
 def _eval_name(config: Config) -> str:
@@ -107,7 +134,7 @@ def fill_cache(dataset: CachedImages | CachedViews, workers: int, config: DataCo
         timeout=config.worker_timeout if workers else 0,
         worker_init_fn=start_worker,
     )
-    bar = tqdm(total=len(dataset), unit="img", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    bar = tqdm(total=len(dataset), unit="img", disable=None, dynamic_ncols=True)
     with bar, explained_faults([dataset], config.worker_timeout):
         for positions in loader:
             bar.update(len(positions))

@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from rexnet.data.index import Index, Split
 from rexnet.data.manifest import Entry, manifest_path, paths_of, read_manifest, write_manifest
 from rexnet.data.report import PIXELS, Facts, describe
 from rexnet.errors import DataError
+from rexnet.files import written_whole
 
 AT_ONCE = 32  # images in one job of a thread
 
@@ -57,7 +58,8 @@ def check(config: SourceConfig, allow_leak: bool = False) -> Facts:
         write_manifest(path, entries(facts, config.root))
     report = path.with_name(f"{path.stem}-report.txt")
     text = describe(facts, changed)
-    report.write_text(text, encoding="utf-8")
+    with written_whole(report) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     kept = " (left as it was, since images differ from it)" if changed else ""
     print(f"{text}\nmanifest  {path}{kept}\nreport    {report}")
     _raise_faults(facts, changed, allow_leak, config, path)
@@ -92,8 +94,8 @@ def look_at_all(indexes: dict[Split, Index]) -> Facts:
         index, positions = job
         return [look_at(index, position) for position in positions]
 
-    bar = tqdm(total=len(facts.sizes), unit=" images", disable=not sys.stderr.isatty(), dynamic_ncols=True)
-    with bar, ThreadPool(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
+    bar = tqdm(total=len(facts.sizes), unit=" images", disable=None, dynamic_ncols=True)
+    with bar, _threads() as pool:
         number = 0
         for some in pool.imap(look, jobs):
             for seen in some:
@@ -106,6 +108,17 @@ def look_at_all(indexes: dict[Split, Index]) -> Facts:
                 number += 1
             bar.update(len(some))
     return facts
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPool]:
+    """A thread for each core; they have ended afterwards, since Python's exit kills those inside OpenCV by an abort."""
+    pool = ThreadPool(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None)
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+        pool.join()
 
 
 def entries(facts: Facts, root: Path) -> Iterator[Entry]:
@@ -143,5 +156,6 @@ def _raise_faults(facts: Facts, changed: list[str], allow_leak: bool, config: So
 
 def _require_folder(path: Path) -> None:
     """Says before the work, not after it, that the manifest has no place."""
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not os.access(folder, os.W_OK):
         raise DataError(f"{path}: the manifest cannot be written there; name another place with --manifest")

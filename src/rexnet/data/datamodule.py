@@ -9,7 +9,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rexnet.config.schema import Config
-from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache, lacking_eval_bytes
+from rexnet.data.cache_plan import (
+    build_eval_dataset,
+    build_train_dataset,
+    fill_cache,
+    lacking_eval_bytes,
+    require_filled,
+)
 from rexnet.data.dataset import Batch, CachedImages, CachedViews, ImageDataset, Sample, stack
 from rexnet.data.datasets import load_index
 from rexnet.data.device import augment_batch, normalize
@@ -34,7 +40,8 @@ class ImageData(pl.LightningDataModule):
         world_size: processes that share each batch.
 
     Raises:
-        DataError: the data set is missing, inconsistent or smaller than one batch.
+        DataError: the data set is missing, inconsistent or smaller than one batch, or several nodes would have to
+            fill its cache.
         ConfigError: `data.batch_size` cannot be shared out evenly.
     """
 
@@ -44,17 +51,13 @@ class ImageData(pl.LightningDataModule):
         self.device_batch = share_batch(config, world_size)
         self.train_index = load_index(config.data, "train")
         self.val_index = load_index(config.data, "val")
+        require_filled(config, self.train_index, self.val_index)
         self.world_size = world_size
         self.received = 0.0
         """When the latest batch came from the loader, by `time.perf_counter`."""
         self.loaded: list[ImageDataset] = []
         """What loaders read from, for messages."""
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.accumulate
-        if self.steps_per_epoch == 0:
-            raise DataError(
-                f"{self.train_index.root}: has {len(self.train_index)} images, fewer than one batch of "
-                f"{config.data.batch_size}; lower data.batch_size or set data.last_batch=pad"
-            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -137,8 +140,12 @@ class ImageData(pl.LightningDataModule):
 
 
 def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> TrainBatchSampler:
-    """The order of the training images for one process, as configured."""
-    return TrainBatchSampler(
+    """The order of the training images for one process, as configured.
+
+    Raises:
+        DataError: there are fewer images than one batch.
+    """
+    sampler = TrainBatchSampler(
         len(index),
         config.data.batch_size,
         config.seed,
@@ -149,6 +156,12 @@ def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size:
         repeats=config.augmentation.repeats,
         balance=index.labels if config.data.sampling == "balanced" else None,
     )
+    if len(sampler) < config.trainer.accumulate:
+        raise DataError(
+            f"{index.root}: has {len(index)} images, fewer than one batch of {config.data.batch_size}; lower "
+            f"data.batch_size or set data.last_batch=pad"
+        )
+    return sampler
 
 
 def fill_caches(config: Config) -> list[tuple[Path, int]]:

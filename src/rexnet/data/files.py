@@ -1,9 +1,11 @@
-"""Reading whole files that may turn out to be anything."""
+"""Reading whole files that may turn out to be anything, and how their names and sizes are printed."""
 
 import os
 import stat
 
 from rexnet.errors import DataError
+
+UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def read_file(path: str) -> bytes:
@@ -19,6 +21,12 @@ def read_file(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise DataError(f"{printable(path)}: cannot be read: {error.strerror}") from None
+
+
+def size_text(size: float) -> str:
+    """`size` bytes for people, in the unit that fits."""
+    unit, name = next(((unit, name) for unit, name in UNITS if size >= unit), UNITS[-1])
+    return f"{size / unit:,.1f} {name}"
 
 
 def printable(path: str | os.PathLike[str]) -> str:

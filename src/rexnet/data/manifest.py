@@ -3,7 +3,6 @@
 import csv
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from rexnet.config.data_schema import SourceConfig
 from rexnet.data.files import printable
 from rexnet.data.index import Index
 from rexnet.errors import DataError
+from rexnet.files import written_whole
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +54,15 @@ def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
     """Writes all entries, or leaves what is at `path` as it is.
 
     Raises:
-        DataError: the folder cannot be written.
+        ConfigError: the folder cannot be written.
     """
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(Entry._fields)
-                writer.writerows(entries)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise DataError(f"{path}: the manifest cannot be written: {error.strerror}; see --manifest") from None
+    with (
+        written_whole(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(Entry._fields)
+        writer.writerows(entries)
 
 
 @contextmanager

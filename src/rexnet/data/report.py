@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rexnet.data.files import printable
+from rexnet.data.files import printable, size_text
 from rexnet.data.index import Index, Split
 
 PIXELS = 16  # bytes kept of the hash of an image's pixels
@@ -103,9 +103,9 @@ def _describe_split(facts: Facts, split: Split) -> str:
     shapes = shapes[shapes.any(axis=1)]
     counts = np.bincount(index.labels, minlength=len(index.class_names))
     least, most = int(counts.argmin()), int(counts.argmax())
-    total = facts.sizes[start : start + len(index)].sum() / 1e6
+    total = facts.sizes[start : start + len(index)].sum()
     lines = [
-        f"{split:<6} {len(index):,} images of {len(index.class_names):,} classes, {total:,.1f} MB, {index.root}",
+        f"{split:<6} {len(index):,} images of {len(index.class_names):,} classes, {size_text(total)}, {index.root}",
         f"       {counts[least]:,} a class"
         if counts[least] == counts[most]
         else f"       {counts[least]:,} ({index.class_names[least]}) to {counts[most]:,} ({index.class_names[most]})",

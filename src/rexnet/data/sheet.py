@@ -16,7 +16,7 @@ from rexnet.data.device import cutmix, erase, mixup, normalize
 from rexnet.data.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.transforms import build_eval_transform, build_train_transform
-from rexnet.errors import DataError
+from rexnet.files import written_whole
 
 TILE = 128  # pixels
 GAP = 8
@@ -34,7 +34,8 @@ def write_sheet(config: Config, path: Path, columns: int, views: int) -> None:
     """Draws the sheet of a configuration and writes it as a PNG.
 
     Raises:
-        DataError: the data set is missing or an image is broken, or the file cannot be written.
+        DataError: the data set is missing or an image is broken.
+        ConfigError: the file cannot be written.
     """
     save_sheet(draw_sheet(config, columns, views), path)
 
@@ -43,13 +44,10 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
     """Writes a PNG.
 
     Raises:
-        DataError: the file cannot be written.
+        ConfigError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, format="PNG", optimize=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with written_whole(path) as temporary:
+        sheet.save(temporary, format="PNG", optimize=True)
 
 
 def draw_sheet(config: Config, columns: int, views: int) -> Image.Image:

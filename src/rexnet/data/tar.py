@@ -7,9 +7,7 @@ ImageNet's training archive, are entered as if they were folders.
 import hashlib
 import logging
 import os
-import sys
 import tarfile
-import tempfile
 import weakref
 import zipfile
 from collections.abc import Iterator
@@ -19,9 +17,10 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from rexnet.data.files import printable
+from rexnet.data.files import printable, size_text
 from rexnet.data.shared import Names, share
-from rexnet.errors import DataError, first_sentence
+from rexnet.errors import ConfigError, DataError, first_sentence
+from rexnet.files import written_whole
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ FORMAT = 1
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".avif")
 )
-COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LARGE = 1 << 30
 
@@ -93,7 +92,7 @@ def load_members(path: Path) -> Members:
         if members is not None:
             return members
     if status.st_size > LARGE:
-        log.info(f"{path}: making an index of its {status.st_size / 1e9:,.0f} GB, once")
+        log.info(f"{path}: making an index of its {size_text(status.st_size)}, once")
     members = scan(path, stamp)
     if not any(_write_index(place, members) for place in places):
         log.warning(f"{path}: its index could not be kept, so the next run makes it again")
@@ -103,10 +102,11 @@ def load_members(path: Path) -> Members:
 def scan(path: Path, stamp: tuple[int, int]) -> Members:
     """Reads every header of a tar."""
     rows: list[tuple[str, int, int]] = []
-    quiet = not sys.stderr.isatty()
-    with open(path, "rb") as file, tqdm(total=stamp[0], unit="B", unit_scale=True, delay=1, disable=quiet) as bar:
+    with open(path, "rb") as file, tqdm(total=stamp[0], unit="B", unit_scale=True, delay=1, disable=None) as bar:
         if file.read(6).startswith(COMPRESSED):
-            raise DataError(f"{path}: is compressed; images are read by position, so decompress it to a plain .tar")
+            raise DataError(
+                f"{path}: is compressed; images are read by position, so unpack it, or make it a plain .tar"
+            )
         for row in _walk(file, path, 0, stamp[0], ""):
             rows.append(row)
             bar.update(row[1] - bar.n)
@@ -187,18 +187,10 @@ def _read_index(place: Path, stamp: tuple[int, int]) -> Members | None:
 
 def _write_index(place: Path, members: Members) -> bool:
     """Whether the index could be written; others see all of it or nothing."""
+    stamp = np.array([FORMAT, *members.stamp], np.int64)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=place.parent, prefix=place.name, suffix=".tmp")
-        try:
-            with open(descriptor, "wb") as file:
-                stamp = np.array([FORMAT, *members.stamp], np.int64)
-                np.savez(file, text=members.names.text, ends=members.names.ends, spans=members.spans, stamp=stamp)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, place)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError:
+        with written_whole(place) as temporary:
+            np.savez(temporary, text=members.names.text, ends=members.names.ends, spans=members.spans, stamp=stamp)
+    except ConfigError:
         return False
     return True

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch.utils.data import get_worker_info
 
+from rexnet.data.files import size_text
 from rexnet.errors import DataError
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
@@ -56,8 +57,8 @@ def require_shared_memory(workers: int, batch_bytes: int) -> None:
     needed, free = workers * PREFETCHED * batch_bytes, shutil.disk_usage(SHARED_MEMORY).free
     if free < needed:
         raise DataError(
-            f"{SHARED_MEMORY}: has {free / 1e6:.0f} MB free, but {workers} loader processes keep {PREFETCHED} batches "
-            f"of {batch_bytes / 1e6:.1f} MB each there; give the container --shm-size={2 * needed / 1e6:.0f}m or lower "
+            f"{SHARED_MEMORY}: has {size_text(free)} free, but {workers} loader processes keep {PREFETCHED} batches "
+            f"of {size_text(batch_bytes)} each there; give the container --shm-size={2 * needed / 1e6:.0f}m or lower "
             f"data.num_workers"
         )
 

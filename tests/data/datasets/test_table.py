@@ -16,7 +16,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def table(folder: Path, text: str, name: str = "all.csv") -> Path:
-    (folder / name).write_text(text, encoding="utf-8")
+    (folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")
     return folder / name
 
 
@@ -36,6 +36,7 @@ def test_a_table_for_each_split(folder: Path) -> None:
     assert index_csv(folder, "train").class_names == ("9", "10")
     assert index_csv(folder, "val").labels.tolist() == [1]
     assert table_splits(folder) == ("train", "val")
+    assert table_splits(table(folder, "path,label,split\n", "none.csv")) == ("train", "val")
     with pytest.raises(DataError, match="has no images of the split 'test'; it has train, val"):
         index_csv(folder, "test")
 
@@ -49,6 +50,9 @@ def test_absolute_paths_may_lie_below_the_table(folder: Path) -> None:
     ("text", "message"),
     [
         ("path,label\nx/000.png,dog\n", "its first line should name the columns path, label, split; found path, label"),
+        ("path,label,split\n", "has no images of the split 'train'; it has none"),
+        (ROWS.replace(",test", ",train"), "has no images of the split 'val'; it has train"),
+        ("\0\x1b[2J\udcff,x\n", r"found \\x00\\x1b\[2J\\xff, x$"),
         ("", "its first line should name the columns path, label, split; found nothing"),
         ("path,label,split\nx/000.png,,train\n", r"row 2: should have path, label, split; found \['x/000\.png', ''"),
         ("path,label,split\nx/000.png,dog\n", "row 2: should have path, label, split"),

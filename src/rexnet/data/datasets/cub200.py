@@ -63,7 +63,7 @@ def _read_table(path: Path) -> dict[str, str]:
     """A text file of `number value` lines."""
     table: dict[str, str] = {}
     for line_number, line in enumerate(read_lines(path, "a file of CUB-200-2011 as published"), 1):
-        key, _, value = line.strip().partition(" ")
+        key, _, value = line.partition(" ")
         if not value:
             raise DataError(f"{path}, line {line_number}: should be a number and a value, found {line!r}")
         table[key] = value.strip()

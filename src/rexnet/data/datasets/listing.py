@@ -42,9 +42,10 @@ def find_base(root: Path, folders: Sequence[str], marker: str, published: Publis
 
 
 def read_lines(path: Path, source: str) -> list[str]:
-    """The lines of a text file that belongs to a data set."""
+    """The lines of a text file that belongs to a data set, without white space around each and at the end."""
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        return [line.strip() for line in text.rstrip().splitlines()]
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; it should be {source}") from None
 
@@ -96,6 +97,20 @@ def index_listed(
             f"{len(missing):,} of {len(paths):,} images are missing"
         )
     return build_index(folder, paths, labels, class_names, boxes)
+
+
+def index_named(folder: Path, images: Sequence[tuple[str, str]], class_names: Sequence[str], listed_in: Path) -> Index:
+    """An index of the listed images below `folder`, each given as its path and the name of its class.
+
+    Raises:
+        DataError: a class is unknown, or what `index_listed` refuses.
+    """
+    label_of = {name: label for label, name in enumerate(class_names)}
+    for path, name in images:
+        if name not in label_of:
+            raise DataError(f"{listed_in}: has {printable(path)} of {name!r}, which is none of the published classes")
+    paths, names = [path for path, _ in images], [name for _, name in images]
+    return index_listed(folder, paths, [label_of[name] for name in names], class_names, listed_in)
 
 
 def escapes(path: str) -> bool:

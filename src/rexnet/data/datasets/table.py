@@ -3,12 +3,23 @@
 import csv
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from rexnet.data.datasets.listing import index_listed
+from rexnet.data.files import printable
 from rexnet.data.index import Index, Split
 from rexnet.errors import DataError
 
-Row = tuple[str, str]
+MOST_SHOWN = 100  # characters of what stands in the place of the columns
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class Row(NamedTuple):
+    """An image in a table."""
+
+    path: str
+    label: str
+    split: str = ""
 
 
 def index_csv(root: Path, split: Split) -> Index:
@@ -21,62 +32,58 @@ def index_csv(root: Path, split: Split) -> Index:
     Raises:
         DataError: a file, column or image is missing, a row is malformed, or a label is unknown in training.
     """
-    folder = root.parent if root.is_file() else root
-    rows = {name: _rows(root, name) for name in table_splits(root)}
-    if "train" not in rows:
-        raise DataError(f"{root}: has no images of the split 'train'")
-    labels = {label for _, label in rows["train"]}
+    tables = _read_splits(root)
+    name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split
+    for wanted in ("train", name):
+        if not tables.get(wanted):
+            raise DataError(f"{root}: has no images of the split {wanted!r}; it has {', '.join(tables) or 'none'}")
+    labels = {row.label for row in tables["train"]}
     class_names = sorted(labels, key=int if all(label.isdecimal() for label in labels) else None)
-    name = "test" if split == "val" and "val" not in rows else split
-    if name not in rows:
-        raise DataError(f"{root}: has no images of the split {split!r}; it has {', '.join(rows)}")
     label_of = {label: number for number, label in enumerate(class_names)}
-    unknown = next((label for _, label in rows[name] if label not in label_of), None)
+    unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
     if unknown is not None:
         raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
-    paths = [_relative(path, folder) for path, _ in rows[name]]
-    return index_listed(folder, paths, [label_of[label] for _, label in rows[name]], class_names, _file(root, name))
+    folder, listed_in = (root.parent, root) if root.is_file() else (root, root / f"{name}.csv")
+    paths = [_relative(row.path, folder) for row in tables[name]]
+    return index_listed(folder, paths, [label_of[row.label] for row in tables[name]], class_names, listed_in)
 
 
 def table_splits(root: Path) -> tuple[Split, ...]:
-    """The splits that a CSV file or a folder of them has."""
-    splits: tuple[Split, ...] = ("train", "val", "test")
-    if root.is_file():
-        present = {row["split"] for row in _read(root, ("path", "label", "split"))}
-        if present - set(splits):
-            raise DataError(f"{root}: a split should be train, val or test, found {sorted(present - set(splits))[0]!r}")
-    else:
-        present = {split for split in splits if (root / f"{split}.csv").is_file()}
-        if not present:
+    """The splits that a CSV file or a folder of them should have: `train`, and `val` or `test` or both."""
+    wanted = {"train", *_read_splits(root)}
+    return tuple(split for split in SPLITS if split in wanted or (split == "val" and "test" not in wanted))
+
+
+def _read_splits(root: Path) -> dict[Split, list[Row]]:
+    """The rows of each split that there is, `train` first."""
+    if root.is_dir():
+        files = {split: root / f"{split}.csv" for split in SPLITS}
+        tables = {split: _read(file, ("path", "label")) for split, file in files.items() if file.is_file()}
+        if not tables:
             raise DataError(f"{root}: holds no train.csv; data.root may also be one CSV file with a split column")
-    return tuple(split for split in splits if split in present)
+        return tables
+    rows = _read(root, Row._fields)
+    present = {row.split for row in rows}
+    if present - set(SPLITS):
+        raise DataError(f"{root}: a split should be train, val or test, found {min(present - set(SPLITS))!r}")
+    return {split: [row for row in rows if row.split == split] for split in SPLITS if split in present}
 
 
-def _rows(root: Path, split: Split) -> list[Row]:
-    if root.is_file():
-        table = _read(root, ("path", "label", "split"))
-        return [(row["path"], row["label"]) for row in table if row["split"] == split]
-    return [(row["path"], row["label"]) for row in _read(_file(root, split), ("path", "label"))]
-
-
-def _file(root: Path, split: str) -> Path:
-    return root if root.is_file() else root / f"{split}.csv"
-
-
-def _read(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                found = ", ".join(reader.fieldnames or ()) or "nothing"
+            names = reader.fieldnames or ()
+            if not set(columns) <= set(names):
+                found = printable(", ".join(names))[:MOST_SHOWN] or "nothing"
                 raise DataError(f"{path}: its first line should name the columns {', '.join(columns)}; found {found}")
-            rows = [{column: (row[column] or "").strip() for column in columns} for row in reader]
+            rows = [Row(*((line[column] or "").strip() for column in columns)) for line in reader]
     except (OSError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from None
     for number, row in enumerate(rows, 2):
-        if not all(row.values()):
-            raise DataError(f"{path}, row {number}: should have {', '.join(columns)}; found {list(row.values())}")
+        values = row[: len(columns)]
+        if not all(values):
+            raise DataError(f"{path}, row {number}: should have {', '.join(columns)}; found {list(values)}")
     return rows
 
 
