@@ -25,11 +25,12 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.text, self.open, self.ids, self.links = "", [], [], []
+        self.words, self.open, self.ids, self.links = [], [], [], []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.source = path.read_text(encoding="utf-8")
         self.feed(self.source)
         assert self.open == []
+        self.text = " ".join(self.words)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
@@ -46,15 +47,18 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open[-1:] != ["style"]:
-            self.text += " " + " ".join(data.split())
+            self.words += data.split()
 
 
 @pytest.fixture(scope="module")
 def run(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run; with the class, the images that `rexnet train` made a report of."""
+    """A finished run, with the report that `rexnet train` made of it."""
     runs = tmp_path_factory.mktemp("runs")
     arguments = [*SMALL_RUN, f"data.root={image_root}", f"trainer.runs_dir={runs}", "trainer.report=true"]
-    assert main(["train", "--config", "finetune/folder.yaml", *arguments]) == 0
+    command = ["train", "--config", "finetune/folder.yaml", *arguments]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["rexnet", *command])  # which the run notes down
+        assert main(command) == 0
     (folder,) = runs.iterdir()
     return folder
 

@@ -21,5 +21,6 @@ def describe_calibration(predictions: Predictions) -> dict[str, Any]:
         f"({'too sure' if confidence > accuracy else 'not sure enough'}); the expected calibration error is "
         f"{calibration_error(bins):.1f} % ({len(bins.images)} bins)."
     )
-    lines = (np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy))
-    return {"sentence": sentence, "svg": draw_reliability(*lines, bins.images, f"Reliability diagram. {sentence}")}
+    shares = [np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy)]
+    svg = draw_reliability(shares[0], shares[1], bins.images, f"Reliability diagram. {sentence}")
+    return {"sentence": sentence, "svg": svg}

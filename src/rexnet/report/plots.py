@@ -17,7 +17,7 @@ SERIES = 6
 INK, LINE = "#000001", "#000002"  # stand for the page's colours until the SVG is written
 COLOURS = tuple(f"#0000f{number}" for number in range(SERIES))
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
     "axes.labelsize": 9,
