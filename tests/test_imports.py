@@ -19,7 +19,7 @@ ROOMS = {
     "untrusted": {"errors"},
     "config": {"errors"},
     "hardware": {"config", "errors"},
-    "models": {"config", "errors", "untrusted"},
+    "models": {"config", "durable", "errors", "files", "untrusted"},
     "timm_models": {"models"},
     "data": {"config", "errors", "files", "hardware"},
     "checkpoint": {"config", "durable", "errors", "models", "temperature", "untrusted"},

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and where those go that can be made or fetched again."""
 
 import os
 from collections.abc import Iterator
@@ -27,3 +27,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # not there, or its folder is none
             temporary.unlink()
+
+
+def cache_folder() -> Path:
+    """The user's folder for files that can be made or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rexnet"

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from rexnet.data.files import printable, size_text
 from rexnet.data.shared import Names, share
 from rexnet.errors import ConfigError, DataError, first_sentence
-from rexnet.files import written_whole
+from rexnet.files import cache_folder, written_whole
 
 log = logging.getLogger(__name__)
 
@@ -168,9 +168,8 @@ def is_image(name: str) -> bool:
 
 def _index_places(path: Path) -> tuple[Path, Path]:
     name = f".{path.name}.index.npz"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rexnet"
     of_path = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
-    return path.with_name(name), cache / f"{of_path}{name}"
+    return path.with_name(name), cache_folder() / f"{of_path}{name}"
 
 
 def _read_index(place: Path, stamp: tuple[int, int]) -> Members | None:

@@ -1,6 +1,5 @@
 """Weights from the network: from the Hugging Face hub by name, or from any address with a checksum."""
 
-import hashlib
 import logging
 import os
 import re
@@ -11,7 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from rexnet.durable import sha256_of
 from rexnet.errors import CheckpointError, first_sentence
+from rexnet.files import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +38,6 @@ def fetch_weights(source: str, model_name: str) -> Path:
     if re.fullmatch(r"[\w-]+", tag) and re.fullmatch(r"[\w-]*", name) and not tag.startswith("pth"):
         return _fetch_from_hub(tag, name or model_name)
     raise CheckpointError(f"{source}: no such weight file")
-
-
-def cache_folder() -> Path:
-    """Where fetched files are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rexnet" / "weights"
 
 
 def _fetch_from_hub(tag: str, model_name: str) -> Path:
@@ -73,12 +69,12 @@ def _fetch_url(source: str) -> Path:
             f"{source}: an address of weights should be https://HOST/FILE#sha256=CHECKSUM with 64 hexadecimal digits"
         )
     checksum = match[1].lower()
-    folder = cache_folder()
+    folder = cache_folder() / "weights"
     target = folder / f"{name.stem}-{checksum[:16]}{name.suffix}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):  # several processes of one run ask at once
-            if not target.is_file() or _sha256(target) != checksum:
+            if not target.is_file() or sha256_of(target) != checksum:
                 _download(url, checksum, target)
     except OSError as error:
         raise CheckpointError(f"{url}: cannot be kept as {target}: {error.strerror or error}") from None
@@ -99,7 +95,7 @@ def _download(url: str, checksum: str, target: Path) -> None:
             f"{url}: the connection was cut {ATTEMPTS} times; {kept:,} bytes are kept, and the same command goes on "
             f"from there"
         )
-    found = _sha256(part)
+    found = sha256_of(part)
     if found != checksum:
         part.unlink()
         raise CheckpointError(f"{url}: has the sha256 {found}, not the promised {checksum}; it was deleted")
@@ -139,8 +135,3 @@ def _copy(response: HTTPResponse, file: BinaryIO, start: int, url: str) -> bool:
             file.write(chunk)
             bar.update(len(chunk))
     return total is None or file.tell() == total
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
