@@ -24,7 +24,7 @@ ROOMS = {
     "data": {"config", "errors", "hardware"},
     "checkpoint": {"config", "durable", "errors", "models", "untrusted"},
     "files": {"errors"},
-    "export": {"checkpoint", "config", "data", "errors", "files", "models"},
+    "export": {"checkpoint", "config", "data", "errors", "files", "hardware", "models"},
     "evaluation": {"checkpoint", "config", "data", "errors", "models", "hardware"},
     "training": {
         "checkpoint",

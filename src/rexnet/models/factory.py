@@ -1,10 +1,11 @@
 """From names and numbers, or the `model` section of a configuration, to a network."""
 
 import difflib
+import functools
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -83,12 +84,12 @@ def timm_name(variant: Variant, width_mult: float) -> str:
     return f"{TIMM_PREFIX[variant]}_{round(width_mult * 100):03d}"
 
 
-def build_timm_peer(variant: Variant, width_mult: float) -> nn.Module | None:
-    """The same network as timm builds it, untrained, to measure beside ours; None where timm has none."""
+def find_timm_peer(variant: Variant, width_mult: float) -> Callable[[], nn.Module] | None:
+    """What builds the same network in timm, untrained, to measure beside ours; None where timm has none."""
     import timm
 
     name = timm_name(variant, width_mult)
-    return timm.create_model(name) if timm.is_model(name) else None
+    return functools.partial(timm.create_model, name) if timm.is_model(name) else None
 
 
 def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: bool = True) -> nn.Module:
