@@ -143,9 +143,15 @@ def adopt_preprocessing(config: Config) -> Config:
         measuring["interpolation"] = own.interpolation
     data = config.data.model_copy(update={"mean": own.mean, "std": own.std})
     eval_transform = config.eval_transform.model_copy(update=measuring)
+    changed = [
+        f"eval_transform.{key}={value} instead of {getattr(config.eval_transform, key)}"
+        for key, value in measuring.items()
+        if getattr(config.eval_transform, key) != value
+    ]
     log.info(
         f"{config.model.name} brings its own preprocessing: mean {own.mean}, std {own.std}, "
         f"{eval_transform.interpolation}, crop {eval_transform.crop_pct}"
+        + (f" ({', '.join(changed)}; model.own_preprocessing=false keeps yours)" if changed else "")
     )
     return config.model_copy(update={"data": data, "eval_transform": eval_transform})
 
