@@ -1,31 +1,58 @@
-"""Measures ReXNet 1.0x beside timm's rexnet_100 in one run: training step, evaluation, memory in training.
+"""Measures ReXNet beside timm's in one run: training step, evaluation, memory in training.
 
     python benchmarks/network.py [--width 1.0] [--image-size 224] [--batch 32] [--seconds 10]
 
-Both networks hold the same weights and get the same images. They take turns in rounds, and the best round of each
-counts, so that a busy machine slows both alike. Memory is the peak of a process of its own that trains three steps,
-above what it held before them. In bf16 only where the hardware has it; on a GPU everything runs there, and ONNX Runtime
-and int8 are left out.
+Each form of each network has a process of its own; they take turns in rounds while the others wait, and the best round
+of each counts, so that a busy machine slows all alike. On a CPU the forms are in float32, and in bf16 too where the
+hardware has it; timm's network is measured as its users run it and with our setting of the C library's memory
+(`rexnet.hardware.keep_freed_memory`), which all of ours have. On a GPU the forms are in bf16 (float32 on old ones):
+layouts, torch.compile, odd widths against rounded. Ratios are to timm as its users run it, and to timm's best form.
+
+The memory of training is the peak of a process that trains three steps, above what it held before them.
 """
 
 import argparse
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable
+import functools
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import timm
 import torch
 from torch import nn
 
 from rexnet import rexnet
-from rexnet.export.formats import open_onnx, write_graph
-from rexnet.export.speed import measure_in_turns
+from rexnet.export.formats import write_graph
+from rexnet.export.speed import prepare_eager, prepare_onnx
+from rexnet.export.turns import Maker, Run, measure_in_turns
 from rexnet.hardware import has_fast_bf16, keep_freed_memory
 from rexnet.models.folding import fold_batchnorm
 
-KINDS = ("ours", "timm", "ours, checkpointed")
+
+class Form(NamedTuple):
+    """One way to compute a network; NHWC unless it says otherwise."""
+
+    network: str
+    """ours, rounded (variant r) or timm."""
+    folded: bool = False
+    checkpointed: bool = False
+    nchw: bool = False
+    compiled: bool = False
+    keeps_memory: bool = True
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        switches = {"folded": self.folded, "checkpointed": self.checkpointed, "NCHW": self.nchw}
+        switches |= {"compiled": self.compiled, "our memory setting": self.network == "timm" and self.keeps_memory}
+        return ", ".join([self.network, *(name for name, is_on in switches.items() if is_on)])
+
+
+TIMM = Form("timm", keeps_memory=False)
+ON_CPU = (TIMM, Form("timm"), Form("ours"), Form("ours", nchw=True))
+IN_MEMORY = (TIMM, Form("timm"), Form("ours", keeps_memory=False), Form("ours"), Form("ours", checkpointed=True))
 
 
 def main() -> None:
@@ -35,127 +62,137 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each form in each of three rounds")
-    parser.add_argument("--memory-of", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--gpu-forms", action="store_true", help="the forms of a GPU on a CPU too, to try them")
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if options.memory_of:
-        print(measure_memory(build(options.memory_of, options.width), options, device))
-        return
-    hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    on_gpu = torch.cuda.is_available()
+    hardware = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     print(
         f"{hardware}, torch {torch.__version__}, timm {timm.__version__}, {options.image_size} px, x{options.width:g}"
     )
-    precisions = [None] + [torch.bfloat16] * has_fast_bf16("gpu" if device.type == "cuda" else "cpu")
-    keep_freed_memory()
-    for precision in precisions:
-        compare_training(options, device, precision)
-        compare_evaluation(options, device, precision)
+    fast_bf16 = has_fast_bf16("gpu" if on_gpu else "cpu")
+    forms = gpu_forms() if on_gpu or options.gpu_forms else ON_CPU
+    for bf16 in (fast_bf16,) if on_gpu else (False, True)[: 1 + fast_bf16]:
+        compare_training([*forms, Form("ours", checkpointed=True)], options, bf16)
+        compare_evaluation([*forms, Form("ours", folded=True)], options, bf16, with_onnx=not on_gpu and not bf16)
     compare_memory(options)
 
 
-def build(kind: str, width: float) -> nn.Module:
-    """One of the networks, all with the same weights, NHWC."""
+def gpu_forms() -> list[Form]:
+    """Layout and compilation of timm's, ours and the rounded network, timm's default first."""
+    return [
+        Form(network, nchw=nchw, compiled=compiled, keeps_memory=network != "timm")
+        for network in ("timm", "ours", "rounded")
+        for compiled in (False, True)
+        for nchw in (True, False)
+    ]
+
+
+def build(form: Form, width: float) -> nn.Module:
+    """One of the networks; ours and timm's with the same weights."""
     torch.manual_seed(0)
+    if form.network == "rounded":
+        return rexnet(width, "r", grad_checkpointing=form.checkpointed)
     theirs = timm.create_model(f"rexnet_{round(width * 100)}", drop_rate=0.2)
-    if kind == "timm":
-        return theirs.to(memory_format=torch.channels_last)
-    ours = rexnet(width, grad_checkpointing=kind == "ours, checkpointed")
+    if form.network == "timm":
+        return theirs
+    ours = rexnet(width, grad_checkpointing=form.checkpointed)
     ours.load_state_dict(theirs.state_dict())
-    return ours.to(memory_format=torch.channels_last)
+    return ours
 
 
-def compare_training(options: argparse.Namespace, device: torch.device, precision: torch.dtype | None) -> None:
+def compare_training(forms: list[Form], options: argparse.Namespace, bf16: bool) -> None:
     """Images/s of whole training steps."""
-    steps = {kind: training_step(build(kind, options.width), options, device, precision) for kind in KINDS}
-    rates = measure_in_turns(steps, device, options.seconds)
-    report(f"training step, batch {options.batch}", precision, {k: v * options.batch for k, v in rates.items()})
+    makers: dict[str, Maker] = {
+        form.name: functools.partial(prepare_training, form, options.width, options.image_size, bf16) for form in forms
+    }
+    report("training step", makers, options, bf16)
 
 
-def compare_evaluation(options: argparse.Namespace, device: torch.device, precision: torch.dtype | None) -> None:
+def compare_evaluation(forms: list[Form], options: argparse.Namespace, bf16: bool, with_onnx: bool) -> None:
     """Images/s in evaluation."""
-    networks = {"ours": build("ours", options.width).eval(), "timm": build("timm", options.width).eval()}
-    networks["ours, folded"] = fold_batchnorm(networks["ours"])
-    images = torch.randn(options.batch, 3, options.image_size, options.image_size)
-    steps = {name: evaluation_step(net.to(device), images.to(device), precision) for name, net in networks.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        if device.type == "cpu" and precision is None:
+    makers: dict[str, Maker] = {
+        form.name: functools.partial(
+            prepare_eager,
+            functools.partial(build, form, options.width),
+            options.image_size,
+            form.folded,
+            channels_last=not form.nchw,
+            bf16=bf16,
+            compiled=form.compiled,
+            keeps_memory=form.keeps_memory,
+        )
+        for form in forms
+    }
+    with TemporaryDirectory() as folder:
+        if with_onnx:
             graph = Path(folder) / "model.onnx"
-            write_graph(fold_batchnorm(build("ours", options.width)), (images[:2],), graph)
-            session, array = open_onnx(graph), images.numpy()
-            steps["ours, ONNX Runtime"] = lambda: session(array)
-        rates = measure_in_turns(steps, device, options.seconds)
-    report(f"evaluation, batch {options.batch}", precision, {k: v * options.batch for k, v in rates.items()})
+            example = torch.randn(2, 3, options.image_size, options.image_size)
+            write_graph(fold_batchnorm(build(Form("ours"), options.width)), (example,), graph)
+            makers["ours, ONNX Runtime"] = functools.partial(prepare_onnx, graph, options.image_size)
+        report("evaluation", makers, options, bf16)
 
 
-def compare_memory(options: argparse.Namespace) -> None:
-    """Peak memory of training, each in a process of its own."""
-    sizes = {}
-    for kind in KINDS:
-        command = [sys.executable, __file__, "--memory-of", kind, "--width", str(options.width)]
-        command += ["--batch", str(options.batch), "--image-size", str(options.image_size)]
-        sizes[kind] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    print(f"\npeak memory of training, batch {options.batch}, MiB (ratio to timm)")
-    for kind, size in sizes.items():
-        print(f"  {kind:20} {size:8.0f}  {size / sizes['timm']:.2f}")
+def report(what: str, makers: dict[str, Maker], options: argparse.Namespace, bf16: bool) -> None:
+    """Measures, and prints one table with ratios to timm."""
+    rates = {name: r[options.batch] for name, r in measure_in_turns(makers, [options.batch], options.seconds).items()}
+    theirs = {name: rate for name, rate in rates.items() if name.startswith("timm")}
+    default, best = next(iter(theirs)), max(theirs, key=lambda name: theirs[name])
+    print(f"\n{what}, batch {options.batch}, {'bf16' if bf16 else 'fp32'}: images/s, ratio to {default}, to {best}")
+    for name, rate in rates.items():
+        print(f"  {name:26} {rate:8.1f} {rate / rates[default]:8.2f} {rate / rates[best]:8.2f}", flush=True)
 
 
-def training_step(
-    model: nn.Module, options: argparse.Namespace, device: torch.device, precision: torch.dtype | None
-) -> Callable[[], None]:
-    """A function that trains one step on fixed images."""
-    model = model.to(device).train()
+def prepare_training(form: Form, width: float, image_size: int, bf16: bool) -> Run:
+    """A function that trains one step on so many images."""
+    if form.keeps_memory:
+        keep_freed_memory()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layout = torch.contiguous_format if form.nchw else torch.channels_last
+    model = build(form, width).train().to(device, memory_format=layout)
+    model = torch.compile(model) if form.compiled else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True)
-    images = torch.randn(options.batch, 3, options.image_size, options.image_size, device=device)
-    images = images.to(memory_format=torch.channels_last)
-    labels = torch.arange(options.batch, device=device)
+    images: dict[int, torch.Tensor] = {}
 
-    def step() -> None:
-        with torch.autocast(device.type, precision or torch.bfloat16, enabled=precision is not None):
-            loss = nn.functional.cross_entropy(model(images), labels, label_smoothing=0.1)
+    def step(batch: int) -> None:
+        if batch not in images:
+            images[batch] = torch.randn(batch, 3, image_size, image_size, device=device).to(memory_format=layout)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            labels = torch.arange(batch, device=device)
+            loss = nn.functional.cross_entropy(model(images[batch]), labels, label_smoothing=0.1)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     return step
 
 
-def evaluation_step(
-    model: nn.Module, images: torch.Tensor, precision: torch.dtype | None
-) -> Callable[[], torch.Tensor]:
-    """A function that computes the logits of fixed images."""
-    model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
-
-    def step() -> torch.Tensor:
-        with (
-            torch.inference_mode(),
-            torch.autocast(images.device.type, precision or torch.bfloat16, enabled=precision is not None),
-        ):
-            return model(images)
-
-    return step
+def compare_memory(options: argparse.Namespace) -> None:
+    """Peak memory of training in float32, each form in a process of its own."""
+    print(f"\npeak memory of training, batch {options.batch}, fp32, MiB (ratio to timm)")
+    sizes: dict[str, float] = {}
+    for form in IN_MEMORY:
+        name = f"{form.name}, plain memory" if form == Form("ours", keeps_memory=False) else form.name
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            sizes[name] = process.submit(measure_memory, form, options).result()
+        print(f"  {name:26} {sizes[name]:8.0f} {sizes[name] / sizes['timm']:8.2f}", flush=True)
 
 
-def measure_memory(model: nn.Module, options: argparse.Namespace, device: torch.device) -> float:
+def measure_memory(form: Form, options: argparse.Namespace) -> float:
     """MiB that three steps of training take at their peak, beyond the network itself."""
-    step = training_step(model, options, device, None)
-    before = torch.cuda.memory_allocated() / 2**20 if device.type == "cuda" else peak_memory()
+    step = prepare_training(form, options.width, options.image_size, bf16=False)
+    on_gpu = torch.cuda.is_available()
+    before = torch.cuda.memory_allocated() / 2**20 if on_gpu else peak_memory()
     for _ in range(3):
-        step()
-    return (torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_memory()) - before
+        step(options.batch)
+    return (torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_memory()) - before
 
 
 def peak_memory() -> float:
     """MiB that this process has held at most; `getrusage` would tell the peak of the process that started this one."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
-def report(what: str, precision: torch.dtype | None, rates: dict[str, float]) -> None:
-    """One table with the ratio to timm."""
-    name = "fp32" if precision is None else str(precision).removeprefix("torch.")
-    print(f"\n{what}, {name}, images/s (ratio to timm)")
-    for kind, rate in rates.items():
-        print(f"  {kind:20} {rate:8.1f}  {rate / rates['timm']:.2f}", flush=True)
 
 
 if __name__ == "__main__":

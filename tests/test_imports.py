@@ -25,7 +25,7 @@ ROOMS = {
     "checkpoint": {"config", "durable", "errors", "models", "temperature", "untrusted"},
     "files": {"errors"},
     "temperature": {"durable", "errors", "files"},
-    "export": {"checkpoint", "config", "data", "errors", "files", "models"},
+    "export": {"checkpoint", "config", "data", "errors", "files", "hardware", "models"},
     "evaluation": {
         "checkpoint",
         "config",

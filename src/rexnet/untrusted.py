@@ -20,7 +20,8 @@ def read_torch_file(path: Path) -> Any:
     if str(path).startswith(("http:", "https:")):  # a Path has one slash less
         raise CheckpointError(f"{path}: is an address; download the file, check its origin, and give its path")
     _require_stored(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:  # given a path, PyTorch goes by the ending of its name
+        content = torch.load(file, map_location="cpu", weights_only=True)
     for name, tensor in walk_tensors(content):
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise CheckpointError(f"{path}: its tensor {name} claims {tensor.numel():,} elements without holding them")

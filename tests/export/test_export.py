@@ -111,6 +111,7 @@ def test_an_opened_graph_refuses_other_weights_and_another_size(exported: Path, 
 def test_the_report_says_how_near_each_form_is_on_real_images(exported: Path) -> None:
     forms = json.loads((exported / "parity.json").read_text())["forms"]
     assert list(forms) == ["eager", "onnx", "torch", "int8"]
+    assert all(form["images_per_s"] > 0 for form in forms.values())  # though all images are in one batch
     for name in ("onnx", "torch"):
         assert forms[name]["agreement"] == 100
         assert 0 < forms[name]["largest_difference"] < 1e-4

@@ -19,6 +19,23 @@ def test_a_network_of_timm_brings_its_own_preprocessing() -> None:
     assert bilinear.eval_transform.interpolation == "bilinear"
 
 
+def test_what_a_networks_preprocessing_replaces_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    adopt_preprocessing(recipe("model.name=timm/resnet50", "eval_transform.crop_pct=1.0"))
+    assert caplog.messages[-1].endswith(
+        "(eval_transform.crop_pct=0.95 instead of 1.0; model.own_preprocessing=false keeps yours)"
+    )
+
+
+def test_the_builder_goes_before_the_module_of_its_name() -> None:
+    from rexnet import rexnet as at_the_top
+    from rexnet.models import rexnet
+    from rexnet.models.rexnet import ReXNet
+
+    assert rexnet is at_the_top
+    assert isinstance(rexnet(0.2, num_classes=2), ReXNet)
+
+
 def test_the_preprocessing_is_that_of_the_weights_asked_for() -> None:
     config = adopt_preprocessing(recipe("model.name=timm/resnet50", "model.pretrained=tv_in1k"))
     assert (config.eval_transform.interpolation, config.eval_transform.crop_pct) == ("bilinear", 0.875)

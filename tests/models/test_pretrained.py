@@ -9,6 +9,7 @@ from rexnet.config.schema import ModelConfig
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.factory import build_model, split_parameters
 from rexnet.models.naming import to_official_names
+from rexnet.models.plan import Variant
 from rexnet.models.pretrained import load_pretrained
 from rexnet.models.rexnet import ReXNet
 
@@ -59,6 +60,25 @@ def test_a_classifier_for_other_classes_is_made_anew_and_said_so(tmp_path: Path)
     assert "its classifier has 1000 classes, a new one for 12 was initialised" in line
     assert same_backbone(source, target)
     assert torch.equal(target.head.fc.weight, fresh)
+
+
+@pytest.mark.parametrize("variant", ["v1", "lite"])
+@pytest.mark.parametrize("official", [False, True])
+def test_a_backbone_without_head_gets_a_new_one(variant: Variant, official: bool, tmp_path: Path) -> None:
+    source, target = rexnet(0.2, variant, 10), rexnet(0.2, variant, 4)
+    fresh = target.head.fc.weight.clone()
+    state = to_official_names(source.state_dict()) if official else source.state_dict()
+    headless = {name: value for name, value in state.items() if not name.startswith(("head.", "output."))}
+    torch.save(headless, tmp_path / "w.pth")
+    line = load_pretrained(target, str(tmp_path / "w.pth"), "rexnet")
+    assert line.endswith("w.pth; it holds no classifier, a new one for 4 classes was initialised.")
+    theirs = target.features.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in source.features.state_dict().items())
+    assert torch.equal(target.head.fc.weight, fresh)
+    torch.save({name: value for name, value in headless.items() if ".16." not in name}, tmp_path / "w.pth")
+    if not official:
+        with pytest.raises(CheckpointError, match=r"6 tensors are missing and 0 unknown, such as features\.16\.bn"):
+            load_pretrained(target, str(tmp_path / "w.pth"), "rexnet")
 
 
 def test_rows_of_classes_with_the_same_name_are_kept(tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ def test_no_classifier_gives_the_features_as_in_timm() -> None:
     model.reset_classifier(0)
     assert torch.equal(model(images), features)
     assert features.shape == (2, 256)
+    assert model.head_hidden_size == 256
+    assert rexnet(0.2, "lite", num_classes=3).head_hidden_size == 1024
 
 
 @pytest.mark.parametrize(

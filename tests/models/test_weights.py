@@ -1,5 +1,6 @@
 import argparse
 import pickle
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -52,13 +53,36 @@ def test_checkpoints_of_timms_training_script_give_their_averaged_weights(tmp_pa
     assert torch.equal(read_weights(tmp_path / "w.pth.tar").weights["head.fc.weight"], averaged["head.fc.weight"])
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_truncated_file_is_refused(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [(".pth", "is truncated: its [0-9,]+ bytes lack the end"), (".safetensors", "is truncated or no safetensors file")],
+)
+def test_a_truncated_file_is_refused(suffix: str, message: str, tmp_path: Path) -> None:
     path, state = tmp_path / f"w{suffix}", rexnet(0.2, num_classes=3).state_dict()
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match="cannot be read as"):
+    with pytest.raises(CheckpointError, match=message):
         read_weights(path)
+
+
+@pytest.mark.parametrize("name", ["torch.safetensors", "old.safetensors", "safetensors.pth"])
+def test_a_file_is_read_by_what_it_is_whatever_its_name(name: str, tmp_path: Path) -> None:
+    state = {"a": torch.arange(3.0)}
+    if name == "safetensors.pth":
+        save_file(state, tmp_path / name)
+    else:
+        torch.save(state, tmp_path / name, _use_new_zipfile_serialization=name != "old.safetensors")
+    assert torch.equal(read_weights(tmp_path / name).weights["a"], state["a"])
+
+
+def test_the_tar_format_of_the_first_pytorch_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "pickle").write_bytes(b"")
+    with tarfile.open(tmp_path / "w.pth", "w") as archive:
+        archive.add(tmp_path / "pickle", "pickle")
+    with pytest.raises(
+        CheckpointError, match=r"w\.pth: is in PyTorch's tar format of before 2017, .* and save it again"
+    ):
+        read_weights(tmp_path / "w.pth")
 
 
 def test_a_missing_file_and_one_without_tensors_are_refused(tmp_path: Path) -> None:

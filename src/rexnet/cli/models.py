@@ -55,20 +55,21 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measure(chosen: list, image_size: int) -> int:  # type: ignore[type-arg]
+    import functools
+
     import torch
 
     from rexnet.export.speed import BATCHES, measure_network
-    from rexnet.models.factory import build_timm_peer, rexnet
+    from rexnet.models.factory import find_timm_peer, rexnet
 
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    print(f"\nOn this machine ({hardware}), torch {torch.__version__}, best of three rounds:")
+    print(f"\nOn this machine ({hardware}), torch {torch.__version__}, best of three rounds, each form in a process:")
     heads = "".join(f" {f'ms x{batch}':>8} {f'img/s x{batch}':>10}" for batch in BATCHES)
     print(f"{'name':16} {'form':12}{heads}")
     for published in chosen:
-        model = rexnet(published.width_mult, published.variant, channel_divisor=published.channel_divisor).eval()
-        for form, speeds in measure_network(
-            model, build_timm_peer(published.variant, published.width_mult), image_size
-        ).items():
+        variant, width = published.variant, published.width_mult
+        build = functools.partial(rexnet, width, variant, channel_divisor=published.channel_divisor)
+        for form, speeds in measure_network(build, find_timm_peer(variant, width), image_size).items():
             rates = "".join(f" {1000 * batch / speeds[batch]:8.1f} {speeds[batch]:10.1f}" for batch in BATCHES)
             print(f"{published.name:16} {form:12}{rates}", flush=True)
     return 0

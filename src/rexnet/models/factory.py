@@ -1,10 +1,11 @@
 """From names and numbers, or the `model` section of a configuration, to a network."""
 
 import difflib
+import functools
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -84,12 +85,12 @@ def timm_name(variant: Variant, width_mult: float) -> str:
     return f"{TIMM_PREFIX[variant]}_{round(width_mult * 100):03d}"
 
 
-def build_timm_peer(variant: Variant, width_mult: float) -> nn.Module | None:
-    """The same network as timm builds it, untrained, to measure beside ours; None where timm has none."""
+def find_timm_peer(variant: Variant, width_mult: float) -> Callable[[], nn.Module] | None:
+    """What builds the same network in timm, untrained, to measure beside ours; None where timm has none."""
     import timm
 
     name = timm_name(variant, width_mult)
-    return timm.create_model(name) if timm.is_model(name) else None
+    return functools.partial(timm.create_model, name) if timm.is_model(name) else None
 
 
 def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:
@@ -160,9 +161,15 @@ def adopt_preprocessing(config: Config) -> Config:
         measuring["interpolation"] = own.interpolation
     data = config.data.model_copy(update={"mean": own.mean, "std": own.std})
     eval_transform = config.eval_transform.model_copy(update=measuring)
+    changed = [
+        f"eval_transform.{key}={value} instead of {getattr(config.eval_transform, key)}"
+        for key, value in measuring.items()
+        if getattr(config.eval_transform, key) != value
+    ]
     log.info(
         f"{config.model.name} brings its own preprocessing: mean {own.mean}, std {own.std}, "
         f"{eval_transform.interpolation}, crop {eval_transform.crop_pct}"
+        + (f" ({', '.join(changed)}; model.own_preprocessing=false keeps yours)" if changed else "")
     )
     return config.model_copy(update={"data": data, "eval_transform": eval_transform})
 

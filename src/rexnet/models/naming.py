@@ -22,7 +22,7 @@ class _Block(NamedTuple):
 
 def to_own_names(weights: Weights) -> Weights:
     """The authors' names (`features.0.weight`, `output.1.weight`) turned into ours; any other naming is left alone."""
-    if not ("features.0.weight" in weights and ("output.1.weight" in weights or "output.4.weight" in weights)):
+    if not ("features.0.weight" in weights and f"features.{FIRST_BLOCK}.out.0.weight" in weights):
         return weights
     own_name = {theirs: ours for ours, theirs in _module_names(_official_blocks(weights), _is_lite(weights)).items()}
     renamed = {_rename(name, own_name): value for name, value in weights.items()}

@@ -18,8 +18,8 @@ def load_pretrained(model: nn.Module, source: str, model_name: str, class_names:
     """Fills `model` with the weights of `source` and returns one line that says what was done.
 
     A classifier for other classes keeps the rows of those that have the same name; the others stay as freshly
-    initialised. The first convolution of a network with other than three channels takes the sum over the colours for
-    one channel, and repeats them for more.
+    initialised, as does all of the head where the file holds a backbone only. The first convolution of a network with
+    other than three channels takes the sum over the colours for one channel, and repeats them for more.
 
     Args:
         model: the network to fill, in place.
@@ -57,6 +57,10 @@ def _fit_classifier(
     there = [
         key for key in keys if key in weights and key in wanted and weights[key].shape[1:] == wanted[key].shape[1:]
     ]
+    if not any(key in weights for key in keys):
+        head = [key for key in wanted if key in keys or key.startswith("head.hidden.")]
+        weights |= {key: wanted[key] for key in head if key not in weights}
+        return f"; it holds no classifier, a new one for {wanted[keys[0]].shape[0]} classes was initialised."
     if not there:
         return "."
     classes, wanted_classes = weights[there[0]].shape[0], wanted[there[0]].shape[0]

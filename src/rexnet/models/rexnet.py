@@ -70,6 +70,7 @@ class ReXNet(nn.Module):
         final = ConvNorm(plan.blocks[-1].out_channels, plan.head_channels, activation=act())
         self.features = nn.Sequential(*blocks, final)
         self.head = Head(plan.head_channels, plan.hidden_channels, num_classes, dropout)
+        self.head_hidden_size = self.head.fc_channels  # timm's name for the width of what the classifier sees
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised images (N, in_channels, H, W)."""

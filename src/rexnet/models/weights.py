@@ -6,6 +6,7 @@ Understood are the authors' names, timm's and ours, plain or inside a checkpoint
 import argparse
 import json
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ def read_weights(path: Path) -> WeightFile:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weight file")
-    content, description = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content, description = _read(path)
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -74,8 +75,30 @@ def read_description(path: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             description = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as safetensors: {first_sentence(error)}") from None
+        raise CheckpointError(f"{path}: is truncated or no safetensors file: {first_sentence(error)}") from None
     return description if isinstance(description, dict) else {}
+
+
+def _read(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The content of a file by what it is, whatever its name ends in, and what it says of itself."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        raise CheckpointError(f"{path}: is empty")
+    if start[8:9] == b"{":  # after the length of the header
+        return _read_safetensors(path)
+    if start[257:262] == b"ustar":
+        raise CheckpointError(
+            f"{path}: is in PyTorch's tar format of before 2017, which cannot be read without running code; where you "
+            f"trust it, read it with torch.load yourself and save it again"
+        )
+    if not start.startswith((b"PK", b"\x80")):  # torch's archives, and what it wrote before 2020
+        raise CheckpointError(f"{path}: is no weight file; it begins with {start[:48].decode('ascii', 'replace')!r}")
+    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path}: is truncated: its {path.stat().st_size:,} bytes lack the end of the archive; fetch it again"
+        )
+    return _read_pickle(path)
 
 
 def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -89,12 +112,6 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _read_pickle(path: Path) -> tuple[Any, dict[str, Any]]:
-    with path.open("rb") as file:
-        start = file.read(48)
-    if not start:
-        raise CheckpointError(f"{path}: is empty")
-    if not start.startswith((b"PK", b"\x80")):  # torch's archives, and what it wrote before 2020
-        raise CheckpointError(f"{path}: is no weight file; it begins with {start.decode('ascii', 'replace')!r}")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # timm's script keeps its arguments so
             content = read_torch_file(path)
