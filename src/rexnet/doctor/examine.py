@@ -72,7 +72,7 @@ def examine(config: Config) -> Iterator[Finding]:
 def _rehearse(config: Config, data: ImageData) -> Iterator[Finding]:
     """The checks that need the network."""
     small = rehearsed(config, data.device_batch)
-    module = build_classifier(small, data.class_names, steps_per_epoch=STEPS)
+    module = build_classifier(small, data.class_names, steps_per_epoch=STEPS - 1)  # the peak learning rate at the last
     size = checkpoint_bytes(config, module)
     yield from check_disk(config, size)
     free = available_memory(resolve_accelerator(config))

@@ -25,8 +25,8 @@ from rexnet.training.step_log import peak_memory_gb
 
 STEPS = 20
 SECONDS = 15.0  # after which no further step begins
-FEWEST = 3  # steps; the first one is slower and not timed
-COMPARED = 3  # losses at the beginning and at the end
+FEWEST = 5  # steps; the first one is slower and not timed
+COMPARED = 3  # losses at the beginning and at the end, at most
 PROBED = 2  # images; BatchNorm cannot train on one
 
 
@@ -119,13 +119,15 @@ def judge_memory(seen: Rehearsal, share: int, free: int) -> Finding:
 
 def judge_losses(losses: list[float], lr: float) -> Finding:
     """Whether the loss on one batch is finite and falls."""
-    first, last = (sum(some) / len(some) for some in (losses[:COMPARED], losses[-COMPARED:]))
-    text = f"loss on one batch from {first:.3f} to {last:.3f} in {len(losses)} steps, up to learning rate {lr:g}"
+    number = min(COMPARED, len(losses) // 2)
+    first, last = (sum(some) / number for some in (losses[:number], losses[-number:]))
+    reached = lr * (len(losses) - 1) / (STEPS - 1)
+    text = f"loss on one batch from {first:.3f} to {last:.3f} in {len(losses)} steps, up to learning rate {reached:.3g}"
     remedy = "lower optimizer.lr, set optimizer.clip_grad, or see whether labels and model.pretrained are right"
     if not all(map(torch.isfinite, torch.tensor(losses))):
         number = next(number for number, loss in enumerate(losses, 1) if loss - loss != 0)
         return Finding("error", "learning", f"the loss is NaN or infinite at step {number} on one batch; {remedy}")
-    if last < first and len(losses) > COMPARED:
+    if last < first:
         return Finding("ok", "learning", text)
     if len(losses) < STEPS:
         return Finding("warning", "learning", f"{text}; no more fitted into {SECONDS:.0f} s, so this says little")
