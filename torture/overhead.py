@@ -12,7 +12,7 @@ import torch
 
 from rexnet.data.keys import mix
 from rexnet.data.sampling import BATCH, MODEL
-from rexnet.models.rexnet import ReXNet
+from rexnet.models.factory import rexnet
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 from rexnet.training.ema import build_average, update_average
 from rexnet.training.faults import StepGuard, poison
@@ -34,7 +34,7 @@ def seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
 
 def measure_overheads() -> str:
     """A section of Markdown."""
-    network, images, labels = ReXNet(1.0, 1000), torch.randn(IMAGES, 3, 224, 224), torch.randint(0, 1000, (IMAGES,))
+    network, images, labels = rexnet(1.0), torch.randn(IMAGES, 3, 224, 224), torch.randint(0, 1000, (IMAGES,))
     network = network.to(memory_format=torch.channels_last)
     average, guard = build_average(network), StepGuard()
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, fused=True)

@@ -56,8 +56,9 @@ def test_training_does_not_begin_where_the_doctor_finds_an_error(
     assert (begun, capsys.readouterr().out) == (["small", "small"], "")
 
 
-def test_one_process_of_several_is_no_place_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_one_process_of_several_is_no_place_to_measure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "2")
     with pytest.raises(ConfigError, match="from a single process"):
         list(examine(load_config("finetune/folder.yaml", SMALL_RUN)))
 
@@ -71,3 +72,21 @@ def test_a_check_that_runs_into_a_fault_ends_with_it() -> None:
         "ok       x             first",
         "error    x             then",
     ]
+
+
+def test_no_loader_process_is_started_where_it_would_die(
+    hurried: None, small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_small(*_: object) -> None:
+        raise DataError("/dev/shm: too small")
+
+    seen: list[int | None] = []
+    monkeypatch.setattr("rexnet.doctor.examine.check_shared_memory", too_small)
+    monkeypatch.setattr(
+        "rexnet.doctor.examine._rehearse", lambda config, data: seen.append(config.data.num_workers) or []
+    )
+    config = load_config("finetune/folder.yaml", [*small_run, "data.num_workers=4"])
+    found = {finding.subject: finding for finding in examine(config)}
+    assert found["shared memory"].level == "error"
+    assert "augmentation" not in found
+    assert seen == [0]

@@ -60,6 +60,12 @@ def test_too_few_open_files_are_an_error(
     monkeypatch.setattr("resource.getrlimit", lambda _: limits)
     (finding,) = check_open_files(config)
     assert (finding.level, remedy in finding.text) == ("error", True)
+    monkeypatch.setattr("os.listdir", lambda _: ["0"] * 20)  # files that are open now
+    levels = []
+    for limit in (75, 76, 107, 108):  # 20 + 32 to spare + 2 loaders x 4 processes x (3 + 2 batches x 2)
+        monkeypatch.setattr("resource.getrlimit", lambda _, limit=limit: (limit, limit))
+        levels += [finding.level for finding in check_open_files(config)]
+    assert levels == ["error", "warning", "warning", "ok"]
     monkeypatch.setattr("resource.getrlimit", lambda _: (4096, 4096))
     (finding,) = check_open_files(config)
     assert finding.level == "ok"

@@ -30,7 +30,7 @@ def test_a_learning_rate_that_breaks_the_network_is_an_error(small_run: list[str
     config = load_config("finetune/folder.yaml", [*small_run, "optimizer.lr=1e30"])
     data = ImageData(config)
     small = rehearsed(config, data.device_batch)
-    seen = rehearse(small, build_classifier(small, data.class_names, 5), fixed_batch(small, data))
+    seen = rehearse(small, build_classifier(small, data.class_names, 4), fixed_batch(small, data))
     finding = judge_losses(seen.losses, config.optimizer.lr)
     assert (finding.level, finding.subject) == ("error", "learning")
 
@@ -40,7 +40,7 @@ def test_a_step_that_does_not_fit_is_computed_in_parts_and_said(
 ) -> None:
     data = ImageData(small_config)
     small = rehearsed(small_config, data.device_batch)
-    module = build_classifier(small, data.class_names, 5)
+    module = build_classifier(small, data.class_names, 4)
     compute = module.compute_loss
 
     def out_of_memory(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,7 @@ def test_what_the_backward_pass_needs_is_counted() -> None:
 
 def test_a_batch_that_a_cpu_cannot_hold_is_not_tried(small_config: Config) -> None:
     data = ImageData(small_config)
-    module = build_classifier(small_config, data.class_names, 5)
+    module = build_classifier(small_config, data.class_names, 4)
     assert foresee_memory(rehearsed(small_config, 8), module, free=10**9) is None
     refusal = foresee_memory(rehearsed(small_config, 8_000_000), module, free=10**9)
     assert refusal is not None
@@ -92,7 +92,9 @@ def test_the_size_of_a_checkpoint_is_foretold(small_run: list[str]) -> None:
 
 def test_losses_are_judged() -> None:
     falling = [2.0 - 0.05 * number for number in range(5)]
-    assert judge_losses(falling, 0.1).text.startswith("loss on one batch from 1.950 to 1.850 in 5 steps")
+    assert judge_losses(falling, 0.1).text.startswith(
+        "loss on one batch from 1.975 to 1.825 in 5 steps, up to learning rate 0.1"
+    )
     assert [judge_losses(losses, 0.1).level for losses in (falling, falling[::-1], falling[::-1][:4])] == [
         "ok",
         "error",

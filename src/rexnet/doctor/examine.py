@@ -40,8 +40,8 @@ def examine(config: Config) -> Iterator[Finding]:
     Raises:
         ConfigError: this process is one of several that a launcher started.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("rexnet doctor: looks at a run from a single process; call it without torchrun")
+    if any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")):
+        raise ConfigError("rexnet doctor: looks at a run from a single process; call it without torchrun or srun")
     try:
         config = adopt_preprocessing(config)
         accelerator = resolve_accelerator(config)
@@ -54,22 +54,25 @@ def examine(config: Config) -> Iterator[Finding]:
     yield Finding("ok", "config", f"{config.name}: {config.model.name} on {world_size} x {accelerator}")
     yield from check_load()
     yield from check_counts(data)
-    for subject, check in {
-        "leak": lambda: check_manifest(config, data),
-        "precision": lambda: check_arithmetic(config),
-        "shared memory": lambda: check_shared_memory(config, world_size),
-        "open files": lambda: check_open_files(config),
-        "cache": lambda: check_cache(config, data),
-        "augmentation": lambda: check_augmentation(config, data),
-    }.items():
-        yield from attempt(subject, check)
+    yield from attempt("leak", lambda: check_manifest(config, data))
+    yield from attempt("precision", lambda: check_arithmetic(config))
+    limits = [
+        *attempt("shared memory", lambda: check_shared_memory(config, world_size)),
+        *attempt("open files", lambda: check_open_files(config)),
+    ]
+    yield from limits
+    if any(finding.level == "error" for finding in limits):  # loader processes would only die
+        config = config.model_copy(update={"data": config.data.model_copy(update={"num_workers": 0})})
+    else:
+        yield from attempt("augmentation", lambda: check_augmentation(config, data))
+    yield from attempt("cache", lambda: check_cache(config, data))
     yield from attempt("training", lambda: _rehearse(config, data))
 
 
 def _rehearse(config: Config, data: ImageData) -> Iterator[Finding]:
     """The checks that need the network."""
     small = rehearsed(config, data.device_batch)
-    module = build_classifier(small, data.class_names, steps_per_epoch=STEPS)
+    module = build_classifier(small, data.class_names, steps_per_epoch=STEPS - 1)  # the peak learning rate at the last
     size = checkpoint_bytes(config, module)
     yield from check_disk(config, size)
     free = available_memory(resolve_accelerator(config))

@@ -12,7 +12,7 @@ import torch
 from rexnet.config import Config
 from rexnet.data.datamodule import batch_bytes, count_local_workers, count_workers, share_batch
 from rexnet.data.workers import PREFETCHED, SHARED_MEMORY, require_shared_memory
-from rexnet.doctor.finding import Finding
+from rexnet.doctor.finding import Finding, Level
 from rexnet.hardware import has_fast_bf16, resolve_accelerator, resolve_precision
 
 FILES_OF_A_WORKER = 3  # pipes and the process itself
@@ -70,9 +70,10 @@ def check_open_files(config: Config) -> Iterator[Finding]:
     text = f"{limit:,} may be open, about {needed:,} will be"
     if limit >= needed:
         yield Finding("ok", "open files", text)
-    else:
-        raised = "ulimit -n 4096" if most >= 4096 or most < 0 else "a higher hard limit (ulimit -Hn)"
-        yield Finding("error", "open files", f"{text}; give the shell {raised}, or lower data.num_workers")
+        return
+    level: Level = "error" if limit < needed - SPARE_FILES else "warning"
+    raised = "ulimit -n 4096" if most >= 4096 or most < 0 else "a higher hard limit (ulimit -Hn)"
+    yield Finding(level, "open files", f"{text}; give the shell {raised}, or lower data.num_workers")
 
 
 def check_disk(config: Config, checkpoint_bytes: int) -> Iterator[Finding]:
