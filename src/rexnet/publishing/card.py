@@ -75,7 +75,7 @@ def _describe_network(trained: Trained) -> str:
     if model.name != "rexnet":
         return model.name
     family = {"v1": "ReXNet", "lite": "ReXNet-lite", "r": "ReXNet-R"}[model.variant]
-    return f"{family} {model.width_mult:g}x"
+    return f"{family} {model.width_mult!r}x"
 
 
 def _measured_rows(predictions: Predictions | None, temperature: float | None) -> list[tuple[str, str, str]]:

@@ -66,7 +66,7 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
         write_safetensors(public, folder / "model.safetensors")
         (folder / "config.yaml").write_text(dump_config(public.config), encoding="utf-8")
         write_onnx(public, Deployed(public), folder / "model.onnx")
-        evidence = _measure(run, trained, index, folder / "model.onnx")
+        evidence = _measure(run, trained, index, folder / "model.onnx", root)
         architecture = find_timm_architecture(trained.model, trained.config.model)
         if architecture is not None:
             _write_timm_config(architecture, public, folder / "config.json")
@@ -104,7 +104,7 @@ def _find_images(trained: Trained, root: Path | None) -> Index | None:
     return index
 
 
-def _measure(run: Path, trained: Trained, index: Index | None, onnx: Path) -> Evidence:
+def _measure(run: Path, trained: Trained, index: Index | None, onnx: Path, root: Path | None) -> Evidence:
     """The network on all validation images, which the run keeps for its report, and the ONNX file on some."""
     if index is None:
         return Evidence(None, None)
@@ -113,7 +113,9 @@ def _measure(run: Path, trained: Trained, index: Index | None, onnx: Path) -> Ev
     some = index.select(np.linspace(0, len(index) - 1, min(PARITY_IMAGES, len(index))).astype(np.int64))
     if faults := find_faults(measure_parity(trained, some, {"onnx": open_onnx(onnx)}, "uint8")):
         raise ExportError(f"{run}: {'; '.join(faults)}")
-    train = find_images(trained, None, "train")
+    train: Index | None = None
+    with suppress(DataError):  # another folder may hold the validation images alone
+        train = find_images(trained, root, "train")
     return Evidence(predictions, len(train) if train is not None else None)
 
 
