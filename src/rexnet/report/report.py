@@ -11,6 +11,7 @@ import numpy as np
 
 from rexnet import __version__
 from rexnet.data.files import printable
+from rexnet.data.index import Index
 from rexnet.errors import ConfigError, RexnetError
 from rexnet.evaluation.statistics import mcnemar
 from rexnet.files import written_whole
@@ -77,22 +78,21 @@ def write_report(runs: Sequence[Path], target: Path) -> None:
 def _describe(record: RunRecord) -> tuple[Context, list[Measured]]:
     """All that the page says about one run, and the predictions that it rests on."""
     train, val = open_split(record.config, "train"), open_split(record.config, "val")
-    notes = []
-    measured = find_measured(record.folder)
-    if not measured and val is not None:
-        from rexnet.report.measuring import measure_best  # imports Lightning, which kept predictions do without
-
-        try:
-            measured = [one for one in [measure_best(record.folder, val)] if one is not None]
-        except RexnetError as error:
-            notes.append(f"Not measured: {error}")
-    if not measured and not notes:
-        why = "there is no checkpoint yet" if val is not None else f"{record.config.data.root} is not on this machine"
-        notes.append(f"What needs single answers (confusion, classes, calibration) is left out: {why}.")
-    context: Context = {
+    measured, notes = _measure(record, val)
+    classes: tuple[str, ...] = val.class_names if val is not None else ()
+    context: Context = {"mistakes": None, "classes": None, "calibration": None}
+    if measured:
+        predictions = measured[0].predictions
+        classes = predictions.class_names
+        shown = val if measured[0].images == "val" else open_split(record.config, "test")
+        context["mistakes"] = describe_mistakes(predictions, record.config, shown)
+        context["classes"] = describe_classes(predictions, count_classes(train, len(classes)))
+        context["calibration"] = describe_calibration(predictions)
+    context |= {
         "name": record.name,
         "state": describe_state(record),
         "notes": notes,
+        "tiles": describe_tiles(record, measured[0] if measured else None, classes),
         "figures": draw_run(record),
         "logged": describe_logged(record, len(val) if val is not None else None),
         "result_columns": RESULT_COLUMNS,
@@ -101,22 +101,30 @@ def _describe(record: RunRecord) -> tuple[Context, list[Measured]]:
         "augmented": record.augmented and embed_picture(record.augmented, AUGMENTED_WIDTH),
         "recipe": describe_recipe(record),
         "environment": describe_environment(record),
-        "mistakes": None,
-        "classes": None,
-        "calibration": None,
+        "usage": describe_usage(record, len(classes)),
     }
-    classes: tuple[str, ...] = val.class_names if val is not None else ()
-    if measured:
-        predictions = measured[0].predictions
-        classes = predictions.class_names
-        shown = val if measured[0].images == "val" else open_split(record.config, "test")
-        context["mistakes"] = describe_mistakes(predictions, record.config, shown)
-        context["classes"] = describe_classes(predictions, count_classes(train, len(classes)))
-        context["calibration"] = describe_calibration(predictions)
-    context["tiles"] = describe_tiles(record, measured[0] if measured else None, classes)
-    context["usage"] = describe_usage(record, len(classes))
     context["parts"] = [part for part in PARTS if part[0] in ("data", "recipe") or context[KEYS[part[0]]]]
     return context, measured
+
+
+def _measure(record: RunRecord, val: Index | None) -> tuple[list[Measured], list[str]]:
+    """The predictions of a run, made now where it keeps none; and what the page has to say about missing ones."""
+    measured = find_measured(record.folder)
+    if measured:
+        return measured, []
+    if val is None:
+        why = f"{record.config.data.root} is not on this machine"
+    else:
+        from rexnet.report.measuring import measure_best  # imports Lightning, which kept predictions do without
+
+        try:
+            best = measure_best(record.folder, val)
+        except RexnetError as error:
+            return [], [f"Not measured: {error}"]
+        if best is not None:
+            return [best], []
+        why = "there is no checkpoint yet"
+    return [], [f"What needs single answers (confusion, classes, calibration) is left out: {why}."]
 
 
 PARTS = tuple(
