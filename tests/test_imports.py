@@ -69,6 +69,7 @@ DOORS = {
     ],
     "huggingface_hub": ["models/fetching.py"],
     "torchmetrics": ["evaluation/metrics.py"],
+    "captum": ["evaluation/heatmaps.py"],
     "onnx": ["export"],
     "onnxscript": ["export"],
     "onnxruntime": ["export"],
