@@ -60,8 +60,8 @@ def evaluate(
         root: other images, see `find_images`; None takes those of training.
         weights: `ema`, `raw`, `soup` or `greedy-soup`; None takes the averaged where there are any.
         split: which images.
-        json_path: where the numbers go, and the predictions beside them; None: `evaluation/` of the run, named after
-            checkpoint, weights and split.
+        json_path: where the numbers go; None: into `evaluation/` of the run, named after checkpoint, weights and split,
+            and the predictions beside them.
         workers: loader processes; None takes those of training.
 
     Raises:
@@ -81,7 +81,7 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
     Raises:
         RexnetError: a source or the data is at fault, found before anything is measured where it can be.
     """
-    _require_plain(request)
+    _require_sound(request)
     candidates = [
         open_candidate(str(source), kind, request) for source in sources for kind in (request.weights or (None,))
     ]
@@ -135,6 +135,8 @@ def _measure(candidate: Candidate, index: Index, view: View, request: Request) -
         remarks = (*remarks, remark)
     of_root = f"-{index.root.resolve().name}" if request.roots else ""
     of_view = "" if view == View() else "-" + view.describe(model.config).replace(", ", "-").replace(" ", "")
+    if request.calibrate:
+        of_view += "-calibrated"  # often of half the images
     stem = None
     if model.path is not None and not model.name.startswith(TIMM):
         name = f"{model.path.stem}-{candidate.weights}-{request.split}{of_root}{of_view}"
@@ -197,7 +199,10 @@ def _held_out(model: OpenedModel, request: Request) -> Split | None:
     return others[0] if others and len(splits_of(data)) > 2 else None
 
 
-def _require_plain(request: Request) -> None:
+def _require_sound(request: Request) -> None:
+    for view in request.views:
+        if view.image_size is not None and not 16 <= view.image_size <= 4096:
+            raise ConfigError(f"--image-size: should be 16 to 4096, as data.image_size, not {view.image_size}")
     if request.calibrate and (request.views != (View(),) or len(request.roots) > 1):
         raise ConfigError(
             "--calibrate: fits one temperature, to the plain view; leave --tta and --image-size out, and "
