@@ -13,16 +13,15 @@ from rexnet.data.dataset import Batch, CachedImages, CachedViews, ImageDataset, 
 from rexnet.data.datasets import load_index
 from rexnet.data.device import augment_batch, normalize
 from rexnet.data.loading import (
+    batch_bytes,
     build_loader,
     build_train_sampler,
-    bytes_of,
     count_local_workers,
     count_workers,
     share_batch,
 )
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
 from rexnet.data.workers import PREFETCHED
-from rexnet.errors import DataError
 from rexnet.hardware import use_channels_last
 
 
@@ -53,11 +52,6 @@ class ImageData(pl.LightningDataModule):
         self.loaded: list[ImageDataset] = []
         """What loaders read from, for messages."""
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.accumulate
-        if self.steps_per_epoch == 0:
-            raise DataError(
-                f"{self.train_index.root}: has {len(self.train_index)} images, fewer than one batch of "
-                f"{config.data.batch_size}; lower data.batch_size or set data.last_batch=pad"
-            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -71,7 +65,11 @@ class ImageData(pl.LightningDataModule):
         sampler.start_at(*self._position(len(sampler)))
         beside = lacking_eval_bytes(self.config, self.val_index)
         if self.config.data.cache == "ram":
-            beside += count_local_workers(self.config, self.world_size) * PREFETCHED * bytes_of(sampler, self.config)
+            beside += (
+                count_local_workers(self.config, self.world_size)
+                * PREFETCHED
+                * batch_bytes(sampler.share, self.config.data.image_size)
+            )
         dataset = build_train_dataset(self.config, self.train_index, beside)
         return build_loader(self._share(dataset), sampler, self.config)
 

@@ -19,8 +19,12 @@ MOST_WORKERS = 16
 
 
 def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> TrainBatchSampler:
-    """The order of the training images for one process, as configured."""
-    return TrainBatchSampler(
+    """The order of the training images for one process, as configured.
+
+    Raises:
+        DataError: there are fewer images than one batch.
+    """
+    sampler = TrainBatchSampler(
         len(index),
         config.data.batch_size,
         config.seed,
@@ -31,6 +35,12 @@ def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size:
         repeats=config.augmentation.repeats,
         balance=index.labels if config.data.sampling == "balanced" else None,
     )
+    if len(sampler) < config.trainer.accumulate:
+        raise DataError(
+            f"{index.root}: has {len(index)} images, fewer than one batch of {config.data.batch_size}; lower "
+            f"data.batch_size or set data.last_batch=pad"
+        )
+    return sampler
 
 
 def build_loader(
@@ -38,7 +48,9 @@ def build_loader(
 ) -> DataLoader[Sample]:
     """A loader of `Batch`es in the order of `sampler`."""
     workers = count_workers(config)
-    require_shared_memory(count_local_workers(config, sampler.world_size), bytes_of(sampler, config))
+    require_shared_memory(
+        count_local_workers(config, sampler.world_size), batch_bytes(sampler.share, config.data.image_size)
+    )
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -99,6 +111,6 @@ def count_local_workers(config: Config, world_size: int) -> int:
     return count_workers(config) * min(world_size, resolve_devices(config, resolve_accelerator(config)))
 
 
-def bytes_of(sampler: TrainBatchSampler | EvalBatchSampler, config: Config) -> int:
+def batch_bytes(images: int, image_size: int) -> int:
     """Size of a batch as loader processes hand it over."""
-    return sampler.share * 3 * config.data.image_size**2
+    return images * 3 * image_size**2

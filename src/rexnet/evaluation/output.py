@@ -48,7 +48,7 @@ def write_pictures(results: Sequence[Result], sheet: bool, heatmaps: int) -> Non
     from rexnet.evaluation.heatmaps import write_heatmaps
 
     for result in results:
-        stem = result.stem or Path(f"{result.model.replace('/', '-')}-{result.split}")
+        stem = result.stem or Path(f"{result.model.partition('=')[0].replace('/', '-')}-{result.split}")
         if sheet:
             path = stem.with_name(f"{stem.name}-sheet.png")
             write_contact_sheet(path, result)
