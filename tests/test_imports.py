@@ -108,6 +108,7 @@ DOORS = {
     ],
     "huggingface_hub": ["models/fetching.py"],
     "torchmetrics": ["evaluation/metrics.py"],
+    "captum": ["evaluation/heatmaps.py"],
     "onnx": ["export"],
     "onnxscript": ["export"],
     "onnxruntime": ["export"],

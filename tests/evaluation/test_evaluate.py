@@ -10,8 +10,9 @@ from conftest import SMALL_RUN, write_images
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.evaluation.calibration import split_in_halves
-from rexnet.evaluation.evaluate import Request, evaluate, measure_all, report_all
+from rexnet.evaluation.evaluate import Request, evaluate, measure_all
 from rexnet.evaluation.measuring import View
+from rexnet.evaluation.output import report_all
 from rexnet.evaluation.predictions import load_predictions
 from rexnet.training.fit import fit
 

@@ -54,9 +54,9 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measures and prints."""
-    from rexnet.evaluation.evaluate import Request, measure_all, report, report_all, write_pictures
-    from rexnet.evaluation.heatmaps import require_captum
+    from rexnet.evaluation.evaluate import Request, measure_all
     from rexnet.evaluation.measuring import View
+    from rexnet.evaluation.output import report, report_all, write_pictures
 
     flip, sizes = "flip" in options.tta, "sizes" in options.tta
     views = tuple(View(size) for size in options.image_size or (None,))
@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> int:
         options.trust_pt2,
     )
     if options.heatmaps:
+        from rexnet.evaluation.heatmaps import require_captum
+
         require_captum()
     results = measure_all(options.sources, request)
     if len(results) == 1:

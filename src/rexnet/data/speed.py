@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from rexnet.config.schema import Config
 from rexnet.data.cache_plan import build_train_dataset, fill_cache
-from rexnet.data.datamodule import build_loader, build_train_sampler
 from rexnet.data.dataset import CachedImages, ImageDataset
 from rexnet.data.datasets import load_index
+from rexnet.data.loading import build_loader, build_train_sampler
 from rexnet.data.workers import PREFETCHED, explained_faults
 
 CLOSE_ENOUGH = 0.95  # of the fastest; more processes would only take memory

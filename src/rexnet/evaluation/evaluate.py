@@ -10,16 +10,14 @@ from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.index import Index, Split
 from rexnet.errors import ConfigError
 from rexnet.evaluation.calibration import fit_temperature, split_in_halves
-from rexnet.evaluation.contact_sheet import write_contact_sheet
-from rexnet.evaluation.heatmaps import write_heatmaps
 from rexnet.evaluation.images import find_images, fit_to_classes
 from rexnet.evaluation.measuring import Measured, View, configure, measure
 from rexnet.evaluation.opened import TIMM, OpenedModel, open_model, open_trained
+from rexnet.evaluation.output import report
 from rexnet.evaluation.predictions import Predictions
-from rexnet.evaluation.results import Result, describe, keep, result_folder, write_json
+from rexnet.evaluation.results import Result, result_folder
 from rexnet.evaluation.soup import SOUPS, build_soup
 from rexnet.evaluation.statistics import summarise
-from rexnet.evaluation.table import describe_table, table_as_json, write_csv
 from rexnet.temperature import save_temperature
 
 
@@ -62,8 +60,8 @@ def evaluate(
         root: other images, see `find_images`; None takes those of training.
         weights: `ema`, `raw`, `soup` or `greedy-soup`; None takes the averaged where there are any.
         split: which images.
-        json_path: where the numbers go, and the predictions beside them; None: `evaluation/` of the run, named after
-            checkpoint, weights and split.
+        json_path: where the numbers go; None: into `evaluation/` of the run, named after checkpoint, weights and split,
+            and the predictions beside them.
         workers: loader processes; None takes those of training.
 
     Raises:
@@ -71,54 +69,6 @@ def evaluate(
     """
     request = Request(split, (root,) if root else (), (weights,) if weights else (), workers=workers)
     return report(measure_all([checkpoint], request)[0], json_path)
-
-
-def report(result: Result, json_path: Path | None = None, csv_path: Path | None = None) -> dict[str, Any]:
-    """Prints one result on its own, keeps it in its run or where the paths say, and returns what is in the JSON."""
-    print(describe(result))
-    written = []
-    if json_path is not None:
-        write_json(json_path, result.as_json())
-        written.append(json_path)
-    elif result.stem is not None:
-        written += keep(result)
-    if csv_path is not None:
-        write_csv([result], csv_path)
-        written.append(csv_path)
-    if written:
-        print(f"written to {', '.join(map(str, written))}")
-    return result.as_json()
-
-
-def report_all(results: Sequence[Result], json_path: Path | None = None, csv_path: Path | None = None) -> None:
-    """Prints several results as a table, and keeps the table and what each says of its images.
-
-    The table goes into `evaluation/` of the run, if it is of one; else to the current folder.
-    """
-    print(describe_table(results))
-    for result in results:
-        if result.stem is not None:
-            keep(result)
-    folders = {result.stem.parent if result.stem else Path() for result in results}
-    stem = (folders.pop() if len(folders) == 1 else Path()) / "evaluation"
-    csv_path, json_path = csv_path or stem.with_suffix(".csv"), json_path or stem.with_suffix(".json")
-    write_csv(results, csv_path)
-    write_json(json_path, table_as_json(results))
-    print(f"\nwritten to {csv_path} and {json_path}")
-
-
-def write_pictures(results: Sequence[Result], sheet: bool, heatmaps: int) -> None:
-    """Contact sheets and heat maps beside each result's numbers, or in the current folder."""
-    for result in results:
-        stem = result.stem or Path(f"{result.model.replace('/', '-')}-{result.split}")
-        if sheet:
-            path = stem.with_name(f"{stem.name}-sheet.png")
-            write_contact_sheet(path, result)
-            print(f"contact sheet {path}")
-        if heatmaps:
-            path = stem.with_name(f"{stem.name}-heatmaps.png")
-            write_heatmaps(path, result, heatmaps)
-            print(f"heat maps     {path}")
 
 
 def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]:
@@ -131,7 +81,7 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
     Raises:
         RexnetError: a source or the data is at fault, found before anything is measured where it can be.
     """
-    _require_plain(request)
+    _require_sound(request)
     candidates = [
         open_candidate(str(source), kind, request) for source in sources for kind in (request.weights or (None,))
     ]
@@ -185,6 +135,8 @@ def _measure(candidate: Candidate, index: Index, view: View, request: Request) -
         remarks = (*remarks, remark)
     of_root = f"-{index.root.resolve().name}" if request.roots else ""
     of_view = "" if view == View() else "-" + view.describe(model.config).replace(", ", "-").replace(" ", "")
+    if request.calibrate:
+        of_view += "-calibrated"  # often of half the images
     stem = None
     if model.path is not None and not model.name.startswith(TIMM):
         name = f"{model.path.stem}-{candidate.weights}-{request.split}{of_root}{of_view}"
@@ -247,7 +199,10 @@ def _held_out(model: OpenedModel, request: Request) -> Split | None:
     return others[0] if others and len(splits_of(data)) > 2 else None
 
 
-def _require_plain(request: Request) -> None:
+def _require_sound(request: Request) -> None:
+    for view in request.views:
+        if view.image_size is not None and not 16 <= view.image_size <= 4096:
+            raise ConfigError(f"--image-size: should be 16 to 4096, as data.image_size, not {view.image_size}")
     if request.calibrate and (request.views != (View(),) or len(request.roots) > 1):
         raise ConfigError(
             "--calibrate: fits one temperature, to the plain view; leave --tta and --image-size out, and "

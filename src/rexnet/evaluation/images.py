@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.config import Config
-from rexnet.data.datamodule import load_eval_index
 from rexnet.data.datasets.by_name import recognise
 from rexnet.data.datasets.folder import FOLDER_NAMES, class_folders, index_class_folders
 from rexnet.data.index import Index, Split, build_index
+from rexnet.data.loading import load_eval_index
 from rexnet.data.shared import share
 from rexnet.data.tar import is_image
 from rexnet.errors import DataError

@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 from torchmetrics import Metric
+
+from rexnet.evaluation.counts import count_batch
 
 
 class ClassificationMetrics(Metric):
@@ -28,12 +29,10 @@ class ClassificationMetrics(Metric):
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Adds one batch."""
-        logits = logits.float()
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        hits = best == labels.unsqueeze(1)
-        self.correct1 += hits[:, 0].sum()
-        self.correct5 += hits.sum()
-        self.loss += F.cross_entropy(logits, labels, reduction="sum").double()
+        counts = count_batch(logits, labels)
+        self.correct1 += counts.correct1
+        self.correct5 += counts.correct5
+        self.loss += counts.loss
         self.n += labels.numel()
 
     def compute(self) -> dict[str, Tensor]:

@@ -11,10 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rexnet.checkpoint import Trained, best_first, checkpoint_folder, load_trained
 from rexnet.config import Config
-from rexnet.data.datamodule import build_loader, build_train_sampler
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
 from rexnet.data.device import normalize
+from rexnet.data.loading import build_loader, build_train_sampler
 from rexnet.data.transforms import build_train_transform
 from rexnet.errors import CheckpointError
 

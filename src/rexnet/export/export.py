@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.checkpoint import Trained, WeightsKind, checkpoint_folder, load_trained
-from rexnet.data.datamodule import build_eval_loader, load_eval_index
 from rexnet.data.index import Index
+from rexnet.data.loading import build_eval_loader, load_eval_index
 from rexnet.errors import DataError, ExportError
 from rexnet.export.deployed import Deployed, InputKind
 from rexnet.export.formats import (

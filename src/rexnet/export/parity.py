@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from rexnet.checkpoint import Trained
-from rexnet.data.datamodule import build_eval_loader
 from rexnet.data.index import Index
+from rexnet.data.loading import build_eval_loader
 from rexnet.export.deployed import Deployed
 from rexnet.files import written_whole
 

@@ -1,0 +1,59 @@
+"""What `rexnet evaluate` prints and writes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rexnet.evaluation.results import Result, describe, keep, write_json
+from rexnet.evaluation.table import describe_table, table_as_json, write_csv
+
+
+def report(result: Result, json_path: Path | None = None, csv_path: Path | None = None) -> dict[str, Any]:
+    """Prints one result on its own, keeps it in its run or where the paths say, and returns what is in the JSON."""
+    print(describe(result))
+    written = []
+    if json_path is not None:
+        write_json(json_path, result.as_json())
+        written.append(json_path)
+    elif result.stem is not None:
+        written += keep(result)
+    if csv_path is not None:
+        write_csv([result], csv_path)
+        written.append(csv_path)
+    if written:
+        print(f"written to {', '.join(map(str, written))}")
+    return result.as_json()
+
+
+def report_all(results: Sequence[Result], json_path: Path | None = None, csv_path: Path | None = None) -> None:
+    """Prints several results as a table, and keeps the table and what each says of its images.
+
+    The table goes into `evaluation/` of the run, if it is of one; else to the current folder.
+    """
+    print(describe_table(results))
+    for result in results:
+        if result.stem is not None:
+            keep(result)
+    folders = {result.stem.parent if result.stem else Path() for result in results}
+    stem = (folders.pop() if len(folders) == 1 else Path()) / "evaluation"
+    csv_path, json_path = csv_path or stem.with_suffix(".csv"), json_path or stem.with_suffix(".json")
+    write_csv(results, csv_path)
+    write_json(json_path, table_as_json(results))
+    print(f"\nwritten to {csv_path} and {json_path}")
+
+
+def write_pictures(results: Sequence[Result], sheet: bool, heatmaps: int) -> None:
+    """Contact sheets and heat maps beside each result's numbers, or in the current folder."""
+    from rexnet.evaluation.contact_sheet import write_contact_sheet  # Pillow's drawing and captum only where asked for
+    from rexnet.evaluation.heatmaps import write_heatmaps
+
+    for result in results:
+        stem = result.stem or Path(f"{result.model.partition('=')[0].replace('/', '-')}-{result.split}")
+        if sheet:
+            path = stem.with_name(f"{stem.name}-sheet.png")
+            write_contact_sheet(path, result)
+            print(f"contact sheet {path}")
+        if heatmaps:
+            path = stem.with_name(f"{stem.name}-heatmaps.png")
+            write_heatmaps(path, result, heatmaps)
+            print(f"heat maps     {path}")
