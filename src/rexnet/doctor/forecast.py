@@ -7,7 +7,8 @@ import torch
 
 from rexnet.config import Config
 from rexnet.data.cache_plan import build_train_dataset
-from rexnet.data.datamodule import ImageData, count_local_workers
+from rexnet.data.datamodule import ImageData
+from rexnet.data.loading import count_local_workers
 from rexnet.data.speed import measure_speed
 from rexnet.data.workers import explained_faults
 from rexnet.doctor.finding import Finding

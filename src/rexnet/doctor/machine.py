@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from rexnet.config import Config
-from rexnet.data.datamodule import batch_bytes, count_local_workers, count_workers, share_batch
+from rexnet.data.loading import batch_bytes, count_local_workers, count_workers, share_batch
 from rexnet.data.workers import PREFETCHED, SHARED_MEMORY, require_shared_memory
 from rexnet.doctor.finding import Finding, Level
 from rexnet.hardware import has_fast_bf16, resolve_accelerator, resolve_precision

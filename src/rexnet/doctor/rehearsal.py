@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from rexnet.config import Config
-from rexnet.data.datamodule import ImageData, build_train_sampler
+from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import ImageDataset, stack
 from rexnet.data.device import augment_batch, normalize
+from rexnet.data.loading import build_train_sampler
 from rexnet.data.transforms import build_train_transform
 from rexnet.doctor.finding import Finding
 from rexnet.doctor.machine import megabytes
