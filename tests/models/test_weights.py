@@ -22,7 +22,7 @@ class Canary:
     [
         (b"hello, I am a text", "is no weight file; it begins with 'hello, I am a text'"),
         (b"", "is empty"),
-        (pickle.dumps(Canary()), "cannot be read as weights: "),
+        (pickle.dumps(Canary()), "is a plain pickle, which could run code when loaded and is refused"),
     ],
     ids=["text", "empty", "code"],
 )

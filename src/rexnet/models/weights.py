@@ -21,6 +21,7 @@ from rexnet.untrusted import read_torch_file
 ENTRY = "rexnet"  # what a checkpoint or an exported file of ours says of itself
 WRAPPERS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
 AVERAGED = "ema_model."  # in our checkpoints the averaged weights stand beside the raw ones (`model.`)
+OLD_FORMAT = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the number at the start of torch.save's files before 2020
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
@@ -94,6 +95,8 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
         )
     if not start.startswith((b"PK", b"\x80")):  # torch's archives, and what it wrote before 2020
         raise CheckpointError(f"{path}: is no weight file; it begins with {start[:48].decode('ascii', 'replace')!r}")
+    if start.startswith(b"\x80") and OLD_FORMAT not in start[:64]:
+        raise CheckpointError(f"{path}: is a plain pickle, which could run code when loaded and is refused")
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise CheckpointError(
             f"{path}: is truncated: its {path.stat().st_size:,} bytes lack the end of the archive; fetch it again"
