@@ -37,7 +37,7 @@ class ExportError(RexnetError):
     exit_code = 1
 
 
-def first_sentence(error: Exception) -> str:
+def first_sentence(error: BaseException) -> str:
     """Type and first sentence of a library's error, as a part of a message of ours."""
     text = " ".join(str(error).split()).partition(". ")[0]
     return f"{type(error).__name__}: {text or 'no details'}"[:200]

@@ -12,11 +12,13 @@ from rexnet.cli import main
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
 from rexnet.evaluation.evaluate import evaluate
+from rexnet.evaluation.opened import open_model
 from rexnet.export import export as module
 from rexnet.export.export import export
 from rexnet.export.formats import require_official
 from rexnet.export.reading import open_onnx, open_program
 from rexnet.models.naming import to_official_names
+from rexnet.prediction.predict import predict
 from rexnet.training.fit import fit
 
 NAMES = ("ant", "bee", "cow")
@@ -71,6 +73,41 @@ def test_every_form_takes_bytes_and_gives_the_networks_probabilities(
     np.testing.assert_allclose(open_onnx(exported / "model-int8.onnx")(pictures[:n]), expected, atol=0.2)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt2", "model-int8.onnx", "model.safetensors"])
+def test_every_form_is_opened_as_the_classifier_that_it_came_from(
+    name: str, exported: Path, run: Path, pictures: np.ndarray
+) -> None:
+    opened = open_model(exported / name, trust_pt2=True)
+    given = opened.logits(torch.from_numpy(pictures))
+    tolerance = 0.2 if "int8" in name else 1e-5
+    np.testing.assert_allclose(given.softmax(1), probabilities(run, pictures), atol=tolerance)
+    assert given.dtype == torch.float32
+    assert (opened.name, opened.class_names, opened.weights) == (name, NAMES, "ema")
+    assert opened.config.data.image_size == 32
+
+
+def test_the_onnx_file_predicts_what_its_run_predicts(
+    exported: Path, run: Path, image_root: Path, tmp_path: Path
+) -> None:
+    tables = []
+    for source, batch in ((run, 4), (exported / "model.onnx", 15)):
+        predict(str(source), [str(image_root / "val")], output=tmp_path / "x.jsonl", batch=batch)
+        tables.append([json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()])
+    assert len(tables[0]) == 15
+    for one, other in zip(*tables, strict=True):
+        assert one["image"] == other["image"]
+        for mine, its in zip(one["classes"], other["classes"], strict=True):
+            assert mine["class"] == its["class"]
+            assert mine["probability"] == pytest.approx(its["probability"], abs=1e-5)
+
+
+def test_an_opened_graph_refuses_other_weights_and_another_size(exported: Path, pictures: np.ndarray) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.onnx: holds the ema weights only, not the raw ones"):
+        open_model(exported / "model.onnx", "raw")
+    with pytest.raises(ConfigError, match="takes images of 32 px only, not of 16 x 16"):
+        open_model(exported / "model.onnx").logits(torch.from_numpy(pictures[:, :16, :16]))
+
+
 def test_the_report_says_how_near_each_form_is_on_real_images(exported: Path) -> None:
     forms = json.loads((exported / "parity.json").read_text())["forms"]
     assert list(forms) == ["eager", "onnx", "torch", "int8"]
@@ -114,6 +151,8 @@ def test_the_float_form_takes_normalised_images(run: Path, pictures: np.ndarray,
     images = ((pictures / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
     found = open_onnx(tmp_path / "model-float.onnx")(images)
     np.testing.assert_allclose(found, probabilities(run, pictures), atol=1e-5)
+    opened = open_model(tmp_path / "model-float.onnx").logits(torch.from_numpy(pictures))
+    np.testing.assert_allclose(opened.softmax(1), probabilities(run, pictures), atol=1e-5)
 
 
 def test_an_exported_safetensors_is_evaluated_and_exported_like_its_run(

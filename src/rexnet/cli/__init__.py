@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from rexnet import __version__
-from rexnet.cli import data, evaluate, export, models, report, train
+from rexnet.cli import data, evaluate, export, models, predict, publish, report, runs, train
 from rexnet.errors import RexnetError
 
 
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
     parser.add_argument("--version", action="version", version=f"rexnet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, evaluate, report, export, models, data):
+    for command in (train, evaluate, predict, report, export, publish, runs, models, data):
         command.add_parser(commands)
     return parser
 

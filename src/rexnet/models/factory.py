@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from rexnet.config.schema import Config, ModelConfig
@@ -89,6 +90,23 @@ def build_timm_peer(variant: Variant, width_mult: float) -> nn.Module | None:
 
     name = timm_name(variant, width_mult)
     return timm.create_model(name) if timm.is_model(name) else None
+
+
+def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:
+    """Timm's name of a configured network, if timm builds one that takes its weights as they are."""
+    import timm
+
+    if config.name == "rexnet":
+        name = timm_name(config.variant, config.width_mult)
+    else:
+        name = config.name.removeprefix("timm/").partition(".")[0]
+    if not timm.is_model(name):
+        return None
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    classes = next(iter(model.get_classifier().parameters())).shape[0]  # type: ignore[operator]
+    with torch.device("meta"):
+        theirs = timm.create_model(name, num_classes=classes).state_dict()
+    return name if shapes == {key: value.shape for key, value in theirs.items()} else None
 
 
 def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: bool = True) -> nn.Module:

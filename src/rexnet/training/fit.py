@@ -26,6 +26,7 @@ from rexnet.hardware import (
     use_channels_last,
 )
 from rexnet.models.factory import adopt_preprocessing, build_model
+from rexnet.run_state import RunMark
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 from rexnet.training.loggers import build_loggers, require_loggers
@@ -81,14 +82,19 @@ def fit(
         module.model.compile()
     resumed = resume_from(resume, module, allowed, trainer.is_global_zero) if resume is not None else None
     folder = resumed.folder if resumed is not None else open_run(config)
+    mark: RunMark | None = None
     try:
+        mark = RunMark(folder, trainer.is_global_zero)
         _attach(trainer, config, folder, module.monitored, resumed)
         log.info(_announce(config, trainer, data, module, folder))
         with explained_faults(data.loaded, config.data.worker_timeout):
             trainer.fit(module, datamodule=data, ckpt_path=resumed and resumed.checkpoint, weights_only=True)
         end_with_parent(trainer, together=False)
         trainer.strategy.barrier()  # before process 0 may end
+        mark.finish()
     except BaseException as error:
+        if mark is not None:
+            mark.fail(error)
         end_other_processes(trainer, error)
         if trainer.world_size > 1 and isinstance(error, RuntimeError) and LOST_PEER.search(str(error)):
             raise ProcessError("another process of this run ended first; what it said stands above") from None

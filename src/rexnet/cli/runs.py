@@ -1,0 +1,31 @@
+"""`rexnet runs`."""
+
+import argparse
+from pathlib import Path
+
+from rexnet.cli.arguments import Commands
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "runs",
+        help="list runs with state, accuracy, time and size; tell what can be done with one",
+        description="List all runs: running, finished, stopped (can go on) or failed, with the best accuracy so far. "
+        "With RUN, tell how to go on with it, evaluate it and hand it on.",
+    )
+    parser.add_argument("run_folder", metavar="RUN", type=Path, nargs="?", help="one run folder")
+    parser.add_argument("--dir", metavar="FOLDER", type=Path, help="where runs are (default: runs)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the table or the one run."""
+    from rexnet.config.schema import TrainerConfig
+    from rexnet.runs import describe_run, describe_runs, find_runs, read_run
+
+    if options.run_folder is not None:
+        print(describe_run(read_run(options.run_folder)))
+        return 0
+    print(describe_runs(find_runs(options.dir or TrainerConfig().runs_dir)))
+    return 0

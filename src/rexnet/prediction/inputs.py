@@ -1,0 +1,66 @@
+"""Which images are meant by files, folders and patterns."""
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rexnet.data.files import printable
+from rexnet.data.tar import is_image
+from rexnet.errors import DataError
+
+
+class Found(NamedTuple):
+    """A file that may be an image."""
+
+    path: str
+    is_named: bool
+    """Whether somebody said that it is one: on the command line or by its suffix. Others are left out where they are
+    none."""
+    fault: str = ""
+    """Why it cannot even be looked at."""
+
+
+def require_inputs(inputs: Sequence[str]) -> None:
+    """Checks before any work that every argument leads somewhere.
+
+    Raises:
+        DataError: a path that is not there, a pattern that nothing matches, or a folder without files.
+    """
+    for given in inputs:
+        if not os.path.lexists(given) and not glob.has_magic(given):
+            raise DataError(f"{printable(given)}: no such file or folder")
+        if next(find_images([given]), None) is None:
+            what = "is a folder without files" if os.path.isdir(given) else "is a pattern that no file matches"
+            raise DataError(f"{printable(given)}: {what}")
+
+
+def find_images(inputs: Sequence[str]) -> Iterator[Found]:
+    """The files that are meant, one after the other, folders with all that lies below them in order of name."""
+    for given in inputs:
+        if os.path.isdir(given):
+            yield from _below(given, ())
+        elif os.path.lexists(given):
+            yield Found(given, is_named=True)
+        else:
+            for path in sorted(glob.iglob(given, recursive=True)):
+                if not os.path.isdir(path):
+                    yield Found(path, is_named=True)
+
+
+def _below(folder: str, above: tuple[str, ...]) -> Iterator[Found]:
+    """Files in a folder and below it without hidden ones; links to folders are followed, but not in a circle."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+    except OSError as error:
+        yield Found(folder, True, f"{printable(folder)}: cannot be listed: {error.strerror}")
+        return
+    for entry in sorted(shown, key=lambda entry: entry.name):
+        if os.path.isdir(entry.path):
+            yield from _below(entry.path, (*above, real))
+        else:
+            yield Found(entry.path, is_image(entry.name))

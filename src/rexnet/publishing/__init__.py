@@ -1,0 +1,1 @@
+"""A trained network as a folder to hand on: `rexnet publish`."""

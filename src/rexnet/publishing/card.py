@@ -1,0 +1,96 @@
+"""The model card: what a stranger should know before using the weights."""
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+
+from rexnet import __version__
+from rexnet.checkpoint import Trained
+from rexnet.errors import ConfigError
+from rexnet.evaluation.predictions import Predictions
+from rexnet.evaluation.statistics import Summary, class_scores, most_confused, summarise
+from rexnet.training.run_folder import read_table
+
+HARDEST = 5  # classes that the card names
+
+
+def write_card(
+    run: Path,
+    trained: Trained,
+    predictions: Predictions | None,
+    training_images: int | None,
+    architecture: str | None,
+    path: Path,
+) -> None:
+    """Writes the card as Markdown with the header that the Hugging Face hub reads.
+
+    Args:
+        run: the run folder, for how far it came.
+        trained: the published network.
+        predictions: on the validation images; None: they were not here.
+        training_images: how many there were.
+        architecture: the network's name in timm, if it has one.
+        path: the file.
+    """
+    epochs = [int(row["epoch"]) for row in read_table(run / "metrics.csv")]
+    scores = class_scores(predictions) if predictions is not None else []
+    template = jinja2.Environment(  # noqa: S701 - Markdown, where `markdown` below escapes
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    template.filters["markdown"] = markdown
+    text = template.from_string(files("rexnet.publishing").joinpath("card.md.jinja").read_text("utf-8")).render(
+        version=__version__,
+        config=trained.config,
+        network=_describe_network(trained),
+        params=sum(p.numel() for p in trained.model.parameters()) / 1e6,
+        averaged=trained.weights == "ema",
+        checkpoint=trained.path.name,
+        classes=trained.class_names,
+        temperature=trained.temperature,
+        rows=_measured_rows(predictions, trained.temperature),
+        n=len(predictions.labels) if predictions is not None else None,
+        logged=trained.metrics.get("val_ema/top1" if trained.weights == "ema" else "val/top1"),
+        training_images=training_images,
+        epochs=max(epochs, default=0),
+        hardest=sorted((s for s in scores if s.support), key=lambda s: s.recall)[:HARDEST],
+        confused=most_confused(predictions, most=3) if predictions is not None else [],
+        architecture=architecture,
+    )
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def markdown(text: str) -> str:
+    """Text of others on one line, without effect in Markdown, tables or HTML."""
+    line = " ".join(str(text).split()).replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#!~])", r"\\\1", line)
+
+
+def _describe_network(trained: Trained) -> str:
+    model = trained.config.model
+    if model.name != "rexnet":
+        return model.name
+    family = {"v1": "ReXNet", "lite": "ReXNet-lite", "r": "ReXNet-R"}[model.variant]
+    return f"{family} {model.width_mult!r}x"
+
+
+def _measured_rows(predictions: Predictions | None, temperature: float | None) -> list[tuple[str, str, str]]:
+    """Name, value and 95 % interval of each number."""
+    if predictions is None:
+        return []
+    plain: Summary = summarise(predictions)
+    rows = [
+        ("top-1", f"{plain.top1:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top1_interval)),
+        ("top-5", f"{plain.top5:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top5_interval)),
+        ("mean of the classes' accuracies", f"{plain.balanced_accuracy:.2f} %", ""),
+        ("cross-entropy", f"{plain.loss:.4f}", ""),
+        ("calibration error (ECE, 15 bins)", f"{plain.ece:.2f} %", ""),
+    ]
+    if temperature is not None:
+        calibrated = summarise(predictions, temperature)
+        rows.append((f"the same at temperature {temperature:.3f}", f"{calibrated.ece:.2f} %", ""))
+    return rows

@@ -1,0 +1,135 @@
+"""Whether a run goes on, has finished, was stopped or failed: what it says itself, and what the kernel knows.
+
+A training process holds a lock on a file in its run folder. The kernel releases it when the process ends, however that
+happens, so that a run that says `running` without holding it was killed.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+from rexnet.errors import ConfigError, RexnetError, first_sentence
+from rexnet.files import written_whole
+
+StateName = Literal["running", "finished", "stopped", "failed", "unknown"]
+STATE_FILE, LOCK_FILE = "state.json", ".lock"
+LOCK_ATTEMPTS, PAUSE_S = 20, 0.05  # somebody who only looks holds the lock for a moment
+
+
+class RunState(NamedTuple):
+    """What is known of a run."""
+
+    state: StateName
+    detail: str
+    """Why it stopped or failed, or who runs it."""
+    seconds: float
+    """Time spent in it, over all its sessions."""
+
+
+class RunMark:
+    """This process's claim on a run folder, from its making to `finish` or `fail`; other ranks than 0 make none.
+
+    Args:
+        folder: the run folder.
+        is_first: whether this is process 0.
+
+    Raises:
+        ConfigError: another process trains in this folder, or it cannot be written to.
+    """
+
+    def __init__(self, folder: Path, is_first: bool = True) -> None:
+        self.folder, self._lock = folder, None
+        if not is_first:
+            return
+        self._before = read_state(folder)
+        self._started = time.time()
+        try:
+            self._lock = (folder / LOCK_FILE).open("w")
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be written to: {error.strerror}") from None
+        if not _claim(self._lock):
+            self._lock.close()
+            self._lock = None
+            raise ConfigError(f"{folder}: is being trained already, by {self._before.detail}; wait for it or stop it")
+        self._write("running", f"process {os.getpid()} on {platform.node()}")
+
+    def finish(self) -> None:
+        """The run came to its end."""
+        self._end("finished", "")
+
+    def fail(self, error: BaseException) -> None:
+        """The run ended by an error, or by a signal after which it can go on."""
+        number = getattr(error, "signal", None)
+        if number is not None:
+            self._end("stopped", f"by {number.name}, after a checkpoint")
+        elif isinstance(error, KeyboardInterrupt):
+            self._end("stopped", "by Ctrl-C, without a checkpoint")
+        else:
+            said = str(error) if isinstance(error, RexnetError) else first_sentence(error)
+            self._end("failed", " ".join(said.split()))
+
+    def _end(self, state: StateName, detail: str) -> None:
+        if self._lock is None:
+            return
+        with contextlib.suppress(ConfigError):  # a full disk must not hide how the run ended
+            self._write(state, detail)
+        self._lock.close()
+        self._lock = None
+
+    def _write(self, state: StateName, detail: str) -> None:
+        seconds = self._before.seconds + (time.time() - self._started if state != "running" else 0.0)
+        content = {"state": state, "detail": detail, "pid": os.getpid(), "host": platform.node()}
+        content |= {"started": self._started, "seconds": seconds}
+        with written_whole(self.folder / STATE_FILE) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_state(folder: Path) -> RunState:
+    """What a run folder says of its state, held against the lock."""
+    try:
+        content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        state, detail, pid, host = (content[key] for key in ("state", "detail", "pid", "host"))
+        started, seconds = float(content["started"]), float(content["seconds"])
+    except FileNotFoundError:
+        return RunState("unknown", "of an earlier version, which kept no state", 0.0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return RunState("unknown", f"{STATE_FILE} cannot be read", 0.0)
+    if state != "running":
+        known = state in ("finished", "stopped", "failed")
+        return RunState(state if known else "unknown", str(detail), seconds)
+    here = host == platform.node()
+    if (here and pid == os.getpid()) or _is_locked(folder / LOCK_FILE):
+        return RunState("running", str(detail), seconds + max(0.0, time.time() - started))
+    if here:
+        return RunState("failed", "its process ended without a word: killed, or the machine went down", seconds)
+    return RunState("unknown", f"was running on {host}, and cannot be asked from here", seconds)
+
+
+def _claim(file: IO[str]) -> bool:
+    """Whether the lock is ours now; where the file system has no locks, it is."""
+    for _ in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not inherited by loader processes
+            return True
+        except (BlockingIOError, PermissionError):
+            time.sleep(PAUSE_S)
+        except OSError:
+            return True
+    return False
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether another process holds the lock."""
+    try:
+        with path.open("rb") as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,167 @@
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from rexnet.checkpoint import Trained, load_trained
+from rexnet.cli import main
+from rexnet.config import load_config
+from rexnet.errors import CheckpointError, ConfigError, DataError
+from rexnet.evaluation.predictions import Predictions
+from rexnet.export.formats import write_safetensors
+from rexnet.models.factory import build_model, find_timm_architecture
+from rexnet.publishing import publish as module
+from rexnet.publishing.card import markdown, write_card
+from rexnet.publishing.publish import publish, without_places
+
+NAMES = ("ant", "bee", "<b>|cow`\n")
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    """ReXNet 1.0x for three classes, with random weights."""
+    config = load_config("finetune/folder.yaml", ["model.width_mult=1.0", "data.image_size=32", "data.root=/home/me/x"])
+    torch.manual_seed(0)
+    model = build_model(config.model, NAMES).eval()
+    return Trained(model, config, NAMES, "ema", Path("epoch003-top1_71.20.ckpt"), {"val_ema/top1": 71.2}, 1.5)
+
+
+@pytest.fixture
+def predictions() -> Predictions:
+    """Three of four right; the second image, a bee, is taken for an ant."""
+    logits = np.array([[3, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]], np.float32)
+    return Predictions(logits, np.array([0, 1, 1, 2]), ("a", "b", "c", "d"), NAMES)
+
+
+def test_a_run_becomes_a_folder_that_loads_again_and_tells_no_place(
+    trained_run: Path, image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.setattr(module, "write_report", lambda runs, target: target.write_text(f"report of {len(runs)} run"))
+    assert main(["publish", str(trained_run), "--to", str(tmp_path / "there")]) == 0
+    names = {path.name for path in (tmp_path / "there").iterdir()}
+    assert names == {"model.safetensors", "model.onnx", "config.yaml", "README.md", "report.html"}
+    again, before = load_trained(tmp_path / "there" / "model.safetensors"), load_trained(trained_run)
+    for name, value in before.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value)
+    card = (tmp_path / "there" / "README.md").read_text()
+    assert "On the 15 validation images (averaged weights" in card
+    assert "24 training images and 15 for validation" in card
+    assert "timm" not in card  # it has no ReXNet of width 0.2
+    for name in names - {"report.html"}:
+        content = (tmp_path / "there" / name).read_bytes()
+        assert str(image_root).encode() not in content
+        assert str(trained_run.parent).encode() not in content
+    assert load_config(tmp_path / "there" / "config.yaml").data.image_size == 32
+    assert os.listdir(tmp_path) == ["there"]
+
+
+def test_the_card_gives_lines_for_timm_that_work(trained: Trained, tmp_path: Path) -> None:
+    architecture = find_timm_architecture(trained.model, trained.config.model)
+    assert architecture == "rexnet_100"
+    write_safetensors(trained, tmp_path / "model.safetensors")
+    module._write_timm_config(architecture, trained, tmp_path / "config.json")
+    write_card(tmp_path, trained, None, None, architecture, tmp_path / "README.md")
+    card = (tmp_path / "README.md").read_text()
+    line = re.search(r"(import timm\n\nmodel = timm\.create_model\(.*\))\n", card)[1]
+    names: dict[str, torch.nn.Module] = {}
+    exec(line.replace('"model.safetensors"', repr(str(tmp_path / "model.safetensors"))), names)
+    import timm
+
+    local = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = trained.model(images)
+        torch.testing.assert_close(names["model"].eval()(images), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(local.eval()(images), expected, atol=1e-5, rtol=1e-5)
+    assert list(local.pretrained_cfg["input_size"]) == [3, 32, 32]
+    assert local.pretrained_cfg["crop_pct"] == 0.875
+    assert load_trained(tmp_path / "model.safetensors").temperature == 1.5
+
+
+def test_a_network_that_timm_would_build_otherwise_has_no_name_there(trained: Trained) -> None:
+    config = trained.config.model.model_copy(update={"depth_mult": 0.5})
+    assert find_timm_architecture(build_model(config, NAMES), config) is None
+
+
+def test_the_card_tells_numbers_with_intervals_and_what_they_are_of(
+    trained: Trained, predictions: Predictions, tmp_path: Path
+) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,step\n1,5\n2,10\n")
+    write_card(tmp_path, trained, predictions, 1234, None, tmp_path / "README.md")
+    card = (tmp_path / "README.md").read_text()
+    assert "| top-1 | 75.00 % | 30.06 to 95.44 % |" in card  # Wilson's interval of 3 in 4
+    assert "| the same at temperature 1.500 |" in card
+    assert "On the 4 validation images" in card
+    assert "1,234 training images and 4 for validation" in card
+    assert "Hardest classes: bee (50 % of 2), " in card
+    assert "Most often mistaken: bee for ant (1 of 2)." in card
+    assert "2 of 20 epochs, sgd, learning rate 0.01, batch 32" in card
+    assert "Classes: ant, bee, &lt;b&gt;\\|cow\\`." in card
+    assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-classification"
+
+
+def test_without_images_the_card_tells_what_training_logged(trained: Trained, tmp_path: Path) -> None:
+    write_card(tmp_path, trained, None, None, None, tmp_path / "README.md")
+    assert "Training logged a top-1 of 71.20 % on its validation images" in (tmp_path / "README.md").read_text()
+
+
+def test_names_of_strangers_stay_text() -> None:
+    assert markdown("a\n# b [x](http://y) <script>") == "a \\# b \\[x\\](http://y) &lt;script&gt;"
+
+
+def test_no_folder_of_this_machine_is_in_a_published_configuration(trained: Trained) -> None:
+    changes = {"model": trained.config.model.model_copy(update={"pretrained": "/home/me/weights/w.pth"})}
+    text = json.dumps(without_places(trained.config.model_copy(update=changes)).model_dump(mode="json"))
+    assert "/home/me" not in text
+    assert "w.pth" in text
+
+
+class Canary:
+    """Unpickling this makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_checkpoint_of_a_stranger_runs_no_code(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    content = {"rexnet": {}, "state_dict": {}, "more": Canary(tmp_path / "canary")}
+    torch.save(content, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be read as a checkpoint"):
+        publish(tmp_path / "run", tmp_path / "new")
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_a_failed_publication_leaves_nothing(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise DataError("an image is broken")
+
+    monkeypatch.setattr(module, "write_onnx", broken)
+    with pytest.raises(DataError):
+        publish(trained_run, tmp_path / "new")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_cannot_be_published_is_one_sentence(trained_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("mine")
+    with pytest.raises(ConfigError, match="full: is there already; give the name of a new folder"):
+        publish(trained_run, tmp_path / "full")
+    with pytest.raises(CheckpointError, match="is no run folder"):
+        publish(trained_run / "config.yaml", tmp_path / "new")
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        publish(tmp_path / "full", tmp_path / "new")
+    with pytest.raises(DataError, match="nowhere"):
+        publish(trained_run, tmp_path / "new", root=tmp_path / "nowhere")
+    assert sorted(os.listdir(tmp_path)) == ["full"]

@@ -1,0 +1,145 @@
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rexnet.cli import main
+from rexnet.config import dump_config, load_config
+from rexnet.errors import ConfigError, DivergenceError
+from rexnet.run_state import LOCK_FILE, RunMark, read_state
+from rexnet.runs import describe_run, find_runs, read_run
+from rexnet.training.signals import Stopped
+
+TRAINS = (
+    "import sys; from pathlib import Path; from rexnet.run_state import RunMark\n"
+    "mark = RunMark(Path(sys.argv[1])); print('begun', flush=True); sys.stdin.read(); mark.finish()"
+)
+
+
+def make_run(folder: Path, epochs: int = 0) -> Path:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text(dump_config(load_config("finetune/folder.yaml", ["schedule.epochs=4"])))
+    rows = [f"{epoch},{80 + epoch},{70 + epoch},{epoch * 100}" for epoch in range(1, epochs + 1)]
+    (folder / "metrics.csv").write_text("\n".join(["epoch,val/top1,val_ema/top1,seconds", *rows]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the run folder `tmp_path`, until its input ends."""
+    command = [sys.executable, "-c", TRAINS, str(tmp_path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_run_is_running_as_long_as_its_process_is_there(tmp_path: Path, training: subprocess.Popen[str]) -> None:
+    state = read_state(tmp_path)
+    assert (state.state, state.detail) == ("running", f"process {training.pid} on {platform.node()}")
+    with pytest.raises(ConfigError, match=f"is being trained already, by process {training.pid} on .*; wait for it or"):
+        RunMark(tmp_path)
+    training.communicate("")
+    assert read_state(tmp_path).state == "finished"
+
+
+def test_a_killed_run_is_not_running(tmp_path: Path, training: subprocess.Popen[str]) -> None:
+    training.send_signal(signal.SIGKILL)
+    training.communicate()
+    assert json.loads((tmp_path / "state.json").read_text())["state"] == "running"
+    assert read_state(tmp_path)[:2] == ("failed", "its process ended without a word: killed, or the machine went down")
+    RunMark(tmp_path).finish()  # it can be taken up again
+    assert read_state(tmp_path).state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (Stopped(signal.SIGTERM), ("stopped", "by SIGTERM, after a checkpoint")),
+        (KeyboardInterrupt(), ("stopped", "by Ctrl-C, without a checkpoint")),
+        (DivergenceError("the loss\nis NaN"), ("failed", "the loss is NaN")),
+        (ZeroDivisionError("x"), ("failed", "ZeroDivisionError: x")),
+    ],
+)
+def test_a_run_says_how_it_ended(error: BaseException, state: tuple[str, str], tmp_path: Path) -> None:
+    mark = RunMark(tmp_path)
+    assert read_state(tmp_path).state == "running"
+    mark.fail(error)
+    assert read_state(tmp_path)[:2] == state
+
+
+def test_time_adds_up_over_sessions(tmp_path: Path) -> None:
+    content = {"state": "stopped", "detail": "", "pid": 1, "host": "x", "started": 0, "seconds": 1000}
+    (tmp_path / "state.json").write_text(json.dumps(content))
+    RunMark(tmp_path).finish()
+    assert 1000 < read_state(tmp_path).seconds < 1100
+
+
+def test_other_processes_of_a_run_leave_its_state_alone(tmp_path: Path) -> None:
+    mark = RunMark(tmp_path, is_first=False)
+    mark.fail(RuntimeError())
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_another_machine_runs_is_not_guessed(tmp_path: Path) -> None:
+    content = {"state": "running", "detail": "", "pid": 1, "host": "elsewhere", "started": 0, "seconds": 5}
+    (tmp_path / "state.json").write_text(json.dumps(content))
+    (tmp_path / LOCK_FILE).touch()
+    assert read_state(tmp_path)[:2] == ("unknown", "was running on elsewhere, and cannot be asked from here")
+
+
+def test_all_runs_stand_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, epochs, seconds in (("older", 4, 1), ("half", 2, 2), ("new", 0, 3)):
+        os.utime(make_run(tmp_path / name, epochs) / "config.yaml", (seconds, seconds))
+    mark = RunMark(tmp_path / "half")
+    mark.fail(Stopped(signal.SIGTERM))
+    assert main(["runs", "--dir", str(tmp_path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [line[:5] for line in lines] == [
+        ["older", "finished", "4/4", "74.00", "%"],
+        ["half", "stopped", "2/4", "72.00", "%"],
+        ["new", "unknown", "0/4", "-", "0:00:00"],
+    ]
+    assert lines[0][5] == "0:06:40"
+    assert lines[1][-5:] == ["by", "SIGTERM,", "after", "a", "checkpoint"]
+
+
+def test_a_run_tells_what_can_be_done_with_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "x", 2)
+    assert "holds no checkpoint" in describe_run(read_run(run))
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"1" * 1000)
+    os.link(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "previous.ckpt")
+    text = describe_run(read_run(run))
+    for command in ("train --resume", "evaluate", "predict", "export", "report", "publish"):
+        assert f"rexnet {command} {run}" in text
+    assert 1000 < read_run(run).size < 4000  # both names of the checkpoint together
+    RunMark(run).finish()
+    assert "--resume" not in describe_run(read_run(run))
+
+
+def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no run; name another folder with --dir"):
+        find_runs(tmp_path)
+    with pytest.raises(ConfigError, match=r"is not a run folder: it has no config\.yaml"):
+        read_run(tmp_path)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "config.yaml").write_text("model: 3")
+    (tmp_path / "bad" / "metrics.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "bad" / "state.json").write_text("{")
+    (found,) = find_runs(tmp_path)
+    assert (found.total_epochs, found.state.state) == (None, "unknown")
+
+
+def test_a_trained_run_has_finished(trained_run: Path) -> None:
+    run = read_run(trained_run)
+    assert (run.state.state, run.epochs, run.total_epochs, run.has_checkpoint) == ("finished", 2, 2, True)
+    assert run.state.seconds > 0
+    assert run.top1 is not None
