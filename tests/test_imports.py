@@ -50,7 +50,7 @@ ROOMS = {
         "untrusted",
     },
     "prediction": {"checkpoint", "data", "errors", "evaluation", "files"},
-    "report": {"checkpoint", "config", "data", "errors", "evaluation", "files", "models", "training"},
+    "report": {"checkpoint", "config", "data", "errors", "evaluation", "files", "models", "run_state", "training"},
     "publishing": {
         "checkpoint",
         "config",
