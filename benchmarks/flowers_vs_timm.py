@@ -45,6 +45,7 @@ def run_ours(options: argparse.Namespace, folder: Path) -> float:
         f"data.root={options.root}",
         f"data.num_workers={options.workers}",
         f"trainer.runs_dir={folder / 'ours'}",
+        "trainer.report=false",  # timm makes none
     ]
     epochs = [f"schedule.epochs={options.epochs}"]
     start = time.perf_counter()

@@ -25,6 +25,7 @@ SMALL_RUN = (
     "trainer.precision=fp32",
     "trainer.log_every_steps=2",
     "trainer.report=false",
+    "trainer.pictures_every_epochs=null",
 )
 
 

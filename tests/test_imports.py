@@ -51,7 +51,7 @@ ROOMS = {
     },
     "doctor": {"config", "data", "errors", "hardware", "models", "training"},
     "prediction": {"checkpoint", "data", "errors", "evaluation", "files"},
-    "report": {"checkpoint", "config", "data", "errors", "evaluation", "files", "models", "training"},
+    "report": {"checkpoint", "config", "data", "errors", "evaluation", "files", "models", "run_state", "training"},
     "publishing": {
         "checkpoint",
         "config",

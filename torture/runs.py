@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = (
     "name=small model.width_mult=0.2 data.image_size=32 data.batch_size=8 data.num_workers=0 optimizer.lr=0.05 "
     "schedule.epochs=3 schedule.warmup_epochs=0.5 trainer.accelerator=cpu trainer.precision=fp32 "
-    "trainer.log_every_steps=2 augmentation.mixup=0.2 augmentation.cutmix=1.0 model.drop_path=0.2"
+    "trainer.log_every_steps=2 trainer.report=false augmentation.mixup=0.2 augmentation.cutmix=1.0 model.drop_path=0.2"
 ).split()
 TIME_LIMIT = 300
 

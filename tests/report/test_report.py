@@ -16,6 +16,7 @@ from rexnet.report.plots import Line, draw_lines
 from rexnet.report.record import read_run
 from rexnet.report.report import write_report
 from rexnet.report.summary import seconds_of
+from rexnet.run_state import STATE_FILE, RunMark
 
 VOID = {"meta", "img", "br", "input", "hr", "link"}
 
@@ -74,7 +75,7 @@ def test_training_ends_with_a_page_that_needs_no_network(run: Path) -> None:
 
 def test_a_page_says_what_the_run_was_and_what_it_was_worth(run: Path) -> None:
     page = Page(run / "report.html")
-    for said in ("finished", "2 epochs", "ant", "bee", "cow", "optimizer.lr", "imagenet.yaml", "rexnet v1 0.2x"):
+    for said in ("finished", "2 of 2 epochs", "ant", "bee", "cow", "optimizer.lr", "imagenet.yaml", "rexnet v1 0.2x"):
         assert said in page.text
     assert "24" in page.text  # training images
     assert re.search(r"\d+ of 15 images were taken for another class", page.text)
@@ -97,15 +98,20 @@ def test_an_unfinished_run_is_told_as_far_as_it_has_come(run: Path, tmp_path: Pa
     shutil.rmtree(part / "checkpoints")
     rows = (part / "metrics.csv").read_text().splitlines()
     (part / "metrics.csv").write_text("\n".join(rows[:2]) + "\n")
+    (part / STATE_FILE).unlink()
     assert main(["report", str(part), "--out", str(tmp_path / "part.html")]) == 0
     text = Page(tmp_path / "part.html").text
     assert "unfinished" in text
-    assert "1 of 2 epochs so far" in text
+    assert "1 of 2 epochs in" in text
     assert "there is no checkpoint yet" in text
 
     (part / "metrics.csv").unlink()  # nor an epoch
+    mark = RunMark(part)
     write_report([part], tmp_path / "part.html")
-    assert "0 of 2 epochs so far" in Page(tmp_path / "part.html").text
+    assert "running 0 of 2 epochs in 0 s so far" in Page(tmp_path / "part.html").text
+    mark.fail(ConfigError("the disk is full"))
+    write_report([part], tmp_path / "part.html")
+    assert "failed the disk is full; 0 of 2 epochs" in Page(tmp_path / "part.html").text
 
 
 def test_runs_are_compared_on_one_page(run: Path, tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ SCALARS = {
     "system/memory_gb",
     "final/best_top1",
 }
+MORE = ("trainer.loggers=[csv]", "trainer.pictures_every_epochs=20", "schedule.epochs=3")
 
 
 @pytest.fixture
 def board(small_run: list[str]) -> tuple[Path, Any]:
     """A run with everything that TensorBoard can have, and its events."""
     wanted = [f"trainer.{key}=true" for key in ("histograms", "model_graph", "profile")]
-    config = load_config("finetune/folder.yaml", [*small_run, *wanted, "trainer.loggers=[csv]", "schedule.epochs=3"])
+    config = load_config("finetune/folder.yaml", [*small_run, *wanted, *MORE])
     run = Path(fit(config)["run"])
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()

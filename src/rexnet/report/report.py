@@ -1,5 +1,7 @@
 """From run folders to one HTML file."""
 
+import itertools
+import re
 import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -182,7 +184,12 @@ def _same_images(first: Measured, second: Measured) -> bool:
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    filters: dict[str, Callable[..., str]] = {"number": _number, "plain": _plain}
+    figures = itertools.count()
+    filters: dict[str, Callable[..., str]] = {
+        "number": _number,
+        "plain": _plain,
+        "own_ids": lambda svg: re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>figure{next(figures)}-", svg),
+    }
     environment.filters |= filters
     return environment.from_string(_package_file("report.html.jinja"))
 

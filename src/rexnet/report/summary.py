@@ -14,6 +14,7 @@ from rexnet.models.factory import build_model, timm_name
 from rexnet.models.family import FAMILY, count_cost_of
 from rexnet.report.measured import Measured
 from rexnet.report.record import RunRecord
+from rexnet.run_state import read_state
 
 KINDS = {"val_ema": "averaged", "val": "raw"}
 WEIGHTS = {"ema": "averaged", "raw": "raw"}
@@ -39,13 +40,17 @@ class Tile(NamedTuple):
 
 
 def describe_state(record: RunRecord) -> State:
-    """How far a run has come."""
-    total = record.config.schedule.total_epochs
-    if record.is_whole:
-        return State("finished", "finished", f"{total} epochs in {_in_words(seconds_of(record))}")
+    """How far a run has come, and whether it goes on; a folder of an earlier version tells only the former."""
+    known, total = read_state(record.folder), record.config.schedule.total_epochs
+    taken = f"{record.epochs} of {total} epochs in {_in_words(seconds_of(record))}"
+    if known.state == "finished" or (known.state == "unknown" and record.is_whole):
+        return State("finished", "finished", taken)
     written = [path.stat().st_mtime for path in record.folder.glob("*") if path.is_file()]
     last = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(written)))
-    return State("unfinished", "unfinished", f"{record.epochs} of {total} epochs so far; last written to at {last}")
+    if known.state == "running":
+        return State("running", "running", f"{taken} so far, last written to at {last}")
+    word = "unfinished" if known.state == "unknown" else known.state
+    return State("unfinished", word, f"{known.detail}; {taken}, last written to at {last}")
 
 
 def seconds_of(record: RunRecord) -> float:
