@@ -129,7 +129,7 @@ def test_overrides_may_stand_behind_options_too(capsys: pytest.CaptureFixture[st
     assert "  image_size: 64\n" in printed
 
 
-@pytest.mark.parametrize("arguments", [["train", "--print-config", "--nonsense=1"], ["evaluate", "a", "data.root=b"]])
+@pytest.mark.parametrize("arguments", [["train", "--print-config", "--nonsense=1"], ["runs", "a", "data.root=b"]])
 def test_arguments_that_no_command_knows_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments)

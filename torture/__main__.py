@@ -39,8 +39,8 @@ table above and the tests.
 | previous checkpoint lost on a full disk, TMPDIR elsewhere | yes | no |
 | flipped bits found in a checkpoint | 0 of 200 | 200 of 200 |
 | flipped bits found in images | about 5 % of JPEGs | all, by the manifest (`tests/data/test_check.py`) |
-| decoding damaged files: crashes, hangs | `cv2.imread`: 1, 1 | none (`tests/data/test_decode.py`) |
-| accuracy on 5 images by two processes, beside the true one | 0.133 below (padded), 0.200 above (`sync_dist`) | \
+| decoding damaged files: crashes, hangs | OpenCV: 1, 1 | none (`tests/data/test_decode.py`) |
+| accuracy on 5 images by two processes, beside the true one | 0.133 below (padded), 0.200 above (averaged) | \
 equal, for 1 to 16 images on 1 to 3 processes (`tests/evaluation/test_metrics.py`) |
 | steps after the first NaN, non-finite files written | 16, 2 or more | at most `max_bad_steps`, none |
 | averaged and raw weights swapped when validation is interrupted | 3 of 3 | never swapped |
