@@ -37,7 +37,7 @@ board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
 	rm -rf .venv
 	if command -v uv >/dev/null; then \
 		uv venv --python "$(PYTHON)" .venv && \
-		uv pip install --python $(BIN)/python --require-hashes -r requirements.txt && \
+		uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt && \
 		uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
 		"$(PYTHON)" -m venv .venv && \
