@@ -1,5 +1,7 @@
 """Small data and small runs for all tests; nothing is downloaded and nothing sleeps."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,13 @@ def write_images(folder: Path, count: int, hue: int, size: tuple[int, int] = (40
     for number in range(count):
         pixels = (colour + generator.integers(0, 56, (*size, 3))).astype(np.uint8)
         cv2.imwrite(str(folder / f"{number:03d}.png"), pixels)
+
+
+@pytest.fixture(autouse=True)
+def plain_log_level() -> Iterator[None]:
+    """Commands that a test runs as another process than the first silence the log; the next test wants it again."""
+    yield
+    logging.getLogger("rexnet").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
