@@ -31,7 +31,7 @@ from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 from rexnet.training.loggers import build_loggers, require_loggers
 from rexnet.training.module import Classifier
-from rexnet.training.resume import ChangedRecipe, Resumed, resume_from
+from rexnet.training.resume import ChangedRecipe, Resumed, resume_from, tidy_run
 from rexnet.training.run_folder import close_run, open_run
 from rexnet.training.signals import end_other_processes, end_with_parent, take_over_signals
 
@@ -75,11 +75,13 @@ def fit(
     end_with_parent(trainer)
     data = ImageData(config, trainer.world_size)
     module = build_classifier(config, data.class_names, data.steps_per_epoch, pretrained=resume is None)
-    resumed = resume_from(resume, module, allowed, trainer.is_global_zero) if resume is not None else None
+    resumed = resume_from(resume, module, allowed) if resume is not None else None
     folder = resumed.folder if resumed is not None else open_run(config)
     mark: RunMark | None = None
     try:
         mark = RunMark(folder, trainer.is_global_zero)
+        if resumed is not None and trainer.is_global_zero:
+            tidy_run(resumed, config)
         _attach(trainer, config, folder, module.monitored, resumed)
         log.info(_announce(config, trainer, data, module, folder))
         with explained_faults(data.loaded, config.data.worker_timeout):

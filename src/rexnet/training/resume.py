@@ -31,6 +31,8 @@ class Resumed(NamedTuple):
     step: int
     stored: Config
     """The recipe that it was made with."""
+    damaged: tuple[Path, ...] = ()
+    """Newer checkpoints that are not whole."""
 
 
 class ChangedRecipe(Callback):
@@ -62,17 +64,13 @@ class ChangedRecipe(Callback):
             log.info(text)
 
 
-def resume_from(path: Path, module: Classifier, allowed: Collection[str] = (), is_first: bool = True) -> Resumed:
-    """The checkpoint to go on from, checked against the network and the recipe.
-
-    In a run folder it is the newest that is whole. What killed processes left behind is deleted, and a damaged
-    `last.ckpt` is put aside under another name.
+def resume_from(path: Path, module: Classifier, allowed: Collection[str] = ()) -> Resumed:
+    """The checkpoint to go on from, checked against the network and the recipe; in a run folder the newest whole one.
 
     Args:
         path: a run folder or a checkpoint in it.
         module: the network and the recipe to go on with.
         allowed: keys of the recipe that may differ.
-        is_first: whether this process is the one that changes files.
 
     Raises:
         CheckpointError: nothing there, nothing whole, or of another network.
@@ -84,17 +82,25 @@ def resume_from(path: Path, module: Classifier, allowed: Collection[str] = (), i
     require_same_recipe(stored, module.config, allowed, path)
     _require_same_tensors(content["state_dict"], module, checkpoint)
     _require_position(stored, module, content, checkpoint)
-    if is_first:
-        for file in damaged:
-            file.rename(file.with_name(f"{file.name}.damaged"))
-            digest_path(file).unlink(missing_ok=True)
-        stale = sweep(checkpoint_folder(folder))
-        if stale:
-            log.info(f"{checkpoint_folder(folder)}: deleted {', '.join(stale)}, left by a process that was killed")
-        if stored.model_dump(exclude={"trainer", "data"}) != module.config.model_dump(exclude={"trainer", "data"}):
-            (folder / f"config-until-step{content['global_step']}.yaml").write_text(dump_config(stored))
-            (folder / "config.yaml").write_text(dump_config(module.config))
-    return Resumed(checkpoint, folder, content["global_step"], stored)
+    return Resumed(checkpoint, folder, content["global_step"], stored, tuple(damaged))
+
+
+def tidy_run(resumed: Resumed, config: Config) -> None:
+    """Makes the folder of a run that is about to go on its own again, once no other process trains in it.
+
+    What killed processes left behind is deleted, damaged checkpoints are put aside under another name, and a changed
+    recipe is written down.
+    """
+    for file in resumed.damaged:
+        file.rename(file.with_name(f"{file.name}.damaged"))
+        digest_path(file).unlink(missing_ok=True)
+    checkpoints = checkpoint_folder(resumed.folder)
+    stale = sweep(checkpoints)
+    if stale:
+        log.info(f"{checkpoints}: deleted {', '.join(stale)}, left by a process that was killed")
+    if resumed.stored.model_dump(exclude={"trainer", "data"}) != config.model_dump(exclude={"trainer", "data"}):
+        (resumed.folder / f"config-until-step{resumed.step}.yaml").write_text(dump_config(resumed.stored))
+        (resumed.folder / "config.yaml").write_text(dump_config(config))
 
 
 def _read_newest(run: Path) -> tuple[Path, dict[str, Any], list[Path]]:
