@@ -96,7 +96,7 @@ def test_the_card_tells_numbers_with_intervals_and_what_they_are_of(
     write_card(tmp_path, trained, predictions, 1234, None, tmp_path / "README.md")
     card = (tmp_path / "README.md").read_text()
     assert "| top-1 | 75.00 % | 30.06 to 95.44 % |" in card  # Wilson's interval of 3 in 4
-    assert "| the same at temperature 1.500 |" in card
+    assert "| the same at temperature 1.500 (fitted on some of them) |" in card
     assert "On the 4 validation images" in card
     assert "1,234 training images and 4 for validation" in card
     assert "Hardest classes: bee (50 % of 2), " in card

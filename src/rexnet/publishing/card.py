@@ -92,5 +92,6 @@ def _measured_rows(predictions: Predictions | None, temperature: float | None) -
     ]
     if temperature is not None:
         calibrated = summarise(predictions, temperature)
-        rows.append((f"the same at temperature {temperature:.3f} (fitted on some of them)", f"{calibrated.ece:.2f} %", ""))
+        label = f"the same at temperature {temperature:.3f} (fitted on some of them)"
+        rows.append((label, f"{calibrated.ece:.2f} %", ""))
     return rows
