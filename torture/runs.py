@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ SMALL = (
     "trainer.log_every_steps=2 trainer.report=false augmentation.mixup=0.2 augmentation.cutmix=1.0 model.drop_path=0.2"
 ).split()
 TIME_LIMIT = 300
+MARK = "TORTURE_START"  # in the environment of all that one start leads to
+MARKS: dict[int, bytes] = {}
 
 
 def command(folder: Path, images: Path, *overrides: str) -> list[str]:
@@ -49,9 +52,10 @@ def train(folder: Path, images: Path, *overrides: str, **more: Any) -> subproces
 
 def start(arguments: list[str], words: str, **more: Any) -> subprocess.Popen[str]:
     """Starts something and waits until it says `words`."""
-    process = subprocess.Popen(
-        arguments, cwd=ROOT, env=environment(**more), stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    mark = f"{MARK}={uuid.uuid4()}"
+    env = environment(**more) | dict([mark.split("=")])
+    process = subprocess.Popen(arguments, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    MARKS[process.pid] = mark.encode()
     assert process.stderr is not None
     for line in process.stderr:
         if words in line:
@@ -65,7 +69,8 @@ def end(process: subprocess.Popen[str]) -> tuple[int, float, str]:
     try:
         _, said = process.communicate(timeout=40)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        for pid in members(process.pid):
+            os.kill(pid, signal.SIGKILL)
         return -1, 40.0, "hung"
     seconds = time.monotonic() - began
     deadline = time.monotonic() + 8  # loader processes of a killed one notice within five seconds
@@ -74,17 +79,26 @@ def end(process: subprocess.Popen[str]) -> tuple[int, float, str]:
     return process.returncode, seconds, f"{said}{' ORPHANS' if members(process.pid) else ''}"
 
 
-def members(group: int) -> list[int]:
-    """Processes of a group that are alive."""
-    found = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True, check=False).stdout
-    return [int(pid) for pid in found.split()]
+def members(started: int) -> dict[int, list[bytes]]:
+    """The environments of processes that are alive and descend from a started one.
+
+    torchrun gives each of its workers a session of its own, so that the process group does not tell.
+    """
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            entries = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has just ended, or is another user's
+            continue
+        if MARKS[started] in entries:
+            found[int(folder.name)] = entries
+    return found
 
 
 def ranks(process: subprocess.Popen[str]) -> dict[int, int]:
-    """Process id by rank, of those in the group that train."""
+    """Process id by rank, of those that train."""
     by_rank = {}
-    for pid in sorted(members(process.pid), reverse=True):  # forked loader processes are younger
-        entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    for pid, entries in sorted(members(process.pid).items(), reverse=True):  # forked loader processes are younger
         rank = next((int(entry[11:]) for entry in entries if entry.startswith(b"LOCAL_RANK=")), None)
         if rank is not None:
             by_rank[rank] = pid
