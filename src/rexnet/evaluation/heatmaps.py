@@ -23,7 +23,7 @@ def require_captum() -> None:
         ConfigError: it is not installed.
     """
     if find_spec("captum") is None:
-        raise ConfigError("--heatmaps: needs the package captum: pip install 'rexnet-lightning[explain]'")
+        raise ConfigError("--heatmaps: needs the package captum: pip install captum")
 
 
 def write_heatmaps(path: Path, result: Result, count: int) -> None:

@@ -121,7 +121,7 @@ def _import_onnx() -> Any:
         import onnx
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ImportError as error:
-        raise ConfigError(f"ONNX files need the package {error.name}: pip install 'rexnet-lightning[export]'") from None
+        raise ConfigError(f"ONNX files need {error.name}: pip install onnx onnxruntime onnxscript") from None
     return onnx
 
 

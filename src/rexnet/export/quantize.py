@@ -27,7 +27,7 @@ def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError as error:
-        raise ConfigError(f"int8 needs the package {error.name}: pip install 'rexnet-lightning[export]'") from None
+        raise ConfigError(f"int8 needs the package {error.name}: pip install onnx onnxruntime onnxscript") from None
 
     class Calibration(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -104,5 +104,5 @@ def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise ConfigError("ONNX files need the package onnxruntime: pip install 'rexnet-lightning[export]'") from None
+        raise ConfigError("ONNX files need the package onnxruntime: pip install onnx onnxruntime onnxscript") from None
     return onnxruntime
