@@ -14,7 +14,7 @@ quickstart: .venv/ready  ## Train ReXNet on real images, without a download, in 
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-torture: .venv/ready  ## Interrupt, kill, fill and damage everything; writes docs/reliability.md (half an hour)
+torture: .venv/ready  ## Interrupt, kill, fill and damage everything; writes docs/reliability.md (20 minutes)
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m torture
 
