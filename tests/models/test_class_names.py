@@ -1,4 +1,4 @@
-from rexnet.models.class_names import match_classes
+from rexnet.models.class_names import match_classes, readable_names
 
 
 def test_names_match_apart_from_case_and_punctuation() -> None:
@@ -16,3 +16,8 @@ def test_imagenets_classes_go_by_number_and_by_each_english_name() -> None:
 
 def test_a_source_that_tells_no_names_matches_nothing() -> None:
     assert match_classes(("daisy",), None, 999) == []
+
+
+def test_people_read_english_names_where_imagenet_has_numbers() -> None:
+    assert readable_names(("n01440764", "n03126707", "my own class")) == ("tench", "crane (n03126707)", "my own class")
+    assert readable_names(("tench", "7")) == ("tench", "7")

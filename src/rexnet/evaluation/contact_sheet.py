@@ -65,7 +65,7 @@ def _rows(title: str, positions: np.ndarray, result: Result) -> list[Row]:
 
 def captions_of(result: Result, positions: np.ndarray) -> list[str]:
     """Two lines for each image: its class, and what it was taken for, each with its probability."""
-    predictions, captions = result.predictions, []
+    predictions, captions = result.predictions.with_readable_classes(), []
     probabilities = probabilities_of(predictions.logits[positions], result.temperature or 1.0)
     for label, shares in zip(predictions.labels[positions].tolist(), probabilities, strict=True):
         named = int(shares.argmax())

@@ -9,6 +9,7 @@ import numpy as np
 
 from rexnet.errors import DataError, first_sentence
 from rexnet.files import written_whole
+from rexnet.models.class_names import readable_names
 
 
 class Predictions(NamedTuple):
@@ -27,6 +28,10 @@ class Predictions(NamedTuple):
         """Those of the images at `positions`, in that order."""
         names = tuple(self.names[position] for position in positions.tolist())
         return self._replace(logits=self.logits[positions], labels=self.labels[positions], names=names)
+
+    def with_readable_classes(self) -> "Predictions":
+        """The same for people to look at, with English names in place of ImageNet's WordNet numbers."""
+        return self._replace(class_names=readable_names(self.class_names))
 
 
 def predictions_path(run: Path, stem: str, weights: str, split: str) -> Path:

@@ -139,7 +139,7 @@ def describe(result: Result) -> str:
             f"with temperature {result.temperature:.3f}: ECE {calibrated['ece']:.2f} %, loss {calibrated['loss']:.4f}, "
             f"Brier score {calibrated['brier']:.4f}"
         )
-    pairs = most_confused(result.predictions, most=3)
+    pairs = most_confused(result.predictions.with_readable_classes(), most=3)
     if pairs:
         listed = ", ".join(f"{p.truth} for {p.taken_for} ({p.images} of {p.support})" for p in pairs)
         lines.append(f"most often mistaken: {listed}")

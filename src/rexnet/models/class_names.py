@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 IMAGENET_CLASSES = 1000
+WORDNET_NUMBER = re.compile(r"n\d{8}")
 
 
 def match_classes(
@@ -50,6 +51,16 @@ def imagenet_class_names() -> tuple[str, ...]:
     names = [name.partition(",")[0].strip() for name in info.label_descriptions()]
     labels = zip(names, info.label_names(), strict=True)
     return tuple(f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in labels)
+
+
+def readable_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of classes for people: an English name in place of each WordNet number of ImageNet-1k."""
+    if not any(WORDNET_NUMBER.fullmatch(name) for name in names):
+        return tuple(names)
+    from timm.data import ImageNetInfo
+
+    english = dict(zip(ImageNetInfo("imagenet-1k").label_names(), imagenet_class_names(), strict=True))
+    return tuple(english.get(name, name) for name in names)
 
 
 def _unambiguous(named: Iterable[tuple[str, int]]) -> dict[str, int]:

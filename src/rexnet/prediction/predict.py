@@ -1,5 +1,6 @@
 """Images in, the likeliest classes with calibrated probabilities out, in the order of the images."""
 
+import dataclasses
 import io
 import itertools
 import logging
@@ -23,6 +24,7 @@ from rexnet.data.transforms import Transform, build_eval_transform
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.opened import OpenedModel, open_model
 from rexnet.files import written_whole
+from rexnet.models.class_names import readable_names
 from rexnet.prediction.inputs import Found, find_images, require_inputs
 from rexnet.prediction.table import Answer, TableFormat, open_table
 
@@ -82,6 +84,7 @@ def predict(
     form = form or _form_of(output)
     require_inputs(inputs)
     model = open_model(source, weights, fold=True, trust_pt2=trust_pt2)
+    model = dataclasses.replace(model, class_names=readable_names(model.class_names))
     _announce(model, source)
     top = min(top, len(model.class_names))
     faults: list[str] = []

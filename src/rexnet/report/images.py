@@ -10,6 +10,7 @@ from rexnet.data.datasets import load_index
 from rexnet.data.index import Index, Split
 from rexnet.data.transforms import build_eval_transform
 from rexnet.errors import DataError
+from rexnet.models.class_names import readable_names
 
 
 def open_split(config: Config, split: Split) -> Index | None:
@@ -57,4 +58,5 @@ def _extremes(index: Index) -> tuple[str, str]:
     least, most = int(counts.argmin()), int(counts.argmax())
     if counts[least] == counts[most]:
         return f"{counts[least]:,} each", f"{counts[most]:,} each"
-    return f"{index.class_names[least]} ({counts[least]:,})", f"{index.class_names[most]} ({counts[most]:,})"
+    names = readable_names((index.class_names[least], index.class_names[most]))
+    return f"{names[0]} ({counts[least]:,})", f"{names[1]} ({counts[most]:,})"

@@ -81,6 +81,7 @@ def _describe(record: RunRecord) -> tuple[Context, list[Measured]]:
     """All that the page says about one run, and the predictions that it rests on."""
     train, val = open_split(record.config, "train"), open_split(record.config, "val")
     measured, notes = _measure(record, val)
+    measured = [one._replace(predictions=one.predictions.with_readable_classes()) for one in measured]
     classes: tuple[str, ...] = val.class_names if val is not None else ()
     context: Context = {"mistakes": None, "classes": None, "calibration": None}
     if measured:
