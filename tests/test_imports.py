@@ -50,7 +50,7 @@ ROOMS = {
         "untrusted",
     },
     "doctor": {"config", "data", "errors", "hardware", "models", "training"},
-    "prediction": {"checkpoint", "data", "errors", "evaluation", "files"},
+    "prediction": {"checkpoint", "data", "errors", "evaluation", "files", "models"},
     "report": {"checkpoint", "config", "data", "errors", "evaluation", "files", "models", "run_state", "training"},
     "publishing": {
         "checkpoint",
