@@ -117,6 +117,7 @@ DOORS = {
         "training/progress.py",
         "models/fetching.py",
         "prediction/predict.py",
+        "evaluation/measuring.py",
         *(f"data/{name}.py" for name in ("check", "tar", "cache_plan")),
     ],
     "pytorch_lightning": ["training", "data/datamodule.py", "doctor/rehearsal.py"],

@@ -17,6 +17,7 @@ from rexnet.data.device import normalize
 from rexnet.data.loading import build_loader, build_train_sampler
 from rexnet.data.transforms import build_train_transform
 from rexnet.errors import CheckpointError
+from rexnet.hardware import with_available_hardware
 
 SoupKind = Literal["soup", "greedy-soup"]
 SOUPS: tuple[SoupKind, ...] = ("soup", "greedy-soup")
@@ -79,7 +80,7 @@ def average(ingredients: Sequence[Trained]) -> Trained:
     mean = {name: _mean([state[name] for state in states]) for name in states[0]}
     model = copy.deepcopy(first.model)
     model.load_state_dict(mean)
-    estimate_batchnorm(model, first.config)
+    estimate_batchnorm(model, with_available_hardware(first.config))
     return first._replace(model=model)
 
 
