@@ -1,7 +1,6 @@
 """Measures classifiers on splits, exactly as training's validation did: from sources to results."""
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from rexnet.evaluation.results import Result, result_folder
 from rexnet.evaluation.soup import SOUPS, build_soup
 from rexnet.evaluation.statistics import summarise
 from rexnet.temperature import save_temperature
+from rexnet.terminal import shows_bars
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
         for view in request.views:
             noted = candidate._replace(remarks=(*candidate.remarks, *([note] if note else [])))
             title = f"{len(results) + 1} of {total}" if total > 1 else ""
-            if title and not sys.stderr.isatty():  # where there is a progress bar
+            if title and not shows_bars():
                 log.info(
                     f"{title}: {candidate.model.name} {candidate.weights}, {view.describe(candidate.model.config)}"
                 )

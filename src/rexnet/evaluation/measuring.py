@@ -1,7 +1,6 @@
 """Runs a classifier over images, as they are or in several views, and times it."""
 
 import itertools
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from rexnet.config import Config
 from rexnet.data.index import Index
@@ -20,6 +18,7 @@ from rexnet.evaluation.counts import count_batch
 from rexnet.evaluation.opened import Logits, OpenedModel
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.processes import ALONE, Processes
+from rexnet.terminal import Bar, progress_bar
 
 SIZES = (1, 8 / 7, 9 / 7)  # of the views of several sizes, relative to the image size: 224, 256, 288
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -79,7 +78,8 @@ def measure(
     config, start = configure(model.config, view, workers), time.perf_counter()
     factors = SIZES if view.sizes else (1,)
     run = _mirrored(model.logits) if view.flip else model.logits
-    with progress_bar(len(factors) * len(index), title, processes) as bar:
+    total, shown = len(factors) * len(index), processes.is_first
+    with progress_bar(total, " images", shown, desc=title or None, leave=False) as bar:
         parts = [_run(_at_size(config, factor), index, run, processes, bar) for factor in factors]
     logits = parts[0] if len(parts) == 1 else mean_of_views([torch.from_numpy(part) for part in parts]).numpy()
     seconds = time.perf_counter() - start
@@ -109,7 +109,7 @@ def count_as_training(predictions: Predictions, batch: int) -> dict[str, float]:
     }
 
 
-def _run(config: Config, index: Index, logits: Logits, processes: Processes, bar: tqdm) -> np.ndarray:  # type: ignore[type-arg]
+def _run(config: Config, index: Index, logits: Logits, processes: Processes, bar: Bar) -> np.ndarray:  # type: ignore[type-arg]
     """Logits (N, classes) of all images, in their order."""
     if not len(index):
         raise DataError(f"{index.root}: holds no images")
@@ -122,19 +122,6 @@ def _run(config: Config, index: Index, logits: Logits, processes: Processes, bar
             bar.update(min(len(batch.images) * processes.world_size, len(index) - (bar.n - done)))
         rounds = itertools.zip_longest(*processes.gather(mine))  # batches were dealt out in turn
     return np.concatenate([batch for one in rounds for batch in one if batch is not None])
-
-
-def progress_bar(images: int, title: str, processes: Processes) -> tqdm:  # type: ignore[type-arg]
-    """Images done, rate and remaining time, on the first process and a terminal; it vanishes at the end."""
-    return tqdm(
-        total=images,
-        desc=title or None,
-        unit=" images",
-        unit_scale=False,
-        leave=False,
-        dynamic_ncols=True,
-        disable=not (processes.is_first and sys.stderr.isatty()),
-    )
 
 
 def _mirrored(logits: Logits) -> Callable[[Tensor], Tensor]:
