@@ -14,8 +14,9 @@ MARGIN = 2  # columns left free, for what a terminal echoes of Ctrl-C
 
 
 def shows_bars() -> bool:
-    """Whether somebody looks who would see one line change, not a thousand lines."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    """Whether somebody looks who would see one line change, not a thousand lines, nor one from each process."""
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    return is_first and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def progress_bar(total: int | None, unit: str, shown: bool = True, **options: Any) -> "tqdm[Any]":

@@ -16,8 +16,10 @@ from rexnet.data.datasets import load_index
 from rexnet.data.device import normalize
 from rexnet.data.loading import build_loader, build_train_sampler
 from rexnet.data.transforms import build_train_transform
+from rexnet.data.workers import explained_faults
 from rexnet.errors import CheckpointError
 from rexnet.hardware import with_available_hardware
+from rexnet.terminal import progress_bar
 
 SoupKind = Literal["soup", "greedy-soup"]
 SOUPS: tuple[SoupKind, ...] = ("soup", "greedy-soup")
@@ -107,10 +109,13 @@ def estimate_batchnorm(model: nn.Module, config: Config, images: int = BATCHNORM
         norm.train()
     index, data, seen = load_index(config.data, "train"), config.data, 0
     dataset = ImageDataset(index, build_train_transform(data, config.augmentation), config.seed)
-    with torch.no_grad():
-        for batch in build_loader(dataset, build_train_sampler(config, index), config):
+    loader = build_loader(dataset, build_train_sampler(config, index), config)
+    bar = progress_bar(min(images, len(index)), " images", desc="BatchNorm of the mean", leave=False)
+    with bar, explained_faults([dataset], config.data.worker_timeout), torch.no_grad():
+        for batch in loader:
             model(normalize(batch.images, data.mean, data.std))
             seen += len(batch.images)
+            bar.update(len(batch.images))
             if seen >= images:
                 break
     for norm, momentum in zip(norms, momenta, strict=True):
