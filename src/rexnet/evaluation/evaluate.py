@@ -103,8 +103,8 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
     for candidate, index, note in work:
         for view in request.views:
             noted = candidate._replace(remarks=(*candidate.remarks, *([note] if note else [])))
-            title = f"{len(results) + 1} of {total}" if total > 1 else ""
-            if title and not shows_bars():
+            title = f"{len(results) + 1} of {total}" if total > 1 else "measuring"
+            if total > 1 and not shows_bars():
                 log.info(
                     f"{title}: {candidate.model.name} {candidate.weights}, {view.describe(candidate.model.config)}"
                 )

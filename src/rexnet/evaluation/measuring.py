@@ -55,7 +55,7 @@ def measure(
     view: View = View(),  # noqa: B008
     workers: int | None = None,
     processes: Processes = ALONE,
-    title: str = "",
+    title: str = "measuring",
 ) -> Measured:
     """Every image of `index` once in every view.
 
@@ -78,7 +78,7 @@ def measure(
     config, start = configure(model.config, view, workers), time.perf_counter()
     factors = SIZES if view.sizes else (1,)
     run = _mirrored(model.logits) if view.flip else model.logits
-    with progress_bar(len(factors) * len(index), " images", desc=title or None, leave=False) as bar:
+    with progress_bar(len(factors) * len(index), " images", desc=title, leave=False) as bar:
         parts = [_run(_at_size(config, factor), index, run, processes, bar) for factor in factors]
     logits = parts[0] if len(parts) == 1 else mean_of_views([torch.from_numpy(part) for part in parts]).numpy()
     seconds = time.perf_counter() - start

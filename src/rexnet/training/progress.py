@@ -48,11 +48,20 @@ class Progress(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.trained = True
+        if self._describe(trainer):
+            self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._describe(trainer, ", validating"):
+            self.bar.refresh()
+
+    def _describe(self, trainer: pl.Trainer, doing: str = "") -> bool:
+        """Says around the bar what goes on, if it is seen."""
         if self.bar is None or self.bar.disable:
-            return
-        self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
+            return False
+        self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{doing}", refresh=False)
         self.bar.bar_format = choose_format(self.bar.format_dict, self._parts(trainer))
-        self.bar.update(trainer.global_step - self.bar.n)
+        return True
 
     def _parts(self, trainer: pl.Trainer) -> list[str]:
         """What stands behind the bar, as far as it is known, the first things first."""
