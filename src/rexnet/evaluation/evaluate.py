@@ -105,9 +105,8 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
             noted = candidate._replace(remarks=(*candidate.remarks, *([note] if note else [])))
             title = f"{len(results) + 1} of {total}" if total > 1 else "measuring"
             if total > 1 and not shows_bars():
-                log.info(
-                    f"{title}: {candidate.model.name} {candidate.weights}, {view.describe(candidate.model.config)}"
-                )
+                seen = f"{view.describe(candidate.model.config)}, {index.root}"
+                log.info(f"{title}: {candidate.model.name} {candidate.weights}, {seen}")
             results.append(_measure(noted, index, view, request, title))
     return results
 
