@@ -35,7 +35,7 @@ def resolve_devices(config: Config, accelerator: Accelerator) -> int:
         ConfigError: more GPUs are asked for than there are, or what only GPUs can do on a CPU.
     """
     wanted = config.trainer.devices
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if is_under_torchrun():
         return _devices_of_torchrun(config)
     if accelerator == "cpu":
         if config.trainer.sync_batchnorm:
@@ -49,13 +49,25 @@ def resolve_devices(config: Config, accelerator: Accelerator) -> int:
 
 def _devices_of_torchrun(config: Config) -> int:
     """Processes that torchrun started on this node, which decides instead of the configuration."""
-    local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    local, world = count_processes()
     if config.trainer.devices not in ("auto", local) or local * config.trainer.num_nodes != world:
         raise ConfigError(
             f"trainer.devices, trainer.num_nodes: {config.trainer.devices} and {config.trainer.num_nodes} do not match "
             f"torchrun's {local} processes a node, {world} in all"
         )
     return local
+
+
+def is_under_torchrun() -> bool:
+    """Whether torchrun started this process, one of those that it tells of in the environment."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def count_processes() -> tuple[int, int]:
+    """Processes that torchrun started on this node, and on all nodes; 1 and 1 where it started none."""
+    if not is_under_torchrun():
+        return 1, 1
+    return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
 
 
 def resolve_precision(config: Config, accelerator: Accelerator) -> Precision:
@@ -117,8 +129,12 @@ def set_up_arithmetic(config: Config, accelerator: Accelerator) -> None:
 
 
 def with_available_hardware(config: Config) -> Config:
-    """`config` for measuring here what was trained elsewhere: what this machine lacks becomes `auto`."""
-    changes: dict[str, object] = {"sync_batchnorm": False}
+    """`config` for measuring here what was trained elsewhere: what this machine lacks becomes `auto`.
+
+    The processes are those that torchrun started, or this one alone, however many trained.
+    """
+    local, world = count_processes()
+    changes: dict[str, object] = {"sync_batchnorm": False, "devices": local, "num_nodes": world // local}
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         changes["accelerator"] = "auto"
     if config.trainer.precision == "fp16" and not torch.cuda.is_available():

@@ -57,6 +57,21 @@ def test_three_sizes_and_a_larger_image_reach_the_network(model: OpenedModel, im
     assert View(48, flip=True, sizes=True).describe(model.config) == "48 px, flip, sizes"
 
 
+def test_a_terminal_shows_how_many_images_are_done_and_other_outputs_nothing(
+    model: OpenedModel, image_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = find_images(model.config, "val", image_root)
+    measure(model, index, View(sizes=True), title="2 of 3")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)  # else a thread outlives the test
+    measure(model, index, View(sizes=True), title="2 of 3")
+    shown = capsys.readouterr().err.split("\r")
+    assert shown[1].startswith("2 of 3:   0%|")
+    assert "| 0/45 [00:00<?, ? images/s]" in shown[1]
+    assert shown[-1] == ""  # taken away at the end
+
+
 def test_a_mean_of_probabilities_stays_finite() -> None:
     certain = torch.tensor([[1000.0, 0.0]])
     mean = mean_of_views([certain, certain])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SMALL_RUN, assert_same_tensors, final_state
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rexnet.evaluation.evaluate import evaluate
 
@@ -75,6 +76,7 @@ def train_on_two(folder: Path, image_root: Path, **environment: str) -> subproce
         "schedule.epochs=3",
         "optimizer.freeze_backbone_epochs=1",
         "data.cache=ram",
+        "trainer.pictures_every_epochs=2",
     ]
     inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
     return subprocess.run(
@@ -113,6 +115,19 @@ def test_one_process_measures_what_two_measured_together(two_processes: Path) ->
     assert result["n"] == 15  # odd: a padded sampler would count one image twice
     assert result["top1"] == pytest.approx(metrics["val/top1"], abs=1e-4)
     assert result["loss"] == pytest.approx(metrics["val/loss"], rel=1e-5)
+
+
+def test_pictures_of_validation_are_drawn_every_second_epoch_from_each_answer_once(two_processes: Path) -> None:
+    run = Path((two_processes / "run.txt").read_text())
+    events = EventAccumulator(str(run))
+    events.Reload()
+    for tag in ("val_ema/confusion", "val_ema/most_wrong"):
+        assert [event.step for event in events.Images(tag)] == [6, 9]  # epochs 2 and 3, which is the last
+    classes = evaluate(run / "checkpoints" / "last.ckpt", weights="ema")["classes"]
+    assert [one["support"] for one in classes] == [5, 5, 5]
+    for one in classes:
+        drawn = events.Scalars(f"val_ema_class/{one['name']}")
+        assert drawn[-1].value == pytest.approx(one["recall"], rel=1e-6)
 
 
 def test_there_is_one_run_folder_and_its_checkpoints_are_whole(two_processes: Path) -> None:

@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rexnet.cli.arguments import Commands, count, positive
+
+if TYPE_CHECKING:
+    from rexnet.evaluation.processes import Processes
 
 WEIGHTS = ("ema", "raw", "soup", "greedy-soup")
 TTA = ("flip", "sizes")
@@ -53,7 +57,15 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures and prints."""
+    """Measures and prints, alone or as one of the processes that torchrun started."""
+    from rexnet.evaluation.processes import joined
+
+    with joined() as processes:
+        _measure(options, processes)
+    return 0
+
+
+def _measure(options: argparse.Namespace, processes: "Processes") -> None:
     from rexnet.evaluation.evaluate import Request, measure_all
     from rexnet.evaluation.measuring import View
     from rexnet.evaluation.output import report, report_all, write_pictures
@@ -70,18 +82,20 @@ def run(options: argparse.Namespace) -> int:
         options.workers,
         options.calibrate,
         options.trust_pt2,
+        processes,
     )
     if options.heatmaps:
         from rexnet.evaluation.heatmaps import require_captum
 
         require_captum()
     results = measure_all(options.sources, request)
+    if not processes.is_first:
+        return
     if len(results) == 1:
         report(results[0], options.json, options.csv)
     else:
         report_all(results, options.json, options.csv)
     write_pictures(results, options.sheet, options.heatmaps)
-    return 0
 
 
 def _views(text: str) -> tuple[str, ...]:

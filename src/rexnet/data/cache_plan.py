@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from rexnet.config.data_schema import DataConfig
 from rexnet.config.schema import Config
@@ -19,6 +18,7 @@ from rexnet.data.index import Index
 from rexnet.data.transforms import build_eval_transform, build_train_transform
 from rexnet.data.workers import explained_faults, start_worker
 from rexnet.errors import DataError
+from rexnet.terminal import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def fill_cache(dataset: CachedImages | CachedViews, workers: int, config: DataCo
         timeout=config.worker_timeout if workers else 0,
         worker_init_fn=start_worker,
     )
-    bar = tqdm(total=len(dataset), unit="img", disable=None, dynamic_ncols=True)
+    bar = progress_bar(len(dataset), " images", desc="image cache")
     with bar, explained_faults([dataset], config.worker_timeout):
         for positions in loader:
             bar.update(len(positions))

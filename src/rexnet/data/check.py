@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets.by_name import load_index, splits_of
@@ -19,6 +18,7 @@ from rexnet.data.manifest import Entry, manifest_path, paths_of, read_manifest, 
 from rexnet.data.report import PIXELS, Facts, describe
 from rexnet.errors import DataError
 from rexnet.files import written_whole
+from rexnet.terminal import progress_bar
 
 AT_ONCE = 32  # images in one job of a thread
 
@@ -94,7 +94,7 @@ def look_at_all(indexes: dict[Split, Index]) -> Facts:
         index, positions = job
         return [look_at(index, position) for position in positions]
 
-    bar = tqdm(total=len(facts.sizes), unit=" images", disable=None, dynamic_ncols=True)
+    bar = progress_bar(len(facts.sizes), " images")
     with bar, _threads() as pool:
         number = 0
         for some in pool.imap(look, jobs):

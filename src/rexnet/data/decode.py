@@ -18,6 +18,7 @@ from rexnet.data.files import printable, read_file
 from rexnet.errors import DataError
 
 cv2.setNumThreads(0)  # loader processes are the parallelism; OpenCV's own threads would fight over the cores
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # our errors name the image, and no bar is torn
 
 MOST_PIXELS = 64 << 20
 """Larger images are refused before decoding: 200 MB of pixels, where a file of 300 kB can claim gigabytes."""

@@ -65,9 +65,11 @@ def build_loader(
 
 
 def build_eval_loader(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
-    """A loader over `index` with the evaluation transform, each image once over all processes."""
+    """A loader over `index` with the evaluation transform: each image once over all processes, in batches that are
+    the same for any number of them.
+    """
     transform = build_eval_transform(config.data.image_size, config.eval_transform)
-    sampler = EvalBatchSampler(len(index), share_batch(config, world_size), rank, world_size)
+    sampler = EvalBatchSampler(len(index), share_batch(config, 1), rank, world_size)
     return build_loader(ImageDataset(index, transform, config.seed), sampler, config)
 
 

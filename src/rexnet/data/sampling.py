@@ -140,17 +140,20 @@ def count_earlier(values: np.ndarray) -> np.ndarray:
 class EvalBatchSampler:
     """Batches of keys that cover every image exactly once over all processes, in the order of the index.
 
-    A process that gets none has one empty batch, since it must take part in adding up the counts.
+    Batches are dealt out whole, one to each process in turn, so that they are the same images for any number of
+    processes: what a network computes of an image can depend, in the last bit, on the size of its batch. A process that
+    gets none has one empty batch, since it must take part in adding up the counts.
     """
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.places = range(rank, num_samples, world_size)
+        self.num_samples = num_samples
         self.batch_size = self.share = batch_size
         self.world_size = world_size
+        self.starts = range(rank * batch_size, max(num_samples, rank * batch_size + 1), world_size * batch_size)
 
     def __len__(self) -> int:
-        return max(1, -(-len(self.places) // self.batch_size))
+        return len(self.starts)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        for start in range(0, max(1, len(self.places)), self.batch_size):
-            yield [SampleKey(0, index) for index in self.places[start : start + self.batch_size]]
+        for start in self.starts:
+            yield [SampleKey(0, index) for index in range(start, min(start + self.batch_size, self.num_samples))]

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from rexnet.data.files import printable, size_text
 from rexnet.data.shared import Names, share
 from rexnet.errors import ConfigError, DataError, first_sentence
 from rexnet.files import cache_folder, written_whole
+from rexnet.terminal import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def load_members(path: Path) -> Members:
 def scan(path: Path, stamp: tuple[int, int]) -> Members:
     """Reads every header of a tar."""
     rows: list[tuple[str, int, int]] = []
-    with open(path, "rb") as file, tqdm(total=stamp[0], unit="B", unit_scale=True, delay=1, disable=None) as bar:
+    with open(path, "rb") as file, progress_bar(stamp[0], "B", unit_scale=True, delay=1) as bar:
         if file.read(6).startswith(COMPRESSED):
             raise DataError(
                 f"{path}: is compressed; images are read by position, so unpack it, or make it a plain .tar"

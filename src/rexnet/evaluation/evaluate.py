@@ -1,5 +1,6 @@
 """Measures classifiers on splits, exactly as training's validation did: from sources to results."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,14 @@ from rexnet.evaluation.measuring import Measured, View, configure, measure
 from rexnet.evaluation.opened import TIMM, OpenedModel, open_model, open_trained
 from rexnet.evaluation.output import report
 from rexnet.evaluation.predictions import Predictions
+from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result, result_folder
 from rexnet.evaluation.soup import SOUPS, build_soup
 from rexnet.evaluation.statistics import summarise
 from rexnet.temperature import save_temperature
+from rexnet.terminal import shows_bars
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Request:
     calibrate: bool = False
     """Fit a temperature on other images than those reported, and keep it beside the checkpoint."""
     trust_pt2: bool = False
+    processes: Processes = ALONE
+    """Who shares the images; each of them makes the same request, and the first alone writes."""
 
 
 class Candidate(NamedTuple):
@@ -91,11 +98,16 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
         for candidate in candidates
         for root in (request.roots or (None,))
     ]
-    results = []
+    results: list[Result] = []
+    total = len(work) * len(request.views)
     for candidate, index, note in work:
         for view in request.views:
             noted = candidate._replace(remarks=(*candidate.remarks, *([note] if note else [])))
-            results.append(_measure(noted, index, view, request))
+            title = f"{len(results) + 1} of {total}" if total > 1 else "measuring"
+            if total > 1 and not shows_bars():
+                seen = f"{view.describe(candidate.model.config)}, {index.root}"
+                log.info(f"{title}: {candidate.model.name} {candidate.weights}, {seen}")
+            results.append(_measure(noted, index, view, request, title))
     return results
 
 
@@ -114,7 +126,8 @@ def open_candidate(source: str, weights: str | None, request: Request) -> Candid
         """Top-1 on the validation images, with which greedy soups are chosen."""
         model = open_trained(trained, run.name)
         index, _ = _images_for(model, "val", None)
-        return measure(model, index, workers=request.workers).counts["top1"]
+        title = "choosing a soup"
+        return measure(model, index, View(), request.workers, request.processes, title).counts["top1"]
 
     trained, remark = build_soup(run, "soup" if weights == "soup" else "greedy-soup", score)
     return Candidate(open_trained(trained, run.resolve().name), weights, (remark,))
@@ -126,9 +139,9 @@ def _images_for(model: OpenedModel, split: Split, root: Path | None) -> tuple[In
     return fit_to_classes(find_images(model.config, split, root), model.class_names, model.name)
 
 
-def _measure(candidate: Candidate, index: Index, view: View, request: Request) -> Result:
+def _measure(candidate: Candidate, index: Index, view: View, request: Request, title: str) -> Result:
     model, remarks = candidate.model, candidate.remarks
-    measured = measure(model, index, view, request.workers)
+    measured = measure(model, index, view, request.workers, request.processes, title)
     temperature = model.temperature
     if request.calibrate:
         measured, temperature, remark = _calibrate(candidate, measured, request)
@@ -169,7 +182,9 @@ def _calibrate(candidate: Candidate, measured: Measured, request: Request) -> tu
     other = _held_out(model, request)
     if other is not None:
         index, _ = _images_for(model, other, None)
-        fitting = measure(model, index, workers=request.workers).predictions
+        fitting = measure(
+            model, index, View(), request.workers, request.processes, "fitting the temperature"
+        ).predictions
         fitted_on = f"the {len(fitting.labels)} images of {other}"
         remark = f"temperature fitted on {fitted_on}"
     else:
@@ -179,8 +194,9 @@ def _calibrate(candidate: Candidate, measured: Measured, request: Request) -> tu
         remark = f"temperature fitted on {fitted_on}; all figures are of the other {len(second)}"
         measured = measured._replace(predictions=reported, counts=_counts(reported))
     temperature = fit_temperature(fitting.logits, fitting.labels)
-    if model.path is not None and model.path.suffix == ".ckpt" and model.weights is not None:
-        kept = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
+    path, kind = model.path, model.weights
+    if request.processes.is_first and path is not None and path.suffix == ".ckpt" and kind is not None:
+        kept = save_temperature(path, kind, temperature, fitted_on, len(fitting.labels))
         remark += f"; kept in {kept}"
     return measured, temperature, remark
 

@@ -17,6 +17,8 @@ from rexnet.errors import DataError
 from rexnet.evaluation.counts import count_batch
 from rexnet.evaluation.opened import Logits, OpenedModel
 from rexnet.evaluation.predictions import Predictions
+from rexnet.evaluation.processes import ALONE, Processes
+from rexnet.terminal import Bar, progress_bar
 
 SIZES = (1, 8 / 7, 9 / 7)  # of the views of several sizes, relative to the image size: 224, 256, 288
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -47,14 +49,27 @@ class Measured(NamedTuple):
     images_per_s: float
 
 
-def measure(model: OpenedModel, index: Index, view: View = View(), workers: int | None = None) -> Measured:  # noqa: B008
+def measure(
+    model: OpenedModel,
+    index: Index,
+    view: View = View(),  # noqa: B008
+    workers: int | None = None,
+    processes: Processes = ALONE,
+    title: str = "measuring",
+) -> Measured:
     """Every image of `index` once in every view.
+
+    The numbers are the same for any number of processes and loader processes: each process computes whole batches, the
+    very ones that a single one would, all get the logits of all, and count them alike. On GPUs, whose algorithms are
+    chosen anew in each run, a logit may differ in its last bits.
 
     Args:
         model: the classifier; the index's classes are its own.
         index: the images.
         view: how they are shown.
-        workers: loader processes; None takes those of training. They change no number.
+        workers: loader processes; None takes those of training.
+        processes: those that share the images; all of them call this. Each holds all logits at the end.
+        title: of the progress bar.
 
     Raises:
         DataError: an image is broken.
@@ -62,10 +77,9 @@ def measure(model: OpenedModel, index: Index, view: View = View(), workers: int 
     """
     config, start = configure(model.config, view, workers), time.perf_counter()
     factors = SIZES if view.sizes else (1,)
-    parts = [
-        _run(_at_size(config, factor), index, _mirrored(model.logits) if view.flip else model.logits)
-        for factor in factors
-    ]
+    run = _mirrored(model.logits) if view.flip else model.logits
+    with progress_bar(len(factors) * len(index), " images", desc=title, leave=False) as bar:
+        parts = [_run(_at_size(config, factor), index, run, processes, bar) for factor in factors]
     logits = parts[0] if len(parts) == 1 else mean_of_views([torch.from_numpy(part) for part in parts]).numpy()
     seconds = time.perf_counter() - start
     names = tuple(index.paths)
@@ -94,16 +108,19 @@ def count_as_training(predictions: Predictions, batch: int) -> dict[str, float]:
     }
 
 
-def _run(config: Config, index: Index, logits: Logits) -> np.ndarray:
+def _run(config: Config, index: Index, logits: Logits, processes: Processes, bar: Bar) -> np.ndarray:  # type: ignore[type-arg]
     """Logits (N, classes) of all images, in their order."""
     if not len(index):
         raise DataError(f"{index.root}: holds no images")
-    outputs = []
-    loader = build_eval_loader(config, index)
+    mine, done = [], bar.n
+    loader = build_eval_loader(config, index, processes.rank, processes.world_size)
     with explained_faults([loader.dataset], config.data.worker_timeout):
         for batch in loader:
-            outputs.append(logits(batch.images).cpu())
-    return torch.cat(outputs).numpy()
+            if len(batch.images):  # none, where there are fewer batches than processes
+                mine.append(logits(batch.images).cpu().numpy())
+            bar.update(min(len(batch.images) * processes.world_size, len(index) - (bar.n - done)))
+        rounds = itertools.zip_longest(*processes.gather(mine))  # batches were dealt out in turn
+    return np.concatenate([batch for one in rounds for batch in one if batch is not None])
 
 
 def _mirrored(logits: Logits) -> Callable[[Tensor], Tensor]:

@@ -1,7 +1,7 @@
 """One network from several checkpoints of a run: the mean of their weights (model soups, arXiv 2203.05482)."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,10 @@ from rexnet.data.datasets import load_index
 from rexnet.data.device import normalize
 from rexnet.data.loading import build_loader, build_train_sampler
 from rexnet.data.transforms import build_train_transform
+from rexnet.data.workers import explained_faults
 from rexnet.errors import CheckpointError
+from rexnet.hardware import with_available_hardware
+from rexnet.terminal import progress_bar
 
 SoupKind = Literal["soup", "greedy-soup"]
 SOUPS: tuple[SoupKind, ...] = ("soup", "greedy-soup")
@@ -46,8 +49,9 @@ def build_soup(run: Path, kind: SoupKind, score: Score) -> tuple[Trained, str]:
         raise CheckpointError(
             f"{run}: only a run folder with two or more of its best checkpoints can be averaged, this has {len(paths)}"
         )
-    taken = _choose(paths, score) if kind == "greedy-soup" else paths
-    trained = average([load_trained(path) for path in taken])
+    loaded = {path: load_trained(path) for path in paths}
+    taken = _choose(loaded, score) if kind == "greedy-soup" else paths
+    trained = average([loaded[path] for path in taken])
     listed = ", ".join(path.stem for path in taken)
     remark = f"mean of {len(taken)} of {len(paths)} checkpoints ({listed})"
     if kind == "greedy-soup":
@@ -55,12 +59,11 @@ def build_soup(run: Path, kind: SoupKind, score: Score) -> tuple[Trained, str]:
     return trained._replace(path=checkpoint_folder(run) / f"top{len(paths)}", temperature=None, metrics={}), remark
 
 
-def _choose(paths: Sequence[Path], score: Score) -> list[Path]:
+def _choose(loaded: Mapping[Path, Trained], score: Score) -> list[Path]:
     """The greedy recipe: a checkpoint stays if the mean with it is at least as good as without."""
-    loaded = {path: load_trained(path) for path in paths}
-    taken = [paths[0]]
-    best = score(loaded[paths[0]])
-    for path in paths[1:]:
+    first, *others = loaded
+    taken, best = [first], score(loaded[first])
+    for path in others:
         trial = score(average([loaded[one] for one in (*taken, path)]))
         if trial >= best:
             taken, best = [*taken, path], trial
@@ -77,16 +80,16 @@ def average(ingredients: Sequence[Trained]) -> Trained:
         return first
     states = [trained.model.state_dict() for trained in ingredients]
     mean = {name: _mean([state[name] for state in states]) for name in states[0]}
-    model = copy.deepcopy(first.model)
+    model = copy.deepcopy(first.model).cpu()  # a network that was scored is on its device
     model.load_state_dict(mean)
-    estimate_batchnorm(model, first.config)
+    estimate_batchnorm(model, with_available_hardware(first.config))
     return first._replace(model=model)
 
 
 def _mean(values: list[Tensor]) -> Tensor:
     if not values[0].is_floating_point():
         return values[0]
-    return torch.stack([value.double() for value in values]).mean(0).to(values[0].dtype)
+    return torch.stack([value.cpu().double() for value in values]).mean(0).to(values[0].dtype)
 
 
 def estimate_batchnorm(model: nn.Module, config: Config, images: int = BATCHNORM_IMAGES) -> None:
@@ -106,10 +109,13 @@ def estimate_batchnorm(model: nn.Module, config: Config, images: int = BATCHNORM
         norm.train()
     index, data, seen = load_index(config.data, "train"), config.data, 0
     dataset = ImageDataset(index, build_train_transform(data, config.augmentation), config.seed)
-    with torch.no_grad():
-        for batch in build_loader(dataset, build_train_sampler(config, index), config):
+    loader = build_loader(dataset, build_train_sampler(config, index), config)
+    bar = progress_bar(min(images, len(index)), " images", desc="BatchNorm of the mean", leave=False)
+    with bar, explained_faults([dataset], config.data.worker_timeout), torch.no_grad():
+        for batch in loader:
             model(normalize(batch.images, data.mean, data.std))
             seen += len(batch.images)
+            bar.update(len(batch.images))
             if seen >= images:
                 break
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -125,12 +125,12 @@ def _download_rest(url: str, part: Path) -> bool:
 
 def _copy(response: HTTPResponse, file: BinaryIO, start: int, url: str) -> bool:
     """Copies a response with a progress bar and says whether all of it came."""
-    from tqdm import tqdm
+    from rexnet.terminal import progress_bar
 
     length = response.headers.get("Content-Length")
     total = start + int(length) if length is not None else None
     name = PurePosixPath(urlsplit(url).path).name
-    with tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, disable=None) as bar:
+    with progress_bar(total, "B", unit_scale=True, initial=start, desc=name) as bar:
         while chunk := response.read(CHUNK):
             file.write(chunk)
             bar.update(len(chunk))

@@ -15,7 +15,6 @@ from typing import IO, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from rexnet.checkpoint import WeightsKind
 from rexnet.data.decode import decode_image
@@ -27,6 +26,7 @@ from rexnet.files import written_whole
 from rexnet.models.class_names import readable_names
 from rexnet.prediction.inputs import Found, find_images, require_inputs
 from rexnet.prediction.table import Answer, TableFormat, open_table
+from rexnet.terminal import progress_bar, shows_bars
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +89,10 @@ def predict(
     top = min(top, len(model.class_names))
     faults: list[str] = []
     counts = dict.fromkeys(("answered", "broken", "left_out"), 0)
+    shown = output is not None or not sys.stdout.isatty()  # on one screen, the table is the progress
     with _opened(output) as file:
         write = open_table(file, form, top)
-        for answer in _answers(model, inputs, top, batch, workers):
+        for answer in _answers(model, inputs, top, batch, workers, shown):
             if answer is None:
                 counts["left_out"] += 1
                 continue
@@ -105,16 +106,16 @@ def predict(
 
 
 def _answers(
-    model: OpenedModel, inputs: Sequence[str], top: int, batch: int, workers: int | None
+    model: OpenedModel, inputs: Sequence[str], top: int, batch: int, workers: int | None, shown: bool
 ) -> Iterator[Answer | None]:
     """One for each file, in order; None for what is no image and was not said to be one."""
     data = model.config.data
     transform = build_eval_transform(data.image_size, model.config.eval_transform)
     threads = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    shown = sys.stderr.isatty()
+    shown = shown and shows_bars()
     total = sum(1 for _ in find_images(inputs)) if shown else None  # counting walks through all folders once more
     views = _see_ahead(find_images(inputs), transform, threads, 2 * batch)
-    with tqdm(total=total, unit=" images", disable=not shown, dynamic_ncols=True) as bar:
+    with progress_bar(total, " images", shown) as bar:
         while some := list(itertools.islice(views, batch)):
             seen = [view.image for view in some if view.image is not None]
             classes = iter(_classify(model, np.stack(seen), top) if seen else ())

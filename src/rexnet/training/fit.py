@@ -179,7 +179,7 @@ def _announce(config: Config, trainer: pl.Trainer, data: ImageData, module: Clas
         f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
         f"{trainer.world_size} x {hardware}\n"
         f"{len(data.train_index):,} training and {len(data.val_index):,} validation images of {len(data.class_names)} "
-        f"classes; {trainer.max_epochs} epochs of {data.steps_per_epoch} steps with {config.data.batch_size} images\n"
+        f"classes\n{trainer.max_epochs} epochs of {data.steps_per_epoch} steps with {config.data.batch_size} images\n"
         f"Run folder {folder}"
     )
 

@@ -1,22 +1,26 @@
 """What a person sees while a run goes on."""
 
+import contextlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from tqdm import tqdm
 
+from rexnet.terminal import MARGIN, Bar, progress_bar, writing_above
 from rexnet.training.step_log import StepLog
 
-SHOWN = {"val/top1": "top-1", "val_ema/top1": "averaged top-1"}
+SHOWN = {"val/top1": "top-1", "val_ema/top1": "averaged"}
+WIDE = f"{{desc}} {{percentage:3.0f}}%|{{bar:-{MARGIN}}}| step {{n}}/{{total}} [{{elapsed}}, {{remaining}} left]"
+NARROW = "{desc} {percentage:.0f}% {n}/{total} {remaining} left"
 
 
 class Progress(Callback):
     """A bar over the whole run, and one line an epoch.
 
     The bar has epoch, step, remaining time of the run, loss, best top-1 so far (of the averaged weights where there are
-    any), images/s, the share of waiting for data, and the most memory used.
+    any), images/s, the share of waiting for data, and the most memory used. It vanishes when the run ends.
 
     Where the output is no terminal there are only the lines.
     """
@@ -26,33 +30,45 @@ class Progress(Callback):
         self.bar: Any = None
         self.validated = False
         self.trained = False
+        self._above = contextlib.ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            self.bar = tqdm(
-                total=int(trainer.estimated_stepping_batches),
+            self.bar = progress_bar(
+                int(trainer.estimated_stepping_batches),
+                " steps",
                 initial=trainer.global_step,
-                disable=not sys.stderr.isatty(),
-                dynamic_ncols=True,
-                bar_format="{desc} {percentage:3.0f}%|{bar}| step {n}/{total} [{elapsed}, {remaining} left]{postfix}",
+                leave=False,
+                smoothing=0,  # the remaining time is that of the pace so far, validations included
+                bar_format=WIDE,
             )
+            self._above.enter_context(writing_above(self.bar))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.bar is None:
-            return
         self.trained = True
-        self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", refresh=False)
-        self.bar.set_postfix_str(", ".join(self._parts(trainer)), refresh=False)
-        self.bar.update(trainer.global_step - self.bar.n)
+        if self._describe(trainer):
+            self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._describe(trainer, ", validating"):
+            self.bar.refresh()
+
+    def _describe(self, trainer: pl.Trainer, doing: str = "") -> bool:
+        """Says around the bar what goes on, if it is seen."""
+        if self.bar is None or self.bar.disable:
+            return False
+        self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{doing}", refresh=False)
+        self.bar.bar_format = choose_format(self.bar.format_dict, self._parts(trainer))
+        return True
 
     def _parts(self, trainer: pl.Trainer) -> list[str]:
-        """What stands behind the bar, as far as it is known."""
+        """What stands behind the bar, as far as it is known, the first things first."""
         latest, best = self.steps.latest, getattr(trainer.checkpoint_callback, "best_model_score", None)
         parts = [f"loss {latest['train/loss']:.3f}"] if latest else []
         if best is not None:
-            parts.append(f"best {float(best):.2f} %")
+            parts.append(f"best {float(best):.2f}")
         if latest:
             parts.append(f"{latest['train/images_per_s']:.0f} img/s")
             parts.append(f"wait {latest['train/data_wait_share']:.0%}")
@@ -70,13 +86,28 @@ class Progress(Callback):
             shown = {label: trainer.callback_metrics.get(name) for name, label in SHOWN.items()}
             parts += [f"{label} {float(value):5.2f}" for label, value in shown.items() if value is not None]
         parts.append(f"{self.steps.latest['train/images_per_s']:.0f} img/s")
-        parts.append(f"data wait {self.steps.latest['train/data_wait_share']:.0%}")
-        tqdm.write("  ".join(parts), file=sys.stderr)
+        parts.append(f"wait {self.steps.latest['train/data_wait_share']:.0%}")
+        self.bar.write("  ".join(parts), file=sys.stderr)
         self.validated = self.trained = False
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar is not None:
             self.bar.close()
+            self._above.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
+
+
+def choose_format(state: dict[str, Any], parts: Sequence[str]) -> str:
+    """The richest format of a bar that fits into the terminal: with a drawn bar, without, and without the last parts.
+
+    Args:
+        state: the bar's, from tqdm.
+        parts: what stands behind it.
+    """
+    forms = [", ".join([WIDE, *parts]), *(" ".join([NARROW, *parts[:end]]) for end in range(len(parts), 0, -1))]
+    unlimited = {**state, "ncols": None}  # a drawn bar then has ten columns
+    room = (state["ncols"] or sys.maxsize) - MARGIN
+    fitting = (form for form in forms if len(Bar.format_meter(**{**unlimited, "bar_format": form})) <= room)
+    return next(fitting, NARROW)

@@ -129,7 +129,7 @@ class GracefulStop(Callback):
             return
         trainer.save_checkpoint(self.path, weights_only=False)
         log.info(
-            f"\nStopped by {signal.Signals(number).name} after step {trainer.global_step}; saved as {self.path}\n"
+            f"Stopped by {signal.Signals(number).name} after step {trainer.global_step}; saved as {self.path}\n"
             f"Go on with  python train.py --resume {self.path.parent.parent}"
         )
         raise Stopped(number)

@@ -1,12 +1,12 @@
 """What TensorBoard has about validation beside scalars: confusion, wrong images, precision and recall, classes."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, distributed
 
 from rexnet.config import Config
 from rexnet.training.module import Classifier
@@ -17,26 +17,50 @@ MOST_CURVES = 20  # classes with a precision-recall curve each; of more, one cur
 FIGURE_INCHES = 7
 
 
+class Wrong(NamedTuple):
+    """An image that was taken for something else."""
+
+    sure: float
+    """Probability of the answer."""
+    image: Tensor
+    """Normalised, (3, H, W)."""
+    label: int
+    answer: int
+
+
+class Answers(NamedTuple):
+    """What a process knows of its share of the validation images."""
+
+    labels: Tensor  # int64 (N,)
+    probabilities: Tensor  # float32 (N, classes)
+    wrong: list[Wrong]
+    """The surest of them alone."""
+
+
 class ValidationPictures(Callback):
     """Every few epochs and in the last: from the logits that validation computed anyway.
 
-    Only where a single process validates: no process has the answers of the others.
+    Each process keeps the answers to its own images; at the end the first gets those of all, and draws.
     """
 
     def __init__(self, config: Config, monitored: str) -> None:
         self.config, self.prefix = config, monitored.partition("/")[0]
+        self._group: Any = None
         self._forget()
 
     def _forget(self) -> None:
         self._probabilities: list[Tensor] = []
         self._labels: list[Tensor] = []
-        self._wrong: list[tuple[float, Tensor, int, int]] = []  # probability, image, label, answer
+        self._wrong: list[Wrong] = []
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         every, epoch = self.config.trainer.pictures_every_epochs, trainer.current_epoch + 1
         assert every is not None
-        due = epoch % every == 0 or epoch == trainer.max_epochs
-        return due and trainer.world_size == 1 and find_board(trainer) is not None
+        return epoch % every == 0 or epoch == trainer.max_epochs
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size > 1:  # beside the group for gradients, which on GPUs takes nothing from main memory
+            self._group = distributed.new_group(backend="gloo")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._forget()
@@ -58,27 +82,43 @@ class ValidationPictures(Callback):
         self._probabilities.append(probabilities.cpu())
         sure, answers = probabilities.max(1)
         for at in torch.nonzero(answers != labels).flatten().tolist():
-            self._wrong.append((float(sure[at]), images[at].cpu(), int(labels[at]), int(answers[at])))
-        self._wrong = sorted(self._wrong, key=lambda wrong: -wrong[0])[:PICTURED_IMAGES]
+            self._wrong.append(Wrong(float(sure[at]), images[at].cpu(), int(labels[at]), int(answers[at])))
+        self._wrong = _surest(self._wrong)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._is_due(trainer) or not self._labels:
+            return  # on all processes alike: each has one batch at least, even if it is empty
+        answers = self._gather(Answers(torch.cat(self._labels), torch.cat(self._probabilities), self._wrong), trainer)
         logger = find_board(trainer)
-        if logger is None or not self._labels:
-            return
+        if answers and logger is not None:
+            self._draw(answers, logger.experiment, trainer.global_step, pl_module)
+        self._forget()
+
+    def _gather(self, mine: Answers, trainer: pl.Trainer) -> list[Answers]:
+        """The answers of all processes on the first, none on the others."""
+        if self._group is None:
+            return [mine]
+        parts = [mine] * trainer.world_size if trainer.is_global_zero else None
+        distributed.gather_object(mine, parts, group=self._group)
+        return parts or []
+
+    def _draw(self, answers: list[Answers], board: Any, step: int, pl_module: pl.LightningModule) -> None:
+        """Puts everything on the board."""
         assert isinstance(pl_module, Classifier)
-        board, step, names = logger.experiment, trainer.global_step, pl_module.class_names
-        labels, probabilities = torch.cat(self._labels).numpy(), torch.cat(self._probabilities).numpy()
+        names = pl_module.class_names
+        labels = torch.cat([part.labels for part in answers]).numpy()
+        probabilities = torch.cat([part.probabilities for part in answers]).numpy()
+        wrongs = _surest([wrong for part in answers for wrong in part.wrong])
         counts = np.zeros((len(names), len(names)), np.int64)
         np.add.at(counts, (labels, probabilities.argmax(1)), 1)
         board.add_image(f"{self.prefix}/confusion", draw_confusion(counts, names), step, dataformats="HWC")
         self._add_classes(board, step, counts, names)
         self._add_curves(board, step, labels, probabilities, names)
-        if self._wrong:
-            grid = make_grid(torch.stack([image for _, image, _, _ in self._wrong]), self.config)
-            lines = [f"1. {names[label]}, taken for {names[a]} ({sure:.0%})" for sure, _, label, a in self._wrong]
+        if wrongs:
+            grid = make_grid(torch.stack([wrong.image for wrong in wrongs]), self.config)
+            lines = [f"1. {names[w.label]}, taken for {names[w.answer]} ({w.sure:.0%})" for w in wrongs]
             board.add_image(f"{self.prefix}/most_wrong", grid, step)
             board.add_text(f"{self.prefix}/most_wrong", "\n".join(lines), step)
-        self._forget()
 
     def _add_classes(self, board: Any, step: int, counts: np.ndarray, names: tuple[str, ...]) -> None:
         """The share of right answers of each class, in percent: a scalar each, or their distribution."""
@@ -102,6 +142,10 @@ class ValidationPictures(Callback):
             return
         for position, name in enumerate(names):
             board.add_pr_curve(f"{self.prefix}_pr/{name}", labels == position, probabilities[:, position], step)
+
+
+def _surest(wrongs: list[Wrong]) -> list[Wrong]:
+    return sorted(wrongs, key=lambda wrong: -wrong.sure)[:PICTURED_IMAGES]
 
 
 def draw_confusion(counts: np.ndarray, names: tuple[str, ...]) -> np.ndarray:

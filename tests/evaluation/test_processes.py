@@ -1,0 +1,98 @@
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from rexnet.cli import main
+from rexnet.errors import DataError
+from rexnet.evaluation.processes import Processes
+
+
+def run_as_torchrun(work: Callable[[int], int], world_size: int, folder: Path) -> tuple[list[int | None], str]:
+    """Exit code of each process, and what all of them said on standard error."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def one(rank: int) -> None:
+        torch.set_num_threads(1)
+        torchrun = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank}
+        torchrun |= {"LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
+        os.environ |= {name: str(value) for name, value in torchrun.items()}
+        with (folder / f"{rank}.err").open("w") as errors, (folder / f"{rank}.out").open("w") as output:
+            sys.stderr, sys.stdout = errors, output
+            sys.exit(work(rank))
+
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=one, args=(rank,)) for rank in range(world_size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        process.kill()  # one that hangs
+    said = "".join((folder / f"{rank}.err").read_text() for rank in range(world_size))
+    return [process.exitcode for process in processes], said
+
+
+def test_three_processes_give_the_digits_of_one_though_two_batches_do_not_go_round(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / trained_run.name
+    shutil.copytree(trained_run, run)
+    command = ["evaluate", str(run), "--weights", "greedy-soup", "--tta", "flip", "--csv", f"{tmp_path}/a.csv"]
+    assert main([*command, "--json", str(tmp_path / "one.json")]) == 0
+    printed = capsys.readouterr().out.splitlines()[0]
+    shared = [*command, "--json", str(tmp_path / "three.json")]
+    codes, said = run_as_torchrun(lambda rank: main(shared), 3, tmp_path)
+    assert codes == [0, 0, 0], said
+    one, three = (json.loads((tmp_path / f"{name}.json").read_text())["results"] for name in ("one", "three"))
+    assert [row["n"] for row in one] == [15, 15]
+    assert [{**row, "images_per_s": 0} for row in three] == [{**row, "images_per_s": 0} for row in one]
+    assert (tmp_path / "0.out").read_text().startswith(printed)
+    assert (tmp_path / "1.out").read_text() == (tmp_path / "2.out").read_text() == ""
+
+
+def test_a_broken_image_of_one_process_is_one_sentence_and_ends_all_alike(
+    trained_run: Path, image_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(image_root, tmp_path / "images")
+    (tmp_path / "images" / "val" / "cow" / "004.png").write_bytes(b"")  # the last: of the second process
+    command = ["evaluate", str(trained_run), "--data", str(tmp_path / "images"), "--workers", "1"]
+    codes, said = run_as_torchrun(lambda rank: main(command), 2, tmp_path)
+    assert codes == [2, 2]
+    assert said.count("error: ") == said.count("004.png") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("fault", "codes", "words"),
+    [
+        (DataError("a.png: is broken"), [2, 2], "error: a.png: is broken\n"),
+        (OSError(28, "No space left on device", "b.csv"), [2, 2], "error: b.csv: No space left on device\n"),
+        (ZeroDivisionError("by 0"), [1, 1], "error: process 1 failed; what it said stands above\n"),
+        (None, [1, 9], "error: another process of this evaluation cannot be reached"),
+    ],
+    ids=["ours", "of the system", "of the program", "killed"],
+)
+def test_whatever_ends_one_process_ends_the_others_and_the_first_says_it(
+    fault: Exception | None, codes: list[int], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(options: argparse.Namespace, processes: Processes) -> None:
+        if processes.rank == 1 and fault is None:
+            os._exit(9)
+        if processes.rank == 1:
+            raise fault
+        processes.gather(processes.rank)
+
+    monkeypatch.setattr("rexnet.cli.evaluate._measure", measure)
+    ended, said = run_as_torchrun(lambda rank: main(["evaluate", "runs/some"]), 2, tmp_path)
+    assert ended == codes
+    assert said.count("error: ") == said.count(words) == 1
