@@ -50,7 +50,8 @@ class _Parser(argparse.ArgumentParser):
     """Takes options by their whole names only: `--seed 3`, meant as seed=3, would else be `--seeds 3`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **options)
+        super().__init__(*args, **options)
+        self.allow_abbrev = False
 
 
 def build_parser() -> argparse.ArgumentParser:
