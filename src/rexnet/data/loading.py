@@ -13,7 +13,7 @@ from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
 from rexnet.data.transforms import build_eval_transform
 from rexnet.data.workers import require_shared_memory, start_worker
 from rexnet.errors import ConfigError, DataError
-from rexnet.hardware import resolve_accelerator, resolve_devices
+from rexnet.hardware import resolve_accelerator, resolve_devices, with_available_hardware
 
 MOST_WORKERS = 16
 
@@ -65,7 +65,8 @@ def build_loader(
 
 
 def build_eval_loader(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
-    """A loader over `index` with the evaluation transform, each image once over all processes."""
+    """A loader over `index` with the evaluation transform, each image once over all processes; on any hardware."""
+    config = with_available_hardware(config)
     transform = build_eval_transform(config.data.image_size, config.eval_transform)
     sampler = EvalBatchSampler(len(index), share_batch(config, world_size), rank, world_size)
     return build_loader(ImageDataset(index, transform, config.seed), sampler, config)
