@@ -117,8 +117,8 @@ def set_up_arithmetic(config: Config, accelerator: Accelerator) -> None:
 
 
 def with_available_hardware(config: Config) -> Config:
-    """`config` for measuring here what was trained elsewhere: what this machine lacks becomes `auto`."""
-    changes: dict[str, object] = {"sync_batchnorm": False}
+    """`config` for measuring here what was trained elsewhere: what this machine may lack becomes `auto`."""
+    changes: dict[str, object] = {"sync_batchnorm": False, "devices": "auto", "num_nodes": 1}
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         changes["accelerator"] = "auto"
     if config.trainer.precision == "fp16" and not torch.cuda.is_available():

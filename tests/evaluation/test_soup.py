@@ -7,7 +7,7 @@ import torch
 from rexnet.checkpoint import Trained
 from rexnet.config import Config
 from rexnet.data.datasets import load_index
-from rexnet.evaluation.soup import average, estimate_batchnorm
+from rexnet.evaluation.soup import average, choose_greedily, estimate_batchnorm
 from rexnet.models.factory import build_model
 
 NAMES = ("ant", "bee", "cow")
@@ -37,6 +37,21 @@ def test_weights_are_the_mean_and_batchnorm_is_estimated_anew(small_config: Conf
     assert norm.running_mean is not None
     assert norm.running_mean.abs().sum() > 0  # a fresh one is 0
     assert average(ingredients[:1]) is ingredients[0]
+
+
+def test_greedy_soups_bear_that_measuring_moves_networks_and_that_the_gpus_of_training_are_not_here(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = small_config.trainer.model_copy(update={"accelerator": "gpu", "devices": 8})
+    config = small_config.model_copy(update={"trainer": elsewhere})
+    monkeypatch.setattr("rexnet.evaluation.soup.load_trained", lambda path: trained(config, float(path.stem)))
+
+    def score(candidate: Trained) -> float:
+        candidate.model.to("meta")  # as to a GPU
+        return 50.0
+
+    paths = [Path("0.00.ckpt"), Path("0.02.ckpt"), Path("0.04.ckpt")]
+    assert choose_greedily(paths, score) == paths
 
 
 def test_statistics_are_those_of_the_training_images_and_the_same_each_time(small_config: Config) -> None:

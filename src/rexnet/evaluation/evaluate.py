@@ -15,7 +15,7 @@ from rexnet.evaluation.measuring import Measured, View, configure, measure
 from rexnet.evaluation.opened import TIMM, OpenedModel, open_model, open_trained
 from rexnet.evaluation.output import report
 from rexnet.evaluation.predictions import Predictions
-from rexnet.evaluation.results import Result, result_folder
+from rexnet.evaluation.results import Result, result_folder, tell_apart
 from rexnet.evaluation.soup import SOUPS, build_soup
 from rexnet.evaluation.statistics import summarise
 from rexnet.temperature import save_temperature
@@ -86,16 +86,18 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
         open_candidate(str(source), kind, request) for source in sources for kind in (request.weights or (None,))
     ]
     _require_same_classes([candidate.model for candidate in candidates], request)
+    suffixes: dict[Path | None, str] = {None: ""}
+    suffixes |= {root: f"-{name}" for root, name in tell_apart(request.roots).items()}
     work = [
-        (candidate, *_images_for(candidate.model, request.split, root))
+        (candidate, suffixes[root], *_images_for(candidate.model, request.split, root))
         for candidate in candidates
         for root in (request.roots or (None,))
     ]
     results = []
-    for candidate, index, note in work:
+    for candidate, of_root, index, note in work:
         for view in request.views:
             noted = candidate._replace(remarks=(*candidate.remarks, *([note] if note else [])))
-            results.append(_measure(noted, index, view, request))
+            results.append(_measure(noted, index, of_root, view, request))
     return results
 
 
@@ -126,14 +128,13 @@ def _images_for(model: OpenedModel, split: Split, root: Path | None) -> tuple[In
     return fit_to_classes(find_images(model.config, split, root), model.class_names, model.name)
 
 
-def _measure(candidate: Candidate, index: Index, view: View, request: Request) -> Result:
+def _measure(candidate: Candidate, index: Index, of_root: str, view: View, request: Request) -> Result:
     model, remarks = candidate.model, candidate.remarks
     measured = measure(model, index, view, request.workers)
     temperature = model.temperature
     if request.calibrate:
         measured, temperature, remark = _calibrate(candidate, measured, request)
         remarks = (*remarks, remark)
-    of_root = f"-{index.root.resolve().name}" if request.roots else ""
     of_view = "" if view == View() else "-" + view.describe(model.config).replace(", ", "-").replace(" ", "")
     if request.calibrate:
         of_view += "-calibrated"  # often of half the images

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,16 @@ def result_folder(path: Path) -> Path:
     """Where the results of a checkpoint or file are kept: `evaluation/` of its run, or beside a lone file."""
     run = path.parent.parent
     return run / "evaluation" if path.parent in (checkpoint_folder(run), run / "export") else path.parent
+
+
+def tell_apart(paths: Sequence[Path]) -> dict[Path, str]:
+    """A short name for each path: as many of its last parts as it takes for all to have different ones."""
+    parts = {path: path.resolve().parts for path in paths}
+    for number in range(1, max(map(len, parts.values()), default=1)):
+        names = {path: "-".join(of_path[-number:]) for path, of_path in parts.items()}
+        if len(set(names.values())) == len(set(parts.values())):
+            return names
+    return {path: "-".join(of_path[1:]) for path, of_path in parts.items()}
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -17,6 +17,7 @@ from rexnet.data.device import normalize
 from rexnet.data.loading import build_loader, build_train_sampler
 from rexnet.data.transforms import build_train_transform
 from rexnet.errors import CheckpointError
+from rexnet.hardware import with_available_hardware
 
 SoupKind = Literal["soup", "greedy-soup"]
 SOUPS: tuple[SoupKind, ...] = ("soup", "greedy-soup")
@@ -46,7 +47,7 @@ def build_soup(run: Path, kind: SoupKind, score: Score) -> tuple[Trained, str]:
         raise CheckpointError(
             f"{run}: only a run folder with two or more of its best checkpoints can be averaged, this has {len(paths)}"
         )
-    taken = _choose(paths, score) if kind == "greedy-soup" else paths
+    taken = choose_greedily(paths, score) if kind == "greedy-soup" else paths
     trained = average([load_trained(path) for path in taken])
     listed = ", ".join(path.stem for path in taken)
     remark = f"mean of {len(taken)} of {len(paths)} checkpoints ({listed})"
@@ -55,13 +56,15 @@ def build_soup(run: Path, kind: SoupKind, score: Score) -> tuple[Trained, str]:
     return trained._replace(path=checkpoint_folder(run) / f"top{len(paths)}", temperature=None, metrics={}), remark
 
 
-def _choose(paths: Sequence[Path], score: Score) -> list[Path]:
-    """The greedy recipe: a checkpoint stays if the mean with it is at least as good as without."""
-    loaded = {path: load_trained(path) for path in paths}
+def choose_greedily(paths: Sequence[Path], score: Score) -> list[Path]:
+    """The greedy recipe: a checkpoint stays if the mean with it is at least as good as without.
+
+    Each is loaded anew for each mean, since measuring moves a network to the GPU.
+    """
     taken = [paths[0]]
-    best = score(loaded[paths[0]])
+    best = score(load_trained(paths[0]))
     for path in paths[1:]:
-        trial = score(average([loaded[one] for one in (*taken, path)]))
+        trial = score(average([load_trained(one) for one in (*taken, path)]))
         if trial >= best:
             taken, best = [*taken, path], trial
     return taken
@@ -104,6 +107,7 @@ def estimate_batchnorm(model: nn.Module, config: Config, images: int = BATCHNORM
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over all batches
         norm.train()
+    config = with_available_hardware(config)
     index, data, seen = load_index(config.data, "train"), config.data, 0
     dataset = ImageDataset(index, build_train_transform(data, config.augmentation), config.seed)
     with torch.no_grad():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rexnet.evaluation.results import Result
+from rexnet.evaluation.results import Result, tell_apart
 from rexnet.evaluation.statistics import mcnemar, mean_and_deviation
 from rexnet.files import written_whole
 
@@ -15,8 +15,9 @@ MEANT = ("top1", "top5", "loss", "balanced_accuracy", "ece")  # numbers that are
 
 def describe_table(results: Sequence[Result]) -> str:
     """The results as a table for the terminal, then what lies beneath it: seeds, tests, remarks."""
-    several_sets = len({result.data for result in results}) > 1
-    lines = _columns([_header(several_sets), *(_cells(result, several_sets) for result in results)])
+    sets = tell_apart([Path(result.data) for result in results])
+    named = sets if len(set(sets.values())) > 1 else {}
+    lines = _columns([_header(bool(named)), *(_cells(result, named.get(Path(result.data))) for result in results)])
     series = summarise_series(results)
     if series:
         lines += ["", "mean +- standard deviation over seeds"]
@@ -106,14 +107,14 @@ def _header(several_sets: bool) -> list[str]:
     return ["model", "weights", *data, "view", "top-1 [95 %]", "top-5", "loss", "by class", "ECE", "n", "images/s"]
 
 
-def _cells(result: Result, several_sets: bool) -> list[str]:
+def _cells(result: Result, data: str | None) -> list[str]:
     s, calibrated = result.summary, result.calibrated()
     low, high = s.top1_interval
     ece = f"{s.ece:.2f}" + (f" -> {calibrated['ece']:.2f}" if calibrated else "")
     return [
         result.model,
         result.weights or "-",
-        *([Path(result.data).name] if several_sets else []),
+        *([] if data is None else [data]),
         result.view,
         f"{s.top1:.2f} [{low:.1f}, {high:.1f}]",
         f"{s.top5:.2f}",
