@@ -37,9 +37,14 @@ def test_help_and_config_errors_import_no_torch(arguments: list[str]) -> None:
     assert not re.search(r"\|\s+(torch|cv2|numpy|pytorch_lightning)\s*$", done.stderr, re.MULTILINE)
 
 
-def test_the_printed_config_runs_again_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--config", "rexnet_1.0x", "--print-config", "data.root=/data"]) == 0
+@pytest.mark.parametrize(("network", "mean"), [("rexnet", 0.485), ("timm/tf_efficientnet_lite0", 0.5)])
+def test_the_printed_config_runs_again_as_it_is(
+    network: str, mean: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"model.name={network}"
+    assert main(["train", "--config", "rexnet_1.0x", "--print-config", "data.root=/data", name]) == 0
     text = capsys.readouterr().out
+    assert f"mean:\n  - {mean}\n" in text  # a network of timm brings its own
     (tmp_path / "again.yaml").write_text(text)
     assert main(["train", "--config", str(tmp_path / "again.yaml"), "--print-config"]) == 0
     assert capsys.readouterr().out == text

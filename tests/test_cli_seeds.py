@@ -46,6 +46,23 @@ def test_a_signal_reaches_the_run_once() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_an_ignored_signal_stays_ignored_as_under_nohup() -> None:
+    code = "import os, signal; os.kill(os.getppid(), signal.SIGHUP); os.kill(os.getpid(), signal.SIGHUP)"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert seeds._run_forwarding([sys.executable, "-c", code]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_shortened_option_is_none_since_each_seed_would_begin_the_series_again(
+    small_run: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--config", "finetune/folder.yaml", "--seed", "3", *small_run])
+    assert "unrecognized arguments: --seed" in capsys.readouterr().err
+
+
 def test_several_seeds_are_for_new_runs_started_here(
     small_run: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

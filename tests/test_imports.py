@@ -46,6 +46,7 @@ ROOMS = {
         "durable",
         "errors",
         "evaluation",
+        "files",
         "hardware",
         "models",
         "run_state",

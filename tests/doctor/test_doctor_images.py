@@ -1,4 +1,5 @@
 import csv
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from rexnet.config import Config, load_config
+from rexnet.data.check import check
 from rexnet.data.datamodule import ImageData
 from rexnet.data.manifest import Entry
 from rexnet.doctor.finding import Finding
@@ -57,6 +59,21 @@ def test_images_of_both_splits_and_broken_ones_are_found_in_the_manifest(
         assert levels(iter(found)) == expected
         if expected == [("error", "leak")]:
             assert found[0].text.startswith("1 images are in both splits, such as train/ant/003.png = val/bee/001.png;")
+
+
+def test_a_file_that_a_table_has_in_both_splits_is_found(
+    small_run: list[str], image_root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(image_root, tmp_path / "images")
+    rows = [f"images/train/{name}/00{number}.png,{name},train" for name in ("ant", "bee") for number in range(4)]
+    rows += ["images/val/bee/000.png,bee,val", "images/train/ant/002.png,ant,val"]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *rows]))
+    table = ["data.dataset=csv", f"data.root={tmp_path / 'table.csv'}"]
+    config = load_config("finetune/folder.yaml", [*small_run, *table])
+    check(config.data, allow_leak=True)
+    (finding,) = check_manifest(config, ImageData(config))
+    assert finding.level == "error"
+    assert "1 images are in both splits, such as images/train/ant/002.png = images/train/ant/002.png" in finding.text
 
 
 def test_without_a_manifest_nothing_is_claimed(small_config: Config) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rexnet.config import Config
 from rexnet.errors import ConfigError
 from rexnet.evaluation.contact_sheet import captions_of, least_sure, most_wrong, view_images, write_contact_sheet
-from rexnet.evaluation.heatmaps import grad_cam, last_maps, lay_over, write_heatmaps
+from rexnet.evaluation.heatmaps import choose_positions, grad_cam, last_maps, lay_over, write_heatmaps
 from rexnet.evaluation.images import find_images
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.results import Result
@@ -50,6 +50,9 @@ def result(image_root: Path, small_config: Config) -> Result:
 def test_the_most_wrong_and_the_least_sure_come_first(result: Result) -> None:
     assert most_wrong(result.predictions, 5).tolist() == [3, 7]
     assert least_sure(result.predictions, 1).tolist() == [7]
+    logits = result.predictions.logits.copy()
+    logits[[12, 2], [2, 0]] = [0.2, 0.3]  # right by a hair, and by a little more
+    assert choose_positions(result.predictions._replace(logits=logits), 4).tolist() == [3, 7, 12, 2]
     caption = captions_of(result, np.array([3, 0]))
     assert caption[0] == "0% ant\n99% bee"
     assert caption[1] == "96% ant\n(right)"

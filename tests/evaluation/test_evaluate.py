@@ -56,6 +56,19 @@ def test_other_images_of_the_same_classes_can_be_measured(run: Path, image_root:
     assert evaluate(run, split="train")["n"] == 24
 
 
+def test_several_sets_of_one_layout_are_told_apart_and_each_is_kept(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, images in (("clean", 2), ("noisy", 3)):
+        write_images(tmp_path / name / "val" / "ant", images, hue=0)
+    results = measure_all([run], Request(roots=(tmp_path / "clean", tmp_path / "noisy")))
+    report_all(results, tmp_path / "table.json", tmp_path / "table.csv")
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[:3]] == ["data", "clean-val", "noisy-val"]
+    stems = [result.stem for result in results]
+    assert [str(stem).rpartition("-")[2] for stem in stems] == ["clean", "noisy"]
+    assert [len(load_predictions(Path(f"{stem}.npz")).labels) for stem in stems] == [2, 3]
+
+
 def test_images_of_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
         for name in ("ant", "bee", "dog"):

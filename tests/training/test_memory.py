@@ -74,6 +74,12 @@ def test_earlier_batches_of_an_accumulated_step_are_repeated_too(
     assert_same_tensors(weights(quarters), weights(repeated))
 
 
+def test_no_part_is_of_a_single_image(small_run: list[str], little_memory: dict[str, Any]) -> None:
+    """13 images in 4 parts are 4, 3, 3 and 3; BatchNorm cannot train on the last of 4, 4, 4 and 1."""
+    run = fit(configured(small_run, "data.batch_size=13", "trainer.max_steps=1"))
+    assert final_state(run)["step_log"]["parts"] == 4
+
+
 def test_what_does_not_fit_at_all_is_said_so(small_run: list[str], little_memory: dict[str, Any]) -> None:
     little_memory["images"] = 1
     with pytest.raises(ConfigError, match=r"out of memory even with 2 images at once; lower data\.image_size"):

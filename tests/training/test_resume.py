@@ -12,11 +12,12 @@ from conftest import assert_same_tensors, final_state
 from pytorch_lightning.callbacks import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rexnet.config import Config, load_config
+from rexnet.config import Config, dump_config, load_config
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.training.callbacks import read_table
 from rexnet.training.fit import fit
+from rexnet.training.resume import Resumed, tidy_run
 from rexnet.training.signals import Stopped
 
 FULL = ["augmentation.mixup=0.2", "augmentation.cutmix=1.0", "model.drop_path=0.2", "schedule.epochs=3"]
@@ -182,11 +183,15 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
     (run / "checkpoints" / ".last.ckpt.99.tmp").write_text("half")
+    with (run / "metrics.csv").open("a") as table:
+        table.write("\0\0\0\n4,12")  # what a machine that went down can leave of rows
     rest = fit(configured(small_run, "schedule.epochs=3"), resume=run)
     assert "last.ckpt: cannot be read as a checkpoint, damaged: its sha256 is not the one" in caplog.text
     assert "going on from previous.ckpt (step 6) instead" in caplog.text
     assert "deleted .last.ckpt.99.tmp, left by a process that was killed" in caplog.text
     assert (run / "checkpoints" / "last.ckpt.damaged").is_file()
+    assert "metrics.csv: 2 of its 5 rows cannot be read and are left out" in caplog.text
+    assert [row["epoch"] for row in read_table(run / "metrics.csv")] == ["1", "2", "3"]
     assert_same_tensors(final_state(whole)["state_dict"], final_state(rest)["state_dict"])
     assert scalars(rest)["train/loss"] == scalars(whole)["train/loss"]  # no point twice
 
@@ -227,6 +232,21 @@ def test_a_changed_recipe_acts_where_it_is_allowed(small_run: list[str], caplog:
     )
     assert load_config(run / "config.yaml").optimizer.lr == 0.08
     assert load_config(run / "config-until-step3.yaml").optimizer.lr == 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "is_written"),
+    [("trainer.accumulate=2", True), ("data.image_size=40", True), ("data.num_workers=1", False)],
+)
+def test_every_changed_key_of_the_recipe_is_written_down(
+    change: str, is_written: bool, small_run: list[str], tmp_path: Path
+) -> None:
+    """Else the next `--resume`, as of a requeued job, would go back to the old value, and be refused."""
+    old, new = configured(small_run), configured(small_run, change)
+    (tmp_path / "config.yaml").write_text(dump_config(old))
+    tidy_run(Resumed(tmp_path / "checkpoints" / "last.ckpt", tmp_path, 7, old), new)
+    assert load_config(tmp_path / "config.yaml") == (new if is_written else old)
+    assert (tmp_path / "config-until-step7.yaml").is_file() == is_written
 
 
 def test_more_epochs_of_cool_down_need_no_permission(small_run: list[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rexnet import __version__
 from rexnet.cli import data, doctor, evaluate, export, models, predict, publish, report, runs, train
@@ -45,9 +46,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes options by their whole names only: `--seed 3`, meant as seed=3, would else be `--seeds 3`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.allow_abbrev = False
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
+    parser = _Parser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
     parser.add_argument("--version", action="version", version=f"rexnet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (train, evaluate, predict, report, export, publish, runs, models, data, doctor):

@@ -58,14 +58,18 @@ def _runs(folder: Path, name: str) -> set[Path]:
 
 
 def _run_forwarding(command: Sequence[str]) -> int:
-    """Exit code of a command in a session of its own, which gets each signal of this process once."""
+    """Exit code of a command in a session of its own, which gets each signal of this process once.
+
+    What this process was told to ignore, as `nohup` does with SIGHUP, the command ignores as well.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
         for process in started:
             process.send_signal(number)
 
-    handlers = {number: signal.signal(number, forward) for number in FORWARDED}
+    heeded = [number for number in FORWARDED if signal.getsignal(number) != signal.SIG_IGN]
+    handlers = {number: signal.signal(number, forward) for number in heeded}
     try:
         started.append(subprocess.Popen(command, start_new_session=True))  # noqa: S603 - our own command
         return started[0].wait()

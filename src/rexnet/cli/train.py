@@ -45,6 +45,10 @@ def run(options: argparse.Namespace) -> int:
 
     config, resume = _resolve(options)
     if options.print_config:
+        if config.model.name != "rexnet":  # which needs no timm to know its preprocessing
+            from rexnet.models.factory import adopt_preprocessing
+
+            config = adopt_preprocessing(config)
         print(dump_config(config), end="")
         return 0
     is_first_process = not any(int(os.environ.get(name, "0")) for name in ("LOCAL_RANK", "NODE_RANK"))

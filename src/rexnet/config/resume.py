@@ -99,16 +99,16 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
     changes = find_changes(old, new)
     known = flatten(old.model_dump(mode="json")) | flatten(new.model_dump(mode="json"))
     for key in allowed:
-        if not any(_is_below(name, [key]) for name in known):
+        if not any(is_below(name, [key]) for name in known):
             near = difflib.get_close_matches(key, known, n=1)
             raise ConfigError(f"--allow-change {key}: no such key{f'; nearest: {near[0]}' if near else ''}")
-    fixed = [key for key in changes if _is_below(key, FIXED_KEYS)]
+    fixed = [key for key in changes if is_below(key, FIXED_KEYS)]
     if fixed:
         raise ConfigError(
             f"{run}: {_words(changes, fixed)} cannot change within a run; begin a new one from its weights with "
             f"--config and model.pretrained={run / 'checkpoints' / 'last.ckpt' if run.is_dir() else run}"
         )
-    refused = [key for key in changes if not _is_below(key, [*allowed, *RESUMABLE_KEYS]) and not _extends(key, changes)]
+    refused = [key for key in changes if not is_below(key, [*allowed, *RESUMABLE_KEYS]) and not _extends(key, changes)]
     if refused:
         flags = " ".join(f"--allow-change {key}" for key in refused)
         raise ConfigError(f"{run}: goes on with its recipe, but {_words(changes, refused)}; if it should, add {flags}")
@@ -140,7 +140,8 @@ def _extends(key: str, changes: Changes) -> bool:
     return key == "schedule.cooldown_epochs" and changes[key][1] > changes[key][0]
 
 
-def _is_below(key: str, sections: Collection[str]) -> bool:
+def is_below(key: str, sections: Collection[str]) -> bool:
+    """Whether a dotted key is one of `sections`, or lies in one."""
     return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 

@@ -48,18 +48,20 @@ def _write(root: Path) -> Path:
     )
     root.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}-"))
-    for split, numbers in {"train": train, "val": val}.items():
-        for number in numbers:
-            folder = temporary / split / str(digits.target[number])
-            folder.mkdir(parents=True, exist_ok=True)
-            pixels = (digits.images[number] * SCALE).clip(0, 255).astype(np.uint8)
-            enlarged = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-            cv2.imwrite(str(folder / f"{number:04d}.png"), enlarged)
-    temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-    if root.exists():
-        root.rmdir()
     try:
-        os.rename(temporary, root)
-    except OSError:  # another process of this run was faster
-        shutil.rmtree(temporary)
+        for split, numbers in {"train": train, "val": val}.items():
+            for number in numbers:
+                folder = temporary / split / str(digits.target[number])
+                folder.mkdir(parents=True, exist_ok=True)
+                pixels = (digits.images[number] * SCALE).clip(0, 255).astype(np.uint8)
+                enlarged = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+                # Not cv2.imwrite, which says nothing of a full disk.
+                (folder / f"{number:04d}.png").write_bytes(cv2.imencode(".png", enlarged)[1].tobytes())
+        temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+        os.rename(temporary, root)  # an empty folder is replaced
+    except OSError:
+        if not (root / "train").is_dir():  # else another process of this run was faster
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return root

@@ -84,7 +84,9 @@ def fetch(dataset: str, root: Path) -> None:
         raise DataError(f"data.download: {NO_ADDRESS[dataset]}")
     remotes = SOURCES.get(dataset, ())
     names = [remote.gives for remote in remotes]
-    if all((root / name).exists() for name in names) or _came_otherwise(dataset, root, names):
+    if all((root / name).exists() for name in names):
+        return
+    if any((root / name).exists() for name in ALREADY_THERE[dataset] if name not in names):  # it came in another form
         return
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -95,11 +97,6 @@ def fetch(dataset: str, root: Path) -> None:
                     _fetch_one(remote, root)
     except OSError as error:
         raise DataError(f"data.download: cannot write to {root}: {error.strerror or error}") from None
-
-
-def _came_otherwise(dataset: str, root: Path, names: list[str]) -> bool:
-    """Whether the data set lies here in another form than the one that is fetched."""
-    return any((root / name).exists() for name in ALREADY_THERE[dataset] if name not in names) if names else True
 
 
 def _fetch_one(remote: Remote, root: Path) -> None:

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
     split: str
     path: str
-    """Below the data set's root; in a tar, the tar's name comes first."""
+    """Below the data set's root, or the folder of a table; in a tar below it, the tar's name comes first."""
     size: int
     """Bytes of the file."""
     sha256: str
@@ -45,7 +45,8 @@ def manifest_path(config: SourceConfig) -> Path:
 
 def paths_of(index: Index, root: Path) -> Iterator[str]:
     """The paths that a manifest of the data set at `root` has for the images of `index`."""
-    prefix = os.path.relpath(index.root, root)
+    is_table = index.archive is None and root.is_file()  # whose paths start from its folder
+    prefix = os.path.relpath(index.root, root.parent if is_table else root)
     for path in index.paths:
         yield os.path.normpath(os.path.join(prefix, path))
 

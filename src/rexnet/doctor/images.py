@@ -12,7 +12,7 @@ from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import CachedImages, ImageDataset
 from rexnet.data.index import Index, Split
 from rexnet.data.loading import build_loader
-from rexnet.data.manifest import Entry, manifest_path, paths_of, read_manifest
+from rexnet.data.manifest import manifest_path, paths_of, read_manifest
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.transforms import build_train_transform
 from rexnet.data.workers import explained_faults
@@ -52,28 +52,29 @@ def check_manifest(config: Config, data: ImageData) -> Iterator[Finding]:
         yield Finding("ok", "leak", text)
         return
     indexes: dict[Split, Index] = {"train": data.train_index, "val": data.val_index}
-    place = {name: split for split, index in indexes.items() for name in paths_of(index, config.data.root)}
-    found: dict[str, dict[str, Entry]] = defaultdict(dict)
-    broken, listed = [], 0
+    names = {split: set(paths_of(index, config.data.root)) for split, index in indexes.items()}
+    found: dict[str, dict[str, str]] = defaultdict(dict)  # by digest, a path in each split
+    broken, listed = set[str](), set[str]()
     with read_manifest(path) as entries:
-        for entry in entries:
-            split = place.get(entry.path)
-            listed += split is not None
-            if split is not None and entry.fault:
-                broken.append(entry.path)
-            elif split is not None:
-                found[entry.sha256][split] = entry
-    leaks = [tuple(entry.path for entry in by_split.values()) for by_split in found.values() if len(by_split) > 1]
-    if listed < len(place):
-        text = f"{path} knows {listed:,} of {len(place):,} images; make it anew with `rexnet data check`"
+        for entry in entries:  # a table may have one file in both splits, and the manifest has it twice then
+            for split in (split for split in indexes if entry.path in names[split]):
+                listed.add(entry.path)
+                if entry.fault:
+                    broken.add(entry.path)
+                else:
+                    found[entry.sha256][split] = entry.path
+    leaks = [tuple(by_split.values()) for by_split in found.values() if len(by_split) > 1]
+    total = len(set.union(*names.values()))
+    if len(listed) < total:
+        text = f"{path} knows {len(listed):,} of {total:,} images; make it anew with `rexnet data check`"
         yield Finding("warning", "leak", text)
     if broken:
-        named = f"{len(broken):,} images are broken, such as {broken[0]}"
+        named = f"{len(broken):,} images are broken, such as {min(broken)}"
         yield Finding("error", "broken", f"{named}; mend them or set data.on_bad_image=skip_listed")
     if leaks:
         named = f"{len(leaks):,} images are in both splits, such as {' = '.join(leaks[0])}"
         yield Finding("error", "leak", f"{named}; remove them from one")
-    elif listed == len(place):
+    elif len(listed) == total:
         yield Finding("ok", "leak", f"no file is in both splits, by the digests in {path}")
 
 

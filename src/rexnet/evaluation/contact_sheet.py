@@ -38,7 +38,7 @@ def write_contact_sheet(path: Path, result: Result, rows: int = 3) -> None:
         rows: of each kind, at most.
 
     Raises:
-        DataError: the file cannot be written.
+        ConfigError: the file cannot be written.
     """
     predictions, count = result.predictions, rows * COLUMNS
     kinds = {"Most wrong": most_wrong(predictions, count), "Least sure": least_sure(predictions, count)}

@@ -11,6 +11,7 @@ from rexnet.data.device import normalize
 from rexnet.data.sheet import lay_out, picture_row, save_sheet
 from rexnet.errors import ConfigError
 from rexnet.evaluation.contact_sheet import captions_of, least_sure, most_wrong, view_images
+from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.results import Result
 
 STRENGTH = 0.55  # of the heat map over the image
@@ -35,16 +36,14 @@ def write_heatmaps(path: Path, result: Result, count: int) -> None:
         count: number of images.
 
     Raises:
-        ConfigError: captum is not installed, or the classifier is an export.
-        DataError: the file cannot be written.
+        ConfigError: captum is not installed, the classifier is an export, or the file cannot be written.
     """
     require_captum()
     network = result.network
     if network is None:
         raise ConfigError(f"--heatmaps: {result.model} is an exported graph without gradients; take its checkpoint")
     predictions = result.predictions
-    wrong = most_wrong(predictions, count)
-    positions = np.array([*wrong, *np.setdiff1d(least_sure(predictions, 2 * count), wrong)][:count], np.int64)
+    positions = choose_positions(predictions, count)
     images, data = view_images(result, positions), result.config.data
     device = next(network.parameters()).device
     inputs = normalize(torch.from_numpy(images).to(device), data.mean, data.std)
@@ -55,6 +54,12 @@ def write_heatmaps(path: Path, result: Result, count: int) -> None:
         picture_row("Heat", "of the right class", lay_over(images, grad_cam(network, inputs, truth))),
     ]
     save_sheet(lay_out(rows, f"{result.model}: what speaks for a class (Grad-CAM)"), path)
+
+
+def choose_positions(predictions: Predictions, count: int) -> np.ndarray:
+    """Positions of the most wrong images, then of the least sure of the others."""
+    in_turn = [*most_wrong(predictions, count).tolist(), *least_sure(predictions, 2 * count).tolist()]
+    return np.array(list(dict.fromkeys(in_turn))[:count], np.int64)
 
 
 def grad_cam(network: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray:

@@ -23,6 +23,7 @@ from rexnet.export.formats import (
 from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, measure_parity, write_report
 from rexnet.export.quantize import write_int8
 from rexnet.export.reading import open_onnx, open_program
+from rexnet.hardware import with_available_hardware
 
 log = logging.getLogger(__name__)
 
@@ -152,5 +153,5 @@ def find_images(trained: Trained, root: Path | None, split: str, most: int | Non
 
 def _see(trained: Trained, index: Index, deployed: Deployed) -> Iterator[np.ndarray]:
     """The images of `index` as evaluation sees them, in batches in the form of the input."""
-    for batch in build_eval_loader(trained.config, index):
+    for batch in build_eval_loader(with_available_hardware(trained.config), index):
         yield deployed.prepare(batch.images).numpy()

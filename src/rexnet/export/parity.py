@@ -14,6 +14,7 @@ from rexnet.data.index import Index
 from rexnet.data.loading import build_eval_loader
 from rexnet.export.deployed import Deployed
 from rexnet.files import written_whole
+from rexnet.hardware import with_available_hardware
 
 Runner = Callable[[np.ndarray], np.ndarray]
 
@@ -56,7 +57,7 @@ def measure_parity(trained: Trained, index: Index, runners: Mapping[str, Runner]
             result: np.ndarray = deployed.soften(model(floats)).numpy()
         return result
 
-    for batch in build_eval_loader(trained.config, index):
+    for batch in build_eval_loader(with_available_hardware(trained.config), index):
         bytes_ = batch.images.numpy()
         ready = deployed.prepare(batch.images).numpy()
         for name in outputs:

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from rexnet.checkpoint import LAST, checkpoint_folder
 from rexnet.config import Config
+from rexnet.files import written_whole
 from rexnet.training.module import Classifier
 from rexnet.training.pictures import Pictures
 from rexnet.training.profile import Profile
@@ -108,7 +109,8 @@ class EpochTable(Callback):
         if trainer.is_global_zero:
             finished = trainer.global_step // pl_module.steps_per_epoch
             rows = [row for row in read_table(self.path) if int(row["epoch"]) <= finished]
-            self._write(rows, mode="w")
+            with written_whole(self.path) as temporary:
+                _write_rows(temporary, rows, mode="w")
             self._last_epoch = int(rows[-1]["epoch"]) if rows else 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -127,12 +129,13 @@ class EpochTable(Callback):
         values = {**self.steps.latest, **self._validated, "train/loss": self.steps.epoch_loss}
         row = {name: f"{value:.6g}" for name, value in values.items() if name in TABLE_COLUMNS}
         row |= {"epoch": str(trainer.current_epoch + 1), "step": str(trainer.global_step)}
-        self._write([row | {"seconds": f"{time.perf_counter() - self._began:.1f}"}], mode="a")
+        _write_rows(self.path, [row | {"seconds": f"{time.perf_counter() - self._began:.1f}"}], mode="a")
         self._validated = {}
 
-    def _write(self, rows: list[dict[str, str]], mode: str) -> None:
-        with open(self.path, mode, newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, TABLE_COLUMNS)
-            if mode == "w":
-                writer.writeheader()
-            writer.writerows(rows)
+
+def _write_rows(path: Path, rows: list[dict[str, str]], mode: str) -> None:
+    with open(path, mode, newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, TABLE_COLUMNS)
+        if mode == "w":
+            writer.writeheader()
+        writer.writerows(rows)

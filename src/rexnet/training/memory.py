@@ -53,7 +53,7 @@ class PartedStep:
         module, trainer = self.module, self.module.trainer
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         total = torch.zeros((), device=images.device)
-        for part, labels in zip(images.chunk(self.parts), targets.chunk(self.parts), strict=True):
+        for part, labels in zip(images.tensor_split(self.parts), targets.tensor_split(self.parts), strict=True):
             with trainer.precision_plugin.train_step_context():
                 loss = module.compute_loss(part, labels) * (part.shape[0] / images.shape[0])
             total += loss.detach()

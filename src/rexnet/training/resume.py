@@ -12,9 +12,16 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.checkpoint import checkpoint_folder, newest_first, read_checkpoint
 from rexnet.config import Config, dump_config, parse_config
-from rexnet.config.resume import describe_longer_run, require_same_recipe
+from rexnet.config.resume import (
+    RESUMABLE_KEYS,
+    describe_longer_run,
+    find_changes,
+    is_below,
+    require_same_recipe,
+)
 from rexnet.durable import digest_path, sweep
 from rexnet.errors import CheckpointError, ConfigError
+from rexnet.files import written_whole
 from rexnet.models.weights import ENTRY
 from rexnet.training.module import Classifier
 from rexnet.training.optim import build_optimizer
@@ -98,9 +105,11 @@ def tidy_run(resumed: Resumed, config: Config) -> None:
     stale = sweep(checkpoints)
     if stale:
         log.info(f"{checkpoints}: deleted {', '.join(stale)}, left by a process that was killed")
-    if resumed.stored.model_dump(exclude={"trainer", "data"}) != config.model_dump(exclude={"trainer", "data"}):
-        (resumed.folder / f"config-until-step{resumed.step}.yaml").write_text(dump_config(resumed.stored))
-        (resumed.folder / "config.yaml").write_text(dump_config(config))
+    if any(not is_below(key, RESUMABLE_KEYS) for key in find_changes(resumed.stored, config)):
+        before = f"config-until-step{resumed.step}.yaml"
+        for name, content in {before: resumed.stored, "config.yaml": config}.items():
+            with written_whole(resumed.folder / name) as temporary:
+                temporary.write_text(dump_config(content), encoding="utf-8")
 
 
 def _read_newest(run: Path) -> tuple[Path, dict[str, Any], list[Path]]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 
 from rexnet.config import Config, dump_config
 from rexnet.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 SHARED_NAME = "REXNET_RUN_FOLDER"  # tells the processes that Lightning starts which folder the first one made
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "albumentations", "numpy")
@@ -53,11 +56,18 @@ def close_run() -> None:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a `metrics.csv`, none if there is no such file."""
+    """The rows of a `metrics.csv`, none if there is no such file.
+
+    A row is added after each epoch; one that is not whole, since the machine went down meanwhile, is left out and said.
+    """
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    whole = [row for row in rows if (row.get("epoch") or "").isdecimal() and None not in row.values()]
+    if len(whole) < len(rows):
+        log.warning(f"{path}: {len(rows) - len(whole)} of its {len(rows)} rows cannot be read and are left out")
+    return whole
 
 
 def describe_environment() -> dict[str, Any]:

@@ -1,6 +1,8 @@
+import errno
 import io
 import os
 import re
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -179,6 +181,24 @@ def test_the_digits_are_written_once_with_360_held_out(tmp_path: Path) -> None:
     stamp = (root / "train").stat().st_mtime_ns
     assert write_digits(root) == root
     assert (root / "train").stat().st_mtime_ns == stamp
+    assert [path.name for path in tmp_path.iterdir()] == ["digits"]
+
+
+def test_the_digits_of_a_faster_process_are_taken_and_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def rename_too_late(source: Path, target: Path) -> None:
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        rename(source, target)  # which fails now, since the target is not empty
+
+    (tmp_path / "digits").mkdir()
+    monkeypatch.setattr(os, "rename", rename_too_late)
+    assert len(index_folders(write_digits(tmp_path / "digits"), "val")) == 360
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(DataError, match=r"the digits cannot be written to .*full: No space left"):
+        write_digits(tmp_path / "full")
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
 
 
