@@ -73,6 +73,7 @@ ROOMS = {
         "errors",
         "evaluation",
         "export",
+        "files",
         "models",
         "prediction",
         "publishing",

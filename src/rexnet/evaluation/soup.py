@@ -17,6 +17,7 @@ from rexnet.data.device import normalize
 from rexnet.data.loading import build_loader, build_train_sampler
 from rexnet.data.transforms import build_train_transform
 from rexnet.errors import CheckpointError
+from rexnet.hardware import resolve_accelerator, set_up_arithmetic, use_channels_last, with_available_hardware
 
 SoupKind = Literal["soup", "greedy-soup"]
 SOUPS: tuple[SoupKind, ...] = ("soup", "greedy-soup")
@@ -46,8 +47,8 @@ def build_soup(run: Path, kind: SoupKind, score: Score) -> tuple[Trained, str]:
         raise CheckpointError(
             f"{run}: only a run folder with two or more of its best checkpoints can be averaged, this has {len(paths)}"
         )
-    taken = _choose(paths, score) if kind == "greedy-soup" else paths
-    trained = average([load_trained(path) for path in taken])
+    loaded = {path: load_trained(path) for path in paths}
+    taken, trained = _choose(loaded, score) if kind == "greedy-soup" else (paths, average(list(loaded.values())))
     listed = ", ".join(path.stem for path in taken)
     remark = f"mean of {len(taken)} of {len(paths)} checkpoints ({listed})"
     if kind == "greedy-soup":
@@ -55,16 +56,17 @@ def build_soup(run: Path, kind: SoupKind, score: Score) -> tuple[Trained, str]:
     return trained._replace(path=checkpoint_folder(run) / f"top{len(paths)}", temperature=None, metrics={}), remark
 
 
-def _choose(paths: Sequence[Path], score: Score) -> list[Path]:
+def _choose(loaded: dict[Path, Trained], score: Score) -> tuple[list[Path], Trained]:
     """The greedy recipe: a checkpoint stays if the mean with it is at least as good as without."""
-    loaded = {path: load_trained(path) for path in paths}
-    taken = [paths[0]]
-    best = score(loaded[paths[0]])
-    for path in paths[1:]:
-        trial = score(average([loaded[one] for one in (*taken, path)]))
-        if trial >= best:
-            taken, best = [*taken, path], trial
-    return taken
+    first, *others = loaded
+    taken, mean = [first], loaded[first]
+    best = score(mean)
+    for path in others:
+        trial = average([loaded[one] for one in (*taken, path)])
+        value = score(trial)
+        if value >= best:
+            taken, mean, best = [*taken, path], trial, value
+    return taken, mean
 
 
 def average(ingredients: Sequence[Trained]) -> Trained:
@@ -86,29 +88,35 @@ def average(ingredients: Sequence[Trained]) -> Trained:
 def _mean(values: list[Tensor]) -> Tensor:
     if not values[0].is_floating_point():
         return values[0]
-    return torch.stack([value.double() for value in values]).mean(0).to(values[0].dtype)
+    on_cpu = [value.double().cpu() for value in values]  # the best one was scored, and has moved to the GPU
+    return torch.stack(on_cpu).mean(0).to(values[0].dtype)
 
 
 def estimate_batchnorm(model: nn.Module, config: Config, images: int = BATCHNORM_IMAGES) -> None:
-    """Sets BatchNorm's statistics, in place, to the mean over batches of augmented training images, on the CPU.
+    """Sets BatchNorm's statistics, in place, to the mean over batches of augmented training images.
 
     The first images of the first epoch are taken, so that it gives the same each time; the rest of the network, with
-    dropout and drop-path, is as in evaluation.
+    dropout and drop-path, is as in evaluation. The network computes, and stays, where and as evaluation has it, but in
+    float32.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
-    model.eval()
+    config = with_available_hardware(config)
+    accelerator, channels_last = resolve_accelerator(config), use_channels_last(config)
+    set_up_arithmetic(config, accelerator)
+    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    model.eval().to(device).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over all batches
         norm.train()
     index, data, seen = load_index(config.data, "train"), config.data, 0
     dataset = ImageDataset(index, build_train_transform(data, config.augmentation), config.seed)
-    with torch.no_grad():
+    with torch.inference_mode():
         for batch in build_loader(dataset, build_train_sampler(config, index), config):
-            model(normalize(batch.images, data.mean, data.std))
+            model(normalize(batch.images.to(device), data.mean, data.std, channels_last))
             seen += len(batch.images)
             if seen >= images:
                 break
