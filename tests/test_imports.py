@@ -77,6 +77,7 @@ ROOMS = {
         "errors",
         "evaluation",
         "export",
+        "files",
         "models",
         "prediction",
         "publishing",

@@ -29,6 +29,23 @@ def written_whole(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def require_writable(path: Path) -> None:
+    """Checks before long work that a file can be written at `path`, and makes its folder.
+
+    Raises:
+        ConfigError: it cannot, or a folder is there.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; give the name of a file")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
 def cache_folder() -> Path:
     """The user's folder for files that can be made or fetched again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rexnet"

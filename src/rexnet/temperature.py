@@ -53,6 +53,12 @@ def load_temperature(checkpoint: Path, weights: str) -> float | None:
     return require_temperature(temperature, path)
 
 
+def fitted_where(checkpoint: Path, weights: str) -> str:
+    """A checkpoint's temperature, which must be there, and the images that it was fitted on, in words."""
+    content = json.loads(temperature_path(checkpoint, weights).read_text(encoding="utf-8"))
+    return f"temperature {content['temperature']:.3f} was fitted on {content.get('fitted_on') or 'unknown images'}"
+
+
 def require_temperature(value: object, path: Path) -> float:
     """`value` as a temperature.
 

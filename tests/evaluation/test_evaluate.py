@@ -73,7 +73,7 @@ def test_images_of_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
         for name in ("ant", "bee", "dog"):
             write_images(tmp_path / split / name, 2, hue=1)
-    with pytest.raises(DataError, match=r"has 3 classes, other than the 3 of .*; they differ in cow, dog"):
+    with pytest.raises(DataError, match=r"has 3 classes, other than the 3 of .*, which does not know: dog"):
         evaluate(run, root=tmp_path)
 
 
@@ -105,7 +105,9 @@ def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(run:
     assert result.summary.n == len(reported) == 8
     assert list(result.predictions.names) == [plain.predictions.names[position] for position in reported]
     assert "fitted on 7 of the 15 images of val, drawn at random; all figures are of the other 8" in result.remarks[0]
-    assert measure_all([run], Request())[0].temperature == result.temperature
+    again = measure_all([run], Request())[0]
+    assert again.temperature == result.temperature
+    assert "was fitted on 7 of the 15 images of val, drawn at random: on those very images" in again.remarks[0]
     assert measure_all([run], Request(weights=("raw",)))[0].temperature is None
     Path(result.source).with_name(f"{Path(result.source).stem}-ema-temperature.json").unlink()
     with pytest.raises(ConfigError, match="--calibrate: fits one temperature, to the plain view"):

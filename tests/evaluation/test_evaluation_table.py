@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,16 @@ def test_only_results_on_the_same_images_are_compared() -> None:
     pairs = compare([result("a", 9), result("b", 3), result("c", 9, names="other")])
     assert [(pair["first"], pair["second"]) for pair in pairs] == [("a ema 224 px", "b ema 224 px")]
     assert (pairs[0]["only_first"], pairs[0]["only_second"], pairs[0]["p_value"]) == (6, 0, 0.03125)
+
+
+def test_of_several_data_sets_each_line_says_which_it_is_about() -> None:
+    pair = [result("a", 9), result("b", 3)]
+    elsewhere = [replace(one, data="/more/test", remarks=("few images",)) for one in pair]
+    lines = describe_table([*pair, *elsewhere]).splitlines()
+    assert [line.split()[2] for line in lines[:5]] == ["data", "data/test", "data/test", "more/test", "more/test"]
+    tests = [line.split()[8:] for line in lines if line.startswith("a ema 224 px  b ema")]
+    assert tests == [["data/test", "6", "0", "0.031"], ["more/test", "6", "0", "0.031"]]
+    assert lines[-1] == "b ema 224 px, more/test: few images"
 
 
 def test_a_table_is_aligned_and_gives_intervals() -> None:

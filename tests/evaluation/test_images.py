@@ -5,7 +5,7 @@ from conftest import write_images
 
 from rexnet.config import Config
 from rexnet.errors import DataError
-from rexnet.evaluation.images import find_images, fit_to_classes, is_imagenet
+from rexnet.evaluation.images import find_images, fit_to_classes, is_imagenet, name_roots
 from rexnet.models.class_names import imagenet_class_names
 
 
@@ -30,7 +30,7 @@ def test_class_folders_without_training_images_are_taken_as_they_are(tmp_path: P
     assert index.class_names == ("cow",)
     assert list(index.paths) == ["cow/000.png", "cow/001.png"]
     assert fit_to_classes(index, ("ant", "cow"), "net")[0].labels.tolist() == [1, 1]
-    with pytest.raises(DataError, match=r"has 1 classes, other than the 2 of net; they differ in ant, bee, cow"):
+    with pytest.raises(DataError, match=r"has 1 classes, other than the 2 of net, which does not know: cow"):
         fit_to_classes(index, ("ant", "bee"), "net")
     with pytest.raises(DataError, match="nowhere: does not exist"):
         find_images(small_config, "val", tmp_path / "nowhere")
@@ -48,3 +48,8 @@ def test_the_classes_of_imagenet_are_recognised_by_their_order() -> None:
     assert is_imagenet(names)
     assert not is_imagenet(names[::-1])
     assert not is_imagenet(names[:10])
+
+
+def test_data_sets_are_named_by_the_shortest_ends_that_tell_them_apart() -> None:
+    roots = [Path("/a/flowers/test"), Path("/b/flowers/test"), Path("/a/birds/val"), Path("/c/tiny")]
+    assert list(name_roots(roots).values()) == ["a/flowers/test", "b/flowers/test", "birds/val", "tiny"]

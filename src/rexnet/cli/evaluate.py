@@ -69,7 +69,11 @@ def _measure(options: argparse.Namespace, processes: "Processes") -> None:
     from rexnet.evaluation.evaluate import Request, measure_all
     from rexnet.evaluation.measuring import View
     from rexnet.evaluation.output import report, report_all, write_pictures
+    from rexnet.files import require_writable
 
+    for path in (options.json, options.csv):
+        if path is not None:
+            require_writable(path)
     flip, sizes = "flip" in options.tta, "sizes" in options.tta
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:

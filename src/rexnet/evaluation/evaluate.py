@@ -11,7 +11,7 @@ from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.index import Index, Split
 from rexnet.errors import ConfigError
 from rexnet.evaluation.calibration import fit_temperature, split_in_halves
-from rexnet.evaluation.images import find_images, fit_to_classes
+from rexnet.evaluation.images import find_images, fit_to_classes, name_roots
 from rexnet.evaluation.measuring import Measured, View, configure, measure
 from rexnet.evaluation.opened import TIMM, OpenedModel, open_model, open_trained
 from rexnet.evaluation.output import report
@@ -20,7 +20,7 @@ from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result, result_folder
 from rexnet.evaluation.soup import SOUPS, build_soup
 from rexnet.evaluation.statistics import summarise
-from rexnet.temperature import save_temperature
+from rexnet.temperature import fitted_where, save_temperature
 from rexnet.terminal import shows_bars
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,8 @@ class Candidate(NamedTuple):
     model: OpenedModel
     weights: str
     remarks: tuple[str, ...]
+    data: str = ""
+    """The images in a word, where they are other ones than those of training."""
 
 
 def evaluate(
@@ -98,11 +100,13 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
         for candidate in candidates
         for root in (request.roots or (None,))
     ]
+    names = name_roots([index.root for _, index, _ in work]) if request.roots else {}
     results: list[Result] = []
     total = len(work) * len(request.views)
     for candidate, index, note in work:
         for view in request.views:
-            noted = candidate._replace(remarks=(*candidate.remarks, *([note] if note else [])))
+            remarks = (*candidate.remarks, *([note] if note else []))
+            noted = candidate._replace(remarks=remarks, data=names.get(index.root, ""))
             title = f"{len(results) + 1} of {total}" if total > 1 else "measuring"
             if total > 1 and not shows_bars():
                 seen = f"{view.describe(candidate.model.config)}, {index.root}"
@@ -146,13 +150,16 @@ def _measure(candidate: Candidate, index: Index, view: View, request: Request, t
     if request.calibrate:
         measured, temperature, remark = _calibrate(candidate, measured, request)
         remarks = (*remarks, remark)
-    of_root = f"-{index.root.resolve().name}" if request.roots else ""
+    elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
+        remarks = (*remarks, f"{fitted_where(model.path, candidate.weights)}: on those very images its figures flatter")
+    of_root = f"-{candidate.data.replace('/', '-')}" if candidate.data else ""
     of_view = "" if view == View() else "-" + view.describe(model.config).replace(", ", "-").replace(" ", "")
     if request.calibrate:
         of_view += "-calibrated"  # often of half the images
     stem = None
     if model.path is not None and not model.name.startswith(TIMM):
-        name = f"{model.path.stem}-{candidate.weights}-{request.split}{of_root}{of_view}"
+        file = model.path.stem if model.path.suffix in ("", ".ckpt") else model.path.name  # of exports, all are `model`
+        name = f"{file}-{candidate.weights}-{request.split}{of_root}{of_view}"
         stem = result_folder(model.path) / name
     as_trained = view == View() and not request.roots and not request.calibrate and request.split == "val"
     return Result(

@@ -19,7 +19,7 @@ from rexnet.errors import DataError
 from rexnet.models.class_names import IMAGENET_CLASSES, match_classes
 
 WORDNET = re.compile(r"(n\d{8})_")  # how ImageNet's files begin
-TAKES_FOLDERS = ("folder", "digits", "imagenet", "cars", "flowers102")
+TAKES_FOLDERS = ("imagenet", "cars", "flowers102")  # in class folders, of which they know how many there should be
 
 
 def find_images(config: Config, split: Split, root: Path | None = None) -> Index:
@@ -40,7 +40,8 @@ def find_images(config: Config, split: Split, root: Path | None = None) -> Index
         raise DataError(f"{root}: does not exist")
     layout, own = recognise(root), config.data.dataset
     if layout == "folder" and (root.is_file() or (root / "train").is_dir()):
-        layout = own if own in TAKES_FOLDERS else "folder"
+        is_own = own in TAKES_FOLDERS and (own != "imagenet" or any(root.glob("train/n0*")))
+        layout = own if is_own else "folder"
     elif layout == "folder":
         return _index_loose(root, split)
     data = config.data.model_copy(
@@ -82,10 +83,11 @@ def fit_to_classes(index: Index, class_names: Sequence[str], model: str) -> tupl
         return index, None
     rows = _match(index.class_names, class_names)
     if len(rows) < len(index.class_names) or len(set(rows.values())) < len(rows):
-        other = sorted(set(index.class_names) ^ set(class_names))[:3]
+        own = f"the {len(class_names):,} of {model}"
+        unknown = [name for label, name in enumerate(index.class_names) if label not in rows]
+        what = ", ".join(unknown[:3]) + f" and {len(unknown) - 3} more" * (len(unknown) > 3) or "two of the same name"
         raise DataError(
-            f"{index.root}: has {len(index.class_names)} classes, other than the {len(class_names)} of {model}; they "
-            f"differ in {', '.join(other)}"
+            f"{index.root}: has {len(index.class_names)} classes, other than {own}, which does not know: {what}"
         )
     row_of = np.array([rows[label] for label in range(len(rows))], np.int64)
     fitted = replace(index, labels=share(row_of[index.labels]), class_names=tuple(class_names))
@@ -108,3 +110,19 @@ def is_imagenet(class_names: Sequence[str]) -> bool:
         return False
     pairs = match_classes(class_names, None, IMAGENET_CLASSES)
     return len(pairs) > 0.98 * IMAGENET_CLASSES and all(row == source for row, source in pairs)
+
+
+def name_roots(roots: Sequence[Path]) -> dict[Path, str]:
+    """The shortest ends of paths that tell data sets from each other, such as `flowers12/test`; never a split alone."""
+    splits = {name for names in FOLDER_NAMES.values() for name in names}
+    whole = {root: root.resolve() for root in roots}
+
+    def end(root: Path, parts: int) -> str:
+        return "/".join(whole[root].parts[1:][-parts:])
+
+    def name(root: Path) -> str:
+        others, most = [other for other in whole if whole[other] != whole[root]], len(whole[root].parts)
+        ends = {n: end(root, n) for n in range(1 + (whole[root].name in splits), most)}
+        return next((text for n, text in ends.items() if all(end(other, n) != text for other in others)), str(root))
+
+    return {root: name(root) for root in whole}

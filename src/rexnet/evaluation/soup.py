@@ -18,7 +18,7 @@ from rexnet.data.loading import build_loader, build_train_sampler
 from rexnet.data.transforms import build_train_transform
 from rexnet.data.workers import explained_faults
 from rexnet.errors import CheckpointError
-from rexnet.hardware import with_available_hardware
+from rexnet.hardware import resolve_accelerator, set_up_arithmetic, use_channels_last, with_available_hardware
 from rexnet.terminal import progress_bar
 
 SoupKind = Literal["soup", "greedy-soup"]
@@ -50,8 +50,7 @@ def build_soup(run: Path, kind: SoupKind, score: Score) -> tuple[Trained, str]:
             f"{run}: only a run folder with two or more of its best checkpoints can be averaged, this has {len(paths)}"
         )
     loaded = {path: load_trained(path) for path in paths}
-    taken = _choose(loaded, score) if kind == "greedy-soup" else paths
-    trained = average([loaded[path] for path in taken])
+    taken, trained = _choose(loaded, score) if kind == "greedy-soup" else (paths, average(list(loaded.values())))
     listed = ", ".join(path.stem for path in taken)
     remark = f"mean of {len(taken)} of {len(paths)} checkpoints ({listed})"
     if kind == "greedy-soup":
@@ -59,15 +58,17 @@ def build_soup(run: Path, kind: SoupKind, score: Score) -> tuple[Trained, str]:
     return trained._replace(path=checkpoint_folder(run) / f"top{len(paths)}", temperature=None, metrics={}), remark
 
 
-def _choose(loaded: Mapping[Path, Trained], score: Score) -> list[Path]:
+def _choose(loaded: Mapping[Path, Trained], score: Score) -> tuple[list[Path], Trained]:
     """The greedy recipe: a checkpoint stays if the mean with it is at least as good as without."""
     first, *others = loaded
-    taken, best = [first], score(loaded[first])
+    taken, mean = [first], loaded[first]
+    best = score(mean)
     for path in others:
-        trial = score(average([loaded[one] for one in (*taken, path)]))
-        if trial >= best:
-            taken, best = [*taken, path], trial
-    return taken
+        trial = average([loaded[one] for one in (*taken, path)])
+        value = score(trial)
+        if value >= best:
+            taken, mean, best = [*taken, path], trial, value
+    return taken, mean
 
 
 def average(ingredients: Sequence[Trained]) -> Trained:
@@ -82,7 +83,7 @@ def average(ingredients: Sequence[Trained]) -> Trained:
     mean = {name: _mean([state[name] for state in states]) for name in states[0]}
     model = copy.deepcopy(first.model).cpu()  # a network that was scored is on its device
     model.load_state_dict(mean)
-    estimate_batchnorm(model, with_available_hardware(first.config))
+    estimate_batchnorm(model, first.config)
     return first._replace(model=model)
 
 
@@ -93,16 +94,21 @@ def _mean(values: list[Tensor]) -> Tensor:
 
 
 def estimate_batchnorm(model: nn.Module, config: Config, images: int = BATCHNORM_IMAGES) -> None:
-    """Sets BatchNorm's statistics, in place, to the mean over batches of augmented training images, on the CPU.
+    """Sets BatchNorm's statistics, in place, to the mean over batches of augmented training images.
 
     The first images of the first epoch are taken, so that it gives the same each time; the rest of the network, with
-    dropout and drop-path, is as in evaluation.
+    dropout and drop-path, is as in evaluation. The network computes, and stays, where and as evaluation has it, but in
+    float32.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
-    model.eval()
+    config = with_available_hardware(config)
+    accelerator, channels_last = resolve_accelerator(config), use_channels_last(config)
+    set_up_arithmetic(config, accelerator)
+    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    model.eval().to(device).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over all batches
@@ -111,9 +117,9 @@ def estimate_batchnorm(model: nn.Module, config: Config, images: int = BATCHNORM
     dataset = ImageDataset(index, build_train_transform(data, config.augmentation), config.seed)
     loader = build_loader(dataset, build_train_sampler(config, index), config)
     bar = progress_bar(min(images, len(index)), " images", desc="BatchNorm of the mean", leave=False)
-    with bar, explained_faults([dataset], config.data.worker_timeout), torch.no_grad():
+    with bar, explained_faults([dataset], config.data.worker_timeout), torch.inference_mode():
         for batch in loader:
-            model(normalize(batch.images, data.mean, data.std))
+            model(normalize(batch.images.to(device), data.mean, data.std, channels_last))
             seen += len(batch.images)
             bar.update(len(batch.images))
             if seen >= images:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rexnet.evaluation.images import name_roots
 from rexnet.evaluation.results import Result
 from rexnet.evaluation.statistics import mcnemar, mean_and_deviation
 from rexnet.files import written_whole
@@ -15,8 +16,12 @@ MEANT = ("top1", "top5", "loss", "balanced_accuracy", "ece")  # numbers that are
 
 def describe_table(results: Sequence[Result]) -> str:
     """The results as a table for the terminal, then what lies beneath it: seeds, tests, remarks."""
-    several_sets = len({result.data for result in results}) > 1
-    lines = _columns([_header(several_sets), *(_cells(result, several_sets) for result in results)])
+    names = name_roots([Path(result.data) for result in results])
+    data = {str(root): [end] if len(names) > 1 else [] for root, end in names.items()}
+    heading = ["data"] if len(names) > 1 else []
+    lines = _columns([_header(heading), *(_cells(result, data[result.data]) for result in results)])
+    if any(result.calibrated() for result in results):
+        lines += ["", "ECE a -> b: without and with the temperature that is kept for these weights"]
     series = summarise_series(results)
     if series:
         lines += ["", "mean +- standard deviation over seeds"]
@@ -28,11 +33,11 @@ def describe_table(results: Sequence[Result]) -> str:
     pairs = compare(results)
     if pairs:
         lines += ["", "McNemar's test: images that only one of the two names rightly"]
-        lines += _columns(
-            [["first", "second", "only first", "only second", "p"]]
-            + [[p["first"], p["second"], str(p["only_first"]), str(p["only_second"]), _p(p["p_value"])] for p in pairs]
-        )
-    remarks = dict.fromkeys(f"{name(result)}: {remark}" for result in results for remark in result.remarks)
+        header = ["first", "second", *heading, "only first", "only second", "p"]
+        lines += _columns([header, *(_pair_cells(pair, data[pair["data"]]) for pair in pairs)])
+    remarks = dict.fromkeys(
+        f"{', '.join([name(result), *data[result.data]])}: {remark}" for result in results for remark in result.remarks
+    )
     return "\n".join([*lines, *([""] if remarks else []), *remarks])
 
 
@@ -101,19 +106,18 @@ def _flat(result: Result) -> dict[str, Any]:
     return row
 
 
-def _header(several_sets: bool) -> list[str]:
-    data = ["data"] if several_sets else []
+def _header(data: list[str]) -> list[str]:
     return ["model", "weights", *data, "view", "top-1 [95 %]", "top-5", "loss", "by class", "ECE", "n", "images/s"]
 
 
-def _cells(result: Result, several_sets: bool) -> list[str]:
+def _cells(result: Result, data: list[str]) -> list[str]:
     s, calibrated = result.summary, result.calibrated()
     low, high = s.top1_interval
     ece = f"{s.ece:.2f}" + (f" -> {calibrated['ece']:.2f}" if calibrated else "")
     return [
         result.model,
         result.weights or "-",
-        *([Path(result.data).name] if several_sets else []),
+        *data,
         result.view,
         f"{s.top1:.2f} [{low:.1f}, {high:.1f}]",
         f"{s.top5:.2f}",
@@ -123,6 +127,11 @@ def _cells(result: Result, several_sets: bool) -> list[str]:
         str(s.n),
         f"{result.images_per_s:.0f}",
     ]
+
+
+def _pair_cells(pair: dict[str, Any], data: list[str]) -> list[str]:
+    counts = (str(pair[key]) for key in ("only_first", "only_second"))
+    return [pair["first"], pair["second"], *data, *counts, _p(pair["p_value"])]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

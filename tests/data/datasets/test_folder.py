@@ -157,7 +157,7 @@ def test_an_empty_class_is_named(tmp_path: Path) -> None:
         index_folders(root, "train")
     (root / "train" / "a").rename(root / "a")
     (root / "train" / "empty").rmdir()
-    with pytest.raises(DataError, match=r"train: holds no class folders, only nothing"):
+    with pytest.raises(DataError, match=r"train: holds no class folders, it is empty"):
         index_folders(root, "train")
 
 

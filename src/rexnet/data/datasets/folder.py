@@ -71,7 +71,8 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     """
     names = tuple(entry.name for entry in _entries(folder) if _is_folder(entry))
     if not names:
-        raise DataError(f"{folder}: holds no class folders, only {_list(_entries(folder))}")
+        entries = _entries(folder)
+        raise DataError(f"{folder}: holds no class folders, {f'only {_list(entries)}' if entries else 'it is empty'}")
     return names
 
 
