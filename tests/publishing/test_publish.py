@@ -1,7 +1,9 @@
+import errno
 import json
 import os
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -183,10 +185,20 @@ def test_a_failed_publication_leaves_nothing(
     def broken(*_: object) -> None:
         raise DataError("an image is broken")
 
-    monkeypatch.setattr(module, "write_onnx", broken)
-    with pytest.raises(DataError):
-        publish(trained_run, tmp_path / "new")
-    assert os.listdir(tmp_path) == []
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def ended(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    faults = {broken: "an image is broken", full: "new: cannot be written: No space left on device", ended: "143"}
+    for fault, message in faults.items():
+        monkeypatch.setattr(module, "write_onnx", fault)
+        with pytest.raises((DataError, ConfigError, SystemExit), match=message):
+            publish(trained_run, tmp_path / "new")
+        assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_what_cannot_be_published_is_one_sentence(trained_run: Path, tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ import json
 import logging
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +63,7 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
         raise ConfigError(f"{target}: is there already; give the name of a new folder")
     trained = load_trained(run, weights)
     index = _find_images(trained, root)
-    with _built_beside(target) as folder:
+    with _cleaned_up_on_sigterm(), _built_beside(target) as folder:
         public = trained._replace(config=without_places(trained.config))
         write_safetensors(public, folder / "model.safetensors")
         (folder / "config.yaml").write_text(dump_config(public.config), encoding="utf-8")
@@ -122,6 +125,26 @@ def _write_timm_config(architecture: str, trained: Trained, path: Path) -> None:
         },
     }
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _cleaned_up_on_sigterm() -> Iterator[None]:
+    """Lets SIGTERM unwind the block, as Ctrl-C does, instead of ending the process where it stands."""
+    owner = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a loader process, which has this handler from its parent
+            os._exit(128 + number)
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
