@@ -47,8 +47,8 @@ board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
 	touch $@
 
 requirements: pyproject.toml  ## Pin anew what pyproject.toml allows (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header \
-		--quiet --output-file requirements.txt
+	uv pip compile pyproject.toml --extra quickstart --extra explain --extra export --extra dev --universal \
+		--python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements.txt
 
 clean:  ## Remove the environment and caches; runs and data stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

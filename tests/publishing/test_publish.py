@@ -1,6 +1,10 @@
+import errno
 import json
 import os
 import re
+import shutil
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +15,14 @@ import yaml
 from rexnet.checkpoint import Trained, load_trained
 from rexnet.cli import main
 from rexnet.config import load_config
+from rexnet.config.places import without_places
 from rexnet.errors import CheckpointError, ConfigError, DataError
-from rexnet.evaluation.predictions import Predictions
+from rexnet.evaluation.predictions import Predictions, predictions_path, save_predictions
 from rexnet.export.formats import write_safetensors
 from rexnet.models.factory import build_model, find_timm_architecture
 from rexnet.publishing import publish as module
 from rexnet.publishing.card import markdown, write_card
-from rexnet.publishing.publish import publish, without_places
+from rexnet.publishing.publish import publish
 
 NAMES = ("ant", "bee", "<b>|cow`\n")
 
@@ -39,26 +44,59 @@ def predictions() -> Predictions:
 
 
 def test_a_run_becomes_a_folder_that_loads_again_and_tells_no_place(
-    trained_run: Path, image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained_run: Path, image_root: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "there").mkdir()
-    monkeypatch.setattr(module, "write_report", lambda runs, target: target.write_text(f"report of {len(runs)} run"))
-    assert main(["publish", str(trained_run), "--to", str(tmp_path / "there")]) == 0
-    names = {path.name for path in (tmp_path / "there").iterdir()}
+    run, root = tmp_path / "canary-runs" / "canary-run", tmp_path / "canary-root"
+    shutil.copytree(trained_run, run)
+    root.symlink_to(image_root)
+    plant_canaries(run, root)
+    target = tmp_path / "there"
+    target.mkdir()
+    assert main(["publish", str(run), "--to", str(target), "--data", str(root)]) == 0
+    names = {path.name for path in target.iterdir()}
     assert names == {"model.safetensors", "model.onnx", "config.yaml", "README.md", "report.html"}
-    again, before = load_trained(tmp_path / "there" / "model.safetensors"), load_trained(trained_run)
+    again, before = load_trained(target / "model.safetensors"), load_trained(trained_run)
     for name, value in before.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value)
-    card = (tmp_path / "there" / "README.md").read_text()
+    card = (target / "README.md").read_text()
     assert "On the 15 validation images (averaged weights" in card
     assert "24 training images and 15 for validation" in card
     assert "timm" not in card  # it has no ReXNet of width 0.2
-    for name in names - {"report.html"}:
-        content = (tmp_path / "there" / name).read_bytes()
-        assert str(image_root).encode() not in content
-        assert str(trained_run.parent).encode() not in content
-    assert load_config(tmp_path / "there" / "config.yaml").data.image_size == 32
-    assert os.listdir(tmp_path) == ["there"]
+    for name in names:
+        content = (target / name).read_bytes()
+        for place in (
+            "canary",
+            str(image_root),
+            str(trained_run.parent),
+            str(Path(module.__file__).parents[2]),
+            sys.prefix,
+        ):
+            assert place.encode() not in content, name
+    report = (target / "report.html").read_text()
+    assert "of 15 images were taken for another class" in report
+    assert "weight_decay" in report  # what differs from the base recipe
+    assert load_config(target / "config.yaml").data.image_size == 32
+    assert sorted(os.listdir(tmp_path)) == ["canary-root", "canary-runs", "there"]
+
+
+def plant_canaries(run: Path, root: Path) -> None:
+    """The word canary wherever a run folder can name a folder, a file, a person or a machine."""
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    tree["data"] |= {"root": str(root), "manifest": "/canary/m.csv", "cache_folder": "/canary/cache"}
+    tree["trainer"]["runs_dir"] = "/canary/runs"
+    tree["model"]["pretrained"] = "/home/canary/weights.pth"
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    facts = json.loads((run / "environment.json").read_text())
+    facts["command"] = ["/home/canary/train.py", "--config", "finetune/folder.yaml", f"data.root={root}"]
+    facts |= {"platform": "Linux-canary", "user": "canary", "host": "canary", "cwd": "/canary"}
+    facts["git"] = {"commit": "0123abc", "changed_files": ["M canary.py"], "remote": "canary"}
+    (run / "environment.json").write_text(json.dumps(facts))
+    state = json.loads((run / "state.json").read_text())
+    state |= {"state": "failed", "detail": "no space left on /canary", "host": "canary"}
+    (run / "state.json").write_text(json.dumps(state))
+    (run / "tracking.json").write_text('{"wandb": "canary"}')
+    answers = Predictions(np.zeros((1, 3), np.float32), np.array([0]), ("canary.png",), ("ant", "bee", "cow"))
+    save_predictions(predictions_path(run, "last", "ema", "val-canary"), answers)  # as on the folder canary
 
 
 def test_the_card_gives_lines_for_timm_that_work(trained: Trained, tmp_path: Path) -> None:
@@ -147,10 +185,20 @@ def test_a_failed_publication_leaves_nothing(
     def broken(*_: object) -> None:
         raise DataError("an image is broken")
 
-    monkeypatch.setattr(module, "write_onnx", broken)
-    with pytest.raises(DataError):
-        publish(trained_run, tmp_path / "new")
-    assert os.listdir(tmp_path) == []
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def ended(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    faults = {broken: "an image is broken", full: "new: cannot be written: No space left on device", ended: "143"}
+    for fault, message in faults.items():
+        monkeypatch.setattr(module, "write_onnx", fault)
+        with pytest.raises((DataError, ConfigError, SystemExit), match=message):
+            publish(trained_run, tmp_path / "new")
+        assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_what_cannot_be_published_is_one_sentence(trained_run: Path, tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +6,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rexnet.config import Config, load_config
-from rexnet.errors import ConfigError
+from rexnet.config import load_config
 from rexnet.training.fit import fit
 from rexnet.training.run_folder import read_table
 from rexnet.training.validation_pictures import draw_confusion
@@ -65,20 +63,6 @@ def test_tensorboard_has_what_the_table_has_under_stable_names(board: tuple[Path
 
 def _texts(events: Any) -> set[str]:
     return set(events.Tags()["tensors"]) | {f"{tag}/pr_curves" for tag in events.Tags()["tensors"]}
-
-
-@pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_logger_whose_package_is_missing_is_refused_before_the_run(
-    small_config: Config, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rexnet.training.loggers.find_spec", lambda _: None)
-    trainer = small_config.trainer.model_copy(update={"loggers": (name,)})
-    with pytest.raises(
-        ConfigError, match=rf"trainer\.loggers: {name} is not installed; `pip install {name}` brings it"
-    ):
-        fit(small_config.model_copy(update={"trainer": trainer}))
-    assert not small_config.trainer.runs_dir.exists()
-    assert name not in sys.modules
 
 
 def test_a_confusion_matrix_is_dark_where_the_images_are() -> None:

@@ -54,6 +54,9 @@ def write_graph(
         )
     assert program is not None
     proto = program.model_proto
+    for node in proto.graph.node:  # which source line each came from, under its full path on this machine
+        for entry in [entry for entry in node.metadata_props if entry.key.endswith("stack_trace")]:
+            node.metadata_props.remove(entry)
     onnx.helper.set_model_props(proto, dict(description or {}))
     onnx.checker.check_model(proto)
     with written_whole(path) as temporary:

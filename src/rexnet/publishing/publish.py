@@ -4,16 +4,19 @@ import json
 import logging
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePath
+from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
 
 from rexnet.checkpoint import Trained, WeightsKind, load_trained
-from rexnet.config import Config, dump_config
-from rexnet.config.schema import TrainerConfig
+from rexnet.config import dump_config
+from rexnet.config.places import without_places
 from rexnet.data.index import Index
 from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
 from rexnet.evaluation.measuring import measure
@@ -31,7 +34,6 @@ from rexnet.report.report import write_report
 log = logging.getLogger(__name__)
 
 PARITY_IMAGES = 256
-ROOT = Path("path/to/images")  # in published files, whatever it was here
 
 
 class Evidence(NamedTuple):
@@ -61,7 +63,7 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
         raise ConfigError(f"{target}: is there already; give the name of a new folder")
     trained = load_trained(run, weights)
     index = _find_images(trained, root)
-    with _built_beside(target) as folder:
+    with _cleaned_up_on_sigterm(), _built_beside(target) as folder:
         public = trained._replace(config=without_places(trained.config))
         write_safetensors(public, folder / "model.safetensors")
         (folder / "config.yaml").write_text(dump_config(public.config), encoding="utf-8")
@@ -70,27 +72,12 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
         architecture = find_timm_architecture(trained.model, trained.config.model)
         if architecture is not None:
             _write_timm_config(architecture, public, folder / "config.json")
-        write_report([run], folder / "report.html")
+        write_report([run], folder / "report.html", public=True)
         write_card(run, public, evidence.predictions, evidence.training_images, architecture, folder / "README.md")
     log.info(
         f"Published    {target}  ({', '.join(sorted(path.name for path in target.iterdir()))})\n"
         f"Look at      {target / 'README.md'}, above all at intended use and licence\n"
         f"Upload       hf upload USER/NAME {target}"
-    )
-
-
-def without_places(config: Config) -> Config:
-    """`config` without the folders of this machine, which are nobody's business."""
-    pretrained = config.model.pretrained
-    if pretrained is not None and "://" not in pretrained:
-        pretrained = PurePath(pretrained).name
-    data = {"root": ROOT, "manifest": None, "cache_folder": None}
-    return config.model_copy(
-        update={
-            "model": config.model.model_copy(update={"pretrained": pretrained}),
-            "data": config.data.model_copy(update=data),
-            "trainer": config.trainer.model_copy(update={"runs_dir": TrainerConfig().runs_dir}),
-        }
     )
 
 
@@ -138,6 +125,26 @@ def _write_timm_config(architecture: str, trained: Trained, path: Path) -> None:
         },
     }
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _cleaned_up_on_sigterm() -> Iterator[None]:
+    """Lets SIGTERM unwind the block, as Ctrl-C does, instead of ending the process where it stands."""
+    owner = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a loader process, which has this handler from its parent
+            os._exit(128 + number)
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

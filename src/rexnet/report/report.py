@@ -4,16 +4,18 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jinja2
 import numpy as np
 
 from rexnet import __version__
+from rexnet.config.places import without_places
 from rexnet.data.files import printable
-from rexnet.data.index import Index
+from rexnet.data.index import Index, Split
 from rexnet.errors import ConfigError, RexnetError
 from rexnet.evaluation.statistics import mcnemar
 from rexnet.files import written_whole
@@ -39,10 +41,11 @@ from rexnet.report.summary import (
 )
 
 AUGMENTED_WIDTH = 640  # pixels
+LEFT_OUT = "What needs single answers (confusion, classes, calibration) is left out: {why}."
 Context = dict[str, Any]
 
 
-def write_report(runs: Sequence[Path], target: Path) -> None:
+def write_report(runs: Sequence[Path], target: Path, public: bool = False) -> None:
     """Writes one self-contained page about a run, or about several side by side.
 
     Where a run keeps no predictions, its best checkpoint is measured first; where the images are gone, the page says
@@ -51,6 +54,8 @@ def write_report(runs: Sequence[Path], target: Path) -> None:
     Args:
         runs: run folders; one that goes on is told as far as it has come.
         target: the HTML file; written whole or not at all.
+        public: whether to leave out what belongs to this machine: folders, command line, system, what stopped the run,
+            measurements on other images, and the lines to copy, which name the run's folder.
 
     Raises:
         ConfigError: a folder is no run, is named twice, or the file cannot be written.
@@ -62,11 +67,11 @@ def write_report(runs: Sequence[Path], target: Path) -> None:
     measured: list[list[Measured]] = []
     contexts = []
     for record in records:
-        context, found = _describe(record)
+        context, found = _describe(record, public)
         contexts.append(context)
         measured.append(found)
     page = _template().render(
-        title=records[0].name if len(records) == 1 else f"{len(records)} runs",
+        title=contexts[0]["name"] if len(records) == 1 else f"{len(records)} runs",
         made=time.strftime("%Y-%m-%d %H:%M"),
         version=__version__,
         style=_package_file("report.css"),
@@ -77,11 +82,15 @@ def write_report(runs: Sequence[Path], target: Path) -> None:
         temporary.write_bytes(page.encode("utf-8", "replace"))
 
 
-def _describe(record: RunRecord) -> tuple[Context, list[Measured]]:
+def _describe(record: RunRecord, public: bool) -> tuple[Context, list[Measured]]:
     """All that the page says about one run, and the predictions that it rests on."""
     train, val = open_split(record.config, "train"), open_split(record.config, "val")
     measured, notes = _measure(record, val)
     measured = [one._replace(predictions=one.predictions.with_readable_classes()) for one in measured]
+    if public:
+        measured = [one for one in measured if one.images in get_args(Split)]  # others name folders
+        notes = [LEFT_OUT.format(why="it was not measured")] if notes else []
+    told = replace(record, config=without_places(record.config)) if public else record
     classes: tuple[str, ...] = val.class_names if val is not None else ()
     context: Context = {"mistakes": None, "classes": None, "calibration": None}
     if measured:
@@ -92,19 +101,19 @@ def _describe(record: RunRecord) -> tuple[Context, list[Measured]]:
         context["classes"] = describe_classes(predictions, count_classes(train, len(classes)))
         context["calibration"] = describe_calibration(predictions)
     context |= {
-        "name": record.name,
-        "state": describe_state(record),
+        "name": record.config.name if public else record.name,
+        "state": describe_state(record, public),
         "notes": notes,
         "tiles": describe_tiles(record, measured[0] if measured else None, classes),
         "figures": draw_run(record),
         "logged": describe_logged(record, len(val) if val is not None else None),
         "result_columns": RESULT_COLUMNS,
         "results": [describe_result(one) for one in measured],
-        "data": describe_data(record.config, train, val),
+        "data": describe_data(told.config, train, val),
         "augmented": record.augmented and embed_picture(record.augmented, AUGMENTED_WIDTH),
-        "recipe": describe_recipe(record),
-        "environment": describe_environment(record),
-        "usage": describe_usage(record, len(classes)),
+        "recipe": describe_recipe(told),
+        "environment": describe_environment(record, public),
+        "usage": [] if public else describe_usage(record, len(classes)),
     }
     context["parts"] = [part for part in PARTS if part[0] in ("data", "recipe") or context[KEYS[part[0]]]]
     return context, measured
@@ -127,7 +136,7 @@ def _measure(record: RunRecord, val: Index | None) -> tuple[list[Measured], list
         if best is not None:
             return [best], []
         why = "there is no checkpoint yet"
-    return [], [f"What needs single answers (confusion, classes, calibration) is left out: {why}."]
+    return [], [LEFT_OUT.format(why=why)]
 
 
 PARTS = tuple(

@@ -39,8 +39,11 @@ class Tile(NamedTuple):
     note: str = ""
 
 
-def describe_state(record: RunRecord) -> State:
-    """How far a run has come, and whether it goes on; a folder of an earlier version tells only the former."""
+def describe_state(record: RunRecord, public: bool = False) -> State:
+    """How far a run has come, and whether it goes on; a folder of an earlier version tells only the former.
+
+    For the public it does not tell why the run has stopped, which can name folders and machines.
+    """
     known, total = read_state(record.folder), record.config.schedule.total_epochs
     taken = f"{record.epochs} of {total} epochs in {_in_words(seconds_of(record))}"
     if known.state == "finished" or (known.state == "unknown" and record.is_whole):
@@ -50,7 +53,8 @@ def describe_state(record: RunRecord) -> State:
     if known.state == "running":
         return State("running", "running", f"{taken} so far, last written to at {last}")
     word = "unfinished" if known.state == "unknown" else known.state
-    return State("unfinished", word, f"{known.detail}; {taken}, last written to at {last}")
+    why = "" if public else f"{known.detail}; "
+    return State("unfinished", word, f"{why}{taken}, last written to at {last}")
 
 
 def seconds_of(record: RunRecord) -> float:
@@ -130,8 +134,8 @@ def compare_values(record: RunRecord, measured: Measured | None) -> list[str]:
     ]
 
 
-def describe_environment(record: RunRecord) -> list[tuple[str, str]]:
-    """Versions, hardware and command, as pairs of a label and a text."""
+def describe_environment(record: RunRecord, public: bool = False) -> list[tuple[str, str]]:
+    """Versions, hardware and, unless for the public, command and system, as pairs of a label and a text."""
     facts = record.environment
     git, packages, cpu = (_mapping(facts.get(name)) for name in ("git", "packages", "cpu"))
     changed = git.get("changed_files") or []
@@ -140,13 +144,14 @@ def describe_environment(record: RunRecord) -> list[tuple[str, str]]:
         ("Commit", git.get("commit")),
         ("Changed files", ", ".join(map(str, changed)) if git.get("commit") else None),
         ("Started", facts.get("started")),
-        ("GPUs", ", ".join(map(str, facts.get("gpus") or [])) or "none"),
+        ("GPUs", (", ".join(map(str, facts.get("gpus") or [])) or "none") if facts else None),
         ("CPU", f"{cpu.get('cores')} cores, {cpu.get('torch_threads')} threads" if cpu else None),
         ("Python", facts.get("python")),
         ("System", facts.get("platform")),
         *packages.items(),
     ]
-    return [(label, printable(str(value))) for label, value in pairs if value] if facts else []
+    private = ("Command", "Changed files", "System") if public else ()
+    return [(label, printable(str(value))) for label, value in pairs if value and label not in private]
 
 
 def describe_usage(record: RunRecord, classes: int) -> list[tuple[str, str]]:

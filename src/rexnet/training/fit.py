@@ -29,7 +29,7 @@ from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.run_state import RunMark
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import DurableCheckpointIO
-from rexnet.training.loggers import build_loggers, require_loggers
+from rexnet.training.loggers import build_loggers, close_loggers, require_loggers
 from rexnet.training.module import Classifier
 from rexnet.training.resume import ChangedRecipe, Resumed, resume_from, tidy_run
 from rexnet.training.run_folder import close_run, open_run
@@ -93,12 +93,15 @@ def fit(
         if mark is not None:
             mark.fail(error)
         end_other_processes(trainer, error)
+        close_loggers(trainer.loggers, error)
         if trainer.world_size > 1 and isinstance(error, RuntimeError) and LOST_PEER.search(str(error)):
             raise ProcessError("another process of this run ended first; what it said stands above") from None
         raise
     finally:
         close_run()
-    return _summarise(trainer, module, folder)
+    outcome = _summarise(trainer, module, folder)
+    close_loggers(trainer.loggers, None)
+    return outcome
 
 
 def build_classifier(

@@ -46,13 +46,17 @@ class Pictures(Callback):
                 logger.experiment.add_histogram(f"weights/{name}", weights, trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        logger, checkpoints = find_board(trainer), trainer.checkpoint_callback
-        best = getattr(checkpoints, "best_model_score", None)
-        if logger is None or best is None:
+        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        if best is None:
             return
         keys = {key: value if isinstance(value, int | float) else str(value) for key, value in self._keys().items()}
         last = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items() if "val" in name}
-        logger.log_hyperparams(keys, {"final/best_top1": float(best), **last}, trainer.global_step)
+        outcome = {"final/best_top1": float(best), **last}
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(keys, outcome, trainer.global_step)
+            else:
+                logger.log_metrics(outcome, trainer.global_step)
 
     def _keys(self) -> dict[str, Any]:
         return flatten(self.config.model_dump(mode="json"))

@@ -1,0 +1,152 @@
+"""W&B and MLflow: stand-ins show what they are told; where they are installed, what they stored is read back."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from rexnet.config import Config, load_config
+from rexnet.errors import ConfigError
+from rexnet.training import loggers as module
+from rexnet.training.fit import fit
+
+SMALL = ("model.depth_mult=0.1", "trainer.log_every_steps=3")
+
+
+class Tracker(Logger):
+    """Writes down what Lightning's logger of a tracker is asked for; its own client at once."""
+
+    opened: ClassVar[list["Tracker"]]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options, self.recipe, self.points, self.calls = options, {}, [], []
+        self.run_id = options.get("id") or options.get("run_id") or "made"
+        self.opened.append(self)
+
+    name, version = property(lambda self: "tracker"), property(lambda self: self.run_id)
+    experiment = property(lambda self: self)
+
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
+        self.recipe = params
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        self.points += [(step, name) for name in metrics]
+
+    def finish(self, exit_code: int) -> None:
+        self.calls.append(("finish", exit_code))
+
+    def update_run(self, *arguments: str) -> None:
+        self.calls.append(arguments)
+
+
+@pytest.fixture
+def trackers(monkeypatch: pytest.MonkeyPatch) -> list[Tracker]:
+    """What a run's trackers were told, in the order in which they were opened."""
+    opened: list[Tracker] = []
+    for name in ("WandbLogger", "MLFlowLogger"):
+        monkeypatch.setattr(module, name, type(name, (Tracker,), {"opened": opened}))
+    monkeypatch.setattr(module, "find_spec", lambda _: True)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # so that what training sets is undone
+    for variable in ("WANDB_PROJECT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(variable, raising=False)
+    return opened
+
+
+def test_trackers_get_recipe_and_outcome_and_keep_their_run_when_it_moves_and_goes_on(
+    trackers: list[Tracker], small_run: list[str], tmp_path: Path
+) -> None:
+    settings = [*small_run, *SMALL, "trainer.loggers=[wandb,mlflow]"]
+    run = Path(fit(load_config("finetune/folder.yaml", [*settings, "trainer.max_steps=3"]))["run"])
+    moved = run.rename(tmp_path / "moved")
+    fit(load_config("finetune/folder.yaml", settings), resume=moved)
+    wandb, mlflow, wandb_again, mlflow_again = trackers
+    assert wandb.options["save_dir"] == run
+    assert (wandb.options["project"], mlflow.options["experiment_name"]) == ("small", "small")
+    assert mlflow.options["tracking_uri"] == f"sqlite:///{run.parent / 'mlflow.db'}"
+    assert wandb.recipe["optimizer"]["lr"] == mlflow.recipe["optimizer.lr"] == 0.05
+    assert json.loads((moved / "tracking.json").read_text()) == {"wandb": run.name, "mlflow": "made"}
+    assert (wandb_again.options["id"], mlflow_again.options["run_id"]) == (run.name, "made")
+    assert wandb_again.recipe == {**wandb.recipe, "trainer": {**wandb.recipe["trainer"], "max_steps": None}}
+    assert mlflow_again.recipe == {}  # MLflow refuses a parameter that has changed
+    assert mlflow_again.calls == [("made", "RUNNING")]
+    assert wandb.calls == wandb_again.calls == [("finish", 0)]
+    assert (6, "final/best_top1") in wandb_again.points
+    for told in (wandb.points + wandb_again.points, mlflow.points + mlflow_again.points):
+        assert [step for step, name in told if name == "train/loss"] == [3, 6]
+        assert [step for step, name in told if name == "val_ema/top1"] == [3, 6]
+
+
+def test_a_tracker_that_does_not_start_is_one_sentence(
+    trackers: list[Tracker], small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Tracker, *_: Any) -> None:
+        raise RuntimeError("No API key configured. Use wandb login.")
+
+    monkeypatch.setattr(module.WandbLogger, "log_hyperparams", refuse)
+    trainer = small_config.trainer.model_copy(update={"loggers": ("wandb",)})
+    message = (
+        r"^trainer\.loggers: wandb does not start: RuntimeError: No API key configured; "
+        r"wandb login, or WANDB_MODE=offline, may help$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        fit(small_config.model_copy(update={"trainer": trainer}))
+
+
+def test_what_the_trackers_users_set_wins(
+    trackers: list[Tracker], small_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
+    trainer = small_config.trainer.model_copy(update={"loggers": ("wandb", "mlflow")})
+    module.build_loggers(small_config.model_copy(update={"trainer": trainer}), tmp_path, None)
+    wandb, mlflow = trackers
+    assert wandb.options["project"] == "mine"
+    assert (mlflow.options["tracking_uri"], mlflow.options["experiment_name"]) == ("http://127.0.0.1:5000", "theirs")
+    assert mlflow.options["artifact_location"] is None
+
+
+@pytest.mark.parametrize(("kind", "missing"), [("wandb", "wandb"), ("mlflow", "mlflow"), ("mlflow", "sqlalchemy")])
+def test_a_logger_whose_package_is_missing_is_refused_before_the_run(
+    small_config: Config, kind: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == missing else True)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    trainer = small_config.trainer.model_copy(update={"loggers": (kind,)})
+    message = rf"{missing} is not installed; `pip install 'rexnet-lightning\[{kind}\]'` brings it"
+    with pytest.raises(ConfigError, match=message):
+        fit(small_config.model_copy(update={"trainer": trainer}))
+    assert not small_config.trainer.runs_dir.exists()
+    assert kind not in sys.modules
+
+
+@pytest.mark.filterwarnings("ignore")  # those of libraries that are not pinned here
+@pytest.mark.parametrize("kind", ["wandb", "mlflow"])
+def test_an_installed_tracker_keeps_one_run_beside_or_in_the_run_folder(
+    kind: str, small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(kind)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    settings = [*small_run, *SMALL, f"trainer.loggers=[{kind}]"]
+    run = Path(fit(load_config("finetune/folder.yaml", [*settings, "trainer.max_steps=3"]))["run"])
+    fit(load_config("finetune/folder.yaml", settings), resume=run)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    if kind == "wandb":
+        assert len(list(run.glob(f"wandb/offline-run-*-{run.name}/*.wandb"))) == 2  # one id, a file for each session
+        return
+    tracking: Any = importlib.import_module("mlflow.tracking")
+    client = tracking.MlflowClient(f"sqlite:///{run.parent / 'mlflow.db'}")
+    (found,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert (found.info.status, found.data.params["optimizer.lr"]) == ("FINISHED", "0.05")
+    history = client.get_metric_history(found.info.run_id, "val_ema/top1")
+    assert [point.step for point in history] == [3, 6]
+    assert found.data.metrics["final/val_ema/top1"] == history[-1].value
