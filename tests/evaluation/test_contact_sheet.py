@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from rexnet.config import Config
 from rexnet.errors import ConfigError
-from rexnet.evaluation.contact_sheet import captions_of, least_sure, most_wrong, view_images, write_contact_sheet
+from rexnet.evaluation.contact_sheet import captions_of, view_images, write_contact_sheet
 from rexnet.evaluation.heatmaps import choose_positions, grad_cam, last_maps, lay_over, write_heatmaps
 from rexnet.evaluation.images import find_images
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.results import Result
-from rexnet.evaluation.statistics import summarise
+from rexnet.evaluation.statistics import least_sure, most_wrong, summarise
 
 
 class Corner(nn.Module):

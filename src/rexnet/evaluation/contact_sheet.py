@@ -7,26 +7,10 @@ import numpy as np
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.sheet import Row, lay_out, picture_row, save_sheet
 from rexnet.data.transforms import build_eval_transform
-from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.results import Result
-from rexnet.evaluation.statistics import probabilities_of
+from rexnet.evaluation.statistics import least_sure, most_wrong, probabilities_of
 
 COLUMNS = 6
-
-
-def most_wrong(predictions: Predictions, most: int) -> np.ndarray:
-    """Positions of wrongly named images, the least probable truth first."""
-    probabilities = probabilities_of(predictions.logits)
-    truth = np.take_along_axis(probabilities, predictions.labels[:, None], 1)[:, 0]
-    order = np.argsort(truth, kind="stable")
-    is_wrong = probabilities.argmax(1) != predictions.labels
-    return np.asarray(order[is_wrong[order]][:most])
-
-
-def least_sure(predictions: Predictions, most: int) -> np.ndarray:
-    """Positions of images, those first whose two likeliest classes are nearest to each other."""
-    first, second = np.sort(probabilities_of(predictions.logits), axis=1)[:, :-3:-1].T
-    return np.argsort(first - second, kind="stable")[:most]
 
 
 def write_contact_sheet(path: Path, result: Result, rows: int = 3) -> None:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from rexnet.data.device import normalize
 from rexnet.data.sheet import lay_out, picture_row, save_sheet
 from rexnet.errors import ConfigError
-from rexnet.evaluation.contact_sheet import captions_of, least_sure, most_wrong, view_images
+from rexnet.evaluation.contact_sheet import captions_of, view_images
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.results import Result
+from rexnet.evaluation.statistics import least_sure, most_wrong
 
 STRENGTH = 0.55  # of the heat map over the image
 

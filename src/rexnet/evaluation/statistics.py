@@ -160,6 +160,19 @@ def most_confused(predictions: Predictions, most: int = 10) -> list[ConfusedPair
     return [ConfusedPair(names[i], names[j], int(matrix[i, j]), int(support[i])) for i, j in pairs]
 
 
+def most_wrong(predictions: Predictions, most: int) -> np.ndarray:
+    """Positions of wrongly named images, those first whose wrong answer was surest."""
+    probabilities = probabilities_of(predictions.logits)
+    wrong = np.flatnonzero(probabilities.argmax(1) != predictions.labels)
+    return np.asarray(wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:most])
+
+
+def least_sure(predictions: Predictions, most: int) -> np.ndarray:
+    """Positions of images, those first whose two likeliest classes are nearest to each other."""
+    first, second = np.sort(probabilities_of(predictions.logits), axis=1)[:, :-3:-1].T
+    return np.argsort(first - second, kind="stable")[:most]
+
+
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean over images of the squared distance between probabilities (N, classes) and truth (Brier 1950)."""
     own = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]

@@ -8,7 +8,7 @@ from rexnet.config import Config
 from rexnet.data.files import printable
 from rexnet.data.index import Index
 from rexnet.evaluation.predictions import Predictions
-from rexnet.evaluation.statistics import ConfusedPair, confusion_matrix, most_confused, probabilities_of
+from rexnet.evaluation.statistics import ConfusedPair, confusion_matrix, most_confused, most_wrong, probabilities_of
 from rexnet.report.images import view_images
 from rexnet.report.pictures import embed_matrix, embed_picture
 
@@ -40,7 +40,7 @@ def describe_mistakes(predictions: Predictions, config: Config, index: Index | N
             {"true": pair.truth, "taken_for": pair.taken_for, "count": pair.images, "of": pair.support}
             for pair in pairs
         ],
-        "images": _most_wrong(predictions, config, index),
+        "images": _describe_worst(predictions, config, index),
     }
 
 
@@ -77,12 +77,11 @@ def _draw(matrix: np.ndarray) -> dict[str, str]:
     }
 
 
-def _most_wrong(predictions: Predictions, config: Config, index: Index | None) -> list[dict[str, Any]]:
+def _describe_worst(predictions: Predictions, config: Config, index: Index | None) -> list[dict[str, Any]]:
     """The wrong answers with the highest probability; with the images where they are at hand."""
     probabilities = probabilities_of(predictions.logits)
     answers, sure = probabilities.argmax(1), probabilities.max(1)
-    wrong = np.flatnonzero(answers != predictions.labels)
-    worst = [int(position) for position in wrong[np.argsort(-sure[wrong], kind="stable")][:MOST_IMAGES]]
+    worst = most_wrong(predictions, MOST_IMAGES).tolist()
     same = index is not None and np.array_equal(index.labels, predictions.labels)
     views = view_images(config, index, worst) if same and index is not None else [None] * len(worst)
     return [

@@ -160,6 +160,7 @@ def describe_usage(record: RunRecord, classes: int) -> list[tuple[str, str]]:
     if not any(checkpoint_folder(run).glob("*.ckpt")):
         return []
     lines = [
+        ("Predict", f"rexnet predict {run} IMAGES --out predictions.csv"),
         ("Measure again", f"rexnet evaluate {run}"),
         ("Export", f"rexnet export {run} --to onnx safetensors"),
         (
