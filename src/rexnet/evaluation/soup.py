@@ -1,7 +1,7 @@
 """One network from several checkpoints of a run: the mean of their weights (model soups, arXiv 2203.05482)."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -49,9 +49,8 @@ def build_soup(run: Path, kind: SoupKind, score: Score) -> tuple[Trained, str]:
         raise CheckpointError(
             f"{run}: only a run folder with two or more of its best checkpoints can be averaged, this has {len(paths)}"
         )
-    loaded = {path: load_trained(path) for path in paths}
-    taken = _choose(loaded, score) if kind == "greedy-soup" else paths
-    trained = average([loaded[path] for path in taken])
+    taken = _choose(paths, score) if kind == "greedy-soup" else paths
+    trained = average([load_trained(path) for path in taken])
     listed = ", ".join(path.stem for path in taken)
     remark = f"mean of {len(taken)} of {len(paths)} checkpoints ({listed})"
     if kind == "greedy-soup":
@@ -59,11 +58,12 @@ def build_soup(run: Path, kind: SoupKind, score: Score) -> tuple[Trained, str]:
     return trained._replace(path=checkpoint_folder(run) / f"top{len(paths)}", temperature=None, metrics={}), remark
 
 
-def _choose(loaded: Mapping[Path, Trained], score: Score) -> list[Path]:
+def _choose(paths: Sequence[Path], score: Score) -> list[Path]:
     """The greedy recipe: a checkpoint stays if the mean with it is at least as good as without."""
-    first, *others = loaded
-    taken, best = [first], score(loaded[first])
-    for path in others:
+    loaded = {path: load_trained(path) for path in paths}
+    taken = [paths[0]]
+    best = score(loaded[paths[0]])
+    for path in paths[1:]:
         trial = score(average([loaded[one] for one in (*taken, path)]))
         if trial >= best:
             taken, best = [*taken, path], trial
@@ -80,7 +80,7 @@ def average(ingredients: Sequence[Trained]) -> Trained:
         return first
     states = [trained.model.state_dict() for trained in ingredients]
     mean = {name: _mean([state[name] for state in states]) for name in states[0]}
-    model = copy.deepcopy(first.model).cpu()  # a network that was scored is on its device
+    model = copy.deepcopy(first.model)
     model.load_state_dict(mean)
     estimate_batchnorm(model, with_available_hardware(first.config))
     return first._replace(model=model)
@@ -89,7 +89,7 @@ def average(ingredients: Sequence[Trained]) -> Trained:
 def _mean(values: list[Tensor]) -> Tensor:
     if not values[0].is_floating_point():
         return values[0]
-    return torch.stack([value.cpu().double() for value in values]).mean(0).to(values[0].dtype)
+    return torch.stack([value.double() for value in values]).mean(0).to(values[0].dtype)
 
 
 def estimate_batchnorm(model: nn.Module, config: Config, images: int = BATCHNORM_IMAGES) -> None:
