@@ -81,7 +81,7 @@ def average(ingredients: Sequence[Trained]) -> Trained:
         return first
     states = [trained.model.state_dict() for trained in ingredients]
     mean = {name: _mean([state[name] for state in states]) for name in states[0]}
-    model = copy.deepcopy(first.model).cpu()  # a network that was scored is on its device
+    model = copy.deepcopy(first.model)
     model.load_state_dict(mean)
     estimate_batchnorm(model, first.config)
     return first._replace(model=model)
