@@ -55,6 +55,7 @@ def test_tensorboard_has_what_the_table_has_under_stable_names(board: tuple[Path
 
     assert {"train/augmented", "val_ema/confusion"} <= set(tags["images"])
     assert [event.step for event in events.Images("val_ema/confusion")] == [9]  # the last epoch alone
+    assert set(events.PluginTagToContent("hparams")) == {"_hparams_/session_start_info", "_hparams_/session_end_info"}
     assert tags["graph"]
     assert {f"val_ema_pr/{name}/pr_curves" for name in ("ant", "bee", "cow")} <= _texts(events)
     assert "recipe/text_summary" in _texts(events)

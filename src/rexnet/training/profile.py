@@ -26,12 +26,7 @@ class Profile(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             schedule = profiler.schedule(wait=UNSEEN, warmup=WARM_UP, active=SEEN, repeat=1)
-            activities = [profiler.ProfilerActivity.CPU]
-            if pl_module.device.type == "cuda":  # without a GPU, being asked for one is an error on the screen
-                activities.append(profiler.ProfilerActivity.CUDA)
-            self._profiler = profiler.profile(
-                activities=activities, schedule=schedule, on_trace_ready=self._write, record_shapes=True
-            )
+            self._profiler = profiler.profile(schedule=schedule, on_trace_ready=self._write, record_shapes=True)
             self._profiler.start()
 
     def on_train_batch_end(
