@@ -38,18 +38,24 @@ def test_tensorboard_has_what_the_table_has_under_stable_names(board: tuple[Path
     tags = events.Tags()
     assert set(tags["scalars"]) == SCALARS
     table = read_table(run / "metrics.csv")
-    for name in ("train/lr", *(tag for tag in SCALARS if tag.startswith(("val/", "val_ema/")))):
+    at_last_step = [name for name in table[0] if name.startswith("train/") and name != "train/loss"]
+    for name in (*at_last_step, *(tag for tag in SCALARS if tag.startswith(("val/", "val_ema/")))):
         logged = {event.step: event.value for event in events.Scalars(name)}
         for row in table:
             assert logged[int(row["step"])] == pytest.approx(float(row[name]), rel=1e-5), name
-        if name != "train/lr":
+        if not name.startswith("train/"):
             assert len(events.Scalars(name)) == len(table)
+    losses = {event.step: event.value for event in events.Scalars("train/loss")}
+    assert list(losses) == [2, 3, 4, 6, 8, 9]  # every second step, and each epoch's last
+    for row, steps in zip(table, [(2, 2, 3), (4, 6, 6), (8, 8, 9)], strict=True):  # where each step's loss went
+        assert np.mean([losses[step] for step in steps]) == pytest.approx(float(row["train/loss"]), rel=1e-5)
     assert events.Scalars("final/val_ema/top1")[0].value == pytest.approx(float(table[-1]["val_ema/top1"]), rel=1e-5)
     right = [events.Scalars(f"val_ema_class/{name}")[-1].value for name in ("ant", "bee", "cow")]
     assert np.mean(right) == pytest.approx(float(table[-1]["val_ema/top1"]), rel=1e-5)  # 5 images of each class
 
     assert {"train/augmented", "val_ema/confusion"} <= set(tags["images"])
     assert [event.step for event in events.Images("val_ema/confusion")] == [9]  # the last epoch alone
+    assert set(events.PluginTagToContent("hparams")) == {"_hparams_/session_start_info", "_hparams_/session_end_info"}
     assert tags["graph"]
     assert {f"val_ema_pr/{name}/pr_curves" for name in ("ant", "bee", "cow")} <= _texts(events)
     assert "recipe/text_summary" in _texts(events)

@@ -86,6 +86,7 @@ def assert_same_outcome(one: dict[str, Any], other: dict[str, Any]) -> None:
         [row[name] for name in EXACT_COLUMNS] for row in tables[1]
     ]
     assert scalars(one) == scalars(other)
+    assert shown(one) == shown(other)
     names = [sorted(path.name for path in (Path(run["run"]) / "checkpoints").iterdir()) for run in (one, other)]
     assert names[0] == names[1]
 
@@ -96,6 +97,20 @@ def scalars(run: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
     events.Reload()
     names = [name for name in events.Tags()["scalars"] if not name.startswith(("system", "train/images", "train/data"))]
     return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in names}
+
+
+def shown(run: dict[str, Any]) -> dict[str, list[tuple[int, bytes]]]:
+    """What TensorBoard shows beside scalars: pictures, texts, precision-recall curves; of HParams the keys' number."""
+    events = EventAccumulator(run["run"], size_guidance={"images": 0, "tensors": 0})
+    events.Reload()
+    tags = events.Tags()
+    pictures = {tag: [(e.step, e.encoded_image_string) for e in events.Images(tag)] for tag in tags["images"]}
+    tensors = {
+        tag: [(e.step, e.tensor_proto.SerializeToString()) for e in events.Tensors(tag)] for tag in tags["tensors"]
+    }
+    tensors.pop("recipe/text_summary")  # tells where the run lies
+    outcome = events.PluginTagToContent("hparams")
+    return {**pictures, **tensors, "hparams": [(0, tag.encode()) for tag in sorted(outcome)]}
 
 
 @pytest.mark.parametrize(
@@ -130,21 +145,31 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
 
 
 @pytest.mark.parametrize(
-    "signals",
+    ("signals", "more"),
     [
-        [SignalAt(0), SignalAt(4), SignalAt(7, number=signal.SIGUSR1)],
-        [SignalAt(2), SignalAt(6, "validation")],  # the last step of an epoch, whose validation is then to come
-        [SignalAt(3, "validation"), SignalAt(6, "saving"), SignalAt(9, "validation", signal.SIGINT)],
+        ([SignalAt(0), SignalAt(4), SignalAt(7, number=signal.SIGUSR1)], []),
+        ([SignalAt(2), SignalAt(6, "validation")], []),  # the last step of an epoch, whose validation is then to come
+        (
+            [SignalAt(3, "validation"), SignalAt(6, "saving"), SignalAt(9, "validation", signal.SIGINT)],
+            ["trainer.pictures_every_epochs=2"],
+        ),
     ],
     ids=["in training", "at an epoch's end", "in validation and while saving"],
 )
 def test_a_run_stopped_by_signals_ends_where_the_uninterrupted_one_does(
-    signals: list[SignalAt], small_run: list[str], tmp_path: Path
+    signals: list[SignalAt], more: list[str], small_run: list[str], tmp_path: Path
 ) -> None:
-    settings = [*FULL, "trainer.early_stopping_patience=9", "trainer.keep_best=2", "trainer.accumulate=2"]
+    settings = [*FULL, "trainer.early_stopping_patience=9", "trainer.keep_best=2", "trainer.accumulate=2", *more]
     whole = fit(configured(small_run, *settings))
     config = configured(small_run, *settings, f"trainer.runs_dir={tmp_path / 'stopped'}")
-    assert_same_outcome(whole, interrupted(config, *signals))
+    resumed = interrupted(config, *signals)
+    assert_same_outcome(whole, resumed)
+    if more:
+        pictures = shown(resumed)
+        assert [step for step, _ in pictures["val_ema/confusion"]] == [6, 9]
+        assert [step for step, _ in pictures["val_ema_pr/ant"]] == [6, 9]
+        assert [step for step, _ in pictures["train/augmented"]] == [0]
+        assert next(tag for _, tag in pictures["hparams"]).startswith(b"_hparams_/")
 
 
 def test_the_comparison_above_can_fail(small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

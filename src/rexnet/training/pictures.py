@@ -9,9 +9,10 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.utils.tensorboard.summary import hparams
 
 from rexnet.config import Config, dump_config
-from rexnet.config.resume import flatten
+from rexnet.config.resume import RESUMABLE_KEYS, flatten
 from rexnet.training.module import Classifier
 
 PICTURED_IMAGES = 16
@@ -49,17 +50,22 @@ class Pictures(Callback):
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
         if best is None:
             return
-        keys = {key: value if isinstance(value, int | float) else str(value) for key, value in self._keys().items()}
         last = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items() if "val" in name}
         outcome = {"final/best_top1": float(best), **last}
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(keys, outcome, trainer.global_step)
-            else:
-                logger.log_metrics(outcome, trainer.global_step)
+            logger.log_metrics(outcome, trainer.global_step)
+        if (board := find_board(trainer)) is not None:
+            self._add_hparams(board, outcome)
 
-    def _keys(self) -> dict[str, Any]:
-        return flatten(self.config.model_dump(mode="json"))
+    def _add_hparams(self, board: TensorBoardLogger, outcome: dict[str, float]) -> None:
+        """The keys that change what a step computes, without the list of them that Lightning's logger would add.
+
+        Given a list, TensorBoard shows the keys by the alphabet; without, those first in which runs differ.
+        """
+        recipe = {k: v for k, v in flatten(self.config.model_dump(mode="json")).items() if k not in RESUMABLE_KEYS}
+        keys = {key: value if isinstance(value, int | float) else str(value) for key, value in recipe.items()}
+        for summary in hparams(keys, outcome)[1:]:  # type: ignore[no-untyped-call]
+            board.experiment.file_writer.add_summary(summary)
 
 
 def find_board(trainer: pl.Trainer) -> TensorBoardLogger | None:
