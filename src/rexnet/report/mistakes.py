@@ -83,7 +83,7 @@ def _most_wrong(predictions: Predictions, config: Config, index: Index | None) -
     answers, sure = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(answers != predictions.labels)
     worst = [int(position) for position in wrong[np.argsort(-sure[wrong], kind="stable")][:MOST_IMAGES]]
-    same = index is not None and np.array_equal(index.labels, predictions.labels)
+    same = index is not None and tuple(index.paths) == predictions.names
     views = view_images(config, index, worst) if same and index is not None else [None] * len(worst)
     return [
         {
