@@ -1,5 +1,6 @@
 """All runs of a folder at a glance, and what can be done with one."""
 
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,15 +103,16 @@ def describe_run(run: Run) -> str:
         f"state     {run.state.state}{detail}",
         f"epochs    {_epochs(run)}, {top1}, {_time(run.state.seconds)}, {run.size / 1e6:.1f} MB",
     ]
+    folder = shlex.quote(str(run.folder))
     if run.has_checkpoint:
         if run.state.state not in ("finished", "running"):
-            lines.append(f"go on     rexnet train --resume {run.folder}")
+            lines.append(f"go on     rexnet train --resume {folder}")
         lines += [
-            f"evaluate  rexnet evaluate {run.folder}",
-            f"predict   rexnet predict {run.folder} IMAGES --out answers.csv",
-            f"export    rexnet export {run.folder} --to onnx safetensors",
-            f"report    rexnet report {run.folder}",
-            f"publish   rexnet publish {run.folder} --to FOLDER",
+            f"evaluate  rexnet evaluate {folder}",
+            f"predict   rexnet predict {folder} IMAGES --out answers.csv",
+            f"export    rexnet export {folder} --to onnx safetensors",
+            f"report    rexnet report {folder}",
+            f"publish   rexnet publish {folder} --to FOLDER",
         ]
     elif run.state.state != "running":
         lines.append("It holds no checkpoint: there is nothing to go on from or to evaluate.")

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from conftest import SMALL_RUN
 
+from rexnet.checkpoint import find_checkpoint
 from rexnet.cli import main
 from rexnet.config import load_config
 from rexnet.errors import ConfigError
-from rexnet.evaluation.predictions import Predictions, save_predictions
+from rexnet.evaluation.predictions import Predictions, load_predictions, save_predictions
+from rexnet.report.measured import find_measured
 from rexnet.report.plots import Line, draw_lines
 from rexnet.report.record import read_run
 from rexnet.report.report import write_report
@@ -125,7 +127,38 @@ def test_runs_are_compared_on_one_page(run: Path, tmp_path: Path) -> None:
     assert "What differs in their recipes Key" in page.text
     assert "optimizer.lr 0.05 0.25" in page.text
     assert "McNemar's test gives p = 1." in page.text  # they are the same run
+    assert "over 2 seeds" not in page.text
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_runs_of_several_seeds_have_a_mean_and_names_that_fit(run: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / f"a-name-that-is-longer-than-a-plot-is-wide-and-not-in-its-key-{seed}" for seed in (0, 1)]
+    for seed, folder in enumerate(folders):
+        shutil.copytree(run, folder)
+        text = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(text.replace("seed: 0", f"seed: {seed}"))
+        (kept,) = (folder / "evaluation").glob("*-ema-val.npz")
+        predictions = load_predictions(kept)
+        right = np.eye(3, dtype=np.float32)[predictions.labels]
+        correct = np.arange(15)[:, None] < (12, 9)[seed]
+        save_predictions(kept, predictions._replace(logits=np.where(correct, right, -right)))
+    write_report(folders, tmp_path / "seeds.html")  # a name that breaks the layout of a plot would warn
+    text = Page(tmp_path / "seeds.html").text
+    assert "Mean ± standard deviation over 2 seeds: top-1 70.00 ± 14.14 %, loss" in text  # of 80 and 60 %
+
+
+def test_what_was_measured_elsewhere_does_not_stand_for_the_run(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "with ' quote"
+    shutil.copytree(run, other)
+    (kept,) = (other / "evaluation").glob("*-ema-val.npz")
+    kept.rename(kept.with_name(kept.name.replace("val", "train")))
+    found = find_measured(other)
+    assert [one.is_best for one in found] == [False]
+    write_report([other], other / "report.html")
+    assert [(one.images, one.is_best) for one in find_measured(other)] == [("val", True), ("train", False)]
+    text = Page(other / "report.html").text
+    assert "rexnet evaluate '" in text
+    assert "with '\"'\"' quote'" in text  # as a shell takes it
 
 
 def test_a_run_without_its_images_says_what_is_left_out(run: Path, tmp_path: Path) -> None:
@@ -151,7 +184,8 @@ def test_a_thousand_classes_stay_readable(run: Path, tmp_path: Path) -> None:
     logits[np.arange(2000), labels] += 4
     names = tuple(f"<kind {number}>" for number in range(1000))
     images = tuple(f"{number}.png" for number in range(2000))
-    save_predictions(many / "evaluation" / "last-ema-val.npz", Predictions(logits, labels, images, names))
+    kept = many / "evaluation" / f"{find_checkpoint(run).stem}-ema-val.npz"
+    save_predictions(kept, Predictions(logits, labels, images, names))
     write_report([many], many / "report.html")
     page = Page(many / "report.html")
     assert "All 1000 classes" in page.text

@@ -28,10 +28,12 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the page."""
+    from rexnet.files import require_writable
     from rexnet.report.report import write_report
     from rexnet.report.summary import default_target
 
     target = options.out or default_target(options.runs)
+    require_writable(target)
     write_report(options.runs, target)
     print(f"Report       {target}")
     return 0

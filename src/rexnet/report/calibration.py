@@ -1,16 +1,18 @@
 """Whether a classifier is as sure as it is right."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rexnet.evaluation.predictions import Predictions
-from rexnet.evaluation.statistics import calibration_error, probabilities_of, reliability_bins
+from rexnet.evaluation.statistics import calibration_error, probabilities_of, reliability_bins, summarise
 from rexnet.report.plots import draw_reliability
+from rexnet.temperature import fitted_where, load_temperature
 
 
-def describe_calibration(predictions: Predictions) -> dict[str, Any]:
-    """The reliability diagram and what it says in a sentence."""
+def describe_calibration(predictions: Predictions, checkpoint: Path, weights: str) -> dict[str, Any]:
+    """The reliability diagram and what it says in words, also of the temperature that is kept beside a checkpoint."""
     bins = reliability_bins(probabilities_of(predictions.logits), predictions.labels)
     filled = bins.images > 0
     weights = bins.images[filled] / bins.images.sum()
@@ -23,4 +25,13 @@ def describe_calibration(predictions: Predictions) -> dict[str, Any]:
     )
     shares = [np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy)]
     svg = draw_reliability(shares[0], shares[1], bins.images, f"Reliability diagram. {sentence}")
-    return {"sentence": sentence, "svg": svg}
+    return {"sentence": sentence + _describe_temperature(predictions, checkpoint, weights), "svg": svg}
+
+
+def _describe_temperature(predictions: Predictions, checkpoint: Path, weights: str) -> str:
+    temperature = load_temperature(checkpoint, weights) if checkpoint.is_file() else None
+    if temperature is None:
+        return ""
+    error = summarise(predictions, temperature).ece
+    where = fitted_where(checkpoint, weights)
+    return f" Divided by its temperature, as predictions and exports are, it would be {error:.1f} % ({where})."

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rexnet.report.plots import Line, draw_lines
+from rexnet.report.plots import SERIES, Line, draw_lines
 from rexnet.report.record import Points, RunRecord
 
 Figure = tuple[str, str]
@@ -17,7 +17,7 @@ def draw_run(record: RunRecord) -> list[Figure]:
         Line("averaged", record.column("val_ema/loss"), 2),
     ]
     top1 = [Line("raw", record.column("val/top1"), 1), Line("averaged", record.column("val_ema/top1"), 2)]
-    top1 += [Line("top-5", record.column("val_ema/top5") or record.column("val/top5"), 3, dashed=True)]
+    top1 += [Line("top-5", record.column("val_ema/top5") or record.column("val/top5"), 3, "dashed")]
     figures = [
         ("Loss", draw_lines("Loss", loss)),
         ("Validation accuracy", draw_lines("Validation accuracy", top1, "%")),
@@ -44,17 +44,27 @@ def draw_comparison(records: Sequence[RunRecord]) -> list[Figure]:
         found = []
         for number, record in enumerate(records):
             points = next((points for tag in tags if (points := record.column(tag))), None)
-            found.append(Line(record.name, _scaled(points or record.by_epoch(tags[0]), scale), number))
+            found.append(
+                Line(record.name, _scaled(points or record.by_epoch(tags[0]), scale), number, style_of(number))
+            )
         return found
 
+    def draw(heading: str, lines: list[Line], unit: str = "", log: bool = False) -> str:
+        return draw_lines(heading, lines, unit, log=log, legend=False)  # the names are long, the page has a key
+
     figures = [
-        ("Validation top-1", draw_lines("Validation top-1", lines("val_ema/top1", "val/top1"), "%")),
-        ("Validation loss", draw_lines("Validation loss", lines("val_ema/loss", "val/loss"))),
-        ("Training loss", draw_lines("Training loss", lines("train/loss"))),
+        ("Validation top-1", draw("Validation top-1", lines("val_ema/top1", "val/top1"), "%")),
+        ("Validation loss", draw("Validation loss", lines("val_ema/loss", "val/loss"))),
+        ("Training loss", draw("Training loss", lines("train/loss"))),
     ]
     for heading, unit, tag, scale, log in QUANTITIES:
-        figures.append((heading, draw_lines(heading, lines(tag, scale=scale), unit, log=log)))
+        figures.append((heading, draw(heading, lines(tag, scale=scale), unit, log)))
     return [(heading, svg) for heading, svg in figures if svg]
+
+
+def style_of(number: int) -> str:
+    """How the line of a run is drawn: solid, once all colours are in use dashed, then dotted."""
+    return ("solid", "dashed", "dotted")[number // SERIES % 3]
 
 
 def _scaled(points: Points, factor: float) -> Points:

@@ -11,7 +11,7 @@ KINDS = ("greedy-soup", "soup", "ema", "raw")
 
 
 class Measured(NamedTuple):
-    """Predictions of one checkpoint, and which."""
+    """Predictions of one checkpoint or export, and which."""
 
     checkpoint: str
     """Stem of its file."""
@@ -19,6 +19,8 @@ class Measured(NamedTuple):
     images: str
     """Split, and what else `rexnet evaluate` was asked for, such as another folder or several views."""
     predictions: Predictions
+    is_best: bool = False
+    """Whether they are of the run's best checkpoint on the validation images."""
 
 
 def find_measured(run: Path) -> list[Measured]:
@@ -31,14 +33,15 @@ def find_measured(run: Path) -> list[Measured]:
         best = find_checkpoint(run).stem
     except CheckpointError:  # none any more
         best = ""
-    found = [_read(path) for path in sorted((run / "evaluation").glob("*.npz"))]
-    return sorted(found, key=lambda one: (one.checkpoint != best, one.images != "val", one.weights != "ema"))
+    found = [_read(path, best) for path in sorted((run / "evaluation").glob("*.npz"))]
+    return sorted(found, key=lambda one: (not one.is_best, one.images != "val", one.weights != "ema"))
 
 
-def _read(path: Path) -> Measured:
+def _read(path: Path, best: str) -> Measured:
     """Predictions with what the name of their file says."""
     kinds = [kind for kind in KINDS if f"-{kind}-" in path.stem]
     if not kinds:
         raise DataError(f"{path}: is not named CHECKPOINT-WEIGHTS-SPLIT.npz, as `rexnet evaluate` names predictions")
     checkpoint, _, images = path.stem.partition(f"-{kinds[0]}-")
-    return Measured(checkpoint, kinds[0], images, load_predictions(path))
+    is_best = checkpoint == best and images == "val"
+    return Measured(checkpoint, kinds[0], images, load_predictions(path), is_best)

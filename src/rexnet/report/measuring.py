@@ -26,4 +26,4 @@ def measure_best(run: Path, index: Index) -> Measured | None:
         raise CheckpointError(f"{best}: has other classes than {index.root}")
     predictions = measure(open_trained(trained, run.name), index).predictions
     save_predictions(predictions_path(run, best.stem, trained.weights, "val"), predictions)
-    return Measured(best.stem, trained.weights, "val", predictions)
+    return Measured(best.stem, trained.weights, "val", predictions, is_best=True)

@@ -82,7 +82,7 @@ def _describe_worst(predictions: Predictions, config: Config, index: Index | Non
     probabilities = probabilities_of(predictions.logits)
     answers, sure = probabilities.argmax(1), probabilities.max(1)
     worst = most_wrong(predictions, MOST_IMAGES).tolist()
-    same = index is not None and np.array_equal(index.labels, predictions.labels)
+    same = index is not None and tuple(index.paths) == predictions.names
     views = view_images(config, index, worst) if same and index is not None else [None] * len(worst)
     return [
         {

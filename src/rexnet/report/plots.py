@@ -48,10 +48,18 @@ class Line(NamedTuple):
     points: Sequence[tuple[float, float]]
     series: int = 0
     """Number of its colour."""
-    dashed: bool = False
+    style: str = "solid"
+    """Or `dashed`, or `dotted`, as matplotlib and CSS have it."""
 
 
-def draw_lines(title: str, lines: Sequence[Line], unit: str = "", x_label: str = "epoch", log: bool = False) -> str:
+def draw_lines(
+    title: str,
+    lines: Sequence[Line],
+    unit: str = "",
+    x_label: str = "epoch",
+    log: bool = False,
+    legend: bool = True,
+) -> str:
     """Curves over epochs, as an SVG with a description in words; empty where no line has a point."""
     lines = [line for line in lines if line.points]
     if not lines:
@@ -62,8 +70,15 @@ def draw_lines(title: str, lines: Sequence[Line], unit: str = "", x_label: str =
         for line in lines:
             x, y = _thin(line.points)
             marker = "o" if len(x) <= 2 else None  # a single point would leave no trace
-            style = "--" if line.dashed else "-"
-            axes.plot(x, y, style, color=COLOURS[line.series % SERIES], label=line.label, marker=marker, markersize=4)
+            axes.plot(
+                x,
+                y,
+                linestyle=line.style,
+                color=COLOURS[line.series % SERIES],
+                label=line.label,
+                marker=marker,
+                markersize=4,
+            )
         if log and min(value for line in lines for _, value in line.points) > 0:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -73,7 +88,7 @@ def draw_lines(title: str, lines: Sequence[Line], unit: str = "", x_label: str =
         axes.set_ylabel(unit)
         if x_label == "epoch":
             axes.xaxis.get_major_locator().set_params(integer=True)
-        if len(lines) > 1:
+        if legend and len(lines) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=min(3, len(lines)), borderaxespad=0.1)
         return _write(figure, description)
 

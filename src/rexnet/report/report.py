@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 
 from rexnet import __version__
+from rexnet.checkpoint import checkpoint_folder
 from rexnet.config.places import without_places
 from rexnet.data.files import printable
 from rexnet.data.index import Index, Split
@@ -21,13 +22,14 @@ from rexnet.evaluation.statistics import mcnemar
 from rexnet.files import written_whole
 from rexnet.report.calibration import describe_calibration
 from rexnet.report.classes import describe_classes
-from rexnet.report.curves import draw_comparison, draw_run
+from rexnet.report.curves import draw_comparison, draw_run, style_of
 from rexnet.report.images import count_classes, describe_data, open_split
 from rexnet.report.measured import Measured, find_measured
 from rexnet.report.mistakes import describe_mistakes
 from rexnet.report.pictures import embed_picture
 from rexnet.report.recipe import compare_recipes, describe_recipe
 from rexnet.report.record import RunRecord, read_run
+from rexnet.report.seeds import describe_seeds
 from rexnet.report.summary import (
     COMPARED,
     RESULT_COLUMNS,
@@ -89,7 +91,7 @@ def _describe(record: RunRecord, public: bool) -> tuple[Context, list[Measured]]
     measured = [one._replace(predictions=one.predictions.with_readable_classes()) for one in measured]
     if public:
         measured = [one for one in measured if one.images in get_args(Split)]  # others name folders
-        notes = [LEFT_OUT.format(why="it was not measured")] if notes else []
+        notes = [LEFT_OUT.format(why="it was not measured")] if notes and not measured else []
     told = replace(record, config=without_places(record.config)) if public else record
     classes: tuple[str, ...] = val.class_names if val is not None else ()
     context: Context = {"mistakes": None, "classes": None, "calibration": None}
@@ -99,7 +101,8 @@ def _describe(record: RunRecord, public: bool) -> tuple[Context, list[Measured]]
         shown = val if measured[0].images == "val" else open_split(record.config, "test")
         context["mistakes"] = describe_mistakes(predictions, record.config, shown)
         context["classes"] = describe_classes(predictions, count_classes(train, len(classes)))
-        context["calibration"] = describe_calibration(predictions)
+        checkpoint = checkpoint_folder(record.folder) / f"{measured[0].checkpoint}.ckpt"
+        context["calibration"] = describe_calibration(predictions, checkpoint, measured[0].weights)
     context |= {
         "name": record.config.name if public else record.name,
         "state": describe_state(record, public),
@@ -122,7 +125,7 @@ def _describe(record: RunRecord, public: bool) -> tuple[Context, list[Measured]]
 def _measure(record: RunRecord, val: Index | None) -> tuple[list[Measured], list[str]]:
     """The predictions of a run, made now where it keeps none; and what the page has to say about missing ones."""
     measured = find_measured(record.folder)
-    if measured:
+    if measured and measured[0].is_best:
         return measured, []
     if val is None:
         why = f"{record.config.data.root} is not on this machine"
@@ -132,10 +135,12 @@ def _measure(record: RunRecord, val: Index | None) -> tuple[list[Measured], list
         try:
             best = measure_best(record.folder, val)
         except RexnetError as error:
-            return [], [f"Not measured: {error}"]
+            return measured, [f"Not measured: {error}"]
         if best is not None:
-            return [best], []
+            return [best, *measured], []
         why = "there is no checkpoint yet"
+    if measured:
+        return measured, [f"The best checkpoint was not measured on the validation images: {why}."]
     return [], [LEFT_OUT.format(why=why)]
 
 
@@ -161,8 +166,8 @@ def _compare(records: Sequence[RunRecord], measured: Sequence[list[Measured]]) -
     """The part on several runs: numbers and curves side by side, tests, and what differs in the recipes."""
     firsts = [found[0] if found else None for found in measured]
     rows = [
-        {"name": record.name, "cells": compare_values(record, first)}
-        for record, first in zip(records, firsts, strict=True)
+        {"name": record.name, "cells": compare_values(record, first), "line": style_of(number)}
+        for number, (record, first) in enumerate(zip(records, firsts, strict=True))
     ]
     tests = []
     for (a, first), (b, second) in _pairs(list(zip(records, firsts, strict=True))):
@@ -173,6 +178,8 @@ def _compare(records: Sequence[RunRecord], measured: Sequence[list[Measured]]) -
             f"{a.name} alone is right on {result.only_first} images, {b.name} alone on {result.only_second}: "
             f"McNemar's test gives p = {result.p_value:.2g}."
         )
+    if seeds := describe_seeds(records, firsts):
+        tests.insert(0, seeds)
     return {
         "columns": COMPARED,
         "rows": rows,

@@ -1,6 +1,8 @@
 """A run in a few numbers and words: state, tiles, tables, environment, and how to use its weights."""
 
 import itertools
+import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +72,7 @@ def describe_tiles(record: RunRecord, measured: Measured | None, classes: tuple[
     if measured is not None:
         summary = summarise(measured.predictions)
         kind = f"{WEIGHTS.get(measured.weights, measured.weights)} weights, {summary.n:,} images"
+        kind += "" if measured.is_best else f" ({measured.checkpoint}, {measured.images})"
         tiles += [
             Tile("Top-1", f"{summary.top1:.2f}", "%", f"{_interval(summary.top1_interval)}; {kind}"),
             Tile("Top-5", f"{summary.top5:.2f}", "%", _interval(summary.top5_interval)),
@@ -140,7 +143,7 @@ def describe_environment(record: RunRecord, public: bool = False) -> list[tuple[
     git, packages, cpu = (_mapping(facts.get(name)) for name in ("git", "packages", "cpu"))
     changed = git.get("changed_files") or []
     pairs: list[tuple[str, Any]] = [
-        ("Command", " ".join(map(str, facts.get("command") or []))),
+        ("Command", shlex.join(map(str, facts.get("command") or []))),
         ("Commit", git.get("commit")),
         ("Changed files", ", ".join(map(str, changed)) if git.get("commit") else None),
         ("Started", facts.get("started")),
@@ -156,28 +159,34 @@ def describe_environment(record: RunRecord, public: bool = False) -> list[tuple[
 
 def describe_usage(record: RunRecord, classes: int) -> list[tuple[str, str]]:
     """Lines to copy: what one does with a run."""
-    run = record.folder
+    run, quoted = record.folder, shlex.quote(str(record.folder))
     if not any(checkpoint_folder(run).glob("*.ckpt")):
         return []
     lines = [
-        ("Predict", f"rexnet predict {run} IMAGES --out predictions.csv"),
-        ("Measure again", f"rexnet evaluate {run}"),
-        ("Export", f"rexnet export {run} --to onnx safetensors"),
+        ("Measure again", f"rexnet evaluate {quoted}"),
+        ("Name the classes of images", f"rexnet predict {quoted} IMAGES --out answers.csv"),
+        ("Export", f"rexnet export {quoted} --to onnx safetensors"),
         (
             "Load in Python",
             "from pathlib import Path\nfrom rexnet.checkpoint import load_trained\n\n"
-            f'trained = load_trained(Path("{run}"))\nlogits = trained.model(images)  # normalised, N x 3 x H x W',
+            f"trained = load_trained(Path({_literal(run)}))\n"
+            "logits = trained.model(images)  # normalised, N x 3 x H x W",
         ),
     ]
     if not record.is_whole:
-        lines.insert(0, ("Go on", f"rexnet train --resume {run}"))
+        lines.insert(0, ("Go on", f"rexnet train --resume {quoted}"))
     model = record.config.model
     known = {published.name for published in FAMILY}
     if model.name == "rexnet" and (name := timm_name(model.variant, model.width_mult)) in known and classes:
-        path = run / "export" / "model.safetensors"
-        code = f'import timm\n\nmodel = timm.create_model("{name}", num_classes={classes}, checkpoint_path="{path}")'
+        path = _literal(run / "export" / "model.safetensors")
+        code = f'import timm\n\nmodel = timm.create_model("{name}", num_classes={classes}, checkpoint_path={path})'
         lines.append(("Load with timm, after the export", code))
     return lines
+
+
+def _literal(path: Path) -> str:
+    """A path as Python writes it, in double quotes."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def _values(summary: Summary) -> list[str]:
