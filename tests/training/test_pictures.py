@@ -1,7 +1,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rexnet.config import Config, load_config
 from rexnet.errors import ConfigError
 from rexnet.training.fit import fit
+from rexnet.training.profile import Profile
 from rexnet.training.run_folder import read_table
 from rexnet.training.validation_pictures import draw_confusion
 
@@ -79,6 +80,20 @@ def test_a_logger_whose_package_is_missing_is_refused_before_the_run(
         fit(small_config.model_copy(update={"trainer": trainer}))
     assert not small_config.trainer.runs_dir.exists()
     assert name not in sys.modules
+
+
+def test_a_recording_that_fails_is_not_stopped_as_well(tmp_path: Path) -> None:
+    """PyTorch 2.11 ends the process by a segmentation fault then."""
+
+    class Failing:
+        def step(self) -> None:
+            raise RuntimeError("no")
+
+    callback, nothing = Profile(tmp_path), cast(Any, None)
+    callback._profiler = Failing()
+    with pytest.raises(RuntimeError, match="no"):
+        callback.on_train_batch_end(nothing, nothing, None, None, 0)
+    callback.on_exception(nothing, nothing, RuntimeError("no"))
 
 
 def test_a_confusion_matrix_is_dark_where_the_images_are() -> None:
