@@ -17,6 +17,7 @@ torch.set_num_threads(1)  # small networks gain nothing from more, and bits depe
 SMALL_RUN = (
     "name=small",
     "model.width_mult=0.2",
+    "model.depth_mult=0.1",
     "data.image_size=32",
     "data.batch_size=8",
     "data.num_workers=0",

@@ -166,7 +166,7 @@ def test_a_frozen_backbone_stays_as_it_was_statistics_included(small_run: list[s
     first, second, third = snapshots.states
     changed = {name for name in first if not torch.equal(first[name], second[name])}
     assert changed == {"head.fc.weight", "head.fc.bias"}
-    assert sum(not torch.equal(second[name], third[name]) for name in first) > 300
+    assert sum(not torch.equal(second[name], third[name]) for name in first) > 140  # of 152
 
 
 def test_the_last_checkpoint_is_the_last_even_when_it_is_not_among_the_best(small_run: list[str]) -> None:

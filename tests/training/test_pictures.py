@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rexnet.config import load_config
 from rexnet.training.fit import fit
+from rexnet.training.profile import Profile
 from rexnet.training.run_folder import read_table
 from rexnet.training.validation_pictures import draw_confusion
 
@@ -69,6 +70,20 @@ def test_tensorboard_has_what_the_table_has_under_stable_names(board: tuple[Path
 
 def _texts(events: Any) -> set[str]:
     return set(events.Tags()["tensors"]) | {f"{tag}/pr_curves" for tag in events.Tags()["tensors"]}
+
+
+def test_a_recording_that_fails_is_not_stopped_as_well(tmp_path: Path) -> None:
+    """PyTorch 2.11 ends the process by a segmentation fault then."""
+
+    class Failing:
+        def step(self) -> None:
+            raise RuntimeError("no")
+
+    callback, nothing = Profile(tmp_path), cast(Any, None)
+    callback._profiler = Failing()
+    with pytest.raises(RuntimeError, match="no"):
+        callback.on_train_batch_end(nothing, nothing, None, None, 0)
+    callback.on_exception(nothing, nothing, RuntimeError("no"))
 
 
 def test_a_confusion_matrix_is_dark_where_the_images_are() -> None:

@@ -26,14 +26,21 @@ class Profile(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             schedule = profiler.schedule(wait=UNSEEN, warmup=WARM_UP, active=SEEN, repeat=1)
-            self._profiler = profiler.profile(schedule=schedule, on_trace_ready=self._write, record_shapes=True)
+            self._profiler = profiler.profile(
+                schedule=schedule,
+                on_trace_ready=self._write,
+                record_shapes=True,
+                acc_events=True,  # changes nothing for a single recording; without it, PyTorch 2.11 warns
+            )
             self._profiler.start()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._profiler is not None:
-            self._profiler.step()
+        recording, self._profiler = self._profiler, None  # one that fails here would crash the process when stopped
+        if recording is not None:
+            recording.step()
+            self._profiler = recording
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._profiler is not None:
