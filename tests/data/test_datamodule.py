@@ -13,6 +13,7 @@ from rexnet.data.loading import (
     build_loader,
     build_train_sampler,
     count_workers,
+    eval_batch,
     load_eval_index,
     share_batch,
 )
@@ -58,6 +59,11 @@ def test_a_batch_is_shared_by_processes_and_parts(small_run: list[str]) -> None:
     assert share_batch(configured(small_run, "trainer.accumulate=2"), world_size=2) == 2
     with pytest.raises(ConfigError, match=r"8 should be a multiple of 3 \(3 processes x trainer\.accumulate 1\)"):
         share_batch(configured(small_run), world_size=3)
+
+
+def test_evaluation_computes_no_more_images_at_once_than_small_devices_hold(small_run: list[str]) -> None:
+    assert eval_batch(configured(small_run)) == 8
+    assert eval_batch(configured(small_run, "data.batch_size=4096")) == 128
 
 
 def test_an_incomplete_last_batch_is_dropped_or_padded(small_run: list[str]) -> None:

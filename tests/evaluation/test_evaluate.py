@@ -63,9 +63,9 @@ def test_several_sets_of_one_layout_are_told_apart_and_each_is_kept(
         write_images(tmp_path / name / "val" / "ant", images, hue=0)
     results = measure_all([run], Request(roots=(tmp_path / "clean", tmp_path / "noisy")))
     report_all(results, tmp_path / "table.json", tmp_path / "table.csv")
-    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[:3]] == ["data", "clean-val", "noisy-val"]
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[:3]] == ["data", "clean/val", "noisy/val"]
     stems = [result.stem for result in results]
-    assert [str(stem).rpartition("-")[2] for stem in stems] == ["clean", "noisy"]
+    assert [str(stem).partition("-val-")[2] for stem in stems] == ["clean-val", "noisy-val"]
     assert [len(load_predictions(Path(f"{stem}.npz")).labels) for stem in stems] == [2, 3]
 
 

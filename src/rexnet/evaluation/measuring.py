@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rexnet.config import Config
 from rexnet.data.index import Index
-from rexnet.data.loading import build_eval_loader, share_batch
+from rexnet.data.loading import build_eval_loader, eval_batch
 from rexnet.data.workers import explained_faults
 from rexnet.errors import DataError
 from rexnet.evaluation.counts import count_batch
@@ -85,7 +85,7 @@ def measure(
     names = tuple(index.paths)
     assert len(logits) == len(names) == len(index), "every image is measured once"
     predictions = Predictions(logits, np.asarray(index.labels), names, tuple(model.class_names))
-    return Measured(predictions, count_as_training(predictions, share_batch(config, 1)), len(index) / seconds)
+    return Measured(predictions, count_as_training(predictions, eval_batch(config)), len(index) / seconds)
 
 
 def mean_of_views(logits: list[Tensor]) -> Tensor:
