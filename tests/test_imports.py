@@ -44,6 +44,7 @@ ROOMS = {
         "durable",
         "errors",
         "evaluation",
+        "files",
         "hardware",
         "models",
         "run_state",
