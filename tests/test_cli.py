@@ -76,7 +76,7 @@ def test_training_evaluating_and_resuming_through_the_doors(
         (["train", "--config", "quickstart", "augmentation.flip=7"], r"augmentation\.flip: .*found 7"),
         (["train", "--config", "rexnet_1.0x", "data.root=/nowhere"], r"data\.root: /nowhere does not exist"),
         (["train"], r"give either --config YAML"),
-        (["train", "--resume", "/nowhere"], r"/nowhere: is not a run to go on with"),
+        (["train", "--resume", "/nowhere"], r"/nowhere: there is no such run folder or checkpoint to go on with$"),
         (["evaluate", "/nowhere"], r"/nowhere: no such run folder or checkpoint"),
         (["evaluate", str(ROOT / "README.md")], r"README\.md: cannot be read as a checkpoint"),
     ],

@@ -31,7 +31,7 @@ def test_a_run_that_fails_ends_the_series_with_its_exit_code(
 ) -> None:
     monkeypatch.setattr(seeds, "_run_forwarding", lambda command: 143)
     assert seeds.train_seeds(small_config, 3, ["train.py", "--seeds=3"]) == 143
-    assert seeds.without_seeds(["train.py", "--seeds=3", "a"]) == ["train.py", "a"]
+    assert seeds.without_seeds(["train.py", "--seeds=3", "--doctor", "a"]) == ["train.py", "a"]  # it looks once
 
 
 def test_a_signal_reaches_the_run_once() -> None:

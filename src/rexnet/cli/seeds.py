@@ -45,10 +45,10 @@ def train_seeds(config: "Config", seeds: int, command: Sequence[str]) -> int:
 
 
 def without_seeds(command: Sequence[str]) -> list[str]:
-    """The command without its option `--seeds N` or `--seeds=N`."""
+    """The command without its option `--seeds N` or `--seeds=N`, and without `--doctor`, which has looked already."""
     kept: list[str] = []
     for previous, word in zip(("", *command), command, strict=False):
-        if word != "--seeds" and previous != "--seeds" and not word.startswith("--seeds="):
+        if word not in ("--seeds", "--doctor") and previous != "--seeds" and not word.startswith("--seeds="):
             kept.append(word)
     return kept
 

@@ -59,8 +59,10 @@ def load_run_config(
     Raises:
         ConfigError: no `config.yaml` there, or the recipe would be another one.
     """
+    if not run.exists():
+        raise ConfigError(f"{run}: there is no such run folder or checkpoint to go on with")
     path = (run if run.is_dir() else run.parent.parent) / "config.yaml"
-    if not run.exists() or not path.is_file():
+    if not path.is_file():
         raise ConfigError(f"{run}: is not a run to go on with: {path} is missing")
     old, wanted = load_config(path), load_config(config or path, overrides)
     require_same_recipe(_with_same_preprocessing(old, wanted), wanted, allowed, run)
