@@ -102,7 +102,10 @@ def test_all_runs_stand_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     mark = RunMark(tmp_path / "half")
     mark.fail(Stopped(signal.SIGTERM))
     assert main(["runs", "--dir", str(tmp_path)]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    table = capsys.readouterr().out
+    assert main(["runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == table
+    lines = [line.split() for line in table.splitlines()[1:]]
     assert [line[:5] for line in lines] == [
         ["older", "finished", "4/4", "74.00", "%"],
         ["half", "stopped", "2/4", "72.00", "%"],
@@ -114,6 +117,9 @@ def test_all_runs_stand_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_a_run_tells_what_can_be_done_with_it(tmp_path: Path) -> None:
     run = make_run(tmp_path / "x", 2)
+    spaced = make_run(tmp_path / "a b")
+    (spaced / "checkpoints" / "last.ckpt").touch()
+    assert f"rexnet report '{spaced}'" in describe_run(read_run(spaced))  # as a shell takes it
     assert "holds no checkpoint" in describe_run(read_run(run))
     (run / "checkpoints" / "last.ckpt").write_bytes(b"1" * 1000)
     os.link(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "previous.ckpt")

@@ -60,6 +60,7 @@ def test_broken_images_stand_in_the_table_and_on_the_screen_and_stop_nothing(
         assert fault in table[name]
         assert table[name] in said
     assert "2 images, 3 that could not be read; 1 other files are no images; written to" in said
+    assert [found.path for found in find_images([f"{folder}/**/*0.png"])] == [f"{folder}/000.png"]
 
 
 def test_names_in_any_encoding_come_out_as_valid_text(trained_run: Path, image_root: Path, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ def add_parser(commands: Commands) -> None:
         description="List all runs: running, finished, stopped (can go on) or failed, with the best accuracy so far. "
         "With RUN, tell how to go on with it, evaluate it and hand it on.",
     )
-    parser.add_argument("run_folder", metavar="RUN", type=Path, nargs="?", help="one run folder")
+    parser.add_argument(
+        "run_folder", metavar="RUN", type=Path, nargs="?", help="one run folder (or a folder of runs, to list)"
+    )
     parser.add_argument("--dir", metavar="FOLDER", type=Path, help="where runs are (default: runs)")
     parser.set_defaults(run=run)
 
@@ -24,8 +26,9 @@ def run(options: argparse.Namespace) -> int:
     from rexnet.config.schema import TrainerConfig
     from rexnet.runs import describe_run, describe_runs, find_runs, read_run
 
-    if options.run_folder is not None:
-        print(describe_run(read_run(options.run_folder)))
+    folder: Path | None = options.run_folder
+    if folder is not None and ((folder / "config.yaml").is_file() or not any(folder.glob("*/config.yaml"))):
+        print(describe_run(read_run(folder)))
         return 0
-    print(describe_runs(find_runs(options.dir or TrainerConfig().runs_dir)))
+    print(describe_runs(find_runs(folder or options.dir or TrainerConfig().runs_dir)))
     return 0

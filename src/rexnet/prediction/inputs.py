@@ -43,9 +43,17 @@ def find_images(inputs: Sequence[str]) -> Iterator[Found]:
         elif os.path.lexists(given):
             yield Found(given, is_named=True)
         else:
-            for path in sorted(glob.iglob(given, recursive=True)):
-                if not os.path.isdir(path):
-                    yield Found(path, is_named=True)
+            yield from (Found(path, is_named=True) for path in _matching(given))
+
+
+def _matching(pattern: str) -> list[str]:
+    """The files that a pattern matches, in order of name; once each, by the shortest way, where links make circles."""
+    found: dict[tuple[str, str], str] = {}
+    for path in sorted(glob.iglob(pattern, recursive=True), key=len):
+        if not os.path.isdir(path):
+            folder, name = os.path.split(path)
+            found.setdefault((os.path.realpath(folder), name), path)
+    return sorted(found.values())
 
 
 def _below(folder: str, above: tuple[str, ...]) -> Iterator[Found]:

@@ -31,7 +31,7 @@ def find_measured(run: Path) -> list[Measured]:
     """
     try:
         best = find_checkpoint(run).stem
-    except CheckpointError:  # none any more
+    except CheckpointError:  # none any more, so that nothing better can be measured
         best = ""
     found = [_read(path, best) for path in sorted((run / "evaluation").glob("*.npz"))]
     return sorted(found, key=lambda one: (not one.is_best, one.images != "val", one.weights != "ema"))
@@ -43,5 +43,5 @@ def _read(path: Path, best: str) -> Measured:
     if not kinds:
         raise DataError(f"{path}: is not named CHECKPOINT-WEIGHTS-SPLIT.npz, as `rexnet evaluate` names predictions")
     checkpoint, _, images = path.stem.partition(f"-{kinds[0]}-")
-    is_best = checkpoint == best and images == "val"
+    is_best = images == "val" and best in (checkpoint, "")
     return Measured(checkpoint, kinds[0], images, load_predictions(path), is_best)
