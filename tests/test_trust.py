@@ -273,7 +273,9 @@ def test_a_file_whose_digest_was_taken_away_is_still_checked(run: Path, tmp_path
     assert not digest_path(copy).exists()
     assert load_trained(copy).weights == "ema"
     content = bytearray(copy.read_bytes())
-    content[len(content) // 2] ^= 4
+    with zipfile.ZipFile(copy) as archive:  # a bit of a tensor; between the parts there is padding, which holds nothing
+        largest = max((archive.read(name) for name in archive.namelist()), key=len)
+    content[content.index(largest) + len(largest) // 2] ^= 4
     copy.write_bytes(content)
     with pytest.raises(CheckpointError, match="does not match its checksum"):
         load_trained(copy)
