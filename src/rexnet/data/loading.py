@@ -16,9 +16,7 @@ from rexnet.errors import ConfigError, DataError
 from rexnet.hardware import resolve_accelerator, resolve_devices
 
 MOST_WORKERS = 16
-LARGEST_EVAL_BATCH = (
-    128  # 1.3 GB of ReXNet 1.0x at 224 px in fp32 (measured), while 64 processes may share a batch of 4,096
-)
+LARGEST_EVAL_BATCH = 128  # 1.3 GB of ReXNet 1.0x at 224 px, measured; 64 processes may share a batch of 4,096
 
 
 def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> TrainBatchSampler:
