@@ -10,10 +10,12 @@ from conftest import SMALL_RUN
 
 from rexnet.checkpoint import find_checkpoint
 from rexnet.cli import main
-from rexnet.config import load_config
+from rexnet.config import Config, load_config
+from rexnet.data.datasets import load_index
 from rexnet.errors import ConfigError
 from rexnet.evaluation.predictions import Predictions, load_predictions, save_predictions
 from rexnet.report.measured import find_measured
+from rexnet.report.mistakes import describe_mistakes
 from rexnet.report.plots import Line, draw_lines
 from rexnet.report.record import read_run
 from rexnet.report.report import write_report
@@ -238,3 +240,21 @@ def test_the_time_of_a_run_is_that_of_all_its_parts(run: Path, tmp_path: Path) -
     lines = [f"{number + 1},{number + 1},{value}" for number, value in enumerate(seconds)]
     (resumed / "metrics.csv").write_text("\n".join(["epoch,step,seconds", *lines]) + "\n")
     assert seconds_of(read_run(resumed)) == 35
+
+
+def test_pictures_are_those_of_the_images_that_were_measured(small_config: Config) -> None:
+    """Another data set can have the same labels in the same order."""
+    index = load_index(small_config.data, "val")
+    logits = np.eye(3, dtype=np.float32)[(index.labels + 1) % 3]
+    for prefix, is_shown in (("", True), ("other/", False)):
+        names = tuple(f"{prefix}{path}" for path in index.paths)
+        predictions = Predictions(logits, np.asarray(index.labels), names, index.class_names)
+        images = describe_mistakes(predictions, small_config, index)["images"]
+        assert {image["uri"] is not None for image in images} == {is_shown}
+
+
+def test_a_data_set_may_be_named_like_a_kind_of_weights(tmp_path: Path) -> None:
+    predictions = Predictions(np.eye(2, dtype=np.float32), np.arange(2), ("a.png", "b.png"), ("a", "b"))
+    save_predictions(tmp_path / "evaluation" / "last-raw-val-an-ema-set.npz", predictions)
+    (found,) = find_measured(tmp_path)
+    assert found[:3] == ("last", "raw", "val-an-ema-set")

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 from rexnet.data.files import size_text
+from rexnet.data.workers import SHARED_MEMORY
 from rexnet.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,6 @@ WORD_BYTES = 8
 ALIGNMENT = 16
 SIDE_BITS = 14
 MOST_BYTES = ALIGNMENT << 64 - 2 * SIDE_BITS  # 1 TiB, what a word can point to
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the place of shared memory, not a file for keeps
 RESERVE = 64 << 20  # bytes that are left free for others
 
 

@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from rexnet.config.data_schema import DataConfig
 from rexnet.config.schema import Config
-from rexnet.data.cache import SHARED_MEMORY, ImageCache, is_finished, require_space, shrink
+from rexnet.data.cache import ImageCache, is_finished, require_space, shrink
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
 from rexnet.data.files import size_text
 from rexnet.data.index import Index
 from rexnet.data.transforms import build_eval_transform, build_train_transform
-from rexnet.data.workers import explained_faults, start_worker
+from rexnet.data.workers import SHARED_MEMORY, explained_faults, start_worker
 from rexnet.errors import DataError
 from rexnet.terminal import progress_bar
 

@@ -42,6 +42,7 @@ def _read(path: Path, best: str) -> Measured:
     kinds = [kind for kind in KINDS if f"-{kind}-" in path.stem]
     if not kinds:
         raise DataError(f"{path}: is not named CHECKPOINT-WEIGHTS-SPLIT.npz, as `rexnet evaluate` names predictions")
-    checkpoint, _, images = path.stem.partition(f"-{kinds[0]}-")
+    weights = min(kinds, key=lambda kind: path.stem.index(f"-{kind}-"))  # a data set's name may hold another one
+    checkpoint, _, images = path.stem.partition(f"-{weights}-")
     is_best = images == "val" and best in (checkpoint, "")
-    return Measured(checkpoint, kinds[0], images, load_predictions(path), is_best)
+    return Measured(checkpoint, weights, images, load_predictions(path), is_best)
