@@ -1,4 +1,5 @@
 import errno
+import os
 import re
 import socket
 import subprocess
@@ -150,3 +151,18 @@ def test_a_folder_that_may_not_be_looked_into_is_one_sentence(
     monkeypatch.setattr(Path, "stat", refuse)
     message = refused(capsys, "data", "check", str(tmp_path))
     assert message == f"{tmp_path}/images.txt: Permission denied"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_seen_enough_is_no_error(unbuffered: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [
+        sys.executable,
+        "-c",
+        "from rexnet.cli import main; raise SystemExit(main(['train', '--config', 'quickstart', '--print-config']))",
+    ]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")

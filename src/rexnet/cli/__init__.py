@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import re
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("rexnet").setLevel(logging.INFO if is_first_process else logging.ERROR)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
         return code
     except RexnetError as error:
         print(f"error: {own_words(error)}", file=sys.stderr)
@@ -28,11 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        if not _has_lost_its_reader():
+            raise
+        return 0
     except OSError as error:
         if error.filename is None:  # not of a file, so not the user's to mend
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def _has_lost_its_reader() -> bool:
+    """Whether who reads standard output, such as `head`, has seen enough; then nothing more goes there."""
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)
+    if not watch.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
+    return True
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

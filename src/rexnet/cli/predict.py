@@ -1,7 +1,6 @@
 """`rexnet predict`."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -49,8 +48,6 @@ def run(options: argparse.Namespace) -> int:
             options.weights,
             options.trust_pt2,
         )
-    except BrokenPipeError:  # the reader, such as head, has seen enough; else Python complains at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("stopped" + (f"; {options.out} was not written" if options.out else ""), file=sys.stderr)
         return 130

@@ -10,16 +10,18 @@ from rexnet.evaluation.table import describe_table, table_as_json, write_csv
 
 def report(result: Result, json_path: Path | None = None, csv_path: Path | None = None) -> dict[str, Any]:
     """Prints one result on its own, keeps it in its run or where the paths say, and returns what is in the JSON."""
-    print(describe(result))
     written = []
-    if json_path is not None:
-        write_json(json_path, result.as_json())
-        written.append(json_path)
-    elif result.stem is not None:
-        written += keep(result)
-    if csv_path is not None:
-        write_csv([result], csv_path)
-        written.append(csv_path)
+    try:
+        print(describe(result))
+    finally:  # also if nobody reads any more
+        if json_path is not None:
+            write_json(json_path, result.as_json())
+            written.append(json_path)
+        elif result.stem is not None:
+            written += keep(result)
+        if csv_path is not None:
+            write_csv([result], csv_path)
+            written.append(csv_path)
     if written:
         print(f"written to {', '.join(map(str, written))}")
     return result.as_json()
@@ -30,7 +32,15 @@ def report_all(results: Sequence[Result], json_path: Path | None = None, csv_pat
 
     The table goes into `evaluation/` of the run, if it is of one; else to the current folder.
     """
-    print(describe_table(results))
+    try:
+        print(describe_table(results))
+    finally:  # also if nobody reads any more
+        csv_path, json_path = _keep_all(results, json_path, csv_path)
+    print(f"\nwritten to {csv_path} and {json_path}")
+
+
+def _keep_all(results: Sequence[Result], json_path: Path | None, csv_path: Path | None) -> tuple[Path, Path]:
+    """Writes the table as CSV and JSON, and what each result says of its images; gives the table's paths."""
     for result in results:
         if result.stem is not None:
             keep(result)
@@ -39,7 +49,7 @@ def report_all(results: Sequence[Result], json_path: Path | None = None, csv_pat
     csv_path, json_path = csv_path or stem.with_suffix(".csv"), json_path or stem.with_suffix(".json")
     write_csv(results, csv_path)
     write_json(json_path, table_as_json(results))
-    print(f"\nwritten to {csv_path} and {json_path}")
+    return csv_path, json_path
 
 
 def write_pictures(results: Sequence[Result], sheet: bool, heatmaps: int) -> None:
