@@ -81,7 +81,7 @@ def _with_same_preprocessing(old: Config, new: Config) -> Config:
 
 
 def find_newest_run(runs_dir: Path) -> Path:
-    """The run folder below `runs_dir` that was begun last: what `--resume auto` means.
+    """The run folder below `runs_dir` whose configuration was written last: what `--resume auto` means.
 
     Raises:
         ConfigError: there is none; nothing is ever begun from scratch in its place.
