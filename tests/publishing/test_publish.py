@@ -73,6 +73,7 @@ def test_a_run_becomes_a_folder_that_loads_again_and_tells_no_place(
         ):
             assert place.encode() not in content, name
     report = (target / "report.html").read_text()
+    assert f"<h1>{target.name}</h1>" in report
     assert "of 15 images were taken for another class" in report
     assert "weight_decay" in report  # what differs from the base recipe
     assert load_config(target / "config.yaml").data.image_size == 32
@@ -104,7 +105,7 @@ def test_the_card_gives_lines_for_timm_that_work(trained: Trained, tmp_path: Pat
     assert architecture == "rexnet_100"
     write_safetensors(trained, tmp_path / "model.safetensors")
     module._write_timm_config(architecture, trained, tmp_path / "config.json")
-    write_card(tmp_path, trained, None, None, architecture, tmp_path / "README.md")
+    write_card("birds", tmp_path, trained, None, None, architecture, tmp_path / "README.md")
     card = (tmp_path / "README.md").read_text()
     line = re.search(r"(import timm\n\nmodel = timm\.create_model\(.*\))\n", card)[1]
     names: dict[str, torch.nn.Module] = {}
@@ -131,10 +132,11 @@ def test_the_card_tells_numbers_with_intervals_and_what_they_are_of(
     trained: Trained, predictions: Predictions, tmp_path: Path
 ) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,step\n1,5\n2,10\n")
-    write_card(tmp_path, trained, predictions, 1234, None, tmp_path / "README.md")
+    write_card("birds", tmp_path, trained, predictions, 1234, None, tmp_path / "README.md")
     card = (tmp_path / "README.md").read_text()
     assert "| top-1 | 75.00 % | 30.06 to 95.44 % |" in card  # Wilson's interval of 3 in 4
     assert "| the same at temperature 1.500 (fitted on some of them) |" in card
+    assert "\n# birds\n" in card
     assert "On the 4 validation images" in card
     assert "1,234 training images and 4 for validation" in card
     assert "Hardest classes: bee (50 % of 2), " in card
@@ -145,7 +147,7 @@ def test_the_card_tells_numbers_with_intervals_and_what_they_are_of(
 
 
 def test_without_images_the_card_tells_what_training_logged(trained: Trained, tmp_path: Path) -> None:
-    write_card(tmp_path, trained, None, None, None, tmp_path / "README.md")
+    write_card("birds", tmp_path, trained, None, None, None, tmp_path / "README.md")
     assert "Training logged a top-1 of 71.20 % on its validation images" in (tmp_path / "README.md").read_text()
 
 

@@ -17,6 +17,7 @@ HARDEST = 5  # classes that the card names
 
 
 def write_card(
+    title: str,
     run: Path,
     trained: Trained,
     predictions: Predictions | None,
@@ -27,6 +28,7 @@ def write_card(
     """Writes the card as Markdown with the header that the Hugging Face hub reads.
 
     Args:
+        title: what it is published as.
         run: the run folder, for how far it came.
         trained: the published network.
         predictions: on the validation images; None: they were not here.
@@ -41,6 +43,7 @@ def write_card(
     )
     template.filters["markdown"] = markdown
     text = template.from_string(files("rexnet.publishing").joinpath("card.md.jinja").read_text("utf-8")).render(
+        title=title,
         version=__version__,
         config=trained.config,
         network=_describe_network(trained),

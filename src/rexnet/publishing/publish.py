@@ -62,7 +62,7 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: is there already; give the name of a new folder")
     trained = load_trained(run, weights)
-    index = _find_images(trained, root)
+    index, title = _find_images(trained, root), target.absolute().name
     with _cleaned_up_on_sigterm(), _built_beside(target) as folder:
         public = trained._replace(config=without_places(trained.config))
         write_safetensors(public, folder / "model.safetensors")
@@ -72,8 +72,10 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
         architecture = find_timm_architecture(trained.model, trained.config.model)
         if architecture is not None:
             _write_timm_config(architecture, public, folder / "config.json")
-        write_report([run], folder / "report.html", public=True)
-        write_card(run, public, evidence.predictions, evidence.training_images, architecture, folder / "README.md")
+        write_report([run], folder / "report.html", published_as=title)
+        write_card(
+            title, run, public, evidence.predictions, evidence.training_images, architecture, folder / "README.md"
+        )
     log.info(
         f"Published    {target}  ({', '.join(sorted(path.name for path in target.iterdir()))})\n"
         f"Look at      {target / 'README.md'}, above all at intended use and licence\n"

@@ -47,7 +47,7 @@ LEFT_OUT = "What needs single answers (confusion, classes, calibration) is left 
 Context = dict[str, Any]
 
 
-def write_report(runs: Sequence[Path], target: Path, public: bool = False) -> None:
+def write_report(runs: Sequence[Path], target: Path, published_as: str | None = None) -> None:
     """Writes one self-contained page about a run, or about several side by side.
 
     Where a run keeps no predictions, its best checkpoint is measured first; where the images are gone, the page says
@@ -56,8 +56,9 @@ def write_report(runs: Sequence[Path], target: Path, public: bool = False) -> No
     Args:
         runs: run folders; one that goes on is told as far as it has come.
         target: the HTML file; written whole or not at all.
-        public: whether to leave out what belongs to this machine: folders, command line, system, what stopped the run,
-            measurements on other images, and the lines to copy, which name the run's folder.
+        published_as: what the public is to call a single run; the page then leaves out what belongs to this machine:
+            folders, command line, system, what stopped the run, measurements on other images, and the lines to copy,
+            which name the run's folder.
 
     Raises:
         ConfigError: a folder is no run, is named twice, or the file cannot be written.
@@ -69,7 +70,7 @@ def write_report(runs: Sequence[Path], target: Path, public: bool = False) -> No
     measured: list[list[Measured]] = []
     contexts = []
     for record in records:
-        context, found = _describe(record, public)
+        context, found = _describe(record, published_as)
         contexts.append(context)
         measured.append(found)
     page = _template().render(
@@ -84,8 +85,9 @@ def write_report(runs: Sequence[Path], target: Path, public: bool = False) -> No
         temporary.write_bytes(page.encode("utf-8", "replace"))
 
 
-def _describe(record: RunRecord, public: bool) -> tuple[Context, list[Measured]]:
+def _describe(record: RunRecord, published_as: str | None) -> tuple[Context, list[Measured]]:
     """All that the page says about one run, and the predictions that it rests on."""
+    public = published_as is not None
     train, val = open_split(record.config, "train"), open_split(record.config, "val")
     measured, notes = _measure(record, val)
     measured = [one._replace(predictions=one.predictions.with_readable_classes()) for one in measured]
@@ -104,7 +106,7 @@ def _describe(record: RunRecord, public: bool) -> tuple[Context, list[Measured]]
         checkpoint = checkpoint_folder(record.folder) / f"{measured[0].checkpoint}.ckpt"
         context["calibration"] = describe_calibration(predictions, checkpoint, measured[0].weights)
     context |= {
-        "name": record.config.name if public else record.name,
+        "name": published_as or record.name,
         "state": describe_state(record, public),
         "notes": notes,
         "tiles": describe_tiles(record, measured[0] if measured else None, classes),

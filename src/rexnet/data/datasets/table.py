@@ -26,18 +26,17 @@ def index_csv(root: Path, split: Split) -> Index:
     """The images that `root` lists: a CSV file with a `split` column, or a folder with `train.csv` and `val.csv`.
 
     Paths are relative to the folder of the CSV file; absolute ones must lie in it. The classes are the labels of the
-    training images, in the order of numbers if all are numbers, else of text. Without images of the split `val`,
-    `test` serves as it.
+    training images, of which a table for measuring may have none, in the order of numbers if all are numbers, else of
+    text. Without images of the split `val`, `test` serves as it.
 
     Raises:
         DataError: a file, column or image is missing, a row is malformed, or a label is unknown in training.
     """
     tables = _read_splits(root)
     name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split
-    for wanted in ("train", name):
-        if not tables.get(wanted):
-            raise DataError(f"{root}: has no images of the split {wanted!r}; it has {', '.join(tables) or 'none'}")
-    labels = {row.label for row in tables["train"]}
+    if not tables.get(name):
+        raise DataError(f"{root}: has no images of the split {name!r}; it has {', '.join(tables) or 'none'}")
+    labels = {row.label for row in tables.get("train", tables[name])}
     class_names = sorted(labels, key=int if all(label.isdecimal() for label in labels) else None)
     label_of = {label: number for number, label in enumerate(class_names)}
     unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
