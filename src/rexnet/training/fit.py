@@ -13,6 +13,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 
+from rexnet.checkpoint import best_first
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
@@ -191,17 +192,19 @@ def _summarise(trainer: pl.Trainer, module: Classifier, folder: Path) -> dict[st
     """The outcome as values, and in words on the log."""
     callback: Any = trainer.checkpoint_callback
     best = callback.best_model_score
+    kept = best_first(folder)  # among equals the later one, as evaluation takes it
+    path = str(kept[0]) if kept else callback.best_model_path
     metrics: dict[str, Any] = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if best is not None:
         metrics["best_top1"] = float(best)
         which = "averaged weights" if module.ema_model is not None else "raw weights"
         log.info(
-            f"\nBest top-1   {float(best):.2f} %  ({which}, {Path(callback.best_model_path).name})\n"
+            f"\nBest top-1   {float(best):.2f} %  ({which}, {Path(path).name})\n"
             f"Results      {folder}\n"
             f"Evaluate     python evaluate.py {folder}\n"
             f"TensorBoard  make board   (or: tensorboard --logdir {folder.parent})"
         )
-    return metrics | {"run": str(folder), "best_checkpoint": callback.best_model_path, "step": trainer.global_step}
+    return metrics | {"run": str(folder), "best_checkpoint": path, "step": trainer.global_step}
 
 
 def quieten_lightning() -> None:
