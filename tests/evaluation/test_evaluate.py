@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import SMALL_RUN, write_images
 
+from rexnet.checkpoint import load_trained
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.evaluation.calibration import split_in_halves
@@ -14,6 +15,7 @@ from rexnet.evaluation.evaluate import Request, evaluate, measure_all
 from rexnet.evaluation.measuring import View
 from rexnet.evaluation.output import report_all
 from rexnet.evaluation.predictions import load_predictions
+from rexnet.export.formats import write_safetensors
 from rexnet.training.fit import fit
 
 
@@ -26,8 +28,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
 
 @pytest.mark.parametrize(("weights", "prefix"), [("raw", "val"), ("ema", "val_ema")])
 def test_the_number_is_exactly_the_one_logged_in_training(weights: str, prefix: str, run: Path, tmp_path: Path) -> None:
-    from rexnet.checkpoint import load_trained
-
     path = run / "checkpoints" / "last.ckpt"
     logged = load_trained(path).metrics
     result = evaluate(path, weights=weights, json_path=tmp_path / "result.json")
@@ -75,6 +75,16 @@ def test_images_of_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
             write_images(tmp_path / split / name, 2, hue=1)
     with pytest.raises(DataError, match=r"has 3 classes, other than the 3 of .*, which does not know: dog"):
         evaluate(run, root=tmp_path)
+
+
+def test_a_model_whose_images_are_elsewhere_asks_for_others(run: Path, tmp_path: Path) -> None:
+    trained = load_trained(run)
+    data = trained.config.data.model_copy(update={"root": Path("path/to/images")})
+    write_safetensors(
+        trained._replace(config=trained.config.model_copy(update={"data": data})), tmp_path / "m.safetensors"
+    )
+    with pytest.raises(DataError, match=r"its images, path/to/images, are not here; say with --data which"):
+        evaluate(tmp_path / "m.safetensors")
 
 
 def test_several_weights_are_one_table_with_tests_between_them(

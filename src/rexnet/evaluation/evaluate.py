@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rexnet.checkpoint import Trained, WeightsKind
 from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.index import Index, Split
-from rexnet.errors import ConfigError
+from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.calibration import fit_temperature, split_in_halves
 from rexnet.evaluation.images import find_images, fit_to_classes, name_roots
 from rexnet.evaluation.measuring import Measured, View, configure, measure
@@ -140,6 +140,9 @@ def open_candidate(source: str, weights: str | None, request: Request) -> Candid
 def _images_for(model: OpenedModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
     if root is None and model.name.startswith(TIMM):
         raise ConfigError(f"{model.name}: has no images of its own; say with --data which to measure on")
+    data = model.config.data
+    if root is None and not (data.root.exists() or data.download or data.dataset == "digits"):  # which are made there
+        raise DataError(f"{model.name}: its images, {data.root}, are not here; say with --data which to measure on")
     return fit_to_classes(find_images(model.config, split, root), model.class_names, model.name)
 
 
