@@ -75,16 +75,17 @@ def test_training_evaluating_and_resuming_through_the_doors(
             r"optimizer\.lrr: no such key; nearest: optimizer\.lr",
         ),
         (["train", "--config", "quickstart", "augmentation.flip=7"], r"augmentation\.flip: .*found 7"),
-        (["train", "--config", "rexnet_1.0x", "data.root=/nowhere"], r"data\.root: /nowhere does not exist"),
+        (["train", "--config", "rexnet_1.0x", "data.root={tmp}/nowhere"], r"data\.root: .*/nowhere does not exist"),
         (["train"], r"give either --config YAML"),
-        (["train", "--resume", "/nowhere"], r"/nowhere: there is no such run folder or checkpoint to go on with$"),
-        (["evaluate", "/nowhere"], r"/nowhere: no such run folder or checkpoint"),
+        (["train", "--resume", "{tmp}/nowhere"], r"/nowhere: there is no such run folder or checkpoint to go on with$"),
+        (["evaluate", "{tmp}/nowhere"], r"/nowhere: no such run folder or checkpoint"),
         (["evaluate", str(ROOT / "README.md")], r"README\.md: cannot be read as a checkpoint"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     arguments = [*arguments, f"trainer.runs_dir={tmp_path / 'runs'}"] if "--config" in arguments else arguments
     assert re.search(message, refused(capsys, *arguments))
     assert not (tmp_path / "runs").exists()

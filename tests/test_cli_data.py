@@ -51,9 +51,10 @@ def test_speed_prints_a_table_and_a_recommendation(small_run: list[str], capsys:
 
 
 @pytest.mark.parametrize("action", ["show", "cache", "speed"])
-def test_a_missing_data_set_is_one_sentence(action: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", action, "finetune/folder", "data.root=/nowhere"]) == 2
-    assert capsys.readouterr().err.startswith("error: data.root: /nowhere does not exist")
+def test_a_missing_data_set_is_one_sentence(action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert main(["data", action, "finetune/folder", f"data.root={nowhere}"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: data.root: {nowhere} does not exist")
 
 
 def test_ctrl_c_ends_a_check_and_its_threads_with_one_word_and_code_130(

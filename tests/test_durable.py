@@ -171,6 +171,6 @@ def test_sweeping_and_removing_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_the_temporary_folder_plays_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", "/nowhere")
-    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     assert save(tmp_path / "last.ckpt", 1)

@@ -9,6 +9,23 @@ from rexnet.errors import ConfigError
 
 
 @contextmanager
+def made(folder: Path, keep: bool = True) -> Iterator[None]:
+    """Makes a folder and its parents; those that were not there go again if the block fails, or by `keep=False`."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        if not keep:
+            with suppress(OSError):  # somebody else has put something there
+                for place in new:
+                    place.rmdir()
+
+
+@contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Lends a temporary path beside `path`, which takes its place once the block has ended well.
 
@@ -17,20 +34,21 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # some writers go by the suffix
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with made(path.parent):
+            try:
+                yield temporary
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                with suppress(OSError):  # not there, or its folder is none
+                    temporary.unlink()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):  # not there, or its folder is none
-            temporary.unlink()
 
 
 def require_writable(path: Path) -> None:
-    """Checks before long work that a file can be written at `path`, and makes its folder.
+    """Checks before long work that a file can be written at `path`; leaves nothing there.
 
     Raises:
         ConfigError: it cannot, or a folder is there.
@@ -39,9 +57,9 @@ def require_writable(path: Path) -> None:
         raise ConfigError(f"{path}: is a folder; give the name of a file")
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        temporary.unlink()
+        with made(path.parent, keep=False):
+            temporary.touch()
+            temporary.unlink()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 

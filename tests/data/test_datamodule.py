@@ -131,5 +131,5 @@ def test_shared_memory_is_for_the_shares_of_all_local_processes(
 
 def test_another_root_is_measured_as_a_whole(small_run: list[str], image_root: Path, tmp_path: Path) -> None:
     manifest = ["data.on_bad_image=skip_listed", f"data.manifest={tmp_path / 'of-training.csv'}", "data.download=true"]
-    config = configured(small_run, "data.root=/nowhere", *manifest)
+    config = configured(small_run, f"data.root={tmp_path / 'nowhere'}", *manifest)
     assert len(load_eval_index(config, "val", image_root)) == 15

@@ -40,8 +40,9 @@ def test_training_does_not_begin_where_the_doctor_finds_an_error(
     small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["train", "--config", "finetune/folder.yaml", "--doctor", *small_run]
-    assert main([*arguments, "data.root=/nowhere"]) == 2
-    assert capsys.readouterr().out.startswith("error    config        data.root: /nowhere does not exist")
+    nowhere = tmp_path / "nowhere"
+    assert main([*arguments, f"data.root={nowhere}"]) == 2
+    assert capsys.readouterr().out.startswith(f"error    config        data.root: {nowhere} does not exist")
     assert not (tmp_path / "runs").exists()
 
     begun: list[str] = []

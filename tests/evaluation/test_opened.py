@@ -86,12 +86,12 @@ def test_a_network_of_timm_takes_its_own_view_and_the_weights_of_a_file(tmp_path
         ("timm/rexnet_10", "timm .* has no network 'rexnet_10'; nearest: timm/rexnet"),
         ("timm/vit_base_patch16_224.augreg_in21k", "has 21,843 classes, not ImageNet's 1,000"),
         ("timm/coat_lite_medium_384.in1k", "crop mode squash"),
-        ("timm/rexnet_100.nav_in1k=/nowhere.pth", r"/nowhere\.pth: no such weight file"),
+        ("timm/rexnet_100.nav_in1k={tmp}/nowhere.pth", r"/nowhere\.pth: no such weight file"),
     ],
 )
-def test_a_network_of_timm_that_cannot_be_opened_is_said_so(source: str, message: str) -> None:
+def test_a_network_of_timm_that_cannot_be_opened_is_said_so(source: str, message: str, tmp_path: Path) -> None:
     with pytest.raises((CheckpointError, ConfigError), match=message):
-        open_model(source)
+        open_model(source.format(tmp=tmp_path))
 
 
 def test_a_temperature_belongs_to_one_file(trained_run: Path, pictures: torch.Tensor, tmp_path: Path) -> None:

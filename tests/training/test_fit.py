@@ -231,14 +231,14 @@ def test_an_existing_run_folder_is_never_touched(small_run: list[str], monkeypat
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
         ),
         (["model.pretrained=nowhere.pth"], CheckpointError, r"nowhere\.pth: no such weight file"),
-        (["data.root=/nowhere"], DataError, r"data\.root: /nowhere does not exist"),
+        (["data.root={tmp}/nowhere"], DataError, r"data\.root: .*/nowhere does not exist"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_a_folder_is_made(
     overrides: list[str], error: type[Exception], message: str, small_run: list[str], tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):
-        fit(configured(small_run, *overrides))
+        fit(configured(small_run, *(override.format(tmp=tmp_path) for override in overrides)))
     assert not (tmp_path / "runs").exists()
 
 

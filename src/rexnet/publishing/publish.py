@@ -27,6 +27,7 @@ from rexnet.export.export import find_images
 from rexnet.export.formats import write_onnx, write_safetensors
 from rexnet.export.parity import find_faults, measure_parity
 from rexnet.export.reading import open_onnx
+from rexnet.files import made
 from rexnet.models.factory import find_timm_architecture
 from rexnet.publishing.card import write_card
 from rexnet.report.report import write_report
@@ -155,11 +156,13 @@ def _built_beside(target: Path) -> Iterator[Path]:
     target = target.absolute()
     folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        folder.mkdir(parents=True)
-        yield folder
-        folder.rename(target)  # an empty folder is replaced
+        with made(target.parent):
+            folder.mkdir()
+            try:
+                yield folder
+                folder.rename(target)  # an empty folder is replaced
+            finally:
+                with suppress(OSError):
+                    shutil.rmtree(folder)
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(folder)

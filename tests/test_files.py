@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+
+from rexnet.errors import ConfigError
+from rexnet.files import require_writable, written_whole
+
+
+def broken_off(path: Path) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with pytest.raises(RuntimeError):
+        broken_off(path)
+    assert list(tmp_path.iterdir()) == []  # nor the folders that were made for it
+    with written_whole(path) as temporary:
+        temporary.write_text("first")
+    with pytest.raises(RuntimeError):
+        broken_off(path)
+    assert (path.read_text(), list(path.parent.iterdir())) == ("first", [path])
+
+
+def test_asking_whether_a_file_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "folder" / "file.txt")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    for path, message in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "file" / "x" / "y.txt", "cannot be written: Not a dir"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            require_writable(path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
