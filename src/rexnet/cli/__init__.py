@@ -16,7 +16,7 @@ from rexnet.errors import RexnetError, own_words
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 done, 1 training diverged, 2 the input is at fault, 130 Ctrl-C."""
-    options = _parse(arguments)
+    options = parse(arguments)
     is_first_process = os.environ.get("LOCAL_RANK", "0") == "0"
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("rexnet").setLevel(logging.INFO if is_first_process else logging.ERROR)
@@ -51,7 +51,7 @@ def _has_lost_its_reader() -> bool:
     return True
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options of a command; overrides may also stand behind options, where argparse alone does not look."""
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
