@@ -1,6 +1,7 @@
-"""`rexnet data check|show|cache|speed`: what concerns the images alone."""
+"""`rexnet data check|split|show|cache|speed`: what concerns the images alone."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands) -> None:
     """Adds the group of commands to the parser."""
-    group = commands.add_parser("data", help="check a data set, look at it, cache it, measure its loading")
+    group = commands.add_parser("data", help="check a data set, divide it, look at it, cache it, measure its loading")
     actions = group.add_subparsers(required=True, metavar="ACTION")
     _add_check(actions)
+    _add_split(actions)
     _add_show(actions)
     _add_cache(actions)
     _add_speed(actions)
@@ -52,6 +54,32 @@ def run_check(options: argparse.Namespace) -> int:
         raise ConfigError(f"--dataset {options.dataset}: should be one of {', '.join(get_args(DatasetName))}")
     dataset = options.dataset or recognise(options.root)
     check(SourceConfig(dataset=dataset, root=options.root, manifest=options.manifest), options.allow_leak)
+    return 0
+
+
+def _add_split(group: Commands) -> None:
+    parser = group.add_parser(
+        "split",
+        help="hold a part of undivided class folders back for validation",
+        description="Write a table that divides the images of class folders into train, val and, if asked, test, with "
+        "a share of each class; nothing is moved. Training and evaluation read it as data.dataset=csv.",
+    )
+    parser.add_argument("root", metavar="ROOT", type=Path, help="folder with one folder for each class, or with train/")
+    parser.add_argument("--val", metavar="SHARE", type=float, default=0.2, help="for validation (default: 0.2)")
+    parser.add_argument("--test", metavar="SHARE", type=float, default=0.0, help="for a last test (default: 0)")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="the table (default: ROOT/split.csv)")
+    parser.set_defaults(run=run_split)
+
+
+def run_split(options: argparse.Namespace) -> int:
+    """Writes the table and says how to train with it."""
+    from rexnet.data.split import NAME, write_split
+
+    target = options.out or options.root / NAME
+    counts = write_split(options.root, target, options.val, options.test)
+    images = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    print(f"Table        {target}  ({images})")
+    print(f"Train        rexnet train --config finetune/folder data.dataset=csv data.root={shlex.quote(str(target))}")
     return 0
 
 

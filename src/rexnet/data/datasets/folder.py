@@ -32,7 +32,9 @@ def index_folders(root: Path, split: Split) -> Index:
         return _index_tar(root, split)
     train = root / "train"
     if not train.is_dir():
-        raise DataError(f"{root}: has no train/ with one folder for each class; it holds {_list(_entries(root))}")
+        raise DataError(
+            f"{root}: has no train/ with one folder for each class; it holds {_list(_entries(root))}{_advice(root)}"
+        )
     folder = _split_folder(root, split)
     return index_class_folders(folder, class_folders(train), "train/")
 
@@ -185,7 +187,16 @@ def _split_folder(root: Path, split: Split) -> Path:
         if (root / name).is_dir():
             return root / name
     wanted = " or ".join(f"{name}/" for name in FOLDER_NAMES[split])
-    raise DataError(f"{root}: has no {wanted}; it holds {_list(_entries(root))}")
+    raise DataError(f"{root}: has no {wanted}; it holds {_list(_entries(root))}{_advice(root)}")
+
+
+def _advice(root: Path) -> str:
+    """What to do where all images lie together."""
+    folders = {entry.name for entry in _entries(root) if _is_folder(entry)}
+    others = {name for names in FOLDER_NAMES.values() for name in names} - {"train"}
+    if folders & others or not folders:
+        return ""
+    return f"; to hold a part of all images back for validation: rexnet data split {printable(root)}"
 
 
 def _require_same_classes(wanted: Sequence[str], found: Sequence[str], classes_of: str, folder: Path) -> None:
