@@ -44,6 +44,7 @@ def _fetch_from_hub(tag: str, model_name: str) -> Path:
     """`timm/NAME.TAG` through the hub's own client, which caches, resumes and verifies."""
     from huggingface_hub import hf_hub_download
 
+    logging.getLogger("huggingface_hub").propagate = False  # its own handler says it already
     repository = f"timm/{model_name.removeprefix('timm/').partition('.')[0]}.{tag}"
     try:
         return Path(hf_hub_download(repository, "model.safetensors", endpoint=os.environ.get("HF_ENDPOINT")))
