@@ -29,7 +29,7 @@ def test_the_shipped_files_are_those_that_are_promised() -> None:
     names = {str(path.relative_to(CONFIG_FOLDERS[-1])) for path in SHIPPED}
     widths = {f"rexnet_{width}x.yaml" for width in ("0.9", "1.0", "1.3", "1.5", "2.0", "2.2", "3.0")}
     widths.add("rexnet_lite_1.0x.yaml")
-    tuned = {f"finetune/{name}.yaml" for name in ("cub200", "cars", "flowers102", "folder")}
+    tuned = {f"finetune/{name}.yaml" for name in ("aircraft", "cars", "cub200", "flowers102", "folder", "food101")}
     assert names == widths | tuned | {"imagenet.yaml", "quickstart.yaml"}
 
 
