@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.checkpoint import Trained, WeightsKind, checkpoint_folder, load_trained
+from rexnet.checkpoint import Trained, WeightsKind, load_trained
 from rexnet.data.index import Index
 from rexnet.data.loading import build_eval_loader, load_eval_index
 from rexnet.errors import DataError, ExportError
@@ -24,6 +24,7 @@ from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, m
 from rexnet.export.quantize import write_int8
 from rexnet.export.reading import open_onnx, open_program
 from rexnet.hardware import with_available_hardware
+from rexnet.runs.checkpoints import run_of
 
 log = logging.getLogger(__name__)
 
@@ -126,8 +127,7 @@ def _measure(
 
 def _folder_of(trained: Trained) -> Path:
     """`export/` of the run that a checkpoint belongs to, or beside a lone file."""
-    beside = trained.path.parent
-    return beside.parent / "export" if beside == checkpoint_folder(beside.parent) else beside / "export"
+    return (run_of(trained.path) or trained.path.parent) / "export"
 
 
 def _path(folder: Path, name: Format, kind: InputKind) -> Path:
