@@ -65,11 +65,11 @@ def export(
     trained = load_trained(run, weights)
     if "official" in formats:
         require_official(trained.config.model)
-    calibration = find_images(trained, root, "train", CALIBRATION_IMAGES) if "int8" in formats else None
+    calibration = find_images_here(trained, root, "train", CALIBRATION_IMAGES) if "int8" in formats else None
     if "int8" in formats and calibration is None:
         raise DataError("--to int8 calibrates on training images, which are not here; give their folder with --data")
     folder = output or _folder_of(trained)
-    index = find_images(trained, root, "val", max_images)
+    index = find_images_here(trained, root, "val", max_images)
     deployed = Deployed(trained, kind)
     runners: dict[str, Runner] = {}
     sizes: dict[str, int] = {}
@@ -134,7 +134,7 @@ def _path(folder: Path, name: Format, kind: InputKind) -> Path:
     return folder / f"model{'-float' if kind == 'float' and name in RUNNABLE else ''}{SUFFIXES[name]}"
 
 
-def find_images(trained: Trained, root: Path | None, split: str, most: int | None = None) -> Index | None:
+def find_images_here(trained: Trained, root: Path | None, split: str, most: int | None = None) -> Index | None:
     """The images of a split, evenly thinned to `most`; None where they are not on this machine and nobody said where.
 
     Raises:
