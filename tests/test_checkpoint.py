@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rexnet.checkpoint import find_checkpoint, load_trained, read_checkpoint
+from rexnet.checkpoint import load_trained, read_checkpoint
 from rexnet.config import Config
 from rexnet.errors import CheckpointError
 from rexnet.training.checkpoint_io import DurableCheckpointIO
@@ -45,19 +45,6 @@ def test_raw_and_averaged_weights_are_told_apart(run: Path) -> None:
             assert torch.equal(value, content[prefix + name])
     assert load_trained(last(run)).weights == "ema"
     assert not load_trained(last(run)).model.training
-
-
-def test_a_run_folder_means_its_best_checkpoint(run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        find_checkpoint(tmp_path)
-    for name in ("last", "epoch004-top1_9.50", "epoch001-top1_71.20", "epoch003-top1_71.20"):
-        (folder / f"{name}.ckpt").touch()
-    assert find_checkpoint(tmp_path).name == "epoch003-top1_71.20.ckpt"
-    assert find_checkpoint(folder / "last.ckpt") == folder / "last.ckpt"
-    with pytest.raises(CheckpointError, match="no such run folder or checkpoint"):
-        find_checkpoint(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])

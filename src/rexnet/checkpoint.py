@@ -18,11 +18,11 @@ from rexnet.durable import find_damage
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.factory import build_model
 from rexnet.models.weights import ENTRY, read_description, read_weights
+from rexnet.runs.checkpoints import find_checkpoint
 from rexnet.temperature import load_temperature, require_temperature
 from rexnet.untrusted import read_torch_file
 
 FORMAT = 1
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 WeightsKind = Literal["ema", "raw"]
 PREFIXES: dict[WeightsKind, str] = {"ema": "ema_model.", "raw": "model."}
 
@@ -102,41 +102,6 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
         raise CheckpointError(f"{file}: its weights do not fit its own configuration: {detail}") from None
 
 
-def find_checkpoint(path: Path) -> Path:
-    """`path` itself if it is a file; in a run folder the checkpoint with the best validation top-1, else the last.
-
-    Raises:
-        CheckpointError: there is no such file or folder, or no checkpoint in it.
-    """
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: no such run folder or checkpoint")
-    folder = checkpoint_folder(path)
-    best = best_first(path)
-    last = folder / LAST
-    if not best and not last.is_file():
-        raise CheckpointError(f"{path}: holds no checkpoint ({folder} is empty or missing)")
-    return best[0] if best else last
-
-
-def best_first(run: Path) -> list[Path]:
-    """The checkpoints that a run kept for their validation top-1, in falling order of it."""
-    return sorted(checkpoint_folder(run).glob("epoch*-top1_*.ckpt"), key=_score, reverse=True)
-
-
-def newest_first(run: Path) -> list[Path]:
-    """The checkpoints of a run folder in the order in which one goes on from them."""
-    folder = checkpoint_folder(run)
-    latest = [file for file in (folder / LAST, folder / PREVIOUS) if file.is_file()]
-    return latest + sorted(folder.glob("epoch*-top1_*.ckpt"), key=lambda path: path.stem, reverse=True)
-
-
-def checkpoint_folder(run: Path) -> Path:
-    """Where a run keeps its checkpoints."""
-    return run / "checkpoints"
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint of ours, loaded without executing anything.
 
@@ -200,11 +165,3 @@ def parse_description(entry: Any, path: Path) -> tuple[Config, tuple[str, ...], 
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its description cannot be read: {first_sentence(error)}") from None
     return parse_config(tree, source=f"the configuration in {path}"), names, metrics
-
-
-def _score(path: Path) -> tuple[float, str]:
-    """The top-1 in a checkpoint's name `epoch007-top1_98.33.ckpt`; among equals the later epoch wins."""
-    try:
-        return float(path.stem.rpartition("_")[2]), path.stem
-    except ValueError:
-        return -math.inf, path.stem

@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rexnet.checkpoint import find_checkpoint, load_trained
+from rexnet.checkpoint import load_trained
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.evaluation.opened import open_model
 from rexnet.export.deployed import Deployed
+from rexnet.runs.checkpoints import find_checkpoint
 from rexnet.temperature import load_temperature, save_temperature, temperature_path
 
 

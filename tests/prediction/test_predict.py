@@ -14,7 +14,7 @@ from rexnet.cli import main
 from rexnet.data.files import read_file
 from rexnet.errors import CheckpointError, DataError
 from rexnet.prediction import predict as module
-from rexnet.prediction.inputs import find_images
+from rexnet.prediction.inputs import find_files
 from rexnet.prediction.predict import predict
 
 
@@ -60,7 +60,7 @@ def test_broken_images_stand_in_the_table_and_on_the_screen_and_stop_nothing(
         assert fault in table[name]
         assert table[name] in said
     assert "2 images, 3 that could not be read; 1 other files are no images; written to" in said
-    assert [found.path for found in find_images([f"{folder}/**/*0.png"])] == [f"{folder}/000.png"]
+    assert [found.path for found in find_files([f"{folder}/**/*0.png"])] == [f"{folder}/000.png"]
 
 
 def test_names_in_any_encoding_come_out_as_valid_text(trained_run: Path, image_root: Path, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_folder_is_walked_in_order_of_name(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/1.png", "a.png", "c/__MACOSX/x.png", "c/.git/x.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = [os.path.relpath(found.path, tmp_path) for found in find_images([str(tmp_path), f"{tmp_path}/**/1.png"])]
+    found = [os.path.relpath(found.path, tmp_path) for found in find_files([str(tmp_path), f"{tmp_path}/**/1.png"])]
     assert found == ["a.png", "b/1.png", "b/2.png", "b/1.png"]
 
 

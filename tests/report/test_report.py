@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from conftest import SMALL_RUN
 
-from rexnet.checkpoint import find_checkpoint
 from rexnet.cli import main
 from rexnet.config import Config, load_config
 from rexnet.data.datasets import load_index
@@ -20,7 +19,8 @@ from rexnet.report.plots import Line, draw_lines
 from rexnet.report.record import read_run
 from rexnet.report.report import write_report
 from rexnet.report.summary import seconds_of
-from rexnet.run_state import STATE_FILE, RunMark
+from rexnet.runs.checkpoints import find_checkpoint
+from rexnet.runs.state import STATE_FILE, RunMark
 
 VOID = {"meta", "img", "br", "input", "hr", "link"}
 

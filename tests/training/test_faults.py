@@ -12,7 +12,7 @@ from torch import nn
 
 from rexnet.config import Config, load_config
 from rexnet.errors import DivergenceError
-from rexnet.training.callbacks import read_table
+from rexnet.runs.folder import read_table
 from rexnet.training.faults import SkipReport, StepGuard, clear_unset_momentum, poison
 from rexnet.training.fit import fit
 

@@ -10,11 +10,11 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rexnet.checkpoint import find_checkpoint
 from rexnet.config import Config, load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.hardware import resolve_devices
-from rexnet.training.callbacks import read_table
+from rexnet.runs.checkpoints import find_checkpoint
+from rexnet.runs.folder import read_table
 from rexnet.training.fit import build_trainer, fit
 
 

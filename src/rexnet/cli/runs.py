@@ -24,10 +24,11 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the table or the one run."""
     from rexnet.config.schema import TrainerConfig
-    from rexnet.runs import describe_run, describe_runs, find_runs, read_run
+    from rexnet.runs.folder import find_run_folders, is_run
+    from rexnet.runs.listing import describe_run, describe_runs, find_runs, read_run
 
     folder: Path | None = options.run_folder
-    if folder is not None and ((folder / "config.yaml").is_file() or not any(folder.glob("*/config.yaml"))):
+    if folder is not None and (is_run(folder) or not find_run_folders(folder)):
         print(describe_run(read_run(folder)))
         return 0
     print(describe_runs(find_runs(folder or options.dir or TrainerConfig().runs_dir)))

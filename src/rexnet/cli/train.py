@@ -83,20 +83,21 @@ def _report(run: Path) -> None:
     log = logging.getLogger(__name__)
     try:
         from rexnet.report.report import write_report
+        from rexnet.report.summary import default_target
 
-        write_report([run], run / "report.html")
+        write_report([run], target := default_target([run]))
     except Exception as error:  # the run itself is done and safe
         log.warning(f"the report was not made: {error}; try again with rexnet report {run}")
     else:
-        log.info(f"Report       {run / 'report.html'}")
+        log.info(f"Report       {target}")
 
 
 def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
     """The configuration to train, and what to go on with."""
-    from rexnet.config import load_config, load_run_config
-    from rexnet.config.resume import find_newest_run
+    from rexnet.config import load_config
     from rexnet.config.schema import TrainerConfig
     from rexnet.errors import ConfigError
+    from rexnet.runs.recipe import find_newest_run, load_run_config
 
     if options.resume is None:
         if options.config is None or options.allow_change:

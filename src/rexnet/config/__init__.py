@@ -1,7 +1,6 @@
 """The configuration of a run: its schema, and the way from YAML files to a checked `Config`."""
 
 from rexnet.config.load import dump_config, load_config, parse_config
-from rexnet.config.resume import load_run_config
 from rexnet.config.schema import Config
 
-__all__ = ["Config", "dump_config", "load_config", "load_run_config", "parse_config"]
+__all__ = ["Config", "dump_config", "load_config", "parse_config"]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rexnet.config.data_schema import SourceConfig
+from rexnet.cores import count_cores
 from rexnet.data.datasets.by_name import load_index, splits_of
 from rexnet.data.decode import decode
 from rexnet.data.index import Index, Split
@@ -113,7 +114,7 @@ def look_at_all(indexes: dict[Split, Index]) -> Facts:
 @contextmanager
 def _threads() -> Iterator[ThreadPool]:
     """A thread for each core; they have ended afterwards, since Python's exit kills those inside OpenCV by an abort."""
-    pool = ThreadPool(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None)
+    pool = ThreadPool(count_cores())
     try:
         yield pool
     finally:

@@ -53,6 +53,10 @@ class Index:
         offset, size = self.spans[position].tolist()
         return self.archive.read(offset, size)
 
+    def class_counts(self) -> np.ndarray:
+        """Images of each class, int64 (classes,)."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
     def select(self, positions: Sequence[int] | np.ndarray) -> "Index":
         """An index of the images at `positions`, in that order; repetitions are allowed."""
         chosen = np.asarray(positions, dtype=np.int64)

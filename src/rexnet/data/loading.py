@@ -1,11 +1,11 @@
 """Loaders of batches, in a keyed order and shared out over processes; without Lightning, which takes long to import."""
 
-import os
 from pathlib import Path
 
 from torch.utils.data import DataLoader
 
 from rexnet.config.schema import Config
+from rexnet.cores import count_cores
 from rexnet.data.dataset import ImageDataset, Sample, stack
 from rexnet.data.datasets import load_index
 from rexnet.data.index import Index, Split
@@ -113,8 +113,7 @@ def count_workers(config: Config) -> int:
     """Loader processes for each device."""
     if config.data.num_workers is not None:
         return config.data.num_workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, max(1, cores // resolve_devices(config, resolve_accelerator(config))))
+    return min(MOST_WORKERS, max(1, count_cores() // resolve_devices(config, resolve_accelerator(config))))
 
 
 def count_local_workers(config: Config, world_size: int) -> int:

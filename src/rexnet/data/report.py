@@ -13,7 +13,7 @@ PIXELS = 16  # bytes kept of the hash of an image's pixels
 MOST_SHOWN = 20
 SMALL_SIDE = 32
 LONG_RATIO = 5
-UNEVEN_CLASSES = 10
+UNEVEN_CLASSES = 10  # times the images of another class
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ def _describe_split(facts: Facts, split: Split) -> str:
     start = sum(len(other) for name, other in itertools.takewhile(lambda item: item[0] != split, facts.indexes.items()))
     shapes = facts.shapes[start : start + len(index)]
     shapes = shapes[shapes.any(axis=1)]
-    counts = np.bincount(index.labels, minlength=len(index.class_names))
+    counts = index.class_counts()
     least, most = int(counts.argmin()), int(counts.argmax())
     total = facts.sizes[start : start + len(index)].sum()
     lines = [

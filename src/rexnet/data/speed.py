@@ -1,10 +1,10 @@
 """How fast a configuration's training images come out of the loader."""
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 
 from rexnet.config.schema import Config
+from rexnet.cores import count_cores
 from rexnet.data.cache_plan import build_train_dataset, fill_cache
 from rexnet.data.dataset import CachedImages, ImageDataset
 from rexnet.data.datasets import load_index
@@ -17,8 +17,7 @@ MOST_TRIED = 32
 
 def worker_numbers() -> list[int]:
     """0, the powers of two below the number of cores, and that number."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = min(cores, MOST_TRIED)
+    most = min(count_cores(), MOST_TRIED)
     return sorted({0, most} | {1 << bit for bit in range(most.bit_length()) if 1 << bit <= most})
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 import torch
 
 from rexnet.config import Config
+from rexnet.cores import count_cores
 from rexnet.data.cache_plan import build_train_dataset
 from rexnet.data.datamodule import ImageData
 from rexnet.data.loading import count_local_workers
 from rexnet.data.speed import measure_speed
 from rexnet.data.workers import explained_faults
 from rexnet.doctor.finding import Finding
-from rexnet.doctor.machine import count_cores, megabytes
+from rexnet.doctor.machine import megabytes
 from rexnet.doctor.rehearsal import Rehearsal
 from rexnet.hardware import resolve_accelerator, resolve_devices
 

@@ -13,12 +13,12 @@ from rexnet.data.dataset import CachedImages, ImageDataset
 from rexnet.data.index import Index, Split
 from rexnet.data.loading import build_loader
 from rexnet.data.manifest import manifest_path, paths_of, read_manifest
+from rexnet.data.report import UNEVEN_CLASSES
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.transforms import build_train_transform
 from rexnet.data.workers import explained_faults
 from rexnet.doctor.finding import Finding
 
-UNEVEN_CLASSES = 10  # to 1
 COPIES, EPOCHS, WORKERS = 32, 2, 2
 NAMED = 3  # classes or images in a line
 
@@ -26,7 +26,7 @@ NAMED = 3  # classes or images in a line
 def check_counts(data: ImageData) -> Iterator[Finding]:
     """Images and classes of both splits."""
     train, val = data.train_index, data.val_index
-    counts = np.bincount(train.labels, minlength=len(train.class_names))
+    counts = train.class_counts()
     least, most = int(counts.argmin()), int(counts.argmax())
     text = (
         f"{len(train):,} training and {len(val):,} validation images of {len(train.class_names):,} classes, "

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from rexnet.config import Config
+from rexnet.cores import count_cores
 from rexnet.data.loading import batch_bytes, count_local_workers, count_workers, share_batch
 from rexnet.data.workers import PREFETCHED, SHARED_MEMORY, require_shared_memory
 from rexnet.doctor.finding import Finding, Level
@@ -41,11 +42,6 @@ def check_load() -> Iterator[Finding]:
     if load > cores:
         text = f"{load:.1f} programs compute on {cores} cores already; speeds and times below are those of now"
         yield Finding("warning", "machine", text)
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_shared_memory(config: Config, world_size: int) -> Iterator[Finding]:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from rexnet.checkpoint import (
     Trained,
     WeightsKind,
-    checkpoint_folder,
     load_trained,
     parse_description,
     require_weights,
@@ -38,6 +37,7 @@ from rexnet.hardware import (
     with_available_hardware,
 )
 from rexnet.models.folding import fold_batchnorm
+from rexnet.runs.checkpoints import run_of
 
 TIMM = "timm/"
 Logits = Callable[[Tensor], Tensor]
@@ -182,7 +182,7 @@ def _log_probabilities(graph: Exported, config: Config, classes: int, path: Path
 
 def _name(given: Path, checkpoint: Path) -> str:
     """The run's name, with that of the checkpoint where one was given by hand."""
-    run = checkpoint.parent.parent
     if given.is_dir():
         return given.resolve().name
-    return f"{run.resolve().name}/{checkpoint.stem}" if checkpoint.parent == checkpoint_folder(run) else checkpoint.name
+    run = run_of(checkpoint)
+    return checkpoint.name if run is None else f"{run.resolve().name}/{checkpoint.stem}"

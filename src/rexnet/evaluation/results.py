@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from rexnet.checkpoint import checkpoint_folder
 from rexnet.config import Config
 from rexnet.data.index import Index
 from rexnet.errors import ConfigError
 from rexnet.evaluation.predictions import Predictions, save_predictions
 from rexnet.evaluation.statistics import Summary, class_scores, most_confused, summarise
 from rexnet.files import written_whole
+from rexnet.runs.checkpoints import checkpoint_folder
 
 CALIBRATED = ("loss", "brier", "ece")  # what a temperature changes
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rexnet.checkpoint import Trained, best_first, checkpoint_folder, load_trained
+from rexnet.checkpoint import Trained, load_trained
 from rexnet.config import Config
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
@@ -19,6 +19,7 @@ from rexnet.data.transforms import build_train_transform
 from rexnet.data.workers import explained_faults
 from rexnet.errors import CheckpointError
 from rexnet.hardware import resolve_accelerator, set_up_arithmetic, use_channels_last, with_available_hardware
+from rexnet.runs.checkpoints import best_first, checkpoint_folder
 from rexnet.terminal import progress_bar
 
 SoupKind = Literal["soup", "greedy-soup"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.checkpoint import Trained, WeightsKind, checkpoint_folder, load_trained
+from rexnet.checkpoint import Trained, WeightsKind, load_trained
 from rexnet.data.index import Index
 from rexnet.data.loading import build_eval_loader, load_eval_index
 from rexnet.errors import DataError, ExportError
@@ -24,6 +24,7 @@ from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, m
 from rexnet.export.quantize import write_int8
 from rexnet.export.reading import open_onnx, open_program
 from rexnet.hardware import with_available_hardware
+from rexnet.runs.checkpoints import run_of
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +65,11 @@ def export(
     trained = load_trained(run, weights)
     if "official" in formats:
         require_official(trained.config.model)
-    calibration = find_images(trained, root, "train", CALIBRATION_IMAGES) if "int8" in formats else None
+    calibration = find_images_here(trained, root, "train", CALIBRATION_IMAGES) if "int8" in formats else None
     if "int8" in formats and calibration is None:
         raise DataError("--to int8 calibrates on training images, which are not here; give their folder with --data")
     folder = output or _folder_of(trained)
-    index = find_images(trained, root, "val", max_images)
+    index = find_images_here(trained, root, "val", max_images)
     deployed = Deployed(trained, kind)
     runners: dict[str, Runner] = {}
     sizes: dict[str, int] = {}
@@ -126,15 +127,14 @@ def _measure(
 
 def _folder_of(trained: Trained) -> Path:
     """`export/` of the run that a checkpoint belongs to, or beside a lone file."""
-    beside = trained.path.parent
-    return beside.parent / "export" if beside == checkpoint_folder(beside.parent) else beside / "export"
+    return (run_of(trained.path) or trained.path.parent) / "export"
 
 
 def _path(folder: Path, name: Format, kind: InputKind) -> Path:
     return folder / f"model{'-float' if kind == 'float' and name in RUNNABLE else ''}{SUFFIXES[name]}"
 
 
-def find_images(trained: Trained, root: Path | None, split: str, most: int | None = None) -> Index | None:
+def find_images_here(trained: Trained, root: Path | None, split: str, most: int | None = None) -> Index | None:
     """The images of a split, evenly thinned to `most`; None where they are not on this machine and nobody said where.
 
     Raises:

@@ -30,12 +30,12 @@ def require_inputs(inputs: Sequence[str]) -> None:
     for given in inputs:
         if not os.path.lexists(given) and not glob.has_magic(given):
             raise DataError(f"{printable(given)}: no such file or folder")
-        if next(find_images([given]), None) is None:
+        if next(find_files([given]), None) is None:
             what = "is a folder without files" if os.path.isdir(given) else "is a pattern that no file matches"
             raise DataError(f"{printable(given)}: {what}")
 
 
-def find_images(inputs: Sequence[str]) -> Iterator[Found]:
+def find_files(inputs: Sequence[str]) -> Iterator[Found]:
     """The files that are meant, one after the other, folders with all that lies below them in order of name."""
     for given in inputs:
         if os.path.isdir(given):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from rexnet.checkpoint import WeightsKind
+from rexnet.cores import count_cores
 from rexnet.data.decode import decode_image
 from rexnet.data.files import printable
 from rexnet.data.transforms import Transform, build_eval_transform
@@ -24,7 +25,7 @@ from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.opened import OpenedModel, open_model
 from rexnet.files import written_whole
 from rexnet.models.class_names import readable_names
-from rexnet.prediction.inputs import Found, find_images, require_inputs
+from rexnet.prediction.inputs import Found, find_files, require_inputs
 from rexnet.prediction.table import Answer, TableFormat, open_table
 from rexnet.terminal import progress_bar, shows_bars
 
@@ -111,10 +112,10 @@ def _answers(
     """One for each file, in order; None for what is no image and was not said to be one."""
     data = model.config.data
     transform = build_eval_transform(data.image_size, model.config.eval_transform)
-    threads = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    threads = workers or count_cores()
     shown = shown and shows_bars()
-    total = sum(1 for _ in find_images(inputs)) if shown else None  # counting walks through all folders once more
-    views = _see_ahead(find_images(inputs), transform, threads, 2 * batch)
+    total = sum(1 for _ in find_files(inputs)) if shown else None  # counting walks through all folders once more
+    views = _see_ahead(find_files(inputs), transform, threads, 2 * batch)
     with progress_bar(total, " images", shown) as bar:
         while some := list(itertools.islice(views, batch)):
             seen = [view.image for view in some if view.image is not None]

@@ -11,7 +11,7 @@ from rexnet.checkpoint import Trained
 from rexnet.errors import ConfigError
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.statistics import Summary, class_scores, most_confused, summarise
-from rexnet.training.run_folder import read_table
+from rexnet.runs.folder import read_table
 
 HARDEST = 5  # classes that the card names
 

@@ -23,7 +23,7 @@ from rexnet.evaluation.measuring import measure
 from rexnet.evaluation.opened import open_model
 from rexnet.evaluation.predictions import Predictions, predictions_path, save_predictions
 from rexnet.export.deployed import Deployed
-from rexnet.export.export import find_images
+from rexnet.export.export import find_images_here
 from rexnet.export.formats import write_onnx, write_safetensors
 from rexnet.export.parity import find_faults, measure_parity
 from rexnet.export.reading import open_onnx
@@ -86,7 +86,7 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
 
 def _find_images(trained: Trained, root: Path | None) -> Index | None:
     """The validation images, or None with a warning where they are not on this machine."""
-    index = find_images(trained, root, "val")
+    index = find_images_here(trained, root, "val")
     if index is None:
         log.warning("the run's images are not here: the card tells what training logged; see --data")
     elif index.class_names != trained.class_names:
@@ -105,7 +105,7 @@ def _measure(run: Path, trained: Trained, index: Index | None, onnx: Path, root:
         raise ExportError(f"{run}: {'; '.join(faults)}")
     train: Index | None = None
     with suppress(DataError):  # another folder may hold the validation images alone
-        train = find_images(trained, root, "train")
+        train = find_images_here(trained, root, "train")
     return Evidence(predictions, len(train) if train is not None else None)
 
 

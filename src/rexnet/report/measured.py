@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from rexnet.checkpoint import find_checkpoint
 from rexnet.errors import CheckpointError, DataError
 from rexnet.evaluation.predictions import Predictions, load_predictions
+from rexnet.runs.checkpoints import find_checkpoint
 
 KINDS = ("greedy-soup", "soup", "ema", "raw")
 

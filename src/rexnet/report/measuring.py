@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from rexnet.checkpoint import find_checkpoint, load_trained
+from rexnet.checkpoint import load_trained
 from rexnet.data.index import Index
 from rexnet.errors import CheckpointError
 from rexnet.evaluation.measuring import measure
 from rexnet.evaluation.opened import open_trained
 from rexnet.evaluation.predictions import predictions_path, save_predictions
 from rexnet.report.measured import Measured
+from rexnet.runs.checkpoints import find_checkpoint
 
 
 def measure_best(run: Path, index: Index) -> Measured | None:

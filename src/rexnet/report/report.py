@@ -13,7 +13,6 @@ import jinja2
 import numpy as np
 
 from rexnet import __version__
-from rexnet.checkpoint import checkpoint_folder
 from rexnet.config.places import without_places
 from rexnet.data.files import printable
 from rexnet.data.index import Index, Split
@@ -41,6 +40,7 @@ from rexnet.report.summary import (
     describe_tiles,
     describe_usage,
 )
+from rexnet.runs.checkpoints import checkpoint_folder
 
 AUGMENTED_WIDTH = 640  # pixels
 LEFT_OUT = "What needs single answers (confusion, classes, calibration) is left out: {why}."

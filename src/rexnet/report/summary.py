@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rexnet.checkpoint import checkpoint_folder
 from rexnet.data.files import printable
 from rexnet.evaluation.statistics import Interval, Summary, summarise, wilson_interval
 from rexnet.models.factory import build_model, timm_name
 from rexnet.models.family import FAMILY, count_cost_of
 from rexnet.report.measured import Measured
 from rexnet.report.record import RunRecord
-from rexnet.run_state import read_state
+from rexnet.runs.checkpoints import checkpoint_folder
+from rexnet.runs.state import read_state
 
 KINDS = {"val_ema": "averaged", "val": "raw"}
 WEIGHTS = {"ema": "averaged", "raw": "raw"}

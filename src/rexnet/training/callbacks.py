@@ -8,14 +8,14 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
-from rexnet.checkpoint import LAST, checkpoint_folder
 from rexnet.config import Config
 from rexnet.files import written_whole
+from rexnet.runs.checkpoints import LAST, checkpoint_folder
+from rexnet.runs.folder import TABLE_FILE, read_table
 from rexnet.training.module import Classifier
 from rexnet.training.pictures import Pictures
 from rexnet.training.profile import Profile
 from rexnet.training.progress import Progress
-from rexnet.training.run_folder import read_table
 from rexnet.training.signals import GracefulStop
 from rexnet.training.step_log import StepLog
 from rexnet.training.validation_pictures import ValidationPictures
@@ -98,7 +98,7 @@ class EpochTable(Callback):
     """One row an epoch in `metrics.csv`; a resumed run drops the rows that it is about to write again."""
 
     def __init__(self, run_folder: Path, steps: StepLog) -> None:
-        self.path = run_folder / "metrics.csv"
+        self.path = run_folder / TABLE_FILE
         self.steps = steps
         self._validated: dict[str, float] = {}
         self._last_epoch = 0

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from rexnet.checkpoint import LAST, PREVIOUS, read_checkpoint
+from rexnet.checkpoint import read_checkpoint
 from rexnet.durable import remove_durable, write_durably
 from rexnet.errors import CheckpointError
+from rexnet.runs.checkpoints import LAST, PREVIOUS
 from rexnet.untrusted import walk_tensors
 
 

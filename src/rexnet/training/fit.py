@@ -13,7 +13,6 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 
-from rexnet.checkpoint import best_first
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
@@ -27,13 +26,14 @@ from rexnet.hardware import (
     use_channels_last,
 )
 from rexnet.models.factory import adopt_preprocessing, build_model
-from rexnet.run_state import RunMark
+from rexnet.runs.checkpoints import best_first
+from rexnet.runs.folder import close_run, open_run
+from rexnet.runs.state import RunMark
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 from rexnet.training.loggers import build_loggers, close_loggers, require_loggers
 from rexnet.training.module import Classifier
 from rexnet.training.resume import ChangedRecipe, Resumed, resume_from, tidy_run
-from rexnet.training.run_folder import close_run, open_run
 from rexnet.training.signals import end_other_processes, end_with_parent, take_over_signals
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from pytorch_lightning.utilities import rank_zero_only
 
 from rexnet.config import Config
-from rexnet.config.resume import flatten
+from rexnet.config.changes import flatten
 from rexnet.errors import ConfigError, first_sentence
 from rexnet.files import written_whole
 from rexnet.training.signals import Stopped
@@ -100,7 +100,7 @@ def _begin(logger: Logger, config: Config, is_new: bool) -> None:
     if isinstance(logger, WandbLogger):
         logger.log_hyperparams(recipe)
     elif is_new:
-        logger.log_hyperparams(flatten(recipe))
+        logger.log_hyperparams(flatten(config))
     elif isinstance(logger, MLFlowLogger):  # which lets no parameter change
         logger.experiment.update_run(logger.run_id, "RUNNING")
 

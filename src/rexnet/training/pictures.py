@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from rexnet.config import Config, dump_config
-from rexnet.config.resume import RESUMABLE_KEYS, flatten
+from rexnet.config.changes import flatten
+from rexnet.runs.recipe import RESUMABLE_KEYS
 from rexnet.training.module import Classifier
 
 PICTURED_IMAGES = 16
@@ -62,7 +63,7 @@ class Pictures(Callback):
 
         Given a list, TensorBoard shows the keys by the alphabet; without, those first in which runs differ.
         """
-        recipe = {k: v for k, v in flatten(self.config.model_dump(mode="json")).items() if k not in RESUMABLE_KEYS}
+        recipe = {k: v for k, v in flatten(self.config).items() if k not in RESUMABLE_KEYS}
         keys = {key: value if isinstance(value, int | float) else str(value) for key, value in recipe.items()}
         for summary in hparams(keys, outcome)[1:]:  # type: ignore[no-untyped-call]
             board.experiment.file_writer.add_summary(summary)

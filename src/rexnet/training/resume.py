@@ -10,19 +10,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from rexnet.checkpoint import checkpoint_folder, newest_first, read_checkpoint
+from rexnet.checkpoint import read_checkpoint
 from rexnet.config import Config, dump_config, parse_config
-from rexnet.config.resume import (
-    RESUMABLE_KEYS,
-    describe_longer_run,
-    find_changes,
-    is_below,
-    require_same_recipe,
-)
+from rexnet.config.changes import find_changes
 from rexnet.durable import digest_path, sweep
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.files import written_whole
 from rexnet.models.weights import ENTRY
+from rexnet.runs.checkpoints import checkpoint_folder, newest_first
+from rexnet.runs.folder import CONFIG_FILE
+from rexnet.runs.recipe import RESUMABLE_KEYS, describe_longer_run, is_below, require_same_recipe
 from rexnet.training.module import Classifier
 from rexnet.training.optim import build_optimizer
 from rexnet.training.schedule import build_schedule
@@ -107,7 +104,7 @@ def tidy_run(resumed: Resumed, config: Config) -> None:
         log.info(f"{checkpoints}: deleted {', '.join(stale)}, left by a process that was killed")
     if any(not is_below(key, RESUMABLE_KEYS) for key in find_changes(resumed.stored, config)):
         before = f"config-until-step{resumed.step}.yaml"
-        for name, content in {before: resumed.stored, "config.yaml": config}.items():
+        for name, content in {before: resumed.stored, CONFIG_FILE: config}.items():
             with written_whole(resumed.folder / name) as temporary:
                 temporary.write_text(dump_config(content), encoding="utf-8")
 

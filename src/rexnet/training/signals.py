@@ -21,7 +21,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import distributed
 
-from rexnet.checkpoint import LAST, checkpoint_folder
+from rexnet.runs.checkpoints import LAST, checkpoint_folder
 
 log = logging.getLogger(__name__)
 

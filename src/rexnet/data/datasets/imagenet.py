@@ -176,7 +176,7 @@ def _check(index: Index, split: Split, devkit: Devkit | None) -> None:
         if len(index) != len(devkit.val_classes):
             raise DataError(f"{index.root}: has {len(index):,} images; the devkit has {len(devkit.val_classes):,}")
         return
-    counts = np.bincount(index.labels, minlength=len(index.class_names)).tolist()
+    counts = index.class_counts().tolist()
     for wnid, count in zip(index.class_names, counts, strict=True):
         if count != devkit.train_counts[wnid]:
             wanted = devkit.train_counts[wnid]

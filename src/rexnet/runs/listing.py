@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from rexnet.config import load_config
 from rexnet.errors import ConfigError
-from rexnet.run_state import RunState, read_state
-from rexnet.training.run_folder import read_table
+from rexnet.runs.checkpoints import checkpoint_folder
+from rexnet.runs.folder import CONFIG_FILE, TABLE_FILE, find_run_folders, is_run, read_table
+from rexnet.runs.state import RunState, read_state
 
 MEASURED = ("val_ema/top1", "val/top1")  # by the first of them that there is, checkpoints are chosen
 
@@ -34,10 +35,10 @@ def find_runs(runs_dir: Path) -> list[Run]:
     Raises:
         ConfigError: there is none.
     """
-    files = sorted(runs_dir.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
-    if not files:
+    folders = find_run_folders(runs_dir)
+    if not folders:
         raise ConfigError(f"{runs_dir}: holds no run; name another folder with --dir")
-    return [read_run(file.parent) for file in files]
+    return [read_run(folder) for folder in folders]
 
 
 def read_run(folder: Path) -> Run:
@@ -46,26 +47,26 @@ def read_run(folder: Path) -> Run:
     Raises:
         ConfigError: it is none.
     """
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder}: is not a run folder: it has no config.yaml")
+    if not is_run(folder):
+        raise ConfigError(f"{folder}: is not a run folder: it has no {CONFIG_FILE}")
     state, total = read_state(folder), None
     try:
-        total = load_config(folder / "config.yaml").schedule.total_epochs
+        total = load_config(folder / CONFIG_FILE).schedule.total_epochs
     except ConfigError as error:
         state = state._replace(detail=f"{state.detail}; {str(error).splitlines()[0]}")
     try:
-        rows = read_table(folder / "metrics.csv")
+        rows = read_table(folder / TABLE_FILE)
         epochs = max((int(row["epoch"]) for row in rows), default=0)
         scores = [[float(row[name]) for row in rows if row.get(name)] for name in MEASURED]
         seconds = float(rows[-1]["seconds"] or 0) if rows else 0.0
     except (OSError, ValueError, KeyError, TypeError):
         rows, epochs, scores, seconds = [], 0, [], 0.0
-        state = state._replace(detail=f"{state.detail}; its metrics.csv cannot be read")
+        state = state._replace(detail=f"{state.detail}; its {TABLE_FILE} cannot be read")
     if state.state == "unknown" and total is not None and epochs >= total:
         state = RunState("finished", "", 0.0)
     best = next((max(values) for values in scores if values), None)
     state = state._replace(seconds=max(state.seconds, seconds))
-    has_checkpoint = any((folder / "checkpoints").glob("*.ckpt"))
+    has_checkpoint = any(checkpoint_folder(folder).glob("*.ckpt"))
     return Run(folder, state, epochs, total, best, _size_of(folder), has_checkpoint)
 
 

@@ -1,24 +1,32 @@
-"""The folder of a run: `runs/NAME-TIME/` with configuration, metrics, environment, checkpoints and event files."""
+"""The folder of a run, `runs/NAME-TIME/`: what lies in it, how it is made, and where others are.
+
+| what | written by |
+| --- | --- |
+| `config.yaml`, `environment.json` | `open_run`; a changed recipe by `training.resume` |
+| `metrics.csv`, one row an epoch | `training.callbacks` |
+| `state.json`, `.lock` | `runs.state` |
+| `checkpoints/` | `training.callbacks`; names in `runs.checkpoints` |
+| `events.out.tfevents.*`, `csv/`, `wandb/`, `tracking.json` | `training.loggers` |
+| `skipped_steps.jsonl`, `profile/` | `training.faults`, `training.profile` |
+| `evaluation/`, `export/` | `evaluation`, `export` |
+| `report.html` | `report` |
+"""
 
 import csv
 import json
 import logging
 import os
-import platform
-import subprocess
-import sys
 import time
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from rexnet.config import Config, dump_config
 from rexnet.errors import ConfigError
+from rexnet.runs.environment import describe_environment
 
 log = logging.getLogger(__name__)
 
+CONFIG_FILE, TABLE_FILE, ENVIRONMENT_FILE = "config.yaml", "metrics.csv", "environment.json"
 SHARED_NAME = "REXNET_RUN_FOLDER"  # tells the processes that Lightning starts which folder the first one made
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "albumentations", "numpy")
 
 
 def open_run(config: Config) -> Path:
@@ -42,8 +50,8 @@ def open_run(config: Config) -> Path:
                 break
             except FileExistsError:  # another run began in the same second
                 folder = config.trainer.runs_dir / f"{stem}-{number}"
-        (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-        (folder / "environment.json").write_text(json.dumps(describe_environment(), indent=2) + "\n")
+        (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
+        (folder / ENVIRONMENT_FILE).write_text(json.dumps(describe_environment(), indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"trainer.runs_dir: {config.trainer.runs_dir} cannot be written to: {error}") from None
     os.environ[SHARED_NAME] = str(folder)
@@ -53,6 +61,17 @@ def open_run(config: Config) -> Path:
 def close_run() -> None:
     """Forgets the shared name, so that the next run of this process gets a folder of its own."""
     os.environ.pop(SHARED_NAME, None)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / CONFIG_FILE).is_file()
+
+
+def find_run_folders(runs_dir: Path) -> list[Path]:
+    """The run folders in a folder, the one that was begun last at the end."""
+    files = sorted(runs_dir.glob(f"*/{CONFIG_FILE}"), key=lambda file: file.stat().st_mtime)
+    return [file.parent for file in files]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -68,39 +87,3 @@ def read_table(path: Path) -> list[dict[str, str]]:
     if len(whole) < len(rows):
         log.warning(f"{path}: {len(rows) - len(whole)} of its {len(rows)} rows cannot be read and are left out")
     return whole
-
-
-def describe_environment() -> dict[str, Any]:
-    """Versions, hardware, command and git state: what one needs to repeat a run."""
-    import torch
-
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
-        "cpu": {"cores": os.cpu_count(), "torch_threads": torch.get_num_threads()},
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "git": {
-            "commit": _git("rev-parse", "HEAD"),
-            "changed_files": (_git("status", "--porcelain") or "").splitlines(),
-        },
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    """Output of a git command in this checkout, or None outside of one."""
-    checkout = Path(__file__).parent
-    try:
-        done = subprocess.run(  # noqa: S603
-            ["git", *arguments],  # noqa: S607
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

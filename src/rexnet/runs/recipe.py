@@ -1,13 +1,14 @@
-"""What may change when a run goes on, and how a change is asked for."""
+"""Which run goes on, with which recipe: its own, or one that differs where that may be and was asked for."""
 
 import difflib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
-from rexnet.config.load import load_config
-from rexnet.config.schema import Config
+from rexnet.config import Config, load_config
+from rexnet.config.changes import Changes, find_changes, flatten
 from rexnet.errors import ConfigError
+from rexnet.runs.checkpoints import LAST, checkpoint_folder
+from rexnet.runs.folder import CONFIG_FILE, find_run_folders
 
 RESUMABLE_KEYS = frozenset(
     {
@@ -42,8 +43,6 @@ RESUMABLE_KEYS = frozenset(
 FIXED_KEYS = ("data.batch_size", "data.last_batch", "data.dataset", "ema", "model", "optimizer.name", "seed")
 """What cannot change, even when asked for: the state of the optimiser, or what a step is, would not fit."""
 
-Changes = dict[str, tuple[Any, Any]]
-
 
 def load_run_config(
     run: Path, overrides: Sequence[str] = (), allowed: Collection[str] = (), config: str | None = None
@@ -61,7 +60,7 @@ def load_run_config(
     """
     if not run.exists():
         raise ConfigError(f"{run}: there is no such run folder or checkpoint to go on with")
-    path = (run if run.is_dir() else run.parent.parent) / "config.yaml"
+    path = (run if run.is_dir() else run.parent.parent) / CONFIG_FILE
     if not path.is_file():
         raise ConfigError(f"{run}: is not a run to go on with: {path} is missing")
     old, wanted = load_config(path), load_config(config or path, overrides)
@@ -86,10 +85,10 @@ def find_newest_run(runs_dir: Path) -> Path:
     Raises:
         ConfigError: there is none; nothing is ever begun from scratch in its place.
     """
-    runs = sorted(runs_dir.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
+    runs = find_run_folders(runs_dir)
     if not runs:
         raise ConfigError(f"{runs_dir}: holds no run to go on with; name another folder by trainer.runs_dir")
-    return runs[-1].parent
+    return runs[-1]
 
 
 def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run: Path) -> None:
@@ -99,7 +98,7 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
         ConfigError: with every changed key that is not among `allowed`, or that cannot change at all.
     """
     changes = find_changes(old, new)
-    known = flatten(old.model_dump(mode="json")) | flatten(new.model_dump(mode="json"))
+    known = flatten(old) | flatten(new)
     for key in allowed:
         if not any(is_below(name, [key]) for name in known):
             near = difflib.get_close_matches(key, known, n=1)
@@ -108,19 +107,12 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
     if fixed:
         raise ConfigError(
             f"{run}: {_words(changes, fixed)} cannot change within a run; begin a new one from its weights with "
-            f"--config and model.pretrained={run / 'checkpoints' / 'last.ckpt' if run.is_dir() else run}"
+            f"--config and model.pretrained={checkpoint_folder(run) / LAST if run.is_dir() else run}"
         )
     refused = [key for key in changes if not is_below(key, [*allowed, *RESUMABLE_KEYS]) and not _extends(key, changes)]
     if refused:
         flags = " ".join(f"--allow-change {key}" for key in refused)
         raise ConfigError(f"{run}: goes on with its recipe, but {_words(changes, refused)}; if it should, add {flags}")
-
-
-def find_changes(old: Config, new: Config) -> Changes:
-    """Every key that differs, with both values."""
-    before, after = (flatten(config.model_dump(mode="json")) for config in (old, new))
-    keys = [*before, *(key for key in after if key not in before)]
-    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
 def describe_longer_run(old: Config, new: Config, step: int, rates: tuple[float, float]) -> str | None:
@@ -149,14 +141,3 @@ def is_below(key: str, sections: Collection[str]) -> bool:
 
 def _words(changes: Changes, keys: Sequence[str]) -> str:
     return ", ".join(f"{key} goes from {changes[key][0]} to {changes[key][1]}" for key in keys)
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A tree of sections as one level of dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

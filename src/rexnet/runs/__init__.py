@@ -1,0 +1,1 @@
+"""Run folders: what lies in one, its state, its checkpoints, how it goes on, and all of them in a table."""
