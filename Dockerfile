@@ -39,8 +39,8 @@ RUN python -m venv /opt/venv \
 COPY pyproject.toml README.md LICENSE train.py evaluate.py ./
 COPY configs configs
 COPY src src
-# Editable, because names of configurations are looked up in configs/ beside src/. The code stays root's, so that no run
-# changes it; chmod, because a checkout made under umask 077 is readable for nobody else.
+# Editable, so that the image holds code and recipes once. The code stays root's, so that no run changes it; chmod,
+# because a checkout made under umask 077 is readable for nobody else.
 RUN pip install --no-cache-dir --no-deps --no-build-isolation -e . \
     && chmod -R a+rX .
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from rexnet.config.schema import Config
 from rexnet.errors import ConfigError
 
-CONFIG_FOLDERS = (Path("configs"), Path(__file__).parents[3] / "configs")
-"""Where a name is looked up: below the working directory, then in the checkout this file is part of."""
+CONFIG_FOLDERS = (Path("configs"), (Path(__file__).parents[1] / "configs").resolve())
+"""Where a name is looked up: below the working directory, then in the package, where a link leads to the checkout's."""
 LARGEST_FILE = 1 << 20
 
 Tree = dict[str, Any]

@@ -33,7 +33,9 @@ def describe_environment() -> dict[str, Any]:
 
 def _git(*arguments: str) -> str | None:
     """Output of a git command in this checkout, or None outside of one."""
-    checkout = Path(__file__).parent
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():  # installed; a repository around the environment would be another one
+        return None
     try:
         done = subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607

@@ -201,8 +201,8 @@ def _summarise(trainer: pl.Trainer, module: Classifier, folder: Path) -> dict[st
         log.info(
             f"\nBest top-1   {float(best):.2f} %  ({which}, {Path(path).name})\n"
             f"Results      {folder}\n"
-            f"Evaluate     python evaluate.py {folder}\n"
-            f"TensorBoard  make board   (or: tensorboard --logdir {folder.parent})"
+            f"Evaluate     rexnet evaluate {folder}\n"
+            f"TensorBoard  tensorboard --logdir {folder.parent}"
         )
     return metrics | {"run": str(folder), "best_checkpoint": path, "step": trainer.global_step}
 
