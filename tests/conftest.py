@@ -1,16 +1,30 @@
-"""Small data and small runs for all tests; nothing is downloaded and nothing sleeps."""
+"""Small data and small runs for all tests; nothing is downloaded and nothing sleeps.
+
+What the calling shell says of launchers, trackers, caches and terminals is not heard, and the current folder is empty.
+"""
 
 import logging
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
-import torch
 
-from rexnet.config import Config, load_config
+OUTSIDE = re.compile(  # what launchers tell their processes, and what users tell libraries
+    "(SLURM|PMI|OMPI|LSB|KUBERNETES|TORCHELASTIC|REXNET|PL|WANDB|MLFLOW|HF|XDG)_.*|MAKEFLAGS|MPLCONFIGDIR|MPLBACKEND"
+    "|(LOCAL_|NODE_|GROUP_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|.*_proxy|.*COLORS?|COLUMNS|LINES|TERM",
+    re.IGNORECASE,
+)
+for name in filter(OUTSIDE.fullmatch, list(os.environ)):
+    del os.environ[name]
+
+import cv2  # noqa: E402 - libraries read the environment when they are imported
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from rexnet.config import Config, load_config  # noqa: E402
 
 torch.set_num_threads(1)  # small networks gain nothing from more, and bits depend on the number
 
@@ -40,6 +54,15 @@ def write_images(folder: Path, count: int, hue: int, size: tuple[int, int] = (40
     for number in range(count):
         pixels = (colour + generator.integers(0, 56, (*size, 3))).astype(np.uint8)
         cv2.imwrite(str(folder / f"{number:03d}.png"), pixels)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def empty_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The current folder and HOME hold nothing, whatever lies in those of the calling shell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("here"))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(autouse=True)

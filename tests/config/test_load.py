@@ -64,7 +64,8 @@ def test_the_imagenet_recipe_is_the_authors(width: str, drop_path: float) -> Non
     assert (config.eval_transform.crop_pct, config.eval_transform.interpolation) == (0.875, "bicubic")
 
 
-def test_a_name_is_found_with_and_without_its_ending() -> None:
+def test_a_name_is_found_with_and_without_its_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIG_FOLDERS[-1].parent)
     assert load_config("rexnet_1.0x") == load_config("rexnet_1.0x.yaml") == load_config("configs/rexnet_1.0x.yaml")
 
 
