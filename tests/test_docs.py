@@ -41,6 +41,8 @@ def test_links_lead_somewhere(page: Path) -> None:
         linked = page.parent / path if path else page
         assert linked.exists(), target
         assert not anchor or anchor in headings(linked), target
+    for named in re.findall(r"[` ]((?:src|tests|benchmarks|docs|configs)/[\w/.]+)`?", page.read_text()):
+        assert (ROOT / named).exists(), named
 
 
 def test_the_pages_show_every_command() -> None:
