@@ -28,9 +28,9 @@ format: .venv/ready  ## Put the code into the agreed form
 	$(BIN)/ruff format .
 
 board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
-	@$(BIN)/python -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); sys.exit(s.connect_ex(("127.0.0.1", $(BOARD_PORT))) == 0)' \
+	@"$(BIN)/python" -c 'import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); sys.exit(s.connect_ex(("127.0.0.1", $(BOARD_PORT))) == 0)' \
 		|| { echo "error: port $(BOARD_PORT) is in use; choose another: make board BOARD_PORT=6007" >&2; exit 2; }
-	$(BIN)/tensorboard --logdir runs --host 127.0.0.1 --port $(BOARD_PORT)
+	"$(BIN)/tensorboard" --logdir runs --host 127.0.0.1 --port $(BOARD_PORT)
 
 # requirements.txt pins every package with its hashes; setuptools is among them, so nothing is fetched unpinned.
 .venv/ready: requirements.txt

@@ -20,7 +20,8 @@ ROOMS = {
     "terminal": set(),
     "cores": set(),
     "config": {"errors"},
-    "hardware": {"config", "errors"},
+    "launch": {"errors"},
+    "hardware": {"config", "errors", "launch"},
     "models": {"config", "durable", "errors", "files", "terminal", "untrusted"},
     "timm_models": {"models"},
     "data": {"config", "cores", "errors", "files", "hardware", "terminal"},
@@ -37,6 +38,7 @@ ROOMS = {
         "export",
         "files",
         "hardware",
+        "launch",
         "models",
         "runs",
         "temperature",
@@ -51,6 +53,7 @@ ROOMS = {
         "evaluation",
         "files",
         "hardware",
+        "launch",
         "models",
         "runs",
         "terminal",
@@ -89,6 +92,7 @@ ROOMS = {
         "evaluation",
         "export",
         "files",
+        "launch",
         "models",
         "prediction",
         "publishing",
@@ -170,7 +174,7 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     for path in (SOURCE / "cli").glob("*.py"):
         top_level = {name for node in ast.parse(path.read_text()).body for name in names_of(node)}
-        allowed = {"rexnet", "rexnet.errors", "rexnet.cli", "rexnet.cli.arguments"}
+        allowed = {"rexnet", "rexnet.errors", "rexnet.cli", "rexnet.cli.arguments", "rexnet.launch"}
         assert {name for name in top_level if name.partition(".")[0] not in sys.stdlib_module_names} <= allowed
 
 

@@ -9,6 +9,7 @@ import torch
 
 from rexnet.config import Config
 from rexnet.errors import ConfigError
+from rexnet.launch import is_under_torchrun
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # options of glibc's mallopt
 LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc refuses more
@@ -56,11 +57,6 @@ def _devices_of_torchrun(config: Config) -> int:
             f"torchrun's {local} processes a node, {world} in all"
         )
     return local
-
-
-def is_under_torchrun() -> bool:
-    """Whether torchrun started this process, one of those that it tells of in the environment."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def count_processes() -> tuple[int, int]:

@@ -98,10 +98,10 @@ def test_signals_of_a_terminal_or_scheduler_leave_loader_processes_alive(small_r
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_settings_of_the_loader_reach_it(method: str, small_run: list[str]) -> None:
     settings = ["data.num_workers=1", f"data.start_method={method}", "data.persistent_workers=false"]
-    config = load_config("finetune/folder.yaml", [*small_run, *settings, "data.worker_timeout=77"])
+    config = load_config("finetune/folder.yaml", [*small_run, *settings, "data.worker_timeout=777"])
     data = ImageData(config)
     dataset = ImageDataset(data.train_index, Treacherous(nothing), seed=0)
     loader = build_loader(dataset, EvalBatchSampler(4, 4), config)
     assert re.search(method, str(loader.multiprocessing_context), re.IGNORECASE)
-    assert (loader.timeout, loader.persistent_workers) == (77, False)
+    assert (loader.timeout, loader.persistent_workers) == (777, False)
     assert torch.equal(next(iter(loader)).labels, torch.zeros(4, dtype=torch.int64))

@@ -100,19 +100,6 @@ def test_what_lightning_would_do_on_signals_is_switched_off(small_run: list[str]
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
 
 
-def test_inside_slurm_lightning_does_not_requeue_by_itself(
-    small_run: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7"}.items():
-        monkeypatch.setenv(name, value)
-    for name, value in {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}.items():
-        monkeypatch.setenv(name, value)
-    trainer: Any = build_trainer(load_config("finetune/folder.yaml", small_run))
-    environment = trainer._accelerator_connector.cluster_environment
-    assert type(environment).__name__ == "SLURMEnvironment"
-    assert environment.auto_requeue is False
-
-
 def test_handlers_are_given_back(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
     stop, trainer = GracefulStop(tmp_path), Any

@@ -12,6 +12,7 @@ from typing import Any
 from rexnet import __version__
 from rexnet.cli import data, doctor, evaluate, export, models, predict, publish, report, runs, train
 from rexnet.errors import RexnetError, own_words
+from rexnet.launch import require_sound_environment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("rexnet").setLevel(logging.INFO if is_first_process else logging.ERROR)
     try:
+        require_sound_environment()
         code: int = options.run(options)
         sys.stdout.flush()
         return code

@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 
 from rexnet.errors import ConfigError, ProcessError, RexnetError, first_sentence, own_words
-from rexnet.hardware import is_under_torchrun
+from rexnet.launch import is_under_torchrun
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # one that died is noticed at once; the first may draw heat maps while the others wait

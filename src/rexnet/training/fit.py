@@ -9,6 +9,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
@@ -25,6 +27,7 @@ from rexnet.hardware import (
     set_up_arithmetic,
     use_channels_last,
 )
+from rexnet.launch import is_under_kubeflow, is_under_srun, is_under_torchrun, require_tasks_of_srun
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.runs.checkpoints import best_first
 from rexnet.runs.folder import close_run, open_run
@@ -136,7 +139,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     devices = resolve_devices(config, accelerator)
     set_up_arithmetic(config, accelerator)
     single = settings.num_nodes * devices == 1
-    cluster = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []  # docs/slurm.sbatch does it
+    require_tasks_of_srun(devices, settings.num_nodes)
     frozen = config.optimizer.freeze_backbone_epochs > 0
     return pl.Trainer(
         accelerator=accelerator,
@@ -145,7 +148,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
         # Parameters without a gradient are expected only while the backbone is frozen.
         strategy="auto" if single else DDPStrategy(find_unused_parameters=frozen, gradient_as_bucket_view=True),
         precision=precision,
-        plugins=[DurableCheckpointIO(), *cluster],
+        plugins=[DurableCheckpointIO(), *_cluster()],
         max_epochs=config.schedule.total_epochs,
         max_steps=settings.max_steps or -1,
         accumulate_grad_batches=settings.accumulate,
@@ -162,6 +165,15 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
         enable_model_summary=False,
         callbacks=list(callbacks),
     )
+
+
+def _cluster() -> list[ClusterEnvironment]:
+    """Who started the processes of this run; Lightning takes any shell inside a SLURM job for a task of srun."""
+    if is_under_torchrun() or is_under_kubeflow():
+        return []  # Lightning sees it
+    if is_under_srun():
+        return [SLURMEnvironment(auto_requeue=False)]  # docs/slurm.sbatch does it
+    return [LightningEnvironment()]
 
 
 def _attach(trainer: Any, config: Config, folder: Path, monitored: str, resumed: Resumed | None) -> None:
