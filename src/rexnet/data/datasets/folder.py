@@ -18,6 +18,7 @@ FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
     "val": ("val", "validation", "test"),
     "test": ("test",),
 }
+NAMED = 5  # files or folders in a message
 
 
 def index_folders(root: Path, split: Split) -> Index:
@@ -204,7 +205,7 @@ def _list(entries: Sequence[os.DirEntry[str]]) -> str:
     return _join([e.name + "/" * _is_folder(e) for e in entries])
 
 
-def _join(names: Iterable[str], most: int = 5) -> str:
+def _join(names: Iterable[str]) -> str:
     shown = [printable(name) for name in names]
-    rest = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return ", ".join(shown[:most]) + rest if shown else "nothing"
+    rest = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+    return ", ".join(shown[:NAMED]) + rest if shown else "nothing"
