@@ -14,7 +14,7 @@ from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.evaluation.calibration import split_in_halves
 from rexnet.evaluation.evaluate import Request, measure_all
 from rexnet.evaluation.measuring import View
-from rexnet.evaluation.output import report, report_all
+from rexnet.evaluation.output import print_and_keep, print_and_keep_all
 from rexnet.evaluation.predictions import load_predictions
 from rexnet.export.formats import write_safetensors
 from rexnet.training.fit import fit
@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
 
 
 def evaluate(source: Path, json_path: Path | None = None, **request: Any) -> dict[str, Any]:
-    return report(measure_all([source], Request(**request))[0], json_path)
+    return print_and_keep(measure_all([source], Request(**request))[0], json_path)
 
 
 @pytest.mark.parametrize(("weights", "prefix"), [("raw", "val"), ("ema", "val_ema")])
@@ -67,7 +67,7 @@ def test_several_sets_of_one_layout_are_told_apart_and_each_is_kept(
     for name, images in (("clean", 2), ("noisy", 3)):
         write_images(tmp_path / name / "val" / "ant", images, hue=0)
     results = measure_all([run], Request(roots=(tmp_path / "clean", tmp_path / "noisy")))
-    report_all(results, tmp_path / "table.json", tmp_path / "table.csv")
+    print_and_keep_all(results, tmp_path / "table.json", tmp_path / "table.csv")
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[:3]] == ["data", "clean/val", "noisy/val"]
     stems = [result.stem for result in results]
     assert [str(stem).partition("-val-")[2] for stem in stems] == ["clean-val", "noisy-val"]
@@ -97,7 +97,7 @@ def test_several_weights_are_one_table_with_tests_between_them(
 ) -> None:
     results = measure_all([run], Request(weights=("ema", "raw", "soup", "greedy-soup")))
     assert [result.weights for result in results] == ["ema", "raw", "soup", "greedy-soup"]
-    report_all(results, tmp_path / "table.json", tmp_path / "table.csv")
+    print_and_keep_all(results, tmp_path / "table.json", tmp_path / "table.csv")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["model", "weights", "view"]
     assert lines[1].startswith(run.name)

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from rexnet.data.files import printable, size_text
+from rexnet.data.files import is_image, printable, size_text
 from rexnet.data.shared import Names, share
 from rexnet.errors import ConfigError, DataError, first_sentence
 from rexnet.files import cache_folder, written_whole
@@ -25,9 +25,6 @@ from rexnet.terminal import progress_bar
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".avif")
-)
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LARGE = 1 << 30
@@ -157,13 +154,6 @@ def _require_end(file: BinaryIO, path: Path, offset: int, end: int) -> None:
 
 def _truncated(path: Path, offset: int) -> DataError:
     return DataError(f"{path}: is truncated or damaged at byte {offset:,} of {path.stat().st_size:,}; copy it again")
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is an image by its name; hidden files and what archives of a Mac add are not."""
-    parts = name.split("/")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES
 
 
 def _index_places(path: Path) -> tuple[Path, Path]:

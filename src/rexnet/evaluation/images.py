@@ -11,10 +11,10 @@ import numpy as np
 from rexnet.config import Config
 from rexnet.data.datasets.by_name import recognise
 from rexnet.data.datasets.folder import FOLDER_NAMES, class_folders, index_class_folders
+from rexnet.data.files import is_image
 from rexnet.data.index import Index, Split, build_index
 from rexnet.data.loading import load_eval_index
 from rexnet.data.shared import share
-from rexnet.data.tar import is_image
 from rexnet.errors import DataError
 from rexnet.models.class_names import IMAGENET_CLASSES, match_classes
 

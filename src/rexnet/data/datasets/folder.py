@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.files import printable
+from rexnet.data.files import IMAGE_SUFFIXES, is_hidden, is_image, printable
 from rexnet.data.index import Index, Split, build_index
 from rexnet.data.shared import Names, share
-from rexnet.data.tar import IMAGE_SUFFIXES, Archive, Members, by_folder, is_image, load_members
+from rexnet.data.tar import Archive, Members, by_folder, load_members
 from rexnet.errors import DataError
 
 FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
@@ -168,7 +168,7 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
     """What a folder holds, in order of name, without hidden files and what archives leave behind."""
     try:
         with os.scandir(folder) as entries:
-            shown = (entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX")
+            shown = (entry for entry in entries if not is_hidden(entry.name))
             return sorted(shown, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{printable(folder)}: cannot be listed: {error.strerror}") from None

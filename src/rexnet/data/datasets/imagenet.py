@@ -15,8 +15,9 @@ import numpy as np
 
 from rexnet.data.datasets.folder import class_folders, class_of, index_class_folders, index_members, index_tar_folders
 from rexnet.data.datasets.listing import Published, check_counts, read_lines, read_mat
+from rexnet.data.files import is_hidden, is_image
 from rexnet.data.index import Index, Split, build_index
-from rexnet.data.tar import is_image, load_members
+from rexnet.data.tar import load_members
 from rexnet.errors import DataError, first_sentence
 
 PUBLISHED = Published(
@@ -124,7 +125,7 @@ def _val(root: Path, devkit: Devkit | None) -> Index:
     classes = tuple(devkit.words) if devkit else _training_classes(root)
     folder = root / "val"
     if folder.is_dir():
-        if any(entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))):
+        if any(entry.is_dir() for entry in folder.iterdir() if not is_hidden(entry.name)):
             return index_class_folders(folder, classes, "the devkit" if devkit else "the training images")
         names = sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
         return build_index(folder, names, _flat_labels(folder, names, classes, devkit), classes)
