@@ -63,7 +63,11 @@ class Archive:
         return Archive, (self.path, self.stamp)  # each process opens its own
 
     def read(self, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset` on."""
+        """`size` bytes from `offset` on.
+
+        Raises:
+            DataError: the tar ends before.
+        """
         content = os.pread(self.descriptor, size, offset)
         if len(content) != size:
             raise DataError(f"{self.path}: ends at byte {offset + len(content):,}, inside an image")
@@ -97,7 +101,11 @@ def load_members(path: Path) -> Members:
 
 
 def scan(path: Path, stamp: tuple[int, int]) -> Members:
-    """Reads every header of a tar."""
+    """The images in a tar, by its headers.
+
+    Raises:
+        DataError: it is compressed, truncated or damaged, or holds links or sparse files in the place of images.
+    """
     rows: list[tuple[str, int, int]] = []
     with open(path, "rb") as file, progress_bar(stamp[0], "B", unit_scale=True, delay=1) as bar:
         if file.read(6).startswith(COMPRESSED):

@@ -111,7 +111,11 @@ def class_of(name: str, prefix: str) -> str:
 def index_members(
     tar: Path, members: Members, positions: np.ndarray, labels: Sequence[int] | np.ndarray, class_names: Sequence[str]
 ) -> Index:
-    """An index of the members of a tar at `positions`."""
+    """An index of the members of a tar at `positions`.
+
+    Raises:
+        DataError: there are none.
+    """
     if not len(positions):
         raise DataError(f"{tar}: holds no image of the split")
     archive = Archive(tar, members.stamp)
