@@ -4,6 +4,7 @@ Command   python benchmarks/index_memory.py
 """
 
 import argparse
+import dataclasses
 import os
 import time
 from multiprocessing import get_context
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.index import Index, build_index
+from rexnet.data.shared import share
 
 CLASSES = 1000
 
@@ -21,7 +23,8 @@ def made_up_index(images: int) -> Index:
     labels = np.arange(images) * CLASSES // images
     names = (f"n{label:08d}/n{label:08d}_{number}.JPEG" for number, label in enumerate(labels.tolist()))
     spans = np.stack((np.arange(images) * 110_000, np.full(images, 110_000)), axis=1)
-    return build_index(Path("made-up"), names, labels, [f"n{n:08d}" for n in range(CLASSES)], spans=spans)
+    index = build_index(Path("made-up"), names, labels, [f"n{n:08d}" for n in range(CLASSES)])
+    return dataclasses.replace(index, spans=share(spans))
 
 
 def own_mb() -> float:

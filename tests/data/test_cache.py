@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rexnet.data.cache import MOST_BYTES, ImageCache, require_space, shrink
+from rexnet.data.cache import MOST_BYTES, ImageCache, shrink
 from rexnet.errors import DataError
 
 
@@ -206,14 +206,6 @@ def test_images_are_reduced_to_the_short_side_and_never_enlarged() -> None:
     assert shrink(wide, 500) is wide
     checks = np.indices((64, 64)).sum(0) % 2 * 200
     assert set(np.unique(shrink(np.repeat(checks[..., None], 3, 2).astype(np.uint8), 32))) == {100}
-
-
-def test_too_little_space_is_one_sentence(tmp_path: Path) -> None:
-    require_space(tmp_path / "not" / "there", 1000, "")
-    with pytest.raises(
-        DataError, match=r"data\.cache: needs 1,000,000\.0 GB in .*, where .* [GM]B are free; buy a disk"
-    ):
-        require_space(tmp_path, 10**15, "buy a disk")
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from rexnet.config import Config, load_config
 from rexnet.data.cache import ImageCache
-from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache, fingerprint
+from rexnet.data.cache_plan import build_eval_dataset, build_train_dataset, fill_cache, fingerprint, require_space
 from rexnet.data.datamodule import ImageData, fill_caches
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
 from rexnet.data.datasets.folder import index_folders
@@ -124,10 +124,18 @@ def test_other_boxes_get_another_cache_and_members_of_an_archive_are_not_looked_
 
 
 def test_no_room_is_said_before_the_run_begins(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rexnet.data.cache.RESERVE", 1 << 60)
+    monkeypatch.setattr("rexnet.data.cache_plan.RESERVE", 1 << 60)
     for kind, hint in (("ram", "--shm-size"), ("disk", "data.cache_folder")):
         with pytest.raises(DataError, match=rf"data\.cache: needs \d+\.\d kB in .* free; lower .*{hint}"):
             cached(configured(small_run, f"data.cache={kind}"))
+
+
+def test_too_little_space_is_one_sentence(tmp_path: Path) -> None:
+    require_space(tmp_path / "not" / "there", 1000, "")
+    with pytest.raises(
+        DataError, match=r"data\.cache: needs 1,000,000\.0 GB in .*, where .* [GM]B are free; buy a disk"
+    ):
+        require_space(tmp_path, 10**15, "buy a disk")
 
 
 def test_both_caches_and_the_batches_in_memory_must_have_room_together(

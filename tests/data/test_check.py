@@ -228,8 +228,8 @@ def test_what_is_no_data_set_gets_one_sentence(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_thousands_of_images_are_compared_in_no_time() -> None:
+    from rexnet.data.check_report import Facts
     from rexnet.data.index import build_index
-    from rexnet.data.report import Facts
 
     n = 30_000
     index = build_index(Path(), [f"{number}.png" for number in range(n)], np.zeros(n), ("a",))

@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from rexnet.checkpoint import load_trained
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.evaluation.calibration import split_in_halves
-from rexnet.evaluation.evaluate import Request, evaluate, measure_all
+from rexnet.evaluation.evaluate import Request, measure_all
 from rexnet.evaluation.measuring import View
-from rexnet.evaluation.output import report_all
+from rexnet.evaluation.output import print_and_keep, print_and_keep_all
 from rexnet.evaluation.predictions import load_predictions
 from rexnet.export.formats import write_safetensors
 from rexnet.training.fit import fit
@@ -26,11 +27,15 @@ def run(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
     return Path(fit(config)["run"])
 
 
+def evaluate(source: Path, json_path: Path | None = None, **request: Any) -> dict[str, Any]:
+    return print_and_keep(measure_all([source], Request(**request))[0], json_path)
+
+
 @pytest.mark.parametrize(("weights", "prefix"), [("raw", "val"), ("ema", "val_ema")])
 def test_the_number_is_exactly_the_one_logged_in_training(weights: str, prefix: str, run: Path, tmp_path: Path) -> None:
     path = run / "checkpoints" / "last.ckpt"
     logged = load_trained(path).metrics
-    result = evaluate(path, weights=weights, json_path=tmp_path / "result.json")
+    result = evaluate(path, tmp_path / "result.json", weights=(weights,))
     for name in ("top1", "top5", "loss"):
         assert result[name] == logged[f"{prefix}/{name}"]
     assert result["n"] == 15
@@ -52,7 +57,7 @@ def test_the_result_is_kept_in_the_run_and_workers_change_no_number(run: Path) -
 def test_other_images_of_the_same_classes_can_be_measured(run: Path, image_root: Path, tmp_path: Path) -> None:
     shutil.copytree(image_root, tmp_path / "more")
     write_images(tmp_path / "more" / "val" / "ant", 9, hue=0)
-    assert evaluate(run, root=tmp_path / "more")["n"] == 19
+    assert evaluate(run, roots=(tmp_path / "more",))["n"] == 19
     assert evaluate(run, split="train")["n"] == 24
 
 
@@ -62,7 +67,7 @@ def test_several_sets_of_one_layout_are_told_apart_and_each_is_kept(
     for name, images in (("clean", 2), ("noisy", 3)):
         write_images(tmp_path / name / "val" / "ant", images, hue=0)
     results = measure_all([run], Request(roots=(tmp_path / "clean", tmp_path / "noisy")))
-    report_all(results, tmp_path / "table.json", tmp_path / "table.csv")
+    print_and_keep_all(results, tmp_path / "table.json", tmp_path / "table.csv")
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[:3]] == ["data", "clean/val", "noisy/val"]
     stems = [result.stem for result in results]
     assert [str(stem).partition("-val-")[2] for stem in stems] == ["clean-val", "noisy-val"]
@@ -74,7 +79,7 @@ def test_images_of_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
         for name in ("ant", "bee", "dog"):
             write_images(tmp_path / split / name, 2, hue=1)
     with pytest.raises(DataError, match=r"has 3 classes, other than the 3 of .*, which does not know: dog"):
-        evaluate(run, root=tmp_path)
+        evaluate(run, roots=(tmp_path,))
 
 
 def test_a_model_whose_images_are_elsewhere_asks_for_others(run: Path, tmp_path: Path) -> None:
@@ -92,7 +97,7 @@ def test_several_weights_are_one_table_with_tests_between_them(
 ) -> None:
     results = measure_all([run], Request(weights=("ema", "raw", "soup", "greedy-soup")))
     assert [result.weights for result in results] == ["ema", "raw", "soup", "greedy-soup"]
-    report_all(results, tmp_path / "table.json", tmp_path / "table.csv")
+    print_and_keep_all(results, tmp_path / "table.json", tmp_path / "table.csv")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["model", "weights", "view"]
     assert lines[1].startswith(run.name)

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from conftest import write_images
 
+from rexnet.class_names import imagenet_class_names
 from rexnet.config import Config
 from rexnet.errors import DataError
 from rexnet.evaluation.images import find_images, fit_to_classes, is_imagenet, name_roots
-from rexnet.models.class_names import imagenet_class_names
 
 
 def test_files_named_as_in_imagenet_are_found_by_their_numbers(tmp_path: Path, small_config: Config) -> None:

@@ -11,7 +11,7 @@ from rexnet.checkpoint import load_trained
 from rexnet.cli import main
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
-from rexnet.evaluation.evaluate import evaluate
+from rexnet.evaluation.evaluate import Request, measure_all
 from rexnet.evaluation.opened import open_model
 from rexnet.export import export as module
 from rexnet.export.export import export
@@ -159,8 +159,8 @@ def test_the_float_form_takes_normalised_images(run: Path, pictures: np.ndarray,
 def test_an_exported_safetensors_is_evaluated_and_exported_like_its_run(
     exported: Path, run: Path, tmp_path: Path
 ) -> None:
-    here, there = evaluate(run), evaluate(exported / "model.safetensors", json_path=tmp_path / "out.json")
-    assert (here["top1"], here["loss"], here["n"]) == (there["top1"], there["loss"], there["n"])
+    here, there = (result.summary for result in measure_all([run, exported / "model.safetensors"], Request()))
+    assert (here.top1, here.loss, here.n) == (there.top1, there.loss, there.n)
     with pytest.raises(CheckpointError, match="holds the ema weights only, not the raw ones"):
         load_trained(exported / "model.safetensors", "raw")
     export(exported / "model.safetensors", ["safetensors"], output=tmp_path)

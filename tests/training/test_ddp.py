@@ -12,7 +12,7 @@ import torch
 from conftest import SMALL_RUN, assert_same_tensors, final_state
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rexnet.evaluation.evaluate import evaluate
+from rexnet.evaluation.evaluate import Request, measure_all
 
 PROBE = '''
 import json, os, sys
@@ -110,7 +110,7 @@ def test_each_image_is_seen_once_an_epoch_by_one_of_them(two_processes: Path) ->
 
 def test_one_process_measures_what_two_measured_together(two_processes: Path) -> None:
     run = Path((two_processes / "run.txt").read_text())
-    result = evaluate(run / "checkpoints" / "last.ckpt", weights="raw")
+    result = measure_all([run / "checkpoints" / "last.ckpt"], Request(weights=("raw",)))[0].as_json()
     metrics = ranks(two_processes)[0]["metrics"]
     assert result["n"] == 15  # odd: a padded sampler would count one image twice
     assert result["top1"] == pytest.approx(metrics["val/top1"], abs=1e-4)
@@ -123,7 +123,7 @@ def test_pictures_of_validation_are_drawn_every_second_epoch_from_each_answer_on
     events.Reload()
     for tag in ("val_ema/confusion", "val_ema/most_wrong"):
         assert [event.step for event in events.Images(tag)] == [6, 9]  # epochs 2 and 3, which is the last
-    classes = evaluate(run / "checkpoints" / "last.ckpt", weights="ema")["classes"]
+    classes = measure_all([run / "checkpoints" / "last.ckpt"], Request(weights=("ema",)))[0].as_json()["classes"]
     assert [one["support"] for one in classes] == [5, 5, 5]
     for one in classes:
         drawn = events.Scalars(f"val_ema_class/{one['name']}")

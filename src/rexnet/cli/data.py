@@ -27,8 +27,8 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that win over the file")
 
 
-def _add_check(group: Commands) -> None:
-    parser = group.add_parser(
+def _add_check(actions: Commands) -> None:
+    parser = actions.add_parser(
         "check",
         help="read every image once and report what is wrong",
         description="Read and decode every image of a data set once; write a manifest of all images and a report: "

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
 def _measure(options: argparse.Namespace, processes: "Processes") -> None:
     from rexnet.evaluation.evaluate import Request, measure_all
     from rexnet.evaluation.measuring import View
-    from rexnet.evaluation.output import report, report_all, write_pictures
+    from rexnet.evaluation.output import print_and_keep, print_and_keep_all, write_pictures
     from rexnet.files import require_writable
 
     for path in (options.json, options.csv):
@@ -96,9 +96,9 @@ def _measure(options: argparse.Namespace, processes: "Processes") -> None:
     if not processes.is_first:
         return
     if len(results) == 1:
-        report(results[0], options.json, options.csv)
+        print_and_keep(results[0], options.json, options.csv)
     else:
-        report_all(results, options.json, options.csv)
+        print_and_keep_all(results, options.json, options.csv)
     write_pictures(results, options.sheet, options.heatmaps)
 
 

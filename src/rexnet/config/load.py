@@ -1,15 +1,15 @@
 """From YAML files and command-line overrides to a checked `Config`."""
 
 import difflib
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from rexnet.config.faults import describe_faults, shorten
 from rexnet.config.schema import Config
 from rexnet.errors import ConfigError
 
@@ -38,7 +38,11 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def find_config(name: str | Path) -> Path:
-    """The file that `name` means: a path as it is, else the same below `configs/`."""
+    """The file that `name` means: a path as it is, else the same below `configs/`.
+
+    Raises:
+        ConfigError: there is no such file; named with the nearest that there is.
+    """
     given = Path(name)
     folders = (Path(), *CONFIG_FOLDERS)
     for candidate in (folder / file for folder in folders for file in (given, Path(f"{given}.yaml"))):
@@ -51,25 +55,36 @@ def find_config(name: str | Path) -> Path:
 
 
 def find_base(name: str | Path) -> Path:
-    """The file at the end of the `base:` lines that start at a configuration; itself where it has none."""
+    """The file at the end of the `base:` lines that start at a configuration; itself where it has none.
+
+    Raises:
+        ConfigError: a file on the way is missing or malformed, or the lines lead in a circle.
+    """
     path = find_config(name)
-    _read_with_bases(path, seen=())  # says what is wrong with the chain
+    _read_with_bases(path, seen=())  # raises, before the loop below would not end
     while base := _parse_yaml(path.read_text(encoding="utf-8"), source=str(path)).get("base"):
         path = path.parent / str(base)
     return path
 
 
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:
-    """A checked configuration from plain values; `source` names their origin in errors."""
+    """A checked configuration from plain values; `source` names their origin in errors.
+
+    Raises:
+        ConfigError: with all faults.
+    """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        faults = dict.fromkeys(_describe(fault) for fault in error.errors())
-        raise ConfigError("\n  ".join([f"{source}: {_count(len(faults))}", *faults])) from None
+        raise ConfigError(f"{source}: {describe_faults(error)}") from None
 
 
 def parse_override(text: str) -> Tree:
-    """`a.b=1` as the tree `{"a": {"b": 1}}`."""
+    """`a.b=1` as the tree `{"a": {"b": 1}}`.
+
+    Raises:
+        ConfigError: it is no assignment, or its value no YAML.
+    """
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
@@ -106,7 +121,7 @@ def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> Tree:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     tree = _parse_yaml(text, source=str(path))
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: should hold `section:` lines with keys below, not {_shorten(tree)}")
+        raise ConfigError(f"{path}: should hold `section:` lines with keys below, not {shorten(tree)}")
     base = tree.pop("base", None)
     if base is None:
         return tree
@@ -156,83 +171,3 @@ def _parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source}{where}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: not valid YAML: {error}") from None
-
-
-def _count(faults: int) -> str:
-    return "one fault" if faults == 1 else f"{faults} faults"
-
-
-def _describe(fault: Any) -> str:
-    """One line for one pydantic fault: key path, what is wrong, what was found."""
-    path, section = _key_path(fault["loc"])
-    match fault["type"]:
-        case "extra_forbidden":
-            return f"{path}: no such key{_nearest(path, section)}"
-        case "missing":
-            return f"{path}: required, but not set"
-        case "value_error":
-            found = "" if isinstance(fault["input"], (dict, BaseModel)) else f", found {_shorten(fault['input'])}"
-            return f"{path}: {fault['ctx']['error']}{found}"
-    message = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{path}: {message}, found {_shorten(fault['input'])}"
-
-
-def _key_path(location: Iterable[int | str]) -> tuple[str, type[BaseModel]]:
-    """The dotted key and the section it stands in, without pydantic's names of union members."""
-    section: type[BaseModel] = Config
-    parts: list[str] = []
-    for part in location:
-        if isinstance(part, int):
-            parts.append(str(part))
-        elif part in section.model_fields:
-            parts.append(part)
-            section = _section_of(section, part) or section
-        elif not parts or _section_of_path(parts) is not None:
-            parts.append(part)
-    return ".".join(parts) or "the file", section
-
-
-def _section_of(section: type[BaseModel], key: str) -> type[BaseModel] | None:
-    annotation = section.model_fields[key].annotation
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
-
-
-def _section_of_path(parts: Sequence[str]) -> type[BaseModel] | None:
-    section: type[BaseModel] | None = Config
-    for part in parts:
-        if section is None or part not in section.model_fields:
-            return None
-        section = _section_of(section, part)
-    return section
-
-
-def _nearest(path: str, section: type[BaseModel]) -> str:
-    """A hint at the key that was probably meant: in this section, else anywhere."""
-    prefix, _, key = path.rpartition(".")
-    here = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.6)
-    if here:
-        return f"; nearest: {prefix}.{here[0]}" if prefix else f"; nearest: {here[0]}"
-    everywhere = {name.rpartition(".")[2]: name for name in reversed(_all_keys(Config))}
-    match = difflib.get_close_matches(key, everywhere, n=1, cutoff=0.6)
-    if match:
-        return f"; nearest: {everywhere[match[0]]}"
-    return f"; there are {', '.join(section.model_fields)}"
-
-
-def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
-    keys = []
-    for key in section.model_fields:
-        keys.append(prefix + key)
-        below = _section_of(section, key)
-        keys += _all_keys(below, f"{prefix}{key}.") if below else []
-    return keys
-
-
-def _shorten(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

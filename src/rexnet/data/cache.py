@@ -24,8 +24,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rexnet.data.files import size_text
-from rexnet.data.workers import SHARED_MEMORY
 from rexnet.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -38,7 +36,6 @@ WORD_BYTES = 8
 ALIGNMENT = 16
 SIDE_BITS = 14
 MOST_BYTES = ALIGNMENT << 64 - 2 * SIDE_BITS  # 1 TiB, what a word can point to
-RESERVE = 64 << 20  # bytes that are left free for others
 
 
 class ImageCache:
@@ -193,31 +190,6 @@ def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
         return image
     size = (max(short_side, round(width * factor)), max(short_side, round(height * factor)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def require_space(folder: Path, wanted: int, hint: str) -> int:
-    """Bytes that are free where `folder` is or will be.
-
-    Raises:
-        DataError: there are fewer than `wanted` and a reserve; `hint` says what to do.
-    """
-    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    status = os.statvfs(place)
-    free = status.f_bavail * status.f_frsize
-    if place == SHARED_MEMORY:
-        free = min(free, _available_memory())
-    if free < wanted + RESERVE:
-        raise DataError(f"data.cache: needs {size_text(wanted)} in {place}, where {size_text(free)} are free; {hint}")
-    return free
-
-
-def _available_memory() -> int:
-    """Memory that could be used without swapping, in bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rexnet.config.data_schema import DataConfig
 from rexnet.config.schema import Config
-from rexnet.data.cache import ImageCache, is_finished, require_space, shrink
+from rexnet.data.cache import ImageCache, is_finished, shrink
 from rexnet.data.dataset import CachedImages, CachedViews, ImageDataset
 from rexnet.data.files import size_text
 from rexnet.data.index import Index
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 SAMPLED_IMAGES = 96
 FILL_BATCH = 16
+RESERVE = 64 << 20  # bytes that are left free for others
 MARGIN = 1.2  # of the space over the estimate; unused space of the file takes none on disk
 RELATED = {"dataset", "train_on", "crop_to_box", "on_bad_image"}  # settings that decide which pixels an image has
 
@@ -158,6 +159,31 @@ def _open_cache(config: Config, index: Index, name: str, estimate: int, beside: 
         f"({size_text(free)} free), {cache.filled:,} already there"
     )
     return cache
+
+
+def require_space(folder: Path, wanted: int, hint: str) -> int:
+    """Bytes that are free where `folder` is or will be.
+
+    Raises:
+        DataError: there are fewer than `wanted` and a reserve; `hint` says what to do.
+    """
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    status = os.statvfs(place)
+    free = status.f_bavail * status.f_frsize
+    if place == SHARED_MEMORY:
+        free = min(free, _available_memory())
+    if free < wanted + RESERVE:
+        raise DataError(f"data.cache: needs {size_text(wanted)} in {place}, where {size_text(free)} are free; {hint}")
+    return free
+
+
+def _available_memory() -> int:
+    """Memory that could be used without swapping, in bytes."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cache_path(config: Config, index: Index, name: str) -> Path:

@@ -12,11 +12,11 @@ import numpy as np
 
 from rexnet.config.data_schema import SourceConfig
 from rexnet.cores import count_cores
+from rexnet.data.check_report import PIXELS, Facts, describe
 from rexnet.data.datasets.by_name import load_index, splits_of
 from rexnet.data.decode import decode
 from rexnet.data.index import Index, Split
 from rexnet.data.manifest import Entry, manifest_path, paths_of, read_manifest, write_manifest
-from rexnet.data.report import PIXELS, Facts, describe
 from rexnet.errors import DataError
 from rexnet.files import written_whole
 from rexnet.terminal import progress_bar

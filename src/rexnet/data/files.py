@@ -1,11 +1,25 @@
-"""Reading whole files that may turn out to be anything, and how their names and sizes are printed."""
+"""Files of a data set: which are images by their names, reading what may be anything, and how they are printed."""
 
 import os
 import stat
 
 from rexnet.errors import DataError
 
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".avif")
+)
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that nobody means: of the system, or what archives of a Mac add."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is an image by its name; nothing in a hidden folder is."""
+    parts = path.split("/")
+    return not any(map(is_hidden, parts)) and os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES
 
 
 def read_file(path: str) -> bytes:

@@ -75,18 +75,14 @@ def build_index(
     labels: Sequence[int] | np.ndarray,
     class_names: Sequence[str],
     boxes: np.ndarray | None = None,
-    archive: Archive | None = None,
-    spans: np.ndarray | None = None,
 ) -> Index:
-    """An index packed so that processes share it; see `Index` for the arguments."""
+    """An index of files, packed so that processes share it; see `Index` for the arguments."""
     return Index(
         root,
         paths if isinstance(paths, Names) else Names.pack(paths),
         share(np.array(labels, np.int64)),
         tuple(class_names),
         None if boxes is None else share(np.asarray(boxes, np.int32)),
-        archive,
-        None if spans is None else share(spans),
     )
 
 

@@ -75,7 +75,11 @@ def build_eval_loader(config: Config, index: Index, rank: int = 0, world_size: i
 
 
 def load_eval_index(config: Config, split: Split, root: Path | None = None) -> Index:
-    """The images of `split` in the configured data set, or all of those in the same kind of data set at `root`."""
+    """The images of `split` in the configured data set, or all of those in the same kind of data set at `root`.
+
+    Raises:
+        DataError: they are missing or inconsistent.
+    """
     if root is None:
         return load_index(config.data, split)
     if not root.exists():  # the digits would be made there

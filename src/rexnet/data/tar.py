@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from rexnet.data.files import printable, size_text
+from rexnet.data.files import is_image, printable, size_text
 from rexnet.data.shared import Names, share
 from rexnet.errors import ConfigError, DataError, first_sentence
 from rexnet.files import cache_folder, written_whole
@@ -25,9 +25,6 @@ from rexnet.terminal import progress_bar
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".avif")
-)
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LARGE = 1 << 30
@@ -66,7 +63,11 @@ class Archive:
         return Archive, (self.path, self.stamp)  # each process opens its own
 
     def read(self, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset` on."""
+        """`size` bytes from `offset` on.
+
+        Raises:
+            DataError: the tar ends before.
+        """
         content = os.pread(self.descriptor, size, offset)
         if len(content) != size:
             raise DataError(f"{self.path}: ends at byte {offset + len(content):,}, inside an image")
@@ -100,7 +101,11 @@ def load_members(path: Path) -> Members:
 
 
 def scan(path: Path, stamp: tuple[int, int]) -> Members:
-    """Reads every header of a tar."""
+    """The images in a tar, by its headers.
+
+    Raises:
+        DataError: it is compressed, truncated or damaged, or holds links or sparse files in the place of images.
+    """
     rows: list[tuple[str, int, int]] = []
     with open(path, "rb") as file, progress_bar(stamp[0], "B", unit_scale=True, delay=1) as bar:
         if file.read(6).startswith(COMPRESSED):
@@ -157,13 +162,6 @@ def _require_end(file: BinaryIO, path: Path, offset: int, end: int) -> None:
 
 def _truncated(path: Path, offset: int) -> DataError:
     return DataError(f"{path}: is truncated or damaged at byte {offset:,} of {path.stat().st_size:,}; copy it again")
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is an image by its name; hidden files and what archives of a Mac add are not."""
-    parts = name.split("/")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES
 
 
 def _index_places(path: Path) -> tuple[Path, Path]:

@@ -11,20 +11,20 @@ from rexnet.evaluation.results import Result
 from rexnet.evaluation.statistics import least_sure, most_wrong, probabilities_of
 
 COLUMNS = 6
+ROWS = 3  # of each kind, at most
 
 
-def write_contact_sheet(path: Path, result: Result, rows: int = 3) -> None:
+def write_contact_sheet(path: Path, result: Result) -> None:
     """Writes a PNG: the most wrong images, then the least sure, as the network sees them, with both classes.
 
     Args:
         path: of the picture.
         result: what was measured.
-        rows: of each kind, at most.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    predictions, count = result.predictions, rows * COLUMNS
+    predictions, count = result.predictions, ROWS * COLUMNS
     kinds = {"Most wrong": most_wrong(predictions, count), "Least sure": least_sure(predictions, count)}
     drawn = [row for title, positions in kinds.items() for row in _rows(title, positions, result)]
     wrong = int((predictions.logits.argmax(1) != predictions.labels).sum())

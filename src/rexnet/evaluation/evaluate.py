@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rexnet.checkpoint import Trained, WeightsKind
 from rexnet.data.datasets.by_name import splits_of
@@ -14,7 +14,6 @@ from rexnet.evaluation.calibration import fit_temperature, split_in_halves
 from rexnet.evaluation.images import find_images, fit_to_classes, name_roots
 from rexnet.evaluation.measuring import Measured, View, configure, measure
 from rexnet.evaluation.opened import TIMM, OpenedModel, open_model, open_trained
-from rexnet.evaluation.output import report
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result, result_folder
@@ -52,32 +51,6 @@ class Candidate(NamedTuple):
     remarks: tuple[str, ...]
     data: str = ""
     """The images in a word, where they are other ones than those of training."""
-
-
-def evaluate(
-    checkpoint: str | Path,
-    root: Path | None = None,
-    weights: str | None = None,
-    split: Split = "val",
-    json_path: Path | None = None,
-    workers: int | None = None,
-) -> dict[str, Any]:
-    """The numbers of one classifier, rebuilt from its file alone; printed, kept, returned as they stand in the JSON.
-
-    Args:
-        checkpoint: a run folder, whose best checkpoint is taken; a checkpoint; or whatever `open_model` takes.
-        root: other images, see `find_images`; None takes those of training.
-        weights: `ema`, `raw`, `soup` or `greedy-soup`; None takes the averaged where there are any.
-        split: which images.
-        json_path: where the numbers go; None: into `evaluation/` of the run, named after checkpoint, weights and split,
-            and the predictions beside them.
-        workers: loader processes; None takes those of training.
-
-    Raises:
-        RexnetError: the checkpoint or the data is at fault; said in one line.
-    """
-    request = Request(split, (root,) if root else (), (weights,) if weights else (), workers=workers)
-    return report(measure_all([checkpoint], request)[0], json_path)
 
 
 def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]:

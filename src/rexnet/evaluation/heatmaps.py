@@ -82,7 +82,11 @@ def grad_cam(network: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray:
 
 
 def last_maps(network: nn.Module, image: Tensor) -> nn.Module:
-    """The last layer to give maps with a height and a width above 1, or a convolution's on a tiny image."""
+    """The last layer to give maps of more than one pixel for an image (1, 3, H, W).
+
+    Raises:
+        ConfigError: there is none, for an image as small as this.
+    """
     layers: list[nn.Module] = []
 
     def note(layer: nn.Module, inputs: object, output: object) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from rexnet.class_names import IMAGENET_CLASSES, match_classes
 from rexnet.config import Config
 from rexnet.data.datasets.by_name import recognise
 from rexnet.data.datasets.folder import FOLDER_NAMES, class_folders, index_class_folders
+from rexnet.data.files import is_image
 from rexnet.data.index import Index, Split, build_index
 from rexnet.data.loading import load_eval_index
 from rexnet.data.shared import share
-from rexnet.data.tar import is_image
 from rexnet.errors import DataError
-from rexnet.models.class_names import IMAGENET_CLASSES, match_classes
 
 WORDNET = re.compile(r"(n\d{8})_")  # how ImageNet's files begin
 TAKES_FOLDERS = ("imagenet", "cars", "flowers102")  # in class folders, of which they know how many there should be

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from rexnet.config import Config
+from rexnet.counts import count_batch
 from rexnet.data.index import Index
 from rexnet.data.loading import build_eval_loader, eval_batch
 from rexnet.data.workers import explained_faults
 from rexnet.errors import DataError
-from rexnet.evaluation.counts import count_batch
 from rexnet.evaluation.opened import Logits, OpenedModel
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.processes import ALONE, Processes

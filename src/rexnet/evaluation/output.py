@@ -8,7 +8,7 @@ from rexnet.evaluation.results import Result, describe, keep, write_json
 from rexnet.evaluation.table import describe_table, table_as_json, write_csv
 
 
-def report(result: Result, json_path: Path | None = None, csv_path: Path | None = None) -> dict[str, Any]:
+def print_and_keep(result: Result, json_path: Path | None = None, csv_path: Path | None = None) -> dict[str, Any]:
     """Prints one result on its own, keeps it in its run or where the paths say, and returns what is in the JSON."""
     written = []
     try:
@@ -27,7 +27,7 @@ def report(result: Result, json_path: Path | None = None, csv_path: Path | None 
     return result.as_json()
 
 
-def report_all(results: Sequence[Result], json_path: Path | None = None, csv_path: Path | None = None) -> None:
+def print_and_keep_all(results: Sequence[Result], json_path: Path | None = None, csv_path: Path | None = None) -> None:
     """Prints several results as a table, and keeps the table and what each says of its images.
 
     The table goes into `evaluation/` of the run, if it is of one; else to the current folder.

@@ -7,9 +7,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from rexnet.class_names import readable_names
 from rexnet.errors import DataError, first_sentence
 from rexnet.files import written_whole
-from rexnet.models.class_names import readable_names
 
 
 class Predictions(NamedTuple):

@@ -94,7 +94,7 @@ def _mean(values: list[Tensor]) -> Tensor:
     return torch.stack([value.cpu().double() for value in values]).mean(0).to(values[0].dtype)
 
 
-def estimate_batchnorm(model: nn.Module, config: Config, images: int = BATCHNORM_IMAGES) -> None:
+def estimate_batchnorm(model: nn.Module, config: Config) -> None:
     """Sets BatchNorm's statistics, in place, to the mean over batches of augmented training images.
 
     The first images of the first epoch are taken, so that it gives the same each time; the rest of the network, with
@@ -117,13 +117,13 @@ def estimate_batchnorm(model: nn.Module, config: Config, images: int = BATCHNORM
     index, data, seen = load_index(config.data, "train"), config.data, 0
     dataset = ImageDataset(index, build_train_transform(data, config.augmentation), config.seed)
     loader = build_loader(dataset, build_train_sampler(config, index), config)
-    bar = progress_bar(min(images, len(index)), " images", desc="BatchNorm of the mean", leave=False)
+    bar = progress_bar(min(BATCHNORM_IMAGES, len(index)), " images", desc="BatchNorm of the mean", leave=False)
     with bar, explained_faults([dataset], config.data.worker_timeout), torch.inference_mode():
         for batch in loader:
             model(normalize(batch.images.to(device), data.mean, data.std, channels_last))
             seen += len(batch.images)
             bar.update(len(batch.images))
-            if seen >= images:
+            if seen >= BATCHNORM_IMAGES:
                 break
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

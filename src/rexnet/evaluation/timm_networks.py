@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from torch import nn
 
+from rexnet.class_names import IMAGENET_CLASSES, imagenet_class_names
 from rexnet.config import Config, load_config
 from rexnet.config.load import CONFIG_FOLDERS
 from rexnet.errors import CheckpointError, ConfigError, first_sentence
-from rexnet.models.class_names import IMAGENET_CLASSES, imagenet_class_names
 from rexnet.models.factory import build_model
 from rexnet.models.fetching import fetch_weights
 from rexnet.models.weights import read_weights

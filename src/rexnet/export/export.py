@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.checkpoint import Trained, WeightsKind, load_trained
-from rexnet.data.index import Index
+from rexnet.data.index import Index, Split
 from rexnet.data.loading import build_eval_loader, load_eval_index
 from rexnet.errors import DataError, ExportError
 from rexnet.export.deployed import Deployed, InputKind
@@ -73,31 +73,38 @@ def export(
     deployed = Deployed(trained, kind)
     runners: dict[str, Runner] = {}
     sizes: dict[str, int] = {}
-    for name in sorted(set(formats), key=list(SUFFIXES).index):
+    for name in _in_order(formats):
         path = _path(folder, name, kind)
-        log.info(f"{path}")
-        match name:
-            case "onnx":
-                write_onnx(trained, deployed, path)
-                runners[name] = open_onnx(path)
-            case "torch":
-                write_program(trained, deployed, path)
-                runners[name] = open_program(path)
-            case "safetensors":
-                write_safetensors(trained, path)
-            case "official":
-                write_official(trained, path)
-            case "int8":
-                source = _path(folder, "onnx", kind)
-                if "onnx" not in runners:
-                    write_onnx(trained, deployed, source)
-                    runners["onnx"] = open_onnx(source)
-                    sizes["onnx"] = source.stat().st_size
-                assert calibration is not None
-                write_int8(source, path, _see(trained, calibration, deployed))
-                runners[name] = open_onnx(path)
+        if name in formats:
+            log.info(f"{path}")
+        _write(name, path, trained, deployed, calibration)
         sizes[name] = path.stat().st_size
+        if name in RUNNABLE:
+            runners[name] = open_program(path) if name == "torch" else open_onnx(path)
     return _measure(trained, index, runners, sizes, kind, folder) if runners else {}
+
+
+def _in_order(formats: Sequence[Format]) -> list[Format]:
+    """Each format once, and ONNX before int8, which is made of it."""
+    order = sorted(set(formats), key=list(SUFFIXES).index)
+    if "int8" in order and "onnx" not in order:
+        order.insert(order.index("int8"), "onnx")
+    return order
+
+
+def _write(name: Format, path: Path, trained: Trained, deployed: Deployed, calibration: Index | None) -> None:
+    match name:
+        case "onnx":
+            write_onnx(trained, deployed, path)
+        case "torch":
+            write_program(trained, deployed, path)
+        case "safetensors":
+            write_safetensors(trained, path)
+        case "official":
+            write_official(trained, path)
+        case "int8":
+            assert calibration is not None
+            write_int8(_path(path.parent, "onnx", deployed.kind), path, _see(trained, calibration, deployed))
 
 
 def _measure(
@@ -134,14 +141,14 @@ def _path(folder: Path, name: Format, kind: InputKind) -> Path:
     return folder / f"model{'-float' if kind == 'float' and name in RUNNABLE else ''}{SUFFIXES[name]}"
 
 
-def find_images_here(trained: Trained, root: Path | None, split: str, most: int | None = None) -> Index | None:
+def find_images_here(trained: Trained, root: Path | None, split: Split, most: int | None = None) -> Index | None:
     """The images of a split, evenly thinned to `most`; None where they are not on this machine and nobody said where.
 
     Raises:
         DataError: `root` does not hold them.
     """
     try:
-        index = load_eval_index(trained.config, split, root)  # type: ignore[arg-type]
+        index = load_eval_index(trained.config, split, root)
     except DataError:
         if root is not None:
             raise

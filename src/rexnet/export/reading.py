@@ -34,7 +34,7 @@ class Exported:
         return self.run(images)
 
 
-def open_onnx(path: Path, threads: int | None = None) -> Exported:
+def open_onnx(path: Path) -> Exported:
     """The graph of an ONNX file, run by ONNX Runtime on the CPU.
 
     Raises:
@@ -43,7 +43,7 @@ def open_onnx(path: Path, threads: int | None = None) -> Exported:
     """
     onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from rexnet.class_names import match_classes
 from rexnet.errors import CheckpointError, first_sentence
-from rexnet.models.class_names import match_classes
 from rexnet.models.fetching import fetch_weights
 from rexnet.models.naming import Weights
 from rexnet.models.recognition import describe

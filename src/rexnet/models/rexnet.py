@@ -29,7 +29,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class ReXNet(nn.Module):
-    """A classifier of images (N, in_channels, H, W) into logits (N, num_classes).
+    """A classifier of images (N, in_channels, H, W) into logits (N, num_classes); `factory.rexnet` builds it.
 
     Args:
         plan: the channels of every layer.
@@ -47,12 +47,12 @@ class ReXNet(nn.Module):
     def __init__(
         self,
         plan: NetworkPlan,
-        num_classes: int = 1000,
-        dropout: float = 0.2,
-        drop_path: float = 0.0,
-        in_channels: int = 3,
-        activation: ActivationName | None = None,
-        grad_checkpointing: bool = False,
+        num_classes: int,
+        dropout: float,
+        drop_path: float,
+        in_channels: int,
+        activation: ActivationName | None,
+        grad_checkpointing: bool,
     ) -> None:
         super().__init__()
         _check(num_classes, in_channels, activation)

@@ -5,8 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rexnet.data.files import printable
-from rexnet.data.tar import is_image
+from rexnet.data.files import is_hidden, is_image, printable
 from rexnet.errors import DataError
 
 
@@ -63,7 +62,7 @@ def _below(folder: str, above: tuple[str, ...]) -> Iterator[Found]:
         return
     try:
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+            shown = [entry for entry in entries if not is_hidden(entry.name)]
     except OSError as error:
         yield Found(folder, True, f"{printable(folder)}: cannot be listed: {error.strerror}")
         return

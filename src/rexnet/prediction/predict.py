@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from rexnet.checkpoint import WeightsKind
+from rexnet.class_names import readable_names
 from rexnet.cores import count_cores
 from rexnet.data.decode import decode_image
 from rexnet.data.files import printable
@@ -24,7 +25,6 @@ from rexnet.data.transforms import Transform, build_eval_transform
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.opened import OpenedModel, open_model
 from rexnet.files import written_whole
-from rexnet.models.class_names import readable_names
 from rexnet.prediction.inputs import Found, find_files, require_inputs
 from rexnet.prediction.table import Answer, TableFormat, open_table
 from rexnet.terminal import progress_bar, shows_bars

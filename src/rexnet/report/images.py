@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
+from rexnet.class_names import readable_names
 from rexnet.config import Config
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
 from rexnet.data.index import Index, Split
 from rexnet.data.transforms import build_eval_transform
 from rexnet.errors import DataError
-from rexnet.models.class_names import readable_names
 
 
 def open_split(config: Config, split: Split) -> Index | None:

@@ -16,12 +16,12 @@ from rexnet.config import Config
 from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
 from rexnet.errors import DivergenceError
-from rexnet.evaluation.metrics import ClassificationMetrics
 from rexnet.models.factory import split_parameters
 from rexnet.models.weights import ENTRY
 from rexnet.training.ema import build_average, decay_at, update_average
 from rexnet.training.faults import StepGuard, clear_unset_momentum, poison
 from rexnet.training.memory import PartedStep
+from rexnet.training.metrics import ClassificationMetrics
 from rexnet.training.optim import build_optimizer, fit_optimizer_to_device
 from rexnet.training.schedule import build_schedule
 

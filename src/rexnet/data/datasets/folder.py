@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.files import printable
+from rexnet.data.files import IMAGE_SUFFIXES, is_hidden, is_image, printable
 from rexnet.data.index import Index, Split, build_index
 from rexnet.data.shared import Names, share
-from rexnet.data.tar import IMAGE_SUFFIXES, Archive, Members, by_folder, is_image, load_members
+from rexnet.data.tar import Archive, Members, by_folder, load_members
 from rexnet.errors import DataError
 
 FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
@@ -18,6 +18,7 @@ FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
     "val": ("val", "validation", "test"),
     "test": ("test",),
 }
+NAMED = 5  # files or folders in a message
 
 
 def index_folders(root: Path, split: Split) -> Index:
@@ -112,7 +113,11 @@ def class_of(name: str, prefix: str) -> str:
 def index_members(
     tar: Path, members: Members, positions: np.ndarray, labels: Sequence[int] | np.ndarray, class_names: Sequence[str]
 ) -> Index:
-    """An index of the members of a tar at `positions`."""
+    """An index of the members of a tar at `positions`.
+
+    Raises:
+        DataError: there are none.
+    """
     if not len(positions):
         raise DataError(f"{tar}: holds no image of the split")
     archive = Archive(tar, members.stamp)
@@ -169,7 +174,7 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
     """What a folder holds, in order of name, without hidden files and what archives leave behind."""
     try:
         with os.scandir(folder) as entries:
-            shown = (entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX")
+            shown = (entry for entry in entries if not is_hidden(entry.name))
             return sorted(shown, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{printable(folder)}: cannot be listed: {error.strerror}") from None
@@ -215,7 +220,7 @@ def _list(entries: Sequence[os.DirEntry[str]]) -> str:
     return _join([e.name + "/" * _is_folder(e) for e in entries])
 
 
-def _join(names: Iterable[str], most: int = 5) -> str:
+def _join(names: Iterable[str]) -> str:
     shown = [printable(name) for name in names]
-    rest = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return ", ".join(shown[:most]) + rest if shown else "nothing"
+    rest = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+    return ", ".join(shown[:NAMED]) + rest if shown else "nothing"

@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rexnet.class_names import first_synonyms, imagenet_synonyms
 from rexnet.data.datasets.folder import class_folders, class_of, index_class_folders, index_members, index_tar_folders
 from rexnet.data.datasets.listing import Published, check_counts, read_lines, read_mat
+from rexnet.data.files import is_hidden, is_image
 from rexnet.data.index import Index, Split, build_index
-from rexnet.data.tar import is_image, load_members
+from rexnet.data.tar import load_members
 from rexnet.errors import DataError, first_sentence
 
 PUBLISHED = Published(
@@ -34,7 +36,7 @@ LARGEST_ANNOTATION = 64 << 20
 class Devkit(NamedTuple):
     """What the devkit says; all by WordNet id."""
 
-    words: dict[str, str]
+    synonyms: dict[str, str]
     """Synonyms of each class, separated by commas, in the order of ids."""
     train_counts: dict[str, int]
     """Training images of each class."""
@@ -62,7 +64,8 @@ def index_imagenet(root: Path, split: Split) -> Index:
     devkit = load_devkit(root)
     index = _train(root, devkit) if split == "train" else _val(root, devkit)
     _check(index, split, devkit)
-    return replace(index, class_names=_readable(index.class_names, devkit))
+    synonyms = devkit.synonyms if devkit else imagenet_synonyms()
+    return replace(index, class_names=first_synonyms(index.class_names, synonyms))
 
 
 def load_devkit(root: Path) -> Devkit | None:
@@ -86,12 +89,12 @@ def load_devkit(root: Path) -> Devkit | None:
         leaves = [row for row in meta if int(row["num_children"]) == 0]
         wnid_of = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in leaves}
         chosen = sorted(leaves, key=lambda row: str(row["WNID"]))
-        words = {str(row["WNID"]): str(row["words"]) for row in chosen}
+        synonyms = {str(row["WNID"]): str(row["words"]) for row in chosen}
         counts = {str(row["WNID"]): int(row["num_train_images"]) for row in chosen}
         labels = [wnid_of[int(line)] for line in answers if line.strip()]
     except (KeyError, ValueError, IndexError) as error:
         raise DataError(f"{place}: is not a devkit of ILSVRC 2012: {first_sentence(error)}") from None
-    return Devkit(words, counts, {f"ILSVRC2012_val_{n:08d}": wnid for n, wnid in enumerate(labels, 1)})
+    return Devkit(synonyms, counts, {f"ILSVRC2012_val_{n:08d}": wnid for n, wnid in enumerate(labels, 1)})
 
 
 def _unpack(tar: Path, wanted: Sequence[str]) -> dict[str, bytes]:
@@ -114,17 +117,17 @@ def _unpack(tar: Path, wanted: Sequence[str]) -> dict[str, bytes]:
 
 
 def _train(root: Path, devkit: Devkit | None) -> Index:
-    wanted = tuple(devkit.words) if devkit else None
+    wanted = tuple(devkit.synonyms) if devkit else None
     if (root / "train").is_dir():
         return index_class_folders(root / "train", wanted or class_folders(root / "train"), "the devkit")
     return index_tar_folders(root / TRAIN_TAR, load_members(_require(root, "train", TRAIN_TAR)), "", wanted)
 
 
 def _val(root: Path, devkit: Devkit | None) -> Index:
-    classes = tuple(devkit.words) if devkit else _training_classes(root)
+    classes = tuple(devkit.synonyms) if devkit else _training_classes(root)
     folder = root / "val"
     if folder.is_dir():
-        if any(entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))):
+        if any(entry.is_dir() for entry in folder.iterdir() if not is_hidden(entry.name)):
             return index_class_folders(folder, classes, "the devkit" if devkit else "the training images")
         names = sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
         return build_index(folder, names, _flat_labels(folder, names, classes, devkit), classes)
@@ -181,20 +184,3 @@ def _check(index: Index, split: Split, devkit: Devkit | None) -> None:
         if count != devkit.train_counts[wnid]:
             wanted = devkit.train_counts[wnid]
             raise DataError(f"{index.root}: has {count:,} images of class {wnid}, but the devkit counts {wanted:,}")
-
-
-def _readable(wnids: Sequence[str], devkit: Devkit | None) -> tuple[str, ...]:
-    """The first of WordNet's synonyms of each class, with its id where two classes share it.
-
-    Without a devkit they come from timm's list of the 1,000 classes.
-    """
-    words = devkit.words if devkit else _published_words()
-    names = [words.get(wnid, wnid).partition(",")[0].strip() for wnid in wnids]
-    return tuple(f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in zip(names, wnids, strict=True))
-
-
-def _published_words() -> dict[str, str]:
-    from timm.data import ImageNetInfo  # only here: it takes seconds
-
-    known = ImageNetInfo("imagenet-1k")
-    return dict(zip(known.label_names(), known.label_descriptions(), strict=True))

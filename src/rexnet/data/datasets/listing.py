@@ -42,7 +42,11 @@ def find_base(root: Path, folders: Sequence[str], marker: str, published: Publis
 
 
 def read_lines(path: Path, source: str) -> list[str]:
-    """The lines of a text file that belongs to a data set, without white space around each and at the end."""
+    """The lines of a text file that belongs to a data set, without white space around each and at the end.
+
+    Raises:
+        DataError: it cannot be read; `source` says what it should be.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
         return [line.strip() for line in text.rstrip().splitlines()]

@@ -10,7 +10,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 
 from rexnet.data.sampling import EvalBatchSampler
-from rexnet.evaluation.metrics import ClassificationMetrics
+from rexnet.training.metrics import ClassificationMetrics
 
 
 def test_top1_top5_and_loss_are_those_counted_by_hand() -> None:

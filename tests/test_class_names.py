@@ -1,4 +1,4 @@
-from rexnet.models.class_names import match_classes, readable_names
+from rexnet.class_names import match_classes, readable_names
 
 
 def test_names_match_apart_from_case_and_punctuation() -> None:

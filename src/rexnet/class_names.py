@@ -1,8 +1,8 @@
-"""Which classes of one classifier are those of another, by their names."""
+"""Names of classes: which of one classifier are those of another, and what ImageNet's are called."""
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 IMAGENET_CLASSES = 1000
 WORDNET_NUMBER = re.compile(r"n\d{8}")
@@ -34,32 +34,41 @@ def match_classes(
 @functools.cache
 def _imagenet_rows() -> dict[str, int]:
     """Row of each ImageNet-1k class by its names, without those that two classes share (crane, maillot)."""
-    from timm.data import ImageNetInfo
+    synonyms = imagenet_synonyms().items()
+    named = ((name, row) for row, (wnid, names) in enumerate(synonyms) for name in (wnid, *names.split(",")))
+    return _unambiguous((_plain(name), row) for name, row in named)
+
+
+def imagenet_synonyms() -> dict[str, str]:
+    """The English names of each ImageNet-1k class, separated by commas, by its WordNet number, in the usual order."""
+    from timm.data import ImageNetInfo  # only here: it takes seconds
 
     info = ImageNetInfo("imagenet-1k")
-    named = [(info.index_to_label_name(row), row) for row in range(IMAGENET_CLASSES)]
-    for row in range(IMAGENET_CLASSES):
-        named += [(name, row) for name in info.index_to_description(row, detailed=False).split(",")]
-    return _unambiguous((_plain(name), row) for name, row in named)
+    return dict(zip(info.label_names(), info.label_descriptions(), strict=True))
 
 
 def imagenet_class_names() -> tuple[str, ...]:
     """The first English name of each ImageNet-1k class, with its WordNet number where two classes share it."""
-    from timm.data import ImageNetInfo
+    synonyms = imagenet_synonyms()
+    return first_synonyms(tuple(synonyms), synonyms)
 
-    info = ImageNetInfo("imagenet-1k")
-    names = [name.partition(",")[0].strip() for name in info.label_descriptions()]
-    labels = zip(names, info.label_names(), strict=True)
-    return tuple(f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in labels)
+
+def first_synonyms(wnids: Sequence[str], synonyms: Mapping[str, str]) -> tuple[str, ...]:
+    """The first of its synonyms for each class, with its WordNet number where two of these classes share it.
+
+    Args:
+        wnids: the WordNet numbers of the classes.
+        synonyms: names by number, separated by commas; a class without any keeps its number.
+    """
+    names = [synonyms.get(wnid, wnid).partition(",")[0].strip() for wnid in wnids]
+    return tuple(f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in zip(names, wnids, strict=True))
 
 
 def readable_names(names: Sequence[str]) -> tuple[str, ...]:
     """The names of classes for people: an English name in place of each WordNet number of ImageNet-1k."""
     if not any(WORDNET_NUMBER.fullmatch(name) for name in names):
         return tuple(names)
-    from timm.data import ImageNetInfo
-
-    english = dict(zip(ImageNetInfo("imagenet-1k").label_names(), imagenet_class_names(), strict=True))
+    english = dict(zip(imagenet_synonyms(), imagenet_class_names(), strict=True))
     return tuple(english.get(name, name) for name in names)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from rexnet.evaluation.counts import count_batch
+from rexnet.counts import count_batch
 
 
 class ClassificationMetrics(Metric):
