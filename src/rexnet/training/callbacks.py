@@ -15,16 +15,10 @@ from rexnet.training.module import Classifier
 from rexnet.training.pictures import Pictures
 from rexnet.training.profile import Profile
 from rexnet.training.progress import Progress
-from rexnet.training.run_folder import read_table
+from rexnet.training.run_folder import TABLE_COLUMNS, read_table
 from rexnet.training.signals import GracefulStop
 from rexnet.training.step_log import StepLog
 from rexnet.training.validation_pictures import ValidationPictures
-
-TABLE_COLUMNS = (
-    ["epoch", "step", "train/loss", "train/lr", "train/images_per_s", "train/data_wait_share"]
-    + [f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")]
-    + ["seconds"]
-)
 
 
 def build_callbacks(config: Config, run_folder: Path, monitored: str) -> list[Callback]:
