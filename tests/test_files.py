@@ -1,9 +1,12 @@
+import os
+import platform
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from rexnet.errors import ConfigError
-from rexnet.files import require_writable, written_whole
+from rexnet.files import hidden_beside, require_writable, written_whole
 
 
 def broken_off(path: Path) -> None:
@@ -22,6 +25,23 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         broken_off(path)
     assert (path.read_text(), list(path.parent.iterdir())) == ("first", [path])
+
+
+def test_what_a_killed_process_of_this_machine_left_goes_with_the_next_writing(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    node, path = platform.node(), tmp_path / "file.txt"
+    for name in (f".file.{node}-{gone.pid}.txt", f".file.{node}-{os.getppid()}.txt", f".file.other-{gone.pid}.txt"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / f".folder.{node}-{gone.pid}").mkdir()
+    with written_whole(path) as temporary:
+        temporary.write_text("whole")
+    stay = {f".file.{node}-{os.getppid()}.txt", f".file.other-{gone.pid}.txt"}  # whose process lives, or may live
+    assert {entry.name for entry in tmp_path.iterdir()} == {"file.txt", f".folder.{node}-{gone.pid}", *stay}
+    with hidden_beside(tmp_path / "folder") as folder:
+        folder.mkdir()
+        (folder / "x").touch()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"file.txt", *stay}
 
 
 def test_asking_whether_a_file_can_be_written_leaves_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Files that are there whole or not at all, and where those go that can be made or fetched again."""
 
+import glob
 import os
+import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,23 +29,54 @@ def made(folder: Path, keep: bool = True) -> Iterator[None]:
 
 
 @contextmanager
+def hidden_beside(path: Path) -> Iterator[Path]:
+    """Lends a hidden path beside `path` for what is in the making, a file or a folder; nothing is there afterwards.
+
+    What killed processes of this machine left there for the same `path` goes as well.
+    """
+    mark = f".{path.stem}.{platform.node()}-"
+    for left in path.parent.glob(f"{glob.escape(mark)}*{glob.escape(path.suffix)}"):
+        process = left.name.removeprefix(mark).removesuffix(path.suffix)
+        if process.isdecimal() and not _is_alive(int(process)):
+            _remove(left)
+    hidden = path.with_name(f"{mark}{os.getpid()}{path.suffix}")  # some writers go by the suffix
+    try:
+        yield hidden
+    finally:
+        _remove(hidden)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # not there, or its folder is none
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Lends a temporary path beside `path`, which takes its place once the block has ended well.
 
     Raises:
         ConfigError: the folder cannot be written to or the disk is full; what was at `path` before is untouched.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # some writers go by the suffix
     try:
-        with made(path.parent):
-            try:
-                yield temporary
-                with temporary.open("rb+") as file:
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            finally:
-                with suppress(OSError):  # not there, or its folder is none
-                    temporary.unlink()
+        with made(path.parent), hidden_beside(path) as temporary:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
@@ -55,11 +89,9 @@ def require_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; give the name of a file")
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        with made(path.parent, keep=False):
+        with made(path.parent, keep=False), hidden_beside(path) as temporary:
             temporary.touch()
-            temporary.unlink()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,19 @@ def test_several_sets_of_one_layout_are_told_apart_and_each_is_kept(
     results = measure_all([run], Request(roots=(tmp_path / "clean", tmp_path / "noisy")))
     print_and_keep_all(results, tmp_path / "table.json", tmp_path / "table.csv")
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[:3]] == ["data", "clean/val", "noisy/val"]
-    stems = [result.stem for result in results]
-    assert [str(stem).partition("-val-")[2] for stem in stems] == ["clean-val", "noisy-val"]
-    assert [len(load_predictions(Path(f"{stem}.npz")).labels) for stem in stems] == [2, 3]
+    write_images(tmp_path / "b" / "clean" / "val" / "ant", 4, hue=0)  # in another call, under the same name
+    for _ in range(2):
+        again = measure_all([run], Request(roots=(tmp_path / "b" / "clean",)))
+        print_and_keep(again[0])
+    names = [result.name for result in [*results, *again]]
+    assert [re.sub("-[0-9a-f]{6}$", "", name.partition("-val-")[2]) for name in names] == [
+        "clean-val",
+        "noisy-val",
+        "clean-val",
+    ]
+    kept = [path for path in (run / "evaluation").glob("*.npz") if "an-val-" in path.name or "sy-val-" in path.name]
+    assert {path.stem for path in kept} == set(names)
+    assert [len(load_predictions(run / "evaluation" / f"{name}.npz").labels) for name in names] == [2, 3, 4]
 
 
 def test_images_of_other_classes_are_refused(run: Path, tmp_path: Path) -> None:

@@ -118,6 +118,42 @@ def test_an_unfinished_run_is_told_as_far_as_it_has_come(run: Path, tmp_path: Pa
     assert "failed the disk is full; 0 of 2 epochs" in Page(tmp_path / "part.html").text
 
 
+def test_what_is_damaged_is_left_out_and_said_where_it_would_stand(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    part, best = tmp_path / "part", find_checkpoint(run).stem
+    shutil.copytree(run, part)
+    (kept,) = (part / "evaluation").glob("*-ema-val.npz")
+    (part / "evaluation" / f"{best}-raw-val.npz").write_bytes(kept.read_bytes()[:-100])
+    (part / "environment.json").write_text('{"command": ["rexnet", "tra')
+    with (part / "metrics.csv").open("a") as table:
+        table.write("3,9,half a ro")
+    (events,) = part.glob("events.out.tfevents.*")
+    events.write_bytes(events.read_bytes()[:100])
+    (part / "checkpoints" / f"{best}-ema-temperature.json").write_text("{}")
+    assert main(["report", str(part), "--out", str(tmp_path / "part.html")]) == 0
+    text = Page(tmp_path / "part.html").text
+    beginnings = (
+        "Curves metrics.csv: 1 of its 3 rows cannot be read and are left out ",
+        "events.out.tfevents: lacks 2 of the 2 epochs of metrics.csv ",
+        f"Results evaluation/{best}-raw-val.npz: cannot be read as predictions: BadZipFile: ",
+        f"checkpoints/{best}-ema-temperature.json: cannot be read as a temperature; delete it or fit it again ",
+        "Environment environment.json: cannot be read: JSONDecodeError: Unterminated string",
+    )
+    for beginning in beginnings:
+        assert beginning in text
+        file = beginning.partition(": ")[0].split()[-1]
+        assert f"{part}/{file}: " in caplog.text
+    assert "averaged val 15" in text  # what is whole is there
+
+    (part / "checkpoints" / f"{best}-ema-temperature.json").unlink()
+    kept.write_bytes(b"")  # what can be measured again is
+    assert main(["report", str(part), "--out", str(tmp_path / "part.html")]) == 0
+    assert f"{kept}: cannot be read as predictions" in caplog.text
+    assert f"evaluation/{kept.name}: cannot" not in Page(tmp_path / "part.html").text
+    assert len(load_predictions(kept).labels) == 15
+
+
 def test_runs_are_compared_on_one_page(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(run, other)
@@ -154,10 +190,10 @@ def test_what_was_measured_elsewhere_does_not_stand_for_the_run(run: Path, tmp_p
     shutil.copytree(run, other)
     (kept,) = (other / "evaluation").glob("*-ema-val.npz")
     kept.rename(kept.with_name(kept.name.replace("val", "train")))
-    found = find_measured(other)
+    found = find_measured(other)[0]
     assert [one.is_best for one in found] == [False]
     write_report([other], other / "report.html")
-    assert [(one.images, one.is_best) for one in find_measured(other)] == [("val", True), ("train", False)]
+    assert [(one.images, one.is_best) for one in find_measured(other)[0]] == [("val", True), ("train", False)]
     text = Page(other / "report.html").text
     assert "rexnet evaluate '" in text
     assert "with '\"'\"' quote'" in text  # as a shell takes it
@@ -237,8 +273,11 @@ def test_the_time_of_a_run_is_that_of_all_its_parts(run: Path, tmp_path: Path) -
     resumed = tmp_path / "resumed"
     shutil.copytree(run, resumed)
     seconds = ["10", "20", "7", "15"]  # stopped after 20 s, gone on for 15 s
-    lines = [f"{number + 1},{number + 1},{value}" for number, value in enumerate(seconds)]
-    (resumed / "metrics.csv").write_text("\n".join(["epoch,step,seconds", *lines]) + "\n")
+    head = (run / "metrics.csv").read_text().splitlines()[0]
+    lines = [
+        f"{number + 1},{number + 1}{head.count(',') * ','}"[:-2] + f",{value}" for number, value in enumerate(seconds)
+    ]
+    (resumed / "metrics.csv").write_text("\n".join([head, *lines]) + "\n")
     assert seconds_of(read_run(resumed)) == 35
 
 
@@ -256,5 +295,5 @@ def test_pictures_are_those_of_the_images_that_were_measured(small_config: Confi
 def test_a_data_set_may_be_named_like_a_kind_of_weights(tmp_path: Path) -> None:
     predictions = Predictions(np.eye(2, dtype=np.float32), np.arange(2), ("a.png", "b.png"), ("a", "b"))
     save_predictions(tmp_path / "evaluation" / "last-raw-val-an-ema-set.npz", predictions)
-    (found,) = find_measured(tmp_path)
+    (found,) = find_measured(tmp_path)[0]
     assert found[:3] == ("last", "raw", "val-an-ema-set")

@@ -11,12 +11,12 @@ from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.index import Index, Split
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.calibration import fit_temperature, split_in_halves
-from rexnet.evaluation.images import find_images, fit_to_classes, name_roots
+from rexnet.evaluation.images import find_images, fit_to_classes
 from rexnet.evaluation.measuring import Measured, View, configure, measure
 from rexnet.evaluation.opened import TIMM, OpenedModel, open_model, open_trained
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.processes import ALONE, Processes
-from rexnet.evaluation.results import Result, result_folder
+from rexnet.evaluation.results import Result, name_files, result_folder
 from rexnet.evaluation.soup import SOUPS, build_soup
 from rexnet.evaluation.statistics import summarise
 from rexnet.temperature import fitted_where, save_temperature
@@ -49,8 +49,6 @@ class Candidate(NamedTuple):
     model: OpenedModel
     weights: str
     remarks: tuple[str, ...]
-    data: str = ""
-    """The images in a word, where they are other ones than those of training."""
 
 
 def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]:
@@ -73,13 +71,12 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
         for candidate in candidates
         for root in (request.roots or (None,))
     ]
-    names = name_roots([index.root for _, index, _ in work]) if request.roots else {}
     results: list[Result] = []
     total = len(work) * len(request.views)
     for candidate, index, note in work:
         for view in request.views:
             remarks = (*candidate.remarks, *([note] if note else []))
-            noted = candidate._replace(remarks=remarks, data=names.get(index.root, ""))
+            noted = candidate._replace(remarks=remarks)
             title = f"{len(results) + 1} of {total}" if total > 1 else "measuring"
             if total > 1 and not shows_bars():
                 seen = f"{view.describe(candidate.model.config)}, {index.root}"
@@ -128,15 +125,6 @@ def _measure(candidate: Candidate, index: Index, view: View, request: Request, t
         remarks = (*remarks, remark)
     elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
         remarks = (*remarks, f"{fitted_where(model.path, candidate.weights)}: on those very images its figures flatter")
-    of_root = f"-{candidate.data.replace('/', '-')}" if candidate.data else ""
-    of_view = "" if view == View() else "-" + view.describe(model.config).replace(", ", "-").replace(" ", "")
-    if request.calibrate:
-        of_view += "-calibrated"  # often of half the images
-    stem = None
-    if model.path is not None and not model.name.startswith(TIMM):
-        file = model.path.stem if model.path.suffix in ("", ".ckpt") else model.path.name  # of exports, all are `model`
-        name = f"{file}-{candidate.weights}-{request.split}{of_root}{of_view}"
-        stem = result_folder(model.path) / name
     as_trained = view == View() and not request.roots and not request.calibrate and request.split == "val"
     return Result(
         model=model.name,
@@ -155,7 +143,10 @@ def _measure(candidate: Candidate, index: Index, view: View, request: Request, t
         remarks=remarks,
         series=_series(model, candidate.weights),
         network=model.network,
-        stem=stem,
+        name=name_files(
+            model, candidate.weights, request.split, index.root if request.roots else None, view, request.calibrate
+        ),
+        folder=None if model.path is None or model.name.startswith(TIMM) else result_folder(model.path),
     )
 
 

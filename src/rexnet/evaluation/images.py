@@ -1,5 +1,6 @@
 """Which images a classifier is measured on, and which of its classes they belong to."""
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -126,3 +127,9 @@ def name_roots(roots: Sequence[Path]) -> dict[Path, str]:
         return next((text for n, text in ends.items() if all(end(other, n) != text for other in others)), str(root))
 
     return {root: name(root) for root in whole}
+
+
+def mark_root(root: Path) -> str:
+    """A data set's name for files, such as `flowers12-test-3fa91c`: no other folder has it, in whichever call."""
+    digest = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{name_roots([root])[root].replace('/', '-')}-{digest[:6]}"

@@ -17,7 +17,7 @@ def print_and_keep(result: Result, json_path: Path | None = None, csv_path: Path
         if json_path is not None:
             write_json(json_path, result.as_json())
             written.append(json_path)
-        elif result.stem is not None:
+        elif result.folder is not None:
             written += keep(result)
         if csv_path is not None:
             write_csv([result], csv_path)
@@ -42,9 +42,9 @@ def print_and_keep_all(results: Sequence[Result], json_path: Path | None = None,
 def _keep_all(results: Sequence[Result], json_path: Path | None, csv_path: Path | None) -> tuple[Path, Path]:
     """Writes the table as CSV and JSON, and what each result says of its images; gives the table's paths."""
     for result in results:
-        if result.stem is not None:
+        if result.folder is not None:
             keep(result)
-    folders = {result.stem.parent if result.stem else Path() for result in results}
+    folders = {result.folder or Path() for result in results}
     stem = (folders.pop() if len(folders) == 1 else Path()) / "evaluation"
     csv_path, json_path = csv_path or stem.with_suffix(".csv"), json_path or stem.with_suffix(".json")
     write_csv(results, csv_path)
@@ -58,12 +58,12 @@ def write_pictures(results: Sequence[Result], sheet: bool, heatmaps: int) -> Non
     from rexnet.evaluation.heatmaps import write_heatmaps
 
     for result in results:
-        stem = result.stem or Path(f"{result.model.partition('=')[0].replace('/', '-')}-{result.split}")
+        folder = result.folder or Path()
         if sheet:
-            path = stem.with_name(f"{stem.name}-sheet.png")
+            path = folder / f"{result.name}-sheet.png"
             write_contact_sheet(path, result)
             print(f"contact sheet {path}")
         if heatmaps:
-            path = stem.with_name(f"{stem.name}-heatmaps.png")
+            path = folder / f"{result.name}-heatmaps.png"
             write_heatmaps(path, result, heatmaps)
             print(f"heat maps     {path}")

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -68,13 +67,15 @@ def load_predictions(path: Path) -> Predictions:
             predictions = Predictions(
                 arrays["logits"], arrays["labels"], _unpack(arrays["names"]), _unpack(arrays["class_names"])
             )
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, TypeError) as error:
+    except Exception as error:  # zipfile and NumPy raise a dozen types for what is damaged; all mean the same
         raise DataError(f"{path}: cannot be read as predictions: {first_sentence(error)}") from None
     shape = (len(predictions.names), len(predictions.class_names))
     if predictions.logits.shape != shape or predictions.labels.shape != shape[:1]:
         raise DataError(
             f"{path}: its logits are {predictions.logits.shape}, but it names {shape[0]} images and {shape[1]} classes"
         )
+    if predictions.logits.dtype != np.float32 or not np.isin(predictions.labels, np.arange(shape[1])).all():
+        raise DataError(f"{path}: its labels or logits are none of {shape[1]} classes")
     return predictions
 
 

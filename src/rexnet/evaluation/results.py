@@ -11,6 +11,9 @@ from torch import nn
 from rexnet.config import Config
 from rexnet.data.index import Index
 from rexnet.errors import ConfigError
+from rexnet.evaluation.images import mark_root
+from rexnet.evaluation.measuring import View
+from rexnet.evaluation.opened import TIMM, OpenedModel
 from rexnet.evaluation.predictions import Predictions, save_predictions
 from rexnet.evaluation.statistics import Summary, class_scores, most_confused, summarise
 from rexnet.files import written_whole
@@ -49,8 +52,10 @@ class Result:
     """Equal for runs that differ in nothing but their seed."""
     network: nn.Module | None = None
     """What was measured; None for an exported graph."""
-    stem: Path | None = None
-    """Where it is kept, without the suffix; None: nowhere by itself."""
+    name: str = ""
+    """Of its files, without suffix."""
+    folder: Path | None = None
+    """Where it is kept; None: nowhere by itself."""
 
     def calibrated(self) -> dict[str, float]:
         """Loss, Brier score and ECE with the temperature; nothing where there is none."""
@@ -98,6 +103,18 @@ def result_folder(path: Path) -> Path:
     return run / "evaluation" if path.parent in (checkpoint_folder(run), run / "export") else path.parent
 
 
+def name_files(model: OpenedModel, weights: str, split: str, root: Path | None, view: View, is_calibrated: bool) -> str:
+    """Name of a result's files, without suffix: of one measurement alone, in whichever call. `root`: other images."""
+    if model.path is None or model.name.startswith(TIMM):
+        file = model.name.partition("=")[0].replace("/", "-")
+    else:
+        file = model.path.stem if model.path.suffix in ("", ".ckpt") else model.path.name  # of exports, all are `model`
+    of_root = mark_root(root) if root is not None else ""
+    of_view = "" if view == View() else view.describe(model.config).replace(", ", "-").replace(" ", "")
+    calibrated = "calibrated" if is_calibrated else ""  # often of half the images
+    return "-".join(filter(None, (file, weights, split, of_root, of_view, calibrated)))
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON whole or not at all.
 
@@ -113,8 +130,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def keep(result: Result) -> list[Path]:
     """Writes the numbers as JSON and, for reports, the predictions beside it; gives both paths."""
-    assert result.stem is not None
-    json_path, array_path = (result.stem.with_name(f"{result.stem.name}{suffix}") for suffix in (".json", ".npz"))
+    assert result.folder is not None
+    json_path, array_path = (result.folder / f"{result.name}{suffix}" for suffix in (".json", ".npz"))
     write_json(json_path, result.as_json())
     save_predictions(array_path, result.predictions)
     return [json_path, array_path]

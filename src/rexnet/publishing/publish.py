@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from rexnet.export.export import find_images_here
 from rexnet.export.formats import write_onnx, write_safetensors
 from rexnet.export.parity import find_faults, measure_parity
 from rexnet.export.reading import open_onnx
-from rexnet.files import made
+from rexnet.files import hidden_beside, made
 from rexnet.models.factory import find_timm_architecture
 from rexnet.publishing.card import write_card
 from rexnet.report.report import write_report
@@ -154,15 +153,10 @@ def _cleaned_up_on_sigterm() -> Iterator[None]:
 def _built_beside(target: Path) -> Iterator[Path]:
     """Lends a hidden folder beside `target`, which takes its place once the block has ended well."""
     target = target.absolute()
-    folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with made(target.parent):
+        with made(target.parent), hidden_beside(target) as folder:
             folder.mkdir()
-            try:
-                yield folder
-                folder.rename(target)  # an empty folder is replaced
-            finally:
-                with suppress(OSError):
-                    shutil.rmtree(folder)
+            yield folder
+            folder.rename(target)  # an empty folder is replaced
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror or error}") from None

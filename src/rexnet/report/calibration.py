@@ -5,19 +5,26 @@ from typing import Any
 
 import numpy as np
 
+from rexnet.errors import CheckpointError
 from rexnet.evaluation.predictions import Predictions
 from rexnet.evaluation.statistics import calibration_error, probabilities_of, reliability_bins, summarise
 from rexnet.report.plots import draw_reliability
+from rexnet.report.record import Fault
 from rexnet.temperature import fitted_where, load_temperature
 
 
-def describe_calibration(predictions: Predictions, checkpoint: Path, weights: str) -> dict[str, Any]:
-    """The reliability diagram and what it says in words, also of the temperature that is kept beside a checkpoint."""
+def describe_calibration(
+    predictions: Predictions, checkpoint: Path, weights: str
+) -> tuple[dict[str, Any], list[Fault]]:
+    """The reliability diagram and what it says in words, also of the temperature that is kept beside a checkpoint.
+
+    Beside it what is to be said of a temperature that cannot be read.
+    """
     bins = reliability_bins(probabilities_of(predictions.logits), predictions.labels)
     filled = bins.images > 0
-    weights = bins.images[filled] / bins.images.sum()
-    confidence = float((bins.confidence[filled] * weights).sum())
-    accuracy = float((bins.accuracy[filled] * weights).sum())
+    share = bins.images[filled] / bins.images.sum()
+    confidence = float((bins.confidence[filled] * share).sum())
+    accuracy = float((bins.accuracy[filled] * share).sum())
     sentence = (
         f"On average the network is {confidence:.1f} % sure of its answer and right in {accuracy:.1f} % "
         f"({'too sure' if confidence > accuracy else 'not sure enough'}); the expected calibration error is "
@@ -25,7 +32,12 @@ def describe_calibration(predictions: Predictions, checkpoint: Path, weights: st
     )
     shares = [np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy)]
     svg = draw_reliability(shares[0], shares[1], bins.images, f"Reliability diagram. {sentence}")
-    return {"sentence": sentence + _describe_temperature(predictions, checkpoint, weights), "svg": svg}
+    faults = []
+    try:
+        sentence += _describe_temperature(predictions, checkpoint, weights)
+    except CheckpointError as error:
+        faults.append(Fault("calibration", str(error).replace(f"{checkpoint.parent}/", f"{checkpoint.parent.name}/")))
+    return {"sentence": sentence, "svg": svg}, faults
 
 
 def _describe_temperature(predictions: Predictions, checkpoint: Path, weights: str) -> str:

@@ -1,12 +1,18 @@
 """The predictions that a run keeps and a report is about."""
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from rexnet.errors import CheckpointError, DataError
+from rexnet.data.index import Index
+from rexnet.errors import CheckpointError, DataError, RexnetError
 from rexnet.evaluation.predictions import Predictions, load_predictions
+from rexnet.report.record import Fault, RunRecord
 from rexnet.runs.checkpoints import find_checkpoint
 
+log = logging.getLogger(__name__)
+
+LEFT_OUT = "What needs single answers (confusion, classes, calibration) is left out: {why}."
 KINDS = ("greedy-soup", "soup", "ema", "raw")
 
 
@@ -23,18 +29,52 @@ class Measured(NamedTuple):
     """Whether they are of the run's best checkpoint on the validation images."""
 
 
-def find_measured(run: Path) -> list[Measured]:
+def find_measured(run: Path) -> tuple[list[Measured], list[Fault]]:
     """What `RUN/evaluation` holds, the averaged weights of the best checkpoint on the validation images first.
 
-    Raises:
-        DataError: a file of predictions is damaged.
+    Beside it what of that cannot be read.
     """
     try:
         best = find_checkpoint(run).stem
     except CheckpointError:  # none any more, so that nothing better can be measured
         best = ""
-    found = [_read(path, best) for path in sorted((run / "evaluation").glob("*.npz"))]
-    return sorted(found, key=lambda one: (not one.is_best, one.images != "val", one.weights != "ema"))
+    found, faults = [], []
+    for path in sorted((run / "evaluation").glob("*.npz")):
+        try:
+            found.append(_read(path, best))
+        except DataError as error:
+            faults.append(Fault("results", str(error).replace(f"{run}/", "")))
+    return sorted(found, key=lambda one: (not one.is_best, one.images != "val", one.weights != "ema")), faults
+
+
+def find_or_measure(record: RunRecord, val: Index | None) -> tuple[list[Measured], list[str], list[Fault]]:
+    """The same, with what has to be said of missing ones; the best checkpoint is measured now where that is not kept.
+
+    Args:
+        record: the run.
+        val: its validation images; None: they are not here.
+    """
+    measured, faults = find_measured(record.folder)
+    if measured and measured[0].is_best:
+        return measured, [], faults
+    if val is None:
+        why = f"{record.config.data.root} is not on this machine"
+    else:
+        from rexnet.report.measuring import measure_best  # imports Lightning, which kept predictions do without
+
+        for fault in faults:
+            log.warning(f"{record.folder}/{fault.sentence}")
+        try:
+            has_best = measure_best(record.folder, val)
+        except RexnetError as error:
+            return measured, [f"Not measured: {error}"], faults
+        if has_best:
+            measured, faults = find_measured(record.folder)  # what was damaged may be replaced
+            return measured, [], faults
+        why = "there is no checkpoint yet"
+    if measured:
+        return measured, [f"The best checkpoint was not measured on the validation images: {why}."], faults
+    return [], [LEFT_OUT.format(why=why)], faults
 
 
 def _read(path: Path, best: str) -> Measured:

@@ -8,12 +8,11 @@ from rexnet.errors import CheckpointError
 from rexnet.evaluation.measuring import measure
 from rexnet.evaluation.opened import open_trained
 from rexnet.evaluation.predictions import predictions_path, save_predictions
-from rexnet.report.measured import Measured
 from rexnet.runs.checkpoints import find_checkpoint
 
 
-def measure_best(run: Path, index: Index) -> Measured | None:
-    """Predictions of the best checkpoint on the validation images, kept in `RUN/evaluation`; None without a checkpoint.
+def measure_best(run: Path, index: Index) -> bool:
+    """Keeps predictions of the best checkpoint on the validation images in `RUN/evaluation`; False without one.
 
     Raises:
         RexnetError: the checkpoint is damaged, has other classes than the images, or an image is broken.
@@ -21,10 +20,10 @@ def measure_best(run: Path, index: Index) -> Measured | None:
     try:
         best = find_checkpoint(run)
     except CheckpointError:  # none yet
-        return None
+        return False
     trained = load_trained(best)
     if trained.class_names != index.class_names:
         raise CheckpointError(f"{best}: has other classes than {index.root}")
     predictions = measure(open_trained(trained, run.name), index).predictions
     save_predictions(predictions_path(run, best.stem, trained.weights, "val"), predictions)
-    return Measured(best.stem, trained.weights, "val", predictions, is_best=True)
+    return True

@@ -1,6 +1,7 @@
 """From run folders to one HTML file."""
 
 import itertools
+import logging
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -15,19 +16,19 @@ import numpy as np
 from rexnet import __version__
 from rexnet.config.places import without_places
 from rexnet.data.files import printable
-from rexnet.data.index import Index, Split
-from rexnet.errors import ConfigError, RexnetError
+from rexnet.data.index import Split
+from rexnet.errors import ConfigError, first_sentence
 from rexnet.evaluation.statistics import mcnemar
 from rexnet.files import written_whole
 from rexnet.report.calibration import describe_calibration
 from rexnet.report.classes import describe_classes
 from rexnet.report.curves import draw_comparison, draw_run, style_of
 from rexnet.report.images import count_classes, describe_data, open_split
-from rexnet.report.measured import Measured, find_measured
+from rexnet.report.measured import LEFT_OUT, Measured, find_or_measure
 from rexnet.report.mistakes import describe_mistakes
 from rexnet.report.pictures import embed_picture
 from rexnet.report.recipe import compare_recipes, describe_recipe
-from rexnet.report.record import RunRecord, read_run
+from rexnet.report.record import Fault, RunRecord, read_run
 from rexnet.report.seeds import describe_seeds
 from rexnet.report.summary import (
     COMPARED,
@@ -42,16 +43,17 @@ from rexnet.report.summary import (
 )
 from rexnet.runs.checkpoints import checkpoint_folder
 
+log = logging.getLogger(__name__)
+
 AUGMENTED_WIDTH = 640  # pixels
-LEFT_OUT = "What needs single answers (confusion, classes, calibration) is left out: {why}."
 Context = dict[str, Any]
 
 
 def write_report(runs: Sequence[Path], target: Path, published_as: str | None = None) -> None:
     """Writes one self-contained page about a run, or about several side by side.
 
-    Where a run keeps no predictions, its best checkpoint is measured first; where the images are gone, the page says
-    what it leaves out.
+    Where a run keeps no predictions, its best checkpoint is measured first; where the images are gone or a file of the
+    run is damaged, the page says what it leaves out.
 
     Args:
         runs: run folders; one that goes on is told as far as it has come.
@@ -61,8 +63,7 @@ def write_report(runs: Sequence[Path], target: Path, published_as: str | None = 
             which name the run's folder.
 
     Raises:
-        ConfigError: a folder is no run, is named twice, or the file cannot be written.
-        RexnetError: a checkpoint or a file of predictions is damaged.
+        ConfigError: a folder is no run, is named twice, its configuration is damaged, or the file cannot be written.
     """
     if len({run.resolve() for run in runs}) < len(runs):
         raise ConfigError("a run is named twice; a comparison needs different ones")
@@ -89,7 +90,8 @@ def _describe(record: RunRecord, published_as: str | None) -> tuple[Context, lis
     """All that the page says about one run, and the predictions that it rests on."""
     public = published_as is not None
     train, val = open_split(record.config, "train"), open_split(record.config, "val")
-    measured, notes = _measure(record, val)
+    measured, notes, damage = find_or_measure(record, val)
+    faults = [*record.faults, *damage]
     measured = [one._replace(predictions=one.predictions.with_readable_classes()) for one in measured]
     if public:
         measured = [one for one in measured if one.images in get_args(Split)]  # others name folders
@@ -104,7 +106,12 @@ def _describe(record: RunRecord, published_as: str | None) -> tuple[Context, lis
         context["mistakes"] = describe_mistakes(predictions, record.config, shown)
         context["classes"] = describe_classes(predictions, count_classes(train, len(classes)))
         checkpoint = checkpoint_folder(record.folder) / f"{measured[0].checkpoint}.ckpt"
-        context["calibration"] = describe_calibration(predictions, checkpoint, measured[0].weights)
+        context["calibration"], damage = describe_calibration(predictions, checkpoint, measured[0].weights)
+        faults += damage
+    augmented, damage = _embed_augmented(record)
+    faults += damage
+    for fault in faults:
+        log.warning(f"{record.folder}/{fault.sentence}")
     context |= {
         "name": published_as or record.name,
         "state": describe_state(record, public),
@@ -115,35 +122,25 @@ def _describe(record: RunRecord, published_as: str | None) -> tuple[Context, lis
         "result_columns": RESULT_COLUMNS,
         "results": [describe_result(one) for one in measured],
         "data": describe_data(told.config, train, val),
-        "augmented": record.augmented and embed_picture(record.augmented, AUGMENTED_WIDTH),
+        "augmented": augmented,
         "recipe": describe_recipe(told),
         "environment": describe_environment(record, public),
         "usage": [] if public else describe_usage(record, len(classes)),
     }
-    context["parts"] = [part for part in PARTS if part[0] in ("data", "recipe") or context[KEYS[part[0]]]]
+    context["faults"] = {part: [fault.sentence for fault in faults if fault.part == part] for part, _ in PARTS}
+    always = {"data", "recipe", *(fault.part for fault in faults)}
+    context["parts"] = [part for part in PARTS if part[0] in always or context[KEYS[part[0]]]]
     return context, measured
 
 
-def _measure(record: RunRecord, val: Index | None) -> tuple[list[Measured], list[str]]:
-    """The predictions of a run, made now where it keeps none; and what the page has to say about missing ones."""
-    measured = find_measured(record.folder)
-    if measured and measured[0].is_best:
-        return measured, []
-    if val is None:
-        why = f"{record.config.data.root} is not on this machine"
-    else:
-        from rexnet.report.measuring import measure_best  # imports Lightning, which kept predictions do without
-
-        try:
-            best = measure_best(record.folder, val)
-        except RexnetError as error:
-            return measured, [f"Not measured: {error}"]
-        if best is not None:
-            return [best, *measured], []
-        why = "there is no checkpoint yet"
-    if measured:
-        return measured, [f"The best checkpoint was not measured on the validation images: {why}."]
-    return [], [LEFT_OUT.format(why=why)]
+def _embed_augmented(record: RunRecord) -> tuple[str | None, list[Fault]]:
+    """The first augmented images, where the event files hold a picture that is whole."""
+    if record.augmented is None:
+        return None, []
+    try:
+        return embed_picture(record.augmented, AUGMENTED_WIDTH), []
+    except (OSError, ValueError) as error:  # as Pillow raises
+        return None, [Fault("data", f"events.out.tfevents: its picture cannot be read: {first_sentence(error)}")]
 
 
 PARTS = tuple(

@@ -12,7 +12,6 @@
 | `report.html` | `report` |
 """
 
-import csv
 import json
 import logging
 import os
@@ -27,6 +26,12 @@ log = logging.getLogger(__name__)
 
 CONFIG_FILE, TABLE_FILE, ENVIRONMENT_FILE = "config.yaml", "metrics.csv", "environment.json"
 SHARED_NAME = "REXNET_RUN_FOLDER"  # tells the processes that Lightning starts which folder the first one made
+TABLE_COLUMNS = (
+    ["epoch", "step", "train/loss", "train/lr", "train/images_per_s", "train/data_wait_share"]
+    + [f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")]
+    + ["seconds"]
+)
+"""Of `metrics.csv`."""
 
 
 def open_run(config: Config) -> Path:
@@ -79,11 +84,26 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
     A row is added after each epoch; one that is not whole, since the machine went down meanwhile, is left out and said.
     """
+    rows, fault = read_rows(path)
+    if fault:
+        log.warning(f"{path}: {fault}")
+    return rows
+
+
+def read_rows(path: Path) -> tuple[list[dict[str, str]], str]:
+    """The same, and what is to be said of it; empty if all is well."""
     if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        rows = list(csv.DictReader(file))
-    whole = [row for row in rows if (row.get("epoch") or "").isdecimal() and None not in row.values()]
-    if len(whole) < len(rows):
-        log.warning(f"{path}: {len(rows) - len(whole)} of its {len(rows)} rows cannot be read and are left out")
-    return whole
+        return [], ""
+    head, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    names, fields = head.split(","), [line.split(",") for line in lines]  # numbers alone, so nothing is quoted
+    rows = [dict(zip(names, row, strict=True)) for row in fields if len(row) == len(names) and _are_numbers(row)]
+    whole = [row for row in rows if row.get("epoch", "").isdecimal() and row.get("step", "0").isdecimal()]
+    lost = len(lines) - len(whole)
+    return whole, f"{lost} of its {len(lines)} rows cannot be read and are left out" if lost else ""
+
+
+def _are_numbers(row: list[str]) -> bool:
+    try:
+        return [float(value) for value in row if value] != []
+    except ValueError:
+        return False

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from rexnet.config import Config
 from rexnet.files import written_whole
 from rexnet.runs.checkpoints import LAST, checkpoint_folder
-from rexnet.runs.folder import TABLE_FILE, read_table
+from rexnet.runs.folder import TABLE_COLUMNS, TABLE_FILE, read_table
 from rexnet.training.module import Classifier
 from rexnet.training.pictures import Pictures
 from rexnet.training.profile import Profile
@@ -19,12 +19,6 @@ from rexnet.training.progress import Progress
 from rexnet.training.signals import GracefulStop
 from rexnet.training.step_log import StepLog
 from rexnet.training.validation_pictures import ValidationPictures
-
-TABLE_COLUMNS = (
-    ["epoch", "step", "train/loss", "train/lr", "train/images_per_s", "train/data_wait_share"]
-    + [f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")]
-    + ["seconds"]
-)
 
 
 def build_callbacks(config: Config, run_folder: Path, monitored: str) -> list[Callback]:
