@@ -6,6 +6,7 @@ What the calling shell says of launchers, trackers, caches and terminals is not 
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 OUTSIDE = re.compile(  # what launchers tell their processes, and what users tell libraries
-    "(SLURM|PMI|OMPI|LSB|KUBERNETES|TORCHELASTIC|REXNET|PL|WANDB|MLFLOW|HF|XDG)_.*|MAKEFLAGS|MPLCONFIGDIR|MPLBACKEND"
+    "(SLURM|PMI|OMPI|LSB|KUBERNETES|TORCHELASTIC|REXNET|PL|WANDB|MLFLOW|HF|ORT|XDG)_.*|MAKEFLAGS|MPLCONFIGDIR|MPLBACKEND"
     "|(LOCAL_|NODE_|GROUP_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|.*_proxy|.*COLORS?|COLUMNS|LINES|TERM",
     re.IGNORECASE,
 )
@@ -56,12 +57,18 @@ def write_images(folder: Path, count: int, hue: int, size: tuple[int, int] = (40
         cv2.imwrite(str(folder / f"{number:03d}.png"), pixels)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What libraries keep for the next time goes into a folder of these tests, before any is imported by a test."""
+    home = tempfile.TemporaryDirectory(prefix="rexnet-tests-")
+    config.add_cleanup(home.cleanup)
+    os.environ |= {"HOME": home.name, "TORCHINDUCTOR_CACHE_DIR": home.name}
+
+
 @pytest.fixture(scope="session", autouse=True)
-def empty_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The current folder and HOME hold nothing, whatever lies in those of the calling shell."""
+def empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The current folder holds nothing, whatever lies in that of the calling shell."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("here"))
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         yield
 
 

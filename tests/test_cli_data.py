@@ -28,15 +28,15 @@ def test_showing_writes_a_picture(small_run: list[str], tmp_path: Path, capsys: 
     assert main(arguments) == 0
     with Image.open(output) as picture:
         assert picture.format == "PNG"
-    assert capsys.readouterr().out.split() == ["Picture", str(output)]
+    assert capsys.readouterr().out.split(maxsplit=1) == ["Picture", f"{output}\n"]
 
 
 def test_caching_says_where_and_how_much(small_run: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):  # the second time everything is there
         assert main(["data", "cache", "finetune/folder", *small_run]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert [line.split()[0] for line in lines] == ["Cache", "Cache"]
-        assert all(line.endswith(" kB") and Path(line.split()[1]).is_file() for line in lines)
+        assert [line[:13] for line in lines] == ["Cache        ", "Cache        "]
+        assert all(line.endswith(" kB") and Path(line[13:].rpartition("  ")[0]).is_file() for line in lines)
     assert main(["data", "cache", "finetune/folder", *small_run, "data.cache=ram"]) == 2
     assert "only disk can be filled beforehand" in capsys.readouterr().err
 

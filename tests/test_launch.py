@@ -4,6 +4,7 @@ import re
 
 import pytest
 from conftest import SMALL_RUN
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from rexnet.cli import main
 from rexnet.config import load_config
@@ -52,6 +53,7 @@ def test_only_who_started_the_processes_says_how_many_there_are(
     environment: dict[str, str], world_size: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_environment(monkeypatch, environment)
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # the trainer will set it, and loggers of later tests go by it
     require_sound_environment()
     nodes = 2 if name == "SLURMEnvironment" else 1
     devices = world_size // nodes

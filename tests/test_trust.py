@@ -27,13 +27,13 @@ from rexnet.training.fit import fit
 
 
 class Canary:
-    """Unpickling this makes a file."""
+    """Unpickling this makes a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return os.system, (f"touch {self.path}",)
+        return os.mkdir, (str(self.path),)
 
 
 @pytest.fixture(scope="module")

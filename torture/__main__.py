@@ -1,5 +1,6 @@
 """`make torture`: runs every case, prints as it goes, and writes docs/reliability.md."""
 
+import argparse
 import platform
 import shutil
 import sys
@@ -51,7 +52,11 @@ equal, for 1 to 16 images on 1 to 3 processes (`tests/training/test_metrics.py`)
 
 def main() -> int:
     """Runs all, or the groups named on the command line, and returns 1 if anything broke its promise."""
-    wanted, rows, began = sys.argv[1:], [], time.monotonic()
+    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    names = [group.__name__ for group in ALL]
+    only = f"only these, and docs/reliability.md stays: {', '.join(names)}"
+    parser.add_argument("groups", nargs="*", metavar="GROUP", choices=[*names, []], help=only)
+    wanted, rows, began = parser.parse_args().groups, [], time.monotonic()
     with tempfile.TemporaryDirectory(dir=ROOT / "runs" if (ROOT / "runs").is_dir() else None) as name:
         images = Path(name) / "images"
         for number, label in enumerate(("ant", "bee", "cow")):

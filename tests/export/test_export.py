@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,12 @@ def test_every_form_is_opened_as_the_classifier_that_it_came_from(
     assert given.dtype == torch.float32
     assert (opened.name, opened.class_names, opened.weights) == (name, NAMES, "ema")
     assert opened.config.data.image_size == 32
+
+
+def test_onnx_runtime_keeps_and_sends_nothing_for_its_makers(exported: Path) -> None:
+    """It has been imported and has run by now; HOME is a folder of these tests."""
+    assert "onnxruntime" in sys.modules
+    assert not (Path.home() / ".cache" / "Microsoft").exists()
 
 
 def test_the_onnx_file_predicts_what_its_run_predicts(

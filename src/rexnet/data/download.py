@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import platform
 import shutil
 import socket
 import tarfile
@@ -88,6 +89,7 @@ def fetch(dataset: str, root: Path) -> None:
         return
     if any((root / name).exists() for name in ALREADY_THERE[dataset] if name not in names):  # it came in another form
         return
+    _require_safe_unpacking(remotes, root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with open(root / ".download.lock", "w") as lock:
@@ -97,6 +99,15 @@ def fetch(dataset: str, root: Path) -> None:
                     _fetch_one(remote, root)
     except OSError as error:
         raise DataError(f"data.download: cannot write to {root}: {error.strerror or error}") from None
+
+
+def _require_safe_unpacking(remotes: tuple[Remote, ...], root: Path) -> None:
+    """Looks before gigabytes are fetched: Python 3.11 before 3.11.4 cannot keep an archive inside its folder."""
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError(
+            f"data.download: Python {platform.python_version()} cannot unpack archives safely, 3.11.4 and newer can; "
+            f"fetch {' and '.join(remote.url for remote in remotes)} and unpack into {root} by hand"
+        )
 
 
 def _fetch_one(remote: Remote, root: Path) -> None:
