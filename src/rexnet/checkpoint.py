@@ -42,7 +42,7 @@ class Trained(NamedTuple):
     """What logits are to be divided by; None where none was fitted."""
 
 
-def describe(
+def build_description(
     config: Config, class_names: Sequence[str], metrics: dict[str, float], steps_per_epoch: int | None = None
 ) -> dict[str, Any]:
     """The `rexnet` entry of a checkpoint, of JSON's types only; without `steps_per_epoch` no run can go on from it."""

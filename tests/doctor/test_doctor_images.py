@@ -11,7 +11,7 @@ from rexnet.data.check import check
 from rexnet.data.datamodule import ImageData
 from rexnet.data.manifest import Entry
 from rexnet.doctor.finding import Finding
-from rexnet.doctor.images import check_augmentation, check_cache, check_counts, check_manifest
+from rexnet.doctor.images import check_augmentation, check_cache, check_classes, check_manifest
 
 
 def levels(findings: Iterator[Finding]) -> list[tuple[str, str]]:
@@ -20,12 +20,12 @@ def levels(findings: Iterator[Finding]) -> list[tuple[str, str]]:
 
 def test_uneven_classes_and_classes_that_are_not_measured_are_said(small_config: Config) -> None:
     data = ImageData(small_config)
-    assert levels(check_counts(data)) == [("ok", "data")]
+    assert levels(check_classes(data)) == [("ok", "data")]
     ants = np.flatnonzero(data.train_index.labels == 0)[:1]
     others = np.repeat(np.flatnonzero(data.train_index.labels > 0), 2)
     data.train_index = data.train_index.select([*ants, *others])
     data.val_index = data.val_index.select(np.flatnonzero(data.val_index.labels != 1))
-    _, uneven, unseen = check_counts(data)
+    _, uneven, unseen = check_classes(data)
     assert uneven.text.startswith("ant has 1 images, bee 16; data.sampling=balanced")
     assert unseen.text.startswith("no validation image of bee;")
 

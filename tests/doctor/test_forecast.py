@@ -1,7 +1,7 @@
 import pytest
 
 from rexnet.config import Config, load_config
-from rexnet.doctor.forecast import combine, compare, duration
+from rexnet.doctor.forecast import combine_speeds, compare_speeds, duration
 
 
 @pytest.mark.parametrize(
@@ -15,21 +15,21 @@ from rexnet.doctor.forecast import combine, compare, duration
 def test_the_slower_side_is_named_with_a_remedy(
     loader: float, model: float, workers: int, cores: int, level: str, words: str, small_config: Config
 ) -> None:
-    finding = compare(small_config, loader, model, workers, cores)
+    finding = compare_speeds(small_config, loader, model, workers, cores)
     assert finding.level == level
     assert words in finding.text
 
 
 def test_a_cache_makes_up_for_a_slow_loader(small_run: list[str]) -> None:
     config = load_config("finetune/folder.yaml", [*small_run, "data.cache=ram"])
-    finding = compare(config, 900, 2400, 4, 16)
+    finding = compare_speeds(config, 900, 2400, 4, 16)
     assert (finding.level, "all but the first epoch load faster" in finding.text) == ("ok", True)
 
 
 def test_sides_that_share_cores_add_up() -> None:
-    assert combine(900, 2400, workers=4, threads=0, cores=16) == 900
-    assert combine(400, 100, workers=2, threads=2, cores=2) == pytest.approx(80)  # 1 / (1 / 400 + 1 / 100)
-    assert combine(400, 100, workers=1, threads=1, cores=2) == 100  # each has a core of its own
+    assert combine_speeds(900, 2400, workers=4, threads=0, cores=16) == 900
+    assert combine_speeds(400, 100, workers=2, threads=2, cores=2) == pytest.approx(80)  # 1 / (1 / 400 + 1 / 100)
+    assert combine_speeds(400, 100, workers=1, threads=1, cores=2) == 100  # each has a core of its own
 
 
 def test_times_are_for_people() -> None:

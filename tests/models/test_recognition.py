@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rexnet import rexnet
-from rexnet.models.recognition import describe, recognise
+from rexnet.models.recognition import describe_weights, recognise
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ def test_family_width_depth_and_classes_are_read_off_the_weights(
 def test_what_weights_are_is_said_in_words() -> None:
     with torch.device("meta"):
         lite, deep = rexnet(1.3, "lite").state_dict(), rexnet(1.0, depth_mult=1.1).state_dict()
-    assert describe(lite) == "a ReXNet-lite of width 1.3 with 1,000 classes"
-    assert describe(deep) == "a ReXNetV1 of width 1 and depth 1.1 with 1,000 classes"
-    assert describe({"conv1.weight": torch.zeros(1)}) == "another network than ReXNet"
+    assert describe_weights(lite) == "a ReXNet-lite of width 1.3 with 1,000 classes"
+    assert describe_weights(deep) == "a ReXNetV1 of width 1 and depth 1.1 with 1,000 classes"
+    assert describe_weights({"conv1.weight": torch.zeros(1)}) == "another network than ReXNet"
     lite["features.4.conv_pwl.conv.weight"] = torch.empty(63, 1, 1, 1)
-    assert describe(lite) == "a ReXNet of unknown width"
+    assert describe_weights(lite) == "a ReXNet of unknown width"

@@ -47,12 +47,12 @@ def run_check(options: argparse.Namespace) -> int:
 
     from rexnet.config.data_schema import DatasetName, SourceConfig
     from rexnet.data.check import check
-    from rexnet.data.datasets.by_name import recognise
+    from rexnet.data.datasets.by_name import recognise_layout
     from rexnet.errors import ConfigError
 
     if options.dataset not in (None, *get_args(DatasetName)):
         raise ConfigError(f"--dataset {options.dataset}: should be one of {', '.join(get_args(DatasetName))}")
-    dataset = options.dataset or recognise(options.root)
+    dataset = options.dataset or recognise_layout(options.root)
     check(SourceConfig(dataset=dataset, root=options.root, manifest=options.manifest), options.allow_leak)
     return 0
 

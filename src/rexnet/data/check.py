@@ -12,7 +12,7 @@ import numpy as np
 
 from rexnet.config.data_schema import SourceConfig
 from rexnet.cores import count_cores
-from rexnet.data.check_report import PIXELS, Facts, describe
+from rexnet.data.check_report import PIXELS, Facts, describe_facts
 from rexnet.data.datasets.by_name import load_index, splits_of
 from rexnet.data.decode import decode
 from rexnet.data.index import Index, Split
@@ -54,11 +54,11 @@ def check(config: SourceConfig, allow_leak: bool = False) -> Facts:
     _require_folder(path)
     indexes = {split: load_index(config, split) for split in splits_of(config)}
     facts = look_at_all(indexes)
-    changed = find_changes(facts, config, path) if path.is_file() else []
+    changed = find_changed(facts, config, path) if path.is_file() else []
     if not changed:
         write_manifest(path, entries(facts, config.root))
     report = path.with_name(f"{path.stem}-report.txt")
-    text = describe(facts, changed)
+    text = describe_facts(facts, changed)
     with written_whole(report) as temporary:
         temporary.write_text(text, encoding="utf-8")
     kept = " (left as it was, since images differ from it)" if changed else ""
@@ -135,7 +135,7 @@ def entries(facts: Facts, root: Path) -> Iterator[Entry]:
             number += 1
 
 
-def find_changes(facts: Facts, config: SourceConfig, path: Path) -> list[str]:
+def find_changed(facts: Facts, config: SourceConfig, path: Path) -> list[str]:
     """The paths of images whose bytes are others than in the manifest at `path`."""
     with read_manifest(path) as old:
         before = {entry.path: entry.sha256 for entry in old}

@@ -76,7 +76,7 @@ class Facts:
         return index.class_names[int(index.labels[position])]
 
 
-def describe(facts: Facts, changed: Sequence[str]) -> str:
+def describe_facts(facts: Facts, changed: Sequence[str]) -> str:
     """The report."""
     copies = facts.duplicates()
     leaks = [group for group in copies if facts.splits_of(group) > 1]

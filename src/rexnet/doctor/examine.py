@@ -7,7 +7,7 @@ from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.doctor.finding import Finding, attempt
 from rexnet.doctor.forecast import forecast
-from rexnet.doctor.images import check_augmentation, check_cache, check_counts, check_manifest
+from rexnet.doctor.images import check_augmentation, check_cache, check_classes, check_manifest
 from rexnet.doctor.machine import (
     available_memory,
     check_arithmetic,
@@ -53,7 +53,7 @@ def examine(config: Config) -> Iterator[Finding]:
         return
     yield Finding("ok", "config", f"{config.name}: {config.model.name} on {world_size} x {accelerator}")
     yield from check_load()
-    yield from check_counts(data)
+    yield from check_classes(data)
     yield from attempt("leak", lambda: check_manifest(config, data))
     yield from attempt("precision", lambda: check_arithmetic(config))
     limits = [

@@ -28,7 +28,7 @@ def measure_loading(config: Config, data: ImageData) -> float:
         return measure_speed(plain, dataset, count_local_workers(config, data.world_size), SECONDS)
 
 
-def compare(config: Config, loader: float, model: float, workers: int, cores: int) -> Finding:
+def compare_speeds(config: Config, loader: float, model: float, workers: int, cores: int) -> Finding:
     """Which of the two waits for the other, and what to do.
 
     Args:
@@ -52,7 +52,7 @@ def compare(config: Config, loader: float, model: float, workers: int, cores: in
     return Finding("warning", "loading", f"{text}: the model waits; {remedy}")
 
 
-def combine(loader: float, model: float, workers: int, threads: int, cores: int) -> float:
+def combine_speeds(loader: float, model: float, workers: int, threads: int, cores: int) -> float:
     """Images/s of a run: those of the slower side or, where the sides share the cores, what their work adds up to.
 
     Args:
@@ -76,9 +76,9 @@ def forecast(config: Config, data: ImageData, seen: Rehearsal, checkpoint: int) 
     on_cpu = accelerator == "cpu"  # where several processes share what one was measured with
     devices, threads = (1, torch.get_num_threads()) if on_cpu else (resolve_devices(config, accelerator), 0)
     loader = measure_loading(config, data)
-    yield compare(config, loader, devices * seen.images_per_s, workers, cores)
+    yield compare_speeds(config, loader, devices * seen.images_per_s, workers, cores)
     speeds = (devices * seen.images_per_s, devices * seen.eval_images_per_s)
-    training, evaluation = (nodes * combine(loader, model, max(1, workers), threads, cores) for model in speeds)
+    training, evaluation = (nodes * combine_speeds(loader, model, max(1, workers), threads, cores) for model in speeds)
     total = config.schedule.total_epochs * data.steps_per_epoch
     steps = min(total, config.trainer.max_steps or total)
     validations = steps // data.steps_per_epoch // config.trainer.val_every_epochs

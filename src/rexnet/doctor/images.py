@@ -23,7 +23,7 @@ COPIES, EPOCHS, WORKERS = 32, 2, 2
 NAMED = 3  # classes or images in a line
 
 
-def check_counts(data: ImageData) -> Iterator[Finding]:
+def check_classes(data: ImageData) -> Iterator[Finding]:
     """Images and classes of both splits."""
     train, val = data.train_index, data.val_index
     counts = train.class_counts()

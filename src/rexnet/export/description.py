@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from rexnet import __version__
-from rexnet.checkpoint import Trained, describe
+from rexnet.checkpoint import Trained, build_description
 from rexnet.models.weights import ENTRY
 
 
@@ -12,7 +12,7 @@ def describe_export(trained: Trained) -> dict[str, str]:
     """Text entries for a file's header; `rexnet` holds what this program reads back."""
     config = trained.config
     model, data, measuring = config.model, config.data, config.eval_transform
-    entry = describe(config, trained.class_names, trained.metrics) | {"weights": trained.weights}
+    entry = build_description(config, trained.class_names, trained.metrics) | {"weights": trained.weights}
     calibrated = {} if trained.temperature is None else {"temperature": trained.temperature}
     network = (
         {"family": f"rexnet-{model.variant}", "width_mult": f"{model.width_mult:g}"}

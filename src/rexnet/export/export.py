@@ -20,7 +20,7 @@ from rexnet.export.formats import (
     write_program,
     write_safetensors,
 )
-from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, measure_parity, write_report
+from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, measure_parity, write_parity
 from rexnet.export.quantize import write_int8
 from rexnet.export.reading import open_onnx, open_program
 from rexnet.hardware import with_available_hardware
@@ -124,7 +124,7 @@ def _measure(
     }
     faults = find_faults(parities)
     title = f"{trained.path} ({trained.weights} weights) on {len(index)} images of {index.root}"
-    report = write_report(folder, title, parities, faults)
+    report = write_parity(folder, title, parities, faults)
     log.info(f"\n{title}\n{describe_parity(parities, faults)}\nwritten to {report}")
     different = [fault for fault in faults if not fault.startswith("int8")]
     if different:

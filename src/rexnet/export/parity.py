@@ -124,7 +124,7 @@ def describe_parity(parities: Mapping[str, Parity], faults: Sequence[str]) -> st
     return "\n".join([*lines, *(f"\nnote: {fault}" for fault in faults)])
 
 
-def write_report(folder: Path, title: str, parities: Mapping[str, Parity], faults: Sequence[str]) -> Path:
+def write_parity(folder: Path, title: str, parities: Mapping[str, Parity], faults: Sequence[str]) -> Path:
     """Writes `parity.md` and `parity.json` into `folder`; the path of the first."""
     content = {"forms": {name: asdict(parity) for name, parity in parities.items()}, "notes": list(faults)}
     with written_whole(folder / "parity.json") as temporary:

@@ -10,7 +10,7 @@ from rexnet.class_names import match_classes
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.fetching import fetch_weights
 from rexnet.models.naming import Weights
-from rexnet.models.recognition import describe
+from rexnet.models.recognition import describe_weights
 from rexnet.models.weights import WeightFile, read_weights
 
 
@@ -112,5 +112,5 @@ def _require_same_shapes(weights: Weights, wanted: Mapping[str, Tensor], file: W
     else:
         name = min(missing or foreign)
         detail = f"{len(missing)} tensors are missing and {len(foreign)} unknown, such as {name}"
-    asked = f"{model_name} ({describe(wanted)})" if "stem.conv.weight" in wanted else model_name
-    raise CheckpointError(f"{file.path}: holds {describe(file.weights)}, which does not fit {asked}: {detail}")
+    asked = f"{model_name} ({describe_weights(wanted)})" if "stem.conv.weight" in wanted else model_name
+    raise CheckpointError(f"{file.path}: holds {describe_weights(file.weights)}, which does not fit {asked}: {detail}")

@@ -49,7 +49,7 @@ def recognise(weights: Mapping[str, Tensor]) -> Recognised | None:
     return None
 
 
-def describe(weights: Mapping[str, Tensor]) -> str:
+def describe_weights(weights: Mapping[str, Tensor]) -> str:
     """What weights in our names are, as words for a message."""
     recognised = recognise(weights)
     if recognised is not None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 from torch.optim.lr_scheduler import LambdaLR
 
-from rexnet.checkpoint import describe
+from rexnet.checkpoint import build_description
 from rexnet.config import Config
 from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
@@ -217,7 +217,7 @@ class Classifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a classifier needs beside its weights."""
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        checkpoint[ENTRY] = describe(self.config, self.class_names, metrics, self.steps_per_epoch)
+        checkpoint[ENTRY] = build_description(self.config, self.class_names, metrics, self.steps_per_epoch)
 
     def _scales_loss(self) -> bool:
         """Whether the arithmetic is fp16, whose gradients are scaled."""

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from rexnet.config.data_schema import DatasetName, SourceConfig
 from rexnet.data.datasets import load_index
-from rexnet.data.datasets.by_name import recognise, splits_of
+from rexnet.data.datasets.by_name import recognise_layout, splits_of
 from rexnet.errors import DataError
 
 
@@ -60,11 +60,11 @@ def test_training_on_train_and_val_needs_three_splits(name: DatasetName, tmp_pat
 def test_a_layout_is_recognised_by_its_files(file: str, name: str, tmp_path: Path) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).touch()
-    assert recognise(tmp_path) == name
+    assert recognise_layout(tmp_path) == name
 
 
 def test_a_table_is_recognised_by_its_suffix_and_a_tar_is_a_folder(tmp_path: Path) -> None:
-    assert (recognise(tmp_path / "x.csv"), recognise(tmp_path / "x.tar")) == ("csv", "folder")
+    assert (recognise_layout(tmp_path / "x.csv"), recognise_layout(tmp_path / "x.tar")) == ("csv", "folder")
 
 
 def test_boxes_are_for_the_data_sets_that_have_them() -> None:

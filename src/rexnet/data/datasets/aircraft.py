@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rexnet.data.datasets.listing import Published, check_counts, find_base, index_named, read_lines
+from rexnet.data.datasets.listing import Published, check_counts, find_folder, index_named, read_lines
 from rexnet.data.index import Index, Split
 
 PUBLISHED = Published(
@@ -19,7 +19,7 @@ def index_aircraft(root: Path, split: Split) -> Index:
     Raises:
         DataError: a file is missing, malformed, or names an image or variant that is not there.
     """
-    base = find_base(root, ["data", "fgvc-aircraft-2013b/data"], "variants.txt", PUBLISHED)
+    base = find_folder(root, ["data", "fgvc-aircraft-2013b/data"], "variants.txt", PUBLISHED)
     listed_in = base / f"images_variant_{split}.txt"
     class_names = read_lines(base / "variants.txt", "the list of variants")
     rows = [line.partition(" ") for line in read_lines(listed_in, "the list of a split")]

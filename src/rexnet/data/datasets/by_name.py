@@ -64,7 +64,7 @@ def splits_of(config: SourceConfig) -> tuple[Split, ...]:
             return ("train", "test")
 
 
-def recognise(root: Path) -> DatasetName:
+def recognise_layout(root: Path) -> DatasetName:
     """The name of the data set that lies at `root`, by its files; `folder` where they say nothing."""
     marks: dict[DatasetName, tuple[str, ...]] = {
         "cub200": ("images.txt", "CUB_200_2011/images.txt"),

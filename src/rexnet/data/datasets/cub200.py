@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.listing import Published, check_counts, find_base, index_listed, read_lines
+from rexnet.data.datasets.listing import Published, check_counts, find_folder, index_listed, read_lines
 from rexnet.data.index import Index, Split
 from rexnet.errors import DataError
 
@@ -25,7 +25,7 @@ def index_cub200(root: Path, split: Split, with_boxes: bool = False) -> Index:
     Raises:
         DataError: a file is missing, malformed, or names an image or class that the others do not know.
     """
-    base = find_base(root, ["CUB_200_2011"], "images.txt", PUBLISHED)
+    base = find_folder(root, ["CUB_200_2011"], "images.txt", PUBLISHED)
     names = _read_table(base / "classes.txt")
     image_classes = _read_table(base / "image_class_labels.txt")
     is_training = _read_table(base / "train_test_split.txt")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.datasets.folder import index_folders
-from rexnet.data.datasets.listing import Published, check_counts, find_base, index_listed, read_mat
+from rexnet.data.datasets.listing import Published, check_counts, find_folder, index_listed, read_mat
 from rexnet.data.index import Index, Split
 from rexnet.errors import DataError
 
@@ -26,7 +26,7 @@ def index_flowers102(root: Path, split: Split) -> Index:
     """
     if (root / "train").is_dir():
         return check_counts(index_folders(root, split), split, PUBLISHED)
-    base = find_base(root, ["flowers-102", "102flowers"], "setid.mat", PUBLISHED)
+    base = find_folder(root, ["flowers-102", "102flowers"], "setid.mat", PUBLISHED)
     numbers = read_mat(base / "setid.mat", IDS[split]).astype(np.int64)
     labels = read_mat(base / "imagelabels.mat", "labels").astype(np.int64)
     if not 1 <= numbers.min() <= numbers.max() <= len(labels):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rexnet.data.datasets.listing import Published, check_counts, find_base, index_named, read_lines
+from rexnet.data.datasets.listing import Published, check_counts, find_folder, index_named, read_lines
 from rexnet.data.index import Index, Split
 
 PUBLISHED = Published(
@@ -19,7 +19,7 @@ def index_food101(root: Path, split: Split) -> Index:
     Raises:
         DataError: a file is missing, malformed, or names an image or class that is not there.
     """
-    base = find_base(root, ["food-101"], "meta/classes.txt", PUBLISHED)
+    base = find_folder(root, ["food-101"], "meta/classes.txt", PUBLISHED)
     listed_in = base / "meta" / f"{'train' if split == 'train' else 'test'}.txt"
     class_names = read_lines(base / "meta/classes.txt", "the list of classes")
     names = read_lines(listed_in, "the list of a split")

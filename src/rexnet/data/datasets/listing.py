@@ -26,7 +26,7 @@ class Published(NamedTuple):
     source: str
 
 
-def find_base(root: Path, folders: Sequence[str], marker: str, published: Published) -> Path:
+def find_folder(root: Path, folders: Sequence[str], marker: str, published: Published) -> Path:
     """`root` or the folder below it that holds the file `marker`.
 
     Raises:
