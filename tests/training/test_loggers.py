@@ -53,7 +53,8 @@ def trackers(monkeypatch: pytest.MonkeyPatch) -> list[Tracker]:
     for name in ("WandbLogger", "MLFlowLogger"):
         monkeypatch.setattr(module, name, type(name, (Tracker,), {"opened": opened}))
     monkeypatch.setattr(module, "find_spec", lambda _: True)
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # so that what training sets is undone
+    for name, value in module.MLFLOW_SETTINGS.items():  # so that what training sets is undone
+        monkeypatch.setenv(name, value)
     for variable in ("WANDB_PROJECT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(variable, raising=False)
     return opened
@@ -113,6 +114,26 @@ def test_what_the_trackers_users_set_wins(
     assert mlflow.options["artifact_location"] is None
 
 
+def test_a_tracker_that_is_lost_costs_no_run_and_is_said_once(
+    trackers: list[Tracker], small_run: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def fail(tracker: Tracker, *_: object, **__: object) -> None:
+        asked.append(str(tracker.version))
+        raise ConnectionError("the server is down. Try again")
+
+    for name in ("log_metrics", "finish", "finalize"):
+        monkeypatch.setattr(Tracker, name, fail)
+    settings = [*small_run, *SMALL, "trainer.loggers=[wandb,mlflow]", "schedule.epochs=1", "schedule.warmup_epochs=0"]
+    run = Path(fit(load_config("finetune/folder.yaml", settings))["run"])
+    assert (run / "metrics.csv").read_text().count("\n") == 2
+    assert len(asked) == 3  # each once, and W&B for the end
+    for kind in ("wandb", "mlflow"):
+        message = f"trainer.loggers: {kind} is lost: ConnectionError: the server is down; the run goes on without it"
+        assert caplog.text.count(message) == 1
+
+
 @pytest.mark.parametrize(("kind", "missing"), [("wandb", "wandb"), ("mlflow", "mlflow"), ("mlflow", "sqlalchemy")])
 def test_a_logger_whose_package_is_missing_is_refused_before_the_run(
     small_config: Config, kind: str, missing: str, monkeypatch: pytest.MonkeyPatch
@@ -135,7 +156,8 @@ def test_an_installed_tracker_keeps_one_run_beside_or_in_the_run_folder(
     pytest.importorskip(kind)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name, value in module.MLFLOW_SETTINGS.items():  # so that what training sets is undone
+        monkeypatch.setenv(name, value)
     settings = [*small_run, *SMALL, f"trainer.loggers=[{kind}]"]
     run = Path(fit(load_config("finetune/folder.yaml", [*settings, "trainer.max_steps=3"]))["run"])
     fit(load_config("finetune/folder.yaml", settings), resume=run)

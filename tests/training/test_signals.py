@@ -51,7 +51,7 @@ def test_a_signal_to_all_processes_ends_the_run_with_a_checkpoint(tmp_path: Path
     (last,) = (tmp_path / "runs").glob("*/checkpoints/last.ckpt")
     assert "Stopped by SIGTERM after step " in said
     assert f"saved as {last}" in said
-    assert f"Go on with  python train.py --resume {last.parent.parent}" in said
+    assert f"Go on with  rexnet train --resume {last.parent.parent}" in said
     assert "Traceback" not in said
     assert subprocess.run(["pgrep", "-g", str(process.pid)], check=False, capture_output=True).stdout == b""
 

@@ -31,7 +31,9 @@ def describe_calibration(
         f"{calibration_error(bins):.1f} % ({len(bins.images)} bins)."
     )
     shares = [np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy)]
-    svg = draw_reliability(shares[0], shares[1], bins.images, f"Reliability diagram. {sentence}")
+    rows = zip(bins.confidence[filled], bins.accuracy[filled], bins.images[filled], strict=True)
+    words = "; ".join(f"{sure:.0f} % sure: {right:.0f} % right, {images:,} images" for sure, right, images in rows)
+    svg = draw_reliability(shares[0], shares[1], bins.images, f"Reliability diagram. {words}")
     faults = []
     try:
         sentence += _describe_temperature(predictions, checkpoint, weights)

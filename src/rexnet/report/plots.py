@@ -64,7 +64,9 @@ def draw_lines(
     lines = [line for line in lines if line.points]
     if not lines:
         return ""
-    description = f"{title}. " + "; ".join(_in_words(line) for line in lines)
+    heading = f"{title} ({unit})" if unit else title
+    parts = [_in_words(line, heading if line.label == title else line.label) for line in lines]
+    description = "; ".join(parts) if len(lines) == 1 and lines[0].label == title else f"{heading}. {'; '.join(parts)}"
     with mpl.rc_context({**STYLE, "svg.hashsalt": description}):
         figure, axes = _begin()
         for line in lines:
@@ -130,8 +132,9 @@ def _write(figure: Figure, description: str) -> str:
     svg = svg.replace(INK, "currentColor").replace(LINE, "var(--line)")
     view_box = re.search(r'viewBox="[^"]+"', svg)
     assert view_box is not None
-    body = svg[svg.index(">") + 1 :]
-    return f'<svg class="plot" role="img" aria-label="{escape(description)}" {view_box[0]}>{body}'
+    body = svg[svg.index(">") + 1 : svg.rindex("</svg>")]
+    body = f'<g aria-hidden="true">{body}</g>'  # else some screen readers read every tick, too
+    return f'<svg class="plot" role="img" aria-label="{escape(description)}" {view_box[0]}>{body}</svg>'
 
 
 def _thin(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +145,6 @@ def _thin(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray
     return values[:, 0], values[:, 1]
 
 
-def _in_words(line: Line) -> str:
+def _in_words(line: Line, label: str) -> str:
     first, last = line.points[0][1], line.points[-1][1]
-    return f"{line.label}: {first:.4g}" if len(line.points) == 1 else f"{line.label}: from {first:.4g} to {last:.4g}"
+    return f"{label}: {first:.4g}" if len(line.points) == 1 else f"{label}: from {first:.4g} to {last:.4g}"

@@ -1,10 +1,12 @@
 """Where a run's numbers go: TensorBoard always, and Lightning's other loggers as configured."""
 
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -15,6 +17,13 @@ from rexnet.errors import ConfigError, first_sentence
 from rexnet.files import written_whole
 from rexnet.training.signals import Stopped
 
+log = logging.getLogger(__name__)
+
+MLFLOW_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # it would report each run to its makers
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # of its own 7, a run waits four minutes for a server that is down
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
 TRACKED = "tracking.json"  # in a run folder: what W&B and MLflow call this run, so that a resumed one goes on there
 
 
@@ -59,10 +68,13 @@ def build_loggers(config: Config, folder: Path, purge_step: int | None) -> list[
 def close_loggers(loggers: Sequence[Logger], error: BaseException | None) -> None:
     """Ends what Lightning leaves open: W&B's run, of which a process has one, and MLflow's state of a stopped run."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish(exit_code=int(error is not None))
-        elif isinstance(logger, MLFlowLogger) and isinstance(error, Stopped):
-            logger.experiment.set_terminated(logger.run_id, "KILLED")
+        try:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish(exit_code=int(error is not None))
+            elif isinstance(logger, MLFlowLogger) and isinstance(error, Stopped):
+                logger.experiment.set_terminated(logger.run_id, "KILLED")
+        except Exception as fault:  # of a library, or of the server that it speaks to
+            log.warning(f"trainer.loggers: the tracker was not told the end of the run: {first_sentence(fault)}")
 
 
 def _open_tracker(kind: str, config: Config, folder: Path) -> Logger:
@@ -76,14 +88,41 @@ def _open_tracker(kind: str, config: Config, folder: Path) -> Logger:
         hint = {"wandb": "wandb login, or WANDB_MODE=offline, may help", "mlflow": "see MLFLOW_TRACKING_URI"}[kind]
         raise ConfigError(f"trainer.loggers: {kind} does not start{known}: {first_sentence(error)}; {hint}") from None
     _write_ids(folder, {**ids, kind: str(logger.version)})
+    _let_go_when_lost(logger, kind)
     return logger
+
+
+def _let_go_when_lost(logger: Logger, kind: str) -> None:
+    """Makes the first failure of a tracker a warning and the last that it is asked for, so that no run dies of it."""
+    is_lost = False
+
+    def guard(method: Callable[..., object]) -> Callable[..., None]:
+        def tell(*arguments: Any, **options: Any) -> None:
+            nonlocal is_lost
+            if is_lost:
+                return
+            try:
+                method(*arguments, **options)
+            except Exception as error:  # of a library, or of the server that it speaks to
+                is_lost = True
+                log.warning(
+                    f"trainer.loggers: {kind} is lost: {first_sentence(error)}; the run goes on without it, and "
+                    f"metrics.csv and TensorBoard have all numbers"
+                )
+
+        return tell
+
+    for name in ("log_metrics", "finalize"):
+        setattr(logger, name, guard(getattr(logger, name)))
 
 
 def _build_tracker(kind: str, config: Config, folder: Path, known: str | None) -> Logger:
     if kind == "wandb":
         project = os.environ.get("WANDB_PROJECT") or config.name
         return WandbLogger(name=folder.name, id=known or folder.name, save_dir=folder, project=project)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would report each run to its makers
+    for name, value in MLFLOW_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # which tells each attempt
     return MLFlowLogger(
         experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.name,
         run_name=folder.name,

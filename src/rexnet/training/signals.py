@@ -130,7 +130,7 @@ class GracefulStop(Callback):
         trainer.save_checkpoint(self.path, weights_only=False)
         log.info(
             f"Stopped by {signal.Signals(number).name} after step {trainer.global_step}; saved as {self.path}\n"
-            f"Go on with  python train.py --resume {self.path.parent.parent}"
+            f"Go on with  rexnet train --resume {self.path.parent.parent}"
         )
         raise Stopped(number)
 

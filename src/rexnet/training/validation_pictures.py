@@ -1,5 +1,6 @@
 """What TensorBoard has about validation beside scalars: confusion, wrong images, precision and recall, classes."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from rexnet.training.pictures import PICTURED_IMAGES, find_board, make_grid
 MOST_NAMED = 30  # classes whose names fit beside a matrix, and whose accuracies make a scalar each
 MOST_CURVES = 20  # classes with a precision-recall curve each; of more, one curve of all answers
 FIGURE_INCHES = 7
+MOST_LETTERS = 24  # of a class name beside a matrix
 
 
 class Wrong(NamedTuple):
@@ -159,11 +161,19 @@ def draw_confusion(counts: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xlabel="answer", ylabel="true class")
     if len(names) <= MOST_NAMED:
-        plain = [name.replace("$", r"\$") for name in names]
+        plain = [_shorten(name).replace("$", r"\$") for name in names]
         axes.set_xticks(range(len(names)), plain, rotation=90)
         axes.set_yticks(range(len(names)), plain)
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 1 / 4 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    canvas.draw()  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
+        canvas.draw()  # type: ignore[no-untyped-call]
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def _shorten(name: str) -> str:
+    """A name that leaves room for the matrix; both ends of a longer one, since either may be what differs."""
+    half = MOST_LETTERS // 2
+    return name if len(name) <= MOST_LETTERS else f"{name[: half - 1]}…{name[-half:]}"
