@@ -35,12 +35,13 @@ board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
 # requirements.txt pins every package with its hashes; setuptools is among them, so nothing is fetched unpinned.
 .venv/ready: requirements.txt
 	rm -rf .venv
+	if command -v uv >/dev/null; then uv venv --python "$(PYTHON)" .venv; else "$(PYTHON)" -m venv .venv; fi
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; give another: make PYTHON=python3.12" % sys.version_info[:2])'
 	if command -v uv >/dev/null; then \
-		uv venv --python "$(PYTHON)" .venv && \
 		uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt && \
 		uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
-		"$(PYTHON)" -m venv .venv && \
 		$(BIN)/pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements.txt && \
 		$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	fi

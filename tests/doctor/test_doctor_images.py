@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import caches_in_memory
 
 from rexnet.config import Config, load_config
 from rexnet.data.check import check
@@ -106,10 +107,9 @@ def test_views_that_depend_on_the_process_are_an_error(small_config: Config, mon
 
 def test_a_cache_is_tried_and_one_in_memory_leaves_nothing(small_run: list[str]) -> None:
     config = load_config("finetune/folder.yaml", [*small_run, "data.cache=ram"])
-    before = set(Path("/dev/shm").glob("rexnet-*"))
     (finding,) = check_cache(config, ImageData(config))
     assert (finding.level, finding.text) == (
         "ok",
         "/dev/shm has room for all images; 0 of 24 training images are in it",
     )
-    assert set(Path("/dev/shm").glob("rexnet-*")) == before
+    assert caches_in_memory(config) == []

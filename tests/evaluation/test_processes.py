@@ -3,13 +3,13 @@ import json
 import multiprocessing
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from rexnet.cli import main
 from rexnet.errors import DataError
@@ -18,14 +18,13 @@ from rexnet.evaluation.processes import Processes
 
 def run_as_torchrun(work: Callable[[int], int], world_size: int, folder: Path) -> tuple[list[int | None], str]:
     """Exit code of each process, and what all of them said on standard error."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun holds one for its processes
 
     def one(rank: int) -> None:
         torch.set_num_threads(1)
-        torchrun = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank}
-        torchrun |= {"LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
+        torchrun = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port}
+        torchrun |= {"TORCHELASTIC_USE_AGENT_STORE": True, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
+        torchrun |= {"RANK": rank, "LOCAL_RANK": rank}
         os.environ |= {name: str(value) for name, value in torchrun.items()}
         with (folder / f"{rank}.err").open("w") as errors, (folder / f"{rank}.out").open("w") as output:
             sys.stderr, sys.stdout = errors, output

@@ -1,6 +1,4 @@
 import math
-import os
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +61,9 @@ def logits_and_labels(images: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(images, 7, generator=generator), torch.randint(0, 7, (images,), generator=generator)
 
 
-def measure_share(rank: int, world_size: int, port: int, folder: str) -> None:
+def measure_share(rank: int, world_size: int, folder: str) -> None:
     """One process of an evaluation: its share of the images, in batches of 3."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=world_size)
     results = []
     for size in SIZES:
         logits, labels = logits_and_labels(size)
@@ -81,11 +78,7 @@ def measure_share(rank: int, world_size: int, port: int, folder: str) -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_any_number_of_processes_measures_the_same_even_with_fewer_images(world_size: int, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = (world_size, port, str(tmp_path))
-    start_processes(measure_share, arguments, world_size, start_method="fork")
+    start_processes(measure_share, (world_size, str(tmp_path)), world_size, start_method="fork")
     for rank in range(world_size):
         for size, (top1, top5, loss, n) in zip(
             SIZES, torch.load(tmp_path / f"{rank}.pt", weights_only=True), strict=True
