@@ -52,7 +52,7 @@ def read_run(folder: Path) -> Run:
     try:
         total = load_config(folder / "config.yaml").schedule.total_epochs
     except ConfigError as error:
-        state = state._replace(detail=f"{state.detail}; {str(error).splitlines()[0]}")
+        state = state._replace(detail=f"{state.detail}; {str(error).splitlines()[0]}".removeprefix("; "))
     try:
         rows = read_table(folder / "metrics.csv")
         epochs = max((int(row["epoch"]) for row in rows), default=0)
@@ -60,7 +60,7 @@ def read_run(folder: Path) -> Run:
         seconds = float(rows[-1]["seconds"] or 0) if rows else 0.0
     except (OSError, ValueError, KeyError, TypeError):
         rows, epochs, scores, seconds = [], 0, [], 0.0
-        state = state._replace(detail=f"{state.detail}; its metrics.csv cannot be read")
+        state = state._replace(detail=f"{state.detail}; its metrics.csv cannot be read".removeprefix("; "))
     if state.state == "unknown" and total is not None and epochs >= total:
         state = RunState("finished", "", 0.0)
     best = next((max(values) for values in scores if values), None)

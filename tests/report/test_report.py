@@ -152,6 +152,9 @@ def test_what_is_damaged_is_left_out_and_said_where_it_would_stand(
     assert f"{kept}: cannot be read as predictions" in caplog.text
     assert f"evaluation/{kept.name}: cannot" not in Page(tmp_path / "part.html").text
     assert len(load_predictions(kept).labels) == 15
+    shutil.rmtree(part / "checkpoints")
+    write_report([part], tmp_path / "part.html")
+    assert "checkpoints: none is here any more" in Page(tmp_path / "part.html").text
 
 
 def test_runs_are_compared_on_one_page(run: Path, tmp_path: Path) -> None:
