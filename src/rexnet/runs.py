@@ -60,7 +60,7 @@ def read_run(folder: Path) -> Run:
         seconds = float(rows[-1]["seconds"] or 0) if rows else 0.0
     except (OSError, ValueError, KeyError, TypeError):
         rows, epochs, scores, seconds = [], 0, [], 0.0
-        state = state._replace(detail=f"{state.detail}; its metrics.csv cannot be read".removeprefix("; "))
+        state = state._replace(detail=f"{state.detail}; its metrics.csv cannot be read")
     if state.state == "unknown" and total is not None and epochs >= total:
         state = RunState("finished", "", 0.0)
     best = next((max(values) for values in scores if values), None)
