@@ -152,6 +152,9 @@ def test_what_is_damaged_is_left_out_and_said_where_it_would_stand(
     assert f"{kept}: cannot be read as predictions" in caplog.text
     assert f"evaluation/{kept.name}: cannot" not in Page(tmp_path / "part.html").text
     assert len(load_predictions(kept).labels) == 15
+    shutil.rmtree(part / "checkpoints")
+    write_report([part], tmp_path / "part.html")
+    assert "checkpoints: none is here any more" in Page(tmp_path / "part.html").text
 
 
 def test_runs_are_compared_on_one_page(run: Path, tmp_path: Path) -> None:
@@ -267,6 +270,9 @@ def test_curves_are_the_same_bytes_each_time_and_take_their_colours_from_the_pag
     assert 'aria-label="Loss. a &lt; b: from 2 to 1.5"' in svg
     assert not re.findall(r"#[0-9a-f]{6}\b", svg)
     assert draw_lines("Nothing", []) == ""
+    single = draw_lines("Speed", [Line("Speed", [(1.0, 2.0)])], "images/s")
+    assert 'aria-label="Speed (images/s): 2"' in single
+    assert "1.02" not in single  # of one epoch there are no fractions
 
 
 def test_the_time_of_a_run_is_that_of_all_its_parts(run: Path, tmp_path: Path) -> None:

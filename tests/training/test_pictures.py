@@ -92,4 +92,5 @@ def test_a_confusion_matrix_is_dark_where_the_images_are() -> None:
     assert picture.shape[2] == 3
     large = draw_confusion(np.eye(64, dtype=np.int64), tuple(map(str, range(64))))
     assert large.shape == picture.shape
+    draw_confusion(np.eye(2, dtype=np.int64), ("名前", "y" * 200))  # a missing glyph or no room for it would warn
     assert picture[200, 200].sum() < picture[200, 500].sum()  # upper left: right answers; upper right: none

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -128,10 +129,10 @@ def lay_out(rows: Sequence[Row], title: str) -> Image.Image:
     size = (2 * MARGIN + LEGEND + columns * (TILE + GAP) - GAP, top + sum(heights) + MARGIN - GAP)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN - 4), title, INK, ImageFont.load_default(18))
+    pen.text((MARGIN, MARGIN - 4), title, INK, _font(16))
     for (name, remark, pictures, captions), height in zip(rows, heights, strict=True):
-        pen.text((MARGIN, top), name, INK, ImageFont.load_default(15))
-        pen.text((MARGIN, top + (20 if name else 2)), remark, FAINT, ImageFont.load_default(12))
+        pen.text((MARGIN, top), name, INK, _font(13))
+        pen.text((MARGIN, top + (20 if name else 2)), remark, FAINT, _font(11))
         for column, picture in enumerate(pictures):
             left = MARGIN + LEGEND + column * (TILE + GAP)
             tile = ImageOps.contain(picture, (TILE, TILE), Image.Resampling.LANCZOS)
@@ -142,10 +143,17 @@ def lay_out(rows: Sequence[Row], title: str) -> Image.Image:
     return sheet
 
 
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font that matplotlib brings, which has many more scripts than Pillow's own; that one without matplotlib."""
+    found = find_spec("matplotlib")  # without importing it
+    path = Path(found.origin or "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf" if found else Path()
+    return ImageFont.truetype(path, size) if path.is_file() else ImageFont.load_default(size)
+
+
 def _write_caption(pen: ImageDraw.ImageDraw, text: str, left: int, top: int) -> None:
     """Lines in the middle under a tile, cut where they are too long."""
-    font = ImageFont.load_default(12)
-    for number, line in enumerate(text.replace("_", " ").split("\n")):
+    font = _font(11)
+    for number, line in enumerate(text.split("\n")):
         while pen.textlength(line, font) > TILE:
             line = line.rstrip("…")[:-1] + "…"
         pen.text((left + (TILE - pen.textlength(line, font)) / 2, top + number * LINE), line, FAINT, font)

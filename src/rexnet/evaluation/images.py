@@ -115,7 +115,7 @@ def is_imagenet(class_names: Sequence[str]) -> bool:
 
 def name_roots(roots: Sequence[Path]) -> dict[Path, str]:
     """The shortest ends of paths that tell data sets from each other, such as `flowers12/test`; never a split alone."""
-    splits = {name for names in FOLDER_NAMES.values() for name in names}
+    splits = {name for names in FOLDER_NAMES.values() for name in names} | {"images", "jpg"}  # as of birds and flowers
     whole = {root: root.resolve() for root in roots}
 
     def end(root: Path, parts: int) -> str:

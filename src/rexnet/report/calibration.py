@@ -12,6 +12,8 @@ from rexnet.report.plots import draw_reliability
 from rexnet.report.record import Fault
 from rexnet.temperature import fitted_where, load_temperature
 
+LEAST_GAP = 0.05  # percent; smaller ones do not show
+
 
 def describe_calibration(
     predictions: Predictions, checkpoint: Path, weights: str
@@ -25,9 +27,12 @@ def describe_calibration(
     share = bins.images[filled] / bins.images.sum()
     confidence = float((bins.confidence[filled] * share).sum())
     accuracy = float((bins.accuracy[filled] * share).sum())
+    verdict = "too sure" if confidence > accuracy else "not sure enough"
+    if abs(confidence - accuracy) < LEAST_GAP:
+        verdict = "as sure as right"
     sentence = (
         f"On average the network is {confidence:.1f} % sure of its answer and right in {accuracy:.1f} % "
-        f"({'too sure' if confidence > accuracy else 'not sure enough'}); the expected calibration error is "
+        f"({verdict}); the expected calibration error is "
         f"{calibration_error(bins):.1f} % ({len(bins.images)} bins)."
     )
     shares = [np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy)]

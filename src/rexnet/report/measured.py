@@ -44,6 +44,10 @@ def find_measured(run: Path) -> tuple[list[Measured], list[Fault]]:
             found.append(_read(path, best))
         except DataError as error:
             faults.append(Fault("results", str(error).replace(f"{run}/", "")))
+    if found and not best:
+        faults.append(
+            Fault("results", "checkpoints: none is here any more; the figures are of what was measured before")
+        )
     return sorted(found, key=lambda one: (not one.is_best, one.images != "val", one.weights != "ema")), faults
 
 

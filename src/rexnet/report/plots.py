@@ -90,6 +90,8 @@ def draw_lines(
         axes.set_ylabel(unit)
         if x_label == "epoch":
             axes.xaxis.get_major_locator().set_params(integer=True)
+            if len({x for line in lines for x, _ in line.points}) == 1:
+                axes.set_xticks([lines[0].points[0][0]])  # of a single epoch, else there would be fractions
         if legend and len(lines) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=min(3, len(lines)), borderaxespad=0.1)
         return _write(figure, description)

@@ -53,7 +53,7 @@ def read_run(folder: Path) -> Run:
     try:
         total = load_config(folder / CONFIG_FILE).schedule.total_epochs
     except ConfigError as error:
-        state = state._replace(detail=f"{state.detail}; {str(error).splitlines()[0]}")
+        state = state._replace(detail=f"{state.detail}; {str(error).splitlines()[0]}".removeprefix("; "))
     try:
         rows = read_table(folder / TABLE_FILE)
         epochs = max((int(row["epoch"]) for row in rows), default=0)
