@@ -156,8 +156,8 @@ class TrainerConfig(Section):
     model_graph: bool = False
     """Put the network's graph into TensorBoard."""
     profile: bool = False
-    """Record a few early steps with torch.profiler, in `profile/` of the run's folder; Perfetto and chrome://tracing
-    show the file."""
+    """Record a few early steps with torch.profiler, in `profile/` of the run's folder; Perfetto shows the
+    file."""
     loggers: tuple[Literal["csv", "wandb", "mlflow"], ...] = ()
     """More of Lightning's loggers beside TensorBoard's; `wandb` and `mlflow` need the package of that name."""
     runs_dir: Path = Path("runs")

@@ -16,7 +16,7 @@ UNSEEN, WARM_UP, SEEN = 2, 2, 4  # batches
 class Profile(Callback):
     """Records the fifth to eighth batch of a run in the first process, as `profile/steps.json` of its folder.
 
-    Perfetto (ui.perfetto.dev) and chrome://tracing show the file; TensorBoard itself has no view of it any more.
+    Perfetto (ui.perfetto.dev) shows the file; TensorBoard itself has no view of it any more.
     """
 
     def __init__(self, run_folder: Path) -> None:
