@@ -8,6 +8,14 @@ RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 COUNTS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS")
 
 
+def is_first_process() -> bool:
+    """Whether this is the only process or the first of several on all nodes, which alone speaks, asks and writes.
+
+    Lightning tells those that it starts by LOCAL_RANK and NODE_RANK, before they have a rank among all.
+    """
+    return not any(int(os.environ.get(name, "0")) for name in RANKS)
+
+
 def is_under_torchrun() -> bool:
     """Whether torchrun started this process, one of those that it tells of in the environment."""
     return "TORCHELASTIC_RUN_ID" in os.environ

@@ -9,14 +9,15 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from rexnet.launch import is_first_process
+
 Bar = tqdm  # of anything
 MARGIN = 2  # columns left free, for what a terminal echoes of Ctrl-C
 
 
 def shows_bars() -> bool:
     """Whether somebody looks who would see one line change, not a thousand lines, nor one from each process."""
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    return is_first and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return is_first_process() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def progress_bar(total: int | None, unit: str, shown: bool = True, **options: Any) -> "tqdm[Any]":

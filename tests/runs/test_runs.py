@@ -1,4 +1,5 @@
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_a_run_tells_what_can_be_done_with_it(tmp_path: Path) -> None:
     os.link(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "previous.ckpt")
     text = describe_run(read_run(run))
     for command in ("train --resume", "evaluate", "predict", "export", "report", "publish"):
-        assert f"rexnet {command} {run}" in text
+        assert f"rexnet {command} {shlex.quote(str(run))}" in text
     assert 1000 < read_run(run).size < 4000  # both names of the checkpoint together
     RunMark(run).finish()
     assert "--resume" not in describe_run(read_run(run))

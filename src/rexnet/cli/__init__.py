@@ -12,17 +12,16 @@ from typing import Any
 from rexnet import __version__
 from rexnet.cli import data, doctor, evaluate, export, models, predict, publish, report, runs, train
 from rexnet.errors import RexnetError, own_words
-from rexnet.launch import require_sound_environment
+from rexnet.launch import is_first_process, require_sound_environment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 done, 1 training diverged, 2 the input is at fault, 130 Ctrl-C."""
     options = parse(arguments)
-    is_first_process = os.environ.get("LOCAL_RANK", "0") == "0"
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("rexnet").setLevel(logging.INFO if is_first_process else logging.ERROR)
     try:
         require_sound_environment()
+        logging.getLogger("rexnet").setLevel(logging.INFO if is_first_process() else logging.ERROR)
         code: int = options.run(options)
         sys.stdout.flush()
         return code

@@ -1,13 +1,13 @@
 """`rexnet train`."""
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexnet.cli.arguments import Commands, positive
+from rexnet.launch import is_first_process
 
 if TYPE_CHECKING:
     from rexnet.config import Config
@@ -51,8 +51,7 @@ def run(options: argparse.Namespace) -> int:
             config = adopt_preprocessing(config)
         print(dump_config(config), end="")
         return 0
-    is_first_process = not any(int(os.environ.get(name, "0")) for name in ("LOCAL_RANK", "NODE_RANK"))
-    if options.doctor and is_first_process:  # Lightning starts the others by the same command
+    if options.doctor and is_first_process():  # Lightning starts the others by the same command
         from rexnet.cli.doctor import examine_and_print
 
         code = examine_and_print(config)
@@ -78,7 +77,7 @@ def _report(run: Path) -> None:
     """Writes the report of a run that has ended; whatever goes wrong costs only the report."""
     import logging
 
-    if any(int(os.environ.get(name, "0")) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK")):
+    if not is_first_process():
         return
     log = logging.getLogger(__name__)
     try:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rexnet.config import Config, dump_config
 from rexnet.errors import ConfigError
+from rexnet.launch import is_first_process
 from rexnet.runs.environment import describe_environment
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,7 @@ def open_run(config: Config) -> Path:
         return Path(os.environ[SHARED_NAME])
     stem = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = config.trainer.runs_dir / stem
-    # Under torchrun or SLURM, or on another node, nobody tells the name; but only the first process writes there.
-    if any(int(os.environ.get(name, "0")) > 0 for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK")):
+    if not is_first_process():  # under torchrun or srun nobody tells the others the name; but only the first writes
         return folder
     try:
         config.trainer.runs_dir.mkdir(parents=True, exist_ok=True)
