@@ -1,6 +1,7 @@
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,16 @@ def test_what_a_killed_process_of_this_machine_left_goes_with_the_next_writing(t
     for name in (f".file.{node}-{gone.pid}.txt", f".file.{node}-{os.getppid()}.txt", f".file.other-{gone.pid}.txt"):
         (tmp_path / name).write_text("half")
     (tmp_path / f".folder.{node}-{gone.pid}").mkdir()
+    for entry in tmp_path.iterdir():
+        os.utime(entry, (time.time() - 3601, time.time() - 3601))
+    (tmp_path / f".file.{node}-{2**22 + 1}.txt").write_text("half")  # just now, perhaps by another container
     with written_whole(path) as temporary:
         temporary.write_text("whole")
-    stay = {f".file.{node}-{os.getppid()}.txt", f".file.other-{gone.pid}.txt"}  # whose process lives, or may live
+    stay = {
+        f".file.{node}-{os.getppid()}.txt",
+        f".file.other-{gone.pid}.txt",
+        f".file.{node}-{2**22 + 1}.txt",
+    }  # whose process lives, or may live
     assert {entry.name for entry in tmp_path.iterdir()} == {"file.txt", f".folder.{node}-{gone.pid}", *stay}
     with hidden_beside(tmp_path / "folder") as folder:
         folder.mkdir()

@@ -4,11 +4,14 @@ import glob
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rexnet.errors import ConfigError
+
+ABANDONED_S = 3600.0  # containers of one host name do not see each other's processes
 
 
 @contextmanager
@@ -32,12 +35,12 @@ def made(folder: Path, keep: bool = True) -> Iterator[None]:
 def hidden_beside(path: Path) -> Iterator[Path]:
     """Lends a hidden path beside `path` for what is in the making, a file or a folder; nothing is there afterwards.
 
-    What killed processes of this machine left there for the same `path` goes as well.
+    What killed processes of this machine left there for the same `path` an hour ago or before goes as well.
     """
     mark = f".{path.stem}.{platform.node()}-"
     for left in path.parent.glob(f"{glob.escape(mark)}*{glob.escape(path.suffix)}"):
         process = left.name.removeprefix(mark).removesuffix(path.suffix)
-        if process.isdecimal() and not _is_alive(int(process)):
+        if process.isdecimal() and not _is_alive(int(process)) and _age(left) > ABANDONED_S:
             _remove(left)
     hidden = path.with_name(f"{mark}{os.getpid()}{path.suffix}")  # some writers go by the suffix
     try:
@@ -54,6 +57,13 @@ def _is_alive(process: int) -> bool:
     except PermissionError:  # somebody else's
         return True
     return True
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:  # gone meanwhile
+        return 0.0
 
 
 def _remove(path: Path) -> None:
