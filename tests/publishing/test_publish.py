@@ -160,6 +160,12 @@ def test_no_folder_of_this_machine_is_in_a_published_configuration(trained: Trai
     text = json.dumps(without_places(trained.config.model_copy(update=changes)).model_dump(mode="json"))
     assert "/home/me" not in text
     assert "w.pth" in text
+    digits = {"dataset": "digits", "root": Path("/home/me/digits"), "download": True}
+    told = without_places(trained.config.model_copy(update={"data": trained.config.data.model_copy(update=digits)}))
+    assert (told.data.root, told.data.download) == (
+        Path("data/digits"),
+        False,
+    )  # nothing is made at a path of no meaning
 
 
 class Canary:

@@ -5,6 +5,7 @@ from pathlib import Path, PurePath
 from rexnet.config.schema import Config, TrainerConfig
 
 ROOT = Path("path/to/images")  # in what is handed on, whatever it was here
+DIGITS = Path("data/digits")  # which are made where they are looked for
 
 
 def without_places(config: Config) -> Config:
@@ -12,7 +13,8 @@ def without_places(config: Config) -> Config:
     pretrained = config.model.pretrained
     if pretrained is not None and "://" not in pretrained:
         pretrained = PurePath(pretrained).name
-    data = {"root": ROOT, "manifest": None, "cache_folder": None}
+    root = DIGITS if config.data.dataset == "digits" else ROOT
+    data = {"root": root, "download": False, "manifest": None, "cache_folder": None}
     return config.model_copy(
         update={
             "model": config.model.model_copy(update={"pretrained": pretrained}),
