@@ -9,13 +9,10 @@ import pytest
 from conftest import SMALL_RUN
 
 from rexnet.cli import main
-from rexnet.config import Config, load_config
-from rexnet.data.datasets import load_index
+from rexnet.config import load_config
 from rexnet.errors import ConfigError
 from rexnet.evaluation.predictions import Predictions, load_predictions, save_predictions
 from rexnet.report.measured import find_measured
-from rexnet.report.mistakes import describe_mistakes
-from rexnet.report.plots import Line, draw_lines
 from rexnet.report.record import read_run
 from rexnet.report.report import write_report
 from rexnet.report.summary import seconds_of
@@ -262,19 +259,6 @@ def test_a_report_that_fails_costs_no_run(
     assert re.search(r"the report was not made: no space left; try again with rexnet report .*small", caplog.text)
 
 
-def test_curves_are_the_same_bytes_each_time_and_take_their_colours_from_the_page() -> None:
-    line = Line("a < b", [(1.0, 2.0), (2.0, 1.5)], series=1)
-    svg = draw_lines("Loss", [line, Line("empty", [])])
-    assert svg == draw_lines("Loss", [line])
-    assert "var(--series-1)" in svg
-    assert 'aria-label="Loss. a &lt; b: from 2 to 1.5"' in svg
-    assert not re.findall(r"#[0-9a-f]{6}\b", svg)
-    assert draw_lines("Nothing", []) == ""
-    single = draw_lines("Speed", [Line("Speed", [(1.0, 2.0)])], "images/s")
-    assert 'aria-label="Speed (images/s): 2"' in single
-    assert "1.02" not in single  # of one epoch there are no fractions
-
-
 def test_the_time_of_a_run_is_that_of_all_its_parts(run: Path, tmp_path: Path) -> None:
     resumed = tmp_path / "resumed"
     shutil.copytree(run, resumed)
@@ -285,21 +269,3 @@ def test_the_time_of_a_run_is_that_of_all_its_parts(run: Path, tmp_path: Path) -
     ]
     (resumed / "metrics.csv").write_text("\n".join([head, *lines]) + "\n")
     assert seconds_of(read_run(resumed)) == 35
-
-
-def test_pictures_are_those_of_the_images_that_were_measured(small_config: Config) -> None:
-    """Another data set can have the same labels in the same order."""
-    index = load_index(small_config.data, "val")
-    logits = np.eye(3, dtype=np.float32)[(index.labels + 1) % 3]
-    for prefix, is_shown in (("", True), ("other/", False)):
-        names = tuple(f"{prefix}{path}" for path in index.paths)
-        predictions = Predictions(logits, np.asarray(index.labels), names, index.class_names)
-        images = describe_mistakes(predictions, small_config, index)["images"]
-        assert {image["uri"] is not None for image in images} == {is_shown}
-
-
-def test_a_data_set_may_be_named_like_a_kind_of_weights(tmp_path: Path) -> None:
-    predictions = Predictions(np.eye(2, dtype=np.float32), np.arange(2), ("a.png", "b.png"), ("a", "b"))
-    save_predictions(tmp_path / "evaluation" / "last-raw-val-an-ema-set.npz", predictions)
-    (found,) = find_measured(tmp_path)[0]
-    assert found[:3] == ("last", "raw", "val-an-ema-set")

@@ -57,8 +57,8 @@ def run_check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_split(group: Commands) -> None:
-    parser = group.add_parser(
+def _add_split(actions: Commands) -> None:
+    parser = actions.add_parser(
         "split",
         help="hold a part of undivided class folders back for validation",
         description="Write a table that divides the images of class folders into train, val and, if asked, test, with "

@@ -57,7 +57,7 @@ def _index(root: Path) -> Index:
     if not root.is_dir():
         raise DataError(f"{root}: is not a folder; it should hold one folder for each class")
     splits = [name for names in FOLDER_NAMES.values() for name in names if (root / name).is_dir()]
-    if set(splits) > {"train"} or (splits and "train" not in splits):
+    if set(splits) - {"train"}:
         raise DataError(
             f"{root}: is divided already: it holds {', '.join(f'{name}/' for name in dict.fromkeys(splits))}"
         )
