@@ -75,7 +75,7 @@ def test_it_is_offered_where_folders_are_not_divided_and_trains(
     [
         ((0.0, 0.0), ConfigError, "--val 0 --test 0: should be shares that leave images"),
         ((0.5, 0.5), ConfigError, "leave images to train on"),
-        ((0.2, 0.1), DataError, "bee: has 2 different images, too few for 3 splits"),
+        ((0.2, 0.1), DataError, r"bee: too few different images \(2\) for 3 splits"),
     ],
 )
 def test_what_cannot_be_divided_is_refused(

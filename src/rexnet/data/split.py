@@ -89,4 +89,4 @@ def _divide(
         yield from ((position, name) for position in groups[digest])
     if not all(taken.values()):
         folder = index.root / index.class_names[label]
-        raise DataError(f"{folder}: has {len(groups)} different images, too few for {len(taken)} splits")
+        raise DataError(f"{folder}: too few different images ({len(groups)}) for {len(taken)} splits")
