@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root, class_map = lay_out(options.images, Path(folder), options.copies)
+        root, class_map = layout_grid(options.images, Path(folder), options.copies)
         for network in NETWORKS:
             weights = options.weights if network == NETWORKS[0] else write_random(network, Path(folder))
             ours, theirs = [], []
@@ -44,7 +44,7 @@ def main() -> None:
             print(f"{network}: wall time, ours / timm: {ratio:.2f}\n", flush=True)
 
 
-def lay_out(images: Path, folder: Path, copies: int) -> tuple[Path, Path]:
+def layout_grid(images: Path, folder: Path, copies: int) -> tuple[Path, Path]:
     """Class folders with links to each image, and the file that tells timm the 1,000 classes."""
     from timm.data import ImageNetInfo
 

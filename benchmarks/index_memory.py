@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.index import Index, build_index
-from rexnet.data.shared import share
+from rexnet.data.datasets.index import Index, build_index
+from rexnet.data.sources.shared_memory import share
 
 CLASSES = 1000
 

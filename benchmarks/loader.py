@@ -27,9 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from rexnet.config import Config, load_config
-from rexnet.data.cache_plan import build_train_dataset, fill_cache
+from rexnet.data.cache.cached_datasets import build_train_dataset, fill_cache
 from rexnet.data.dataset import CachedImages, stack
-from rexnet.data.index import build_index
+from rexnet.data.datasets.index import build_index
 from rexnet.data.sampling import TrainBatchSampler
 
 BATCH = 64

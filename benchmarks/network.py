@@ -5,7 +5,7 @@
 Each form of each network has a process of its own; they take turns in rounds while the others wait, and the best round
 of each counts, so that a busy machine slows all alike. On a CPU the forms are in float32, and in bf16 too where the
 hardware has it; timm's network is measured as its users run it and with our setting of the C library's memory
-(`rexnet.hardware.keep_freed_memory`), which all of ours have. On a GPU the forms are in bf16 (float32 on old ones):
+(`keep_freed_memory`), which all of ours have. On a GPU the forms are in bf16 (float32 on old ones):
 layouts, torch.compile, odd widths against rounded. Ratios are to timm as its users run it, and to timm's best form.
 
 The memory of training is the peak of a process that trains three steps, above what it held before them.
@@ -27,8 +27,8 @@ from rexnet import rexnet
 from rexnet.export.formats import write_graph
 from rexnet.export.speed import prepare_eager, prepare_onnx
 from rexnet.export.turns import Maker, Run, measure_in_turns
-from rexnet.hardware import has_fast_bf16, keep_freed_memory
 from rexnet.models.folding import fold_batchnorm
+from rexnet.system.device import has_fast_bf16, keep_freed_memory
 
 
 class Form(NamedTuple):

@@ -113,7 +113,7 @@ def small_config(small_run: list[str]) -> Config:
 
 def caches_in_memory(config: Config) -> list[Path]:
     """The caches of this run that lie in /dev/shm; other runs on this machine may have theirs there."""
-    from rexnet.data.cache_plan import _cache_path, _eval_name, _train_name
+    from rexnet.data.cache.cached_datasets import _cache_path, _eval_name, _train_name
     from rexnet.data.datamodule import ImageData
 
     data = ImageData(config)

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,132 +13,59 @@ import rexnet
 SOURCE = Path(rexnet.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# A room may import the rooms named behind it, and itself.
-ROOMS = {
-    "errors": set(),
-    "durable": {"errors"},
-    "untrusted": {"errors"},
-    "terminal": {"launch"},
-    "cores": set(),
-    "class_names": set(),
-    "counts": set(),
-    "config": {"errors"},
-    "launch": {"errors"},
-    "hardware": {"config", "errors", "launch"},
-    "models": {"class_names", "config", "durable", "errors", "files", "terminal", "untrusted"},
-    "timm_models": {"models"},
-    "data": {"class_names", "config", "cores", "errors", "files", "hardware", "terminal"},
-    "runs": {"config", "errors", "files", "launch"},
-    "checkpoint": {"config", "durable", "errors", "models", "runs", "temperature", "untrusted"},
-    "files": {"errors"},
-    "temperature": {"durable", "errors", "files"},
-    "export": {"checkpoint", "config", "data", "errors", "files", "hardware", "models", "runs"},
-    "evaluation": {
-        "checkpoint",
-        "class_names",
-        "config",
-        "counts",
-        "data",
-        "errors",
-        "export",
-        "files",
-        "hardware",
-        "launch",
-        "models",
-        "runs",
-        "temperature",
-        "terminal",
-    },
-    "training": {
-        "checkpoint",
-        "config",
-        "counts",
-        "data",
-        "durable",
-        "errors",
-        "files",
-        "hardware",
-        "launch",
-        "models",
-        "runs",
-        "terminal",
-        "untrusted",
-    },
-    "doctor": {"config", "cores", "data", "errors", "hardware", "models", "training"},
-    "prediction": {"checkpoint", "class_names", "cores", "data", "errors", "evaluation", "files", "terminal"},
-    "report": {
-        "checkpoint",
-        "class_names",
-        "config",
-        "data",
-        "errors",
-        "evaluation",
-        "files",
-        "models",
-        "runs",
-        "temperature",
-    },
-    "publishing": {
-        "checkpoint",
-        "config",
-        "data",
-        "errors",
-        "evaluation",
-        "export",
-        "files",
-        "models",
-        "report",
-        "runs",
-    },
-    "cli": {
-        "config",
-        "data",
-        "doctor",
-        "errors",
-        "evaluation",
-        "export",
-        "files",
-        "launch",
-        "models",
-        "prediction",
-        "publishing",
-        "report",
-        "runs",
-        "training",
-    },
-}
+# From the bottom to the top: a file imports only its own room and those listed before it.
+ORDER = (
+    "errors",
+    "class_names",
+    "config",
+    "system",
+    "models",
+    "metrics",
+    "data/keys",
+    "data/sources",
+    "data/datasets",
+    "data/augment",
+    "data/sampling",
+    "data/workers",
+    "data/dataset",
+    "data/cache",
+    "data/loaders",
+    "data/datamodule",
+    "figures",
+    "dataset_tools",
+    "runs",
+    "checkpoints",
+    "export",
+    "evaluation",
+    "training",
+    "doctor",
+    "prediction",
+    "report",
+    "publishing",
+    "cli",
+)
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
 DOORS = {
     "pydantic": ["config"],
     "yaml": ["config"],
-    "albumentations": ["data/transforms.py", "data/randaugment.py"],
-    "cv2": [f"data/{name}.py" for name in ("transforms", "randaugment", "operations", "cache", "decode", "digits")],
-    "PIL": ["data/decode.py", "data/sheet.py", "data/transforms.py", "report/pictures.py"],
+    "albumentations": ["data/augment"],
+    "cv2": ["data/augment", "data/cache", "data/sources/decode.py", "data/datasets/digits.py"],
+    "PIL": ["data/sources/decode.py", "data/augment/transforms.py", "figures"],
     "jinja2": ["report/report.py", "publishing/card.py"],
-    "matplotlib": [
-        "report/plots.py",
-        "report/pictures.py",
-        "training/validation_pictures.py",
-        "evaluation/heatmaps.py",
-    ],
+    "matplotlib": ["figures", "training/validation_pictures.py", "evaluation/heatmaps.py"],
     "tensorboard": ["report/record.py"],
-    "scipy": ["data/datasets/listing.py", "evaluation/statistics.py", "evaluation/calibration.py"],
-    "sklearn": ["data/digits.py"],
-    "timm": [
-        "models/factory.py",
-        "class_names.py",
-        "timm_models.py",
-        "evaluation/timm_networks.py",
-    ],
+    "scipy": ["data/datasets/listing.py", "metrics"],
+    "sklearn": ["data/datasets/digits.py"],
+    "timm": ["models", "class_names.py", "evaluation/timm_networks.py"],
     "huggingface_hub": ["models/fetching.py"],
-    "torchmetrics": ["training/metrics.py"],
+    "torchmetrics": ["metrics/classification.py"],
     "captum": ["evaluation/heatmaps.py"],
     "onnx": ["export"],
     "onnxscript": ["export"],
     "onnxruntime": ["export"],
-    "torchvision": ["training/pictures.py", "data/download.py", "data/datasets/flowers102.py"],
-    "tqdm": ["terminal.py"],
+    "torchvision": ["training", "data/datasets"],
+    "tqdm": ["system/terminal.py"],
     "pytorch_lightning": ["training", "data/datamodule.py", "doctor/rehearsal.py"],
 }
 
@@ -153,17 +81,38 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def room_of(name: str) -> str:
-    return name.split(".")[1]
+def modules_imported(path: Path) -> set[str]:
+    """The package's own modules that a file imports, as paths without suffix such as `data/keys`."""
+    names = {name.removeprefix("rexnet.").replace(".", "/") for name in imported(path) if name.startswith("rexnet.")}
+    places = {
+        name if (SOURCE / f"{name}.py").exists() or (SOURCE / name).is_dir() else name.rpartition("/")[0]
+        for name in names
+    }
+    return {place for place in places if place and place != place_of(path)}
+
+
+def place_of(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix().removesuffix(".py").removesuffix("/__init__")
+
+
+def level_of(place: str) -> int:
+    rooms = [number for number, room in enumerate(ORDER) if place == room or place.startswith(f"{room}/")]
+    assert rooms, f"{place} belongs to no room of ORDER"
+    return rooms[0]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_room_imports_only_what_lies_below_it(path: Path) -> None:
-    if path == SOURCE / "__init__.py":
+def test_a_file_imports_only_its_own_room_and_rooms_below(path: Path) -> None:
+    place = place_of(path)
+    if place in ("__init__", "data", "training"):
         return
-    room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    inside = {room_of(name) for name in imported(path) if name.startswith("rexnet.")} - {"__version__"}
-    assert inside <= ROOMS[room] | {room}
+    above = {name for name in modules_imported(path) if level_of(name) > level_of(place)}
+    assert above == set()
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    graph = {place_of(path): modules_imported(path) for path in FILES}
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
@@ -178,7 +127,7 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     for path in (SOURCE / "cli").glob("*.py"):
         top_level = {name for node in ast.parse(path.read_text()).body for name in names_of(node)}
-        allowed = {"rexnet", "rexnet.errors", "rexnet.cli", "rexnet.cli.arguments", "rexnet.launch"}
+        allowed = {"rexnet", "rexnet.errors", "rexnet.cli", "rexnet.cli.arguments", "rexnet.system.launcher"}
         assert {name for name in top_level if name.partition(".")[0] not in sys.stdlib_module_names} <= allowed
 
 

@@ -19,9 +19,9 @@ import pytest
 import torch
 from conftest import SMALL_RUN
 
+from rexnet.checkpoints.durable import digest_path
 from rexnet.cli import main
 from rexnet.config import load_config
-from rexnet.durable import digest_path
 from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.training.fit import fit
 
@@ -196,7 +196,7 @@ def test_a_hostile_index_beside_a_tar_and_a_hostile_cache_are_made_anew(image_ro
 
 
 def test_a_configuration_inside_a_checkpoint_is_as_strict_as_a_file(run: Path, tmp_path: Path) -> None:
-    from rexnet.checkpoint import load_trained, read_checkpoint
+    from rexnet.checkpoints.checkpoint import load_trained, read_checkpoint
 
     content = read_checkpoint(run / "checkpoints" / "last.ckpt")
     tree = json.loads(content["rexnet"]["config"])
@@ -266,7 +266,7 @@ def test_importing_and_training_reach_no_network(small_run: list[str], tmp_path:
 
 
 def test_a_file_whose_digest_was_taken_away_is_still_checked(run: Path, tmp_path: Path) -> None:
-    from rexnet.checkpoint import load_trained
+    from rexnet.checkpoints.checkpoint import load_trained
 
     copy = tmp_path / "last.ckpt"
     shutil.copy(run / "checkpoints" / "last.ckpt", copy)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from rexnet.durable import find_damage
+from rexnet.checkpoints.durable import find_damage
 from rexnet.errors import CheckpointError
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 from torture.runs import ROOT, command, end, only_run, outcome, ranks, same, start, train

@@ -15,7 +15,7 @@ from rexnet.data.sampling import BATCH, MODEL
 from rexnet.models.factory import rexnet
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 from rexnet.training.ema import build_average, update_average
-from rexnet.training.faults import StepGuard, poison
+from rexnet.training.faults import NonFiniteGuard, propagate_nonfinite
 
 REPEATS = 7
 IMAGES = 32  # in a step
@@ -36,7 +36,7 @@ def measure_overheads() -> str:
     """A section of Markdown."""
     network, images, labels = rexnet(1.0), torch.randn(IMAGES, 3, 224, 224), torch.randint(0, 1000, (IMAGES,))
     network = network.to(memory_format=torch.channels_last)
-    average, guard = build_average(network), StepGuard()
+    average, guard = build_average(network), NonFiniteGuard()
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, fused=True)
     guard.start(network)
 
@@ -48,7 +48,7 @@ def measure_overheads() -> str:
 
     def guarding() -> None:
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        poison(torch.ones((), requires_grad=True)).backward()
+        propagate_nonfinite(torch.ones((), requires_grad=True)).backward()
         guard.settle(guard.judge(torch.nn.utils.get_total_norm(gradients), optimizer))
 
     whole = seconds(step, 3)

@@ -37,7 +37,7 @@ class ExportError(RexnetError):
     exit_code = 1
 
 
-def own_words(error: RexnetError) -> str:
+def user_message(error: RexnetError) -> str:
     """The message alone, where a loader process wrapped it into a traceback."""
     text = str(error)
     marker = f".{type(error).__name__}: "

@@ -7,8 +7,8 @@ from PIL import Image
 
 from rexnet.cli import main
 from rexnet.data import check
-from rexnet.data.check import Seen
-from rexnet.data.index import Index
+from rexnet.data.datasets.index import Index
+from rexnet.dataset_tools.check import Seen
 
 
 def test_showing_writes_a_picture(small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import torch
 from rexnet.config import Config, load_config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import Batch, ImageDataset
-from rexnet.data.loading import (
+from rexnet.data.loaders import (
     build_eval_loader,
     build_loader,
     build_train_sampler,
@@ -121,7 +121,7 @@ def test_shared_memory_is_for_the_shares_of_all_local_processes(
     small_run: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr("rexnet.data.loading.require_shared_memory", lambda *needs: asked.append(needs))
+    monkeypatch.setattr("rexnet.data.loaders.require_shared_memory", lambda *needs: asked.append(needs))
     config = configured(small_run, "data.num_workers=1", "trainer.devices=2", "trainer.accumulate=2")
     data = ImageData(config, world_size=2)
     sampler = build_train_sampler(config, data.train_index, rank=0, world_size=2)

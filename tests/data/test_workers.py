@@ -12,7 +12,7 @@ import torch
 from rexnet.config import Config, load_config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import ImageDataset
-from rexnet.data.loading import build_loader
+from rexnet.data.loaders import build_loader
 from rexnet.data.sampling import EvalBatchSampler
 from rexnet.data.workers import explained_faults, require_shared_memory
 from rexnet.errors import DataError

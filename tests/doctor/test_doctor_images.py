@@ -8,9 +8,9 @@ import pytest
 from conftest import caches_in_memory
 
 from rexnet.config import Config, load_config
-from rexnet.data.check import check
 from rexnet.data.datamodule import ImageData
-from rexnet.data.manifest import Entry
+from rexnet.data.datasets.manifest import Entry
+from rexnet.dataset_tools.check import check
 from rexnet.doctor.finding import Finding
 from rexnet.doctor.images import check_augmentation, check_cache, check_classes, check_manifest
 

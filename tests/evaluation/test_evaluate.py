@@ -9,15 +9,15 @@ import pytest
 import torch
 from conftest import SMALL_RUN, write_images
 
-from rexnet.checkpoint import load_trained
+from rexnet.checkpoints.checkpoint import load_trained
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
-from rexnet.evaluation.calibration import split_in_halves
 from rexnet.evaluation.evaluate import Request, measure_all
-from rexnet.evaluation.measuring import View
-from rexnet.evaluation.output import print_and_keep, print_and_keep_all
-from rexnet.evaluation.predictions import load_predictions
+from rexnet.evaluation.inference import View
+from rexnet.evaluation.results_output import print_and_keep, print_and_keep_all
 from rexnet.export.formats import write_safetensors
+from rexnet.metrics.calibration import split_in_halves
+from rexnet.metrics.predictions import load_predictions
 from rexnet.training.fit import fit
 
 

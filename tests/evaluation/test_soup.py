@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rexnet.checkpoint import Trained
+from rexnet.checkpoints.checkpoint import Trained
 from rexnet.config import Config
 from rexnet.data.datasets import load_index
 from rexnet.evaluation.soup import average, estimate_batchnorm

@@ -8,12 +8,12 @@ import torch
 from safetensors import safe_open
 
 from rexnet import rexnet
-from rexnet.checkpoint import load_trained
+from rexnet.checkpoints.checkpoint import load_trained
 from rexnet.cli import main
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
 from rexnet.evaluation.evaluate import Request, measure_all
-from rexnet.evaluation.opened import open_model
+from rexnet.evaluation.inference_model import load_inference_model
 from rexnet.export import export as module
 from rexnet.export.export import export
 from rexnet.export.formats import require_official
@@ -78,7 +78,7 @@ def test_every_form_takes_bytes_and_gives_the_networks_probabilities(
 def test_every_form_is_opened_as_the_classifier_that_it_came_from(
     name: str, exported: Path, run: Path, pictures: np.ndarray
 ) -> None:
-    opened = open_model(exported / name, trust_pt2=True)
+    opened = load_inference_model(exported / name, trust_pt2=True)
     given = opened.logits(torch.from_numpy(pictures))
     tolerance = 0.2 if "int8" in name else 1e-5
     np.testing.assert_allclose(given.softmax(1), probabilities(run, pictures), atol=tolerance)
@@ -110,9 +110,9 @@ def test_the_onnx_file_predicts_what_its_run_predicts(
 
 def test_an_opened_graph_refuses_other_weights_and_another_size(exported: Path, pictures: np.ndarray) -> None:
     with pytest.raises(CheckpointError, match=r"model\.onnx: holds the ema weights only, not the raw ones"):
-        open_model(exported / "model.onnx", "raw")
+        load_inference_model(exported / "model.onnx", "raw")
     with pytest.raises(ConfigError, match="takes images of 32 px only, not of 16 x 16"):
-        open_model(exported / "model.onnx").logits(torch.from_numpy(pictures[:, :16, :16]))
+        load_inference_model(exported / "model.onnx").logits(torch.from_numpy(pictures[:, :16, :16]))
 
 
 def test_the_report_says_how_near_each_form_is_on_real_images(exported: Path) -> None:
@@ -159,7 +159,7 @@ def test_the_float_form_takes_normalised_images(run: Path, pictures: np.ndarray,
     images = ((pictures / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
     found = open_onnx(tmp_path / "model-float.onnx")(images)
     np.testing.assert_allclose(found, probabilities(run, pictures), atol=1e-5)
-    opened = open_model(tmp_path / "model-float.onnx").logits(torch.from_numpy(pictures))
+    opened = load_inference_model(tmp_path / "model-float.onnx").logits(torch.from_numpy(pictures))
     np.testing.assert_allclose(opened.softmax(1), probabilities(run, pictures), atol=1e-5)
 
 

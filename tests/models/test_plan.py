@@ -80,7 +80,7 @@ def test_dilation_keeps_the_resolution_and_the_shortcuts() -> None:
 def test_depth_adds_blocks_to_each_stage_rounded_up() -> None:
     blocks = plan_network(1.0, depth_mult=1.2).blocks
     assert len(blocks) == 2 + 3 + 3 + 4 + 4 + 6
-    assert [i for i, block in enumerate(blocks) if block.begins_level] == [2, 5, 8, 16]
+    assert [i for i, block in enumerate(blocks) if block.downsamples] == [2, 5, 8, 16]
     assert [block.expanded_channels == block.in_channels for block in blocks] == [True] * 2 + [False] * 20
 
 

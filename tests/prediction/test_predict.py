@@ -11,7 +11,7 @@ import pytest
 from conftest import write_images
 
 from rexnet.cli import main
-from rexnet.data.files import read_file
+from rexnet.data.sources.image_files import read_file
 from rexnet.errors import CheckpointError, DataError
 from rexnet.prediction import predict as module
 from rexnet.prediction.inputs import find_files
@@ -148,7 +148,7 @@ def test_images_are_decoded_only_a_little_ahead(
         return read_file(path)
 
     monkeypatch.setattr(module, "_classify", classify)
-    monkeypatch.setattr("rexnet.data.decode.read_file", counted)
+    monkeypatch.setattr("rexnet.data.sources.decode.read_file", counted)
     predict(str(trained_run), [str(image_root / "train")], output=tmp_path / "x.csv", batch=3, workers=2)
     assert len(ahead) == 8
     for number, images in enumerate(ahead, start=1):

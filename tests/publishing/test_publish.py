@@ -12,13 +12,13 @@ import pytest
 import torch
 import yaml
 
-from rexnet.checkpoint import Trained, load_trained
+from rexnet.checkpoints.checkpoint import Trained, load_trained
 from rexnet.cli import main
 from rexnet.config import load_config
-from rexnet.config.places import without_places
+from rexnet.config.portable import make_portable
 from rexnet.errors import CheckpointError, ConfigError, DataError
-from rexnet.evaluation.predictions import Predictions, predictions_path, save_predictions
 from rexnet.export.formats import write_safetensors
+from rexnet.metrics.predictions import Predictions, predictions_path, save_predictions
 from rexnet.models.factory import build_model, find_timm_architecture
 from rexnet.publishing import publish as module
 from rexnet.publishing.card import markdown, write_card
@@ -157,11 +157,11 @@ def test_names_of_strangers_stay_text() -> None:
 
 def test_no_folder_of_this_machine_is_in_a_published_configuration(trained: Trained) -> None:
     changes = {"model": trained.config.model.model_copy(update={"pretrained": "/home/me/weights/w.pth"})}
-    text = json.dumps(without_places(trained.config.model_copy(update=changes)).model_dump(mode="json"))
+    text = json.dumps(make_portable(trained.config.model_copy(update=changes)).model_dump(mode="json"))
     assert "/home/me" not in text
     assert "w.pth" in text
     digits = {"dataset": "digits", "root": Path("/home/me/digits"), "download": True}
-    told = without_places(trained.config.model_copy(update={"data": trained.config.data.model_copy(update=digits)}))
+    told = make_portable(trained.config.model_copy(update={"data": trained.config.data.model_copy(update=digits)}))
     assert (told.data.root, told.data.download) == (
         Path("data/digits"),
         False,

@@ -4,7 +4,7 @@ import numpy as np
 
 from rexnet.config import Config
 from rexnet.data.datasets import load_index
-from rexnet.evaluation.predictions import Predictions, save_predictions
+from rexnet.metrics.predictions import Predictions, save_predictions
 from rexnet.report.measured import find_measured
 from rexnet.report.mistakes import describe_mistakes
 

@@ -11,12 +11,12 @@ from conftest import SMALL_RUN
 from rexnet.cli import main
 from rexnet.config import load_config
 from rexnet.errors import ConfigError
-from rexnet.evaluation.predictions import Predictions, load_predictions, save_predictions
+from rexnet.metrics.predictions import Predictions, load_predictions, save_predictions
 from rexnet.report.measured import find_measured
 from rexnet.report.record import read_run
 from rexnet.report.report import write_report
 from rexnet.report.summary import seconds_of
-from rexnet.runs.checkpoints import find_checkpoint
+from rexnet.runs.checkpoint_files import find_checkpoint
 from rexnet.runs.state import STATE_FILE, RunMark
 
 VOID = {"meta", "img", "br", "input", "hr", "link"}

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from rexnet.config import Config, dump_config, load_config
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.training.fit import fit
-from rexnet.training.resume import Resumed, tidy_run
+from rexnet.training.resume import Resumed, repair_run
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -59,7 +59,7 @@ def test_every_changed_key_of_the_recipe_is_written_down(
     """Else the next `--resume`, as of a requeued job, would go back to the old value, and be refused."""
     old, new = configured(small_run), configured(small_run, change)
     (tmp_path / "config.yaml").write_text(dump_config(old))
-    tidy_run(Resumed(tmp_path / "checkpoints" / "last.ckpt", tmp_path, 7, old), new)
+    repair_run(Resumed(tmp_path / "checkpoints" / "last.ckpt", tmp_path, 7, old), new)
     assert load_config(tmp_path / "config.yaml") == (new if is_written else old)
     assert (tmp_path / "config-until-step7.yaml").is_file() == is_written
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rexnet.config import load_config
-from rexnet.data.device import augment_batch, normalize
+from rexnet.data.augment.batch import augment_batch, normalize
 from rexnet.models.factory import build_model
 from rexnet.training.ema import update_average
 from rexnet.training.module import Classifier

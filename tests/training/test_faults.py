@@ -13,7 +13,7 @@ from torch import nn
 from rexnet.config import Config, load_config
 from rexnet.errors import DivergenceError
 from rexnet.runs.folder import read_table
-from rexnet.training.faults import SkipReport, StepGuard, clear_unset_momentum, poison
+from rexnet.training.faults import NonFiniteGuard, SkipReport, clear_unset_momentum, propagate_nonfinite
 from rexnet.training.fit import fit
 
 
@@ -86,11 +86,11 @@ def test_an_infinite_loss_with_a_finite_gradient_is_bad_too() -> None:
     logits = torch.tensor([[-3e38, 3e38]], requires_grad=True)
     loss = nn.functional.cross_entropy(logits, torch.tensor([0]))
     assert torch.isinf(loss)
-    poison(loss).backward()
+    propagate_nonfinite(loss).backward()
     assert logits.grad is not None
     assert torch.isnan(logits.grad).any()
     value = torch.tensor(0.7, requires_grad=True)
-    poison(value * value).backward()
+    propagate_nonfinite(value * value).backward()
     assert value.grad == torch.tensor(0.7) * 2  # a finite one is left as it is
 
 
@@ -99,7 +99,7 @@ def test_the_guard_keeps_every_kind_of_state(kind: Any) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
-    optimizer, guard = kind(network.parameters(), 0.1, fused=True, **options), StepGuard()
+    optimizer, guard = kind(network.parameters(), 0.1, fused=True, **options), NonFiniteGuard()
     guard.start(network)
     snapshots = []
     for bad in (True, False, False, True, False):
@@ -116,8 +116,8 @@ def test_the_guard_keeps_every_kind_of_state(kind: Any) -> None:
         weights = {name: value.clone() for name, value in network.state_dict().items() if "tracked" not in name}
         memory = [value.clone() for state in optimizer.state.values() for value in state.values()]
         snapshots.append((weights, memory))
-    assert guard.take_verdicts() == [True, False, False, True, False]
-    assert guard.take_verdicts() == []
+    assert guard.pop() == [True, False, False, True, False]
+    assert guard.pop() == []
     assert_same_tensors(snapshots[2], snapshots[3])
     for index in (1, 2, 4):
         assert not torch.equal(snapshots[index][0]["0.weight"], snapshots[index - 1][0]["0.weight"])
@@ -129,6 +129,6 @@ def test_a_collapsed_loss_scale_of_fp16_is_reported(small_run: list[str], tmp_pa
     scaler = SimpleNamespace(get_scale=lambda: 2.0**-15)
     trainer: Any = SimpleNamespace(global_step=9, precision_plugin=SimpleNamespace(scaler=scaler))
     with pytest.raises(DivergenceError, match=r"fp16's loss scale fell to 3\.05e-05 at step 9\. None of these"):
-        report.look(trainer, StepGuard(), steps_per_epoch=3)
+        report.look(trainer, NonFiniteGuard(), steps_per_epoch=3)
     scaler.get_scale = lambda: 1.0
-    report.look(trainer, StepGuard(), steps_per_epoch=3)
+    report.look(trainer, NonFiniteGuard(), steps_per_epoch=3)

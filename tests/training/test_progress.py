@@ -4,7 +4,7 @@ import logging
 import pytest
 from tqdm import tqdm
 
-from rexnet.terminal import progress_bar, writing_above
+from rexnet.system.terminal import logging_above_bar, progress_bar
 from rexnet.training.progress import choose_format
 
 PARTS = ["loss 0.726", "best 90.28", "78 img/s", "wait 2%", "0.8 GB"]
@@ -43,7 +43,7 @@ def test_what_is_logged_stands_above_the_bar(monkeypatch: pytest.MonkeyPatch) ->
     handler = logging.StreamHandler(terminal)
     logging.getLogger().addHandler(handler)
     try:
-        with progress_bar(9, " images", disable=False, file=terminal) as bar, writing_above(bar):
+        with progress_bar(9, " images", disable=False, file=terminal) as bar, logging_above_bar(bar):
             logging.getLogger("rexnet").warning("step 3 was skipped")
     finally:
         logging.getLogger().removeHandler(handler)

@@ -14,7 +14,7 @@ from conftest import SMALL_RUN
 
 from rexnet.config import load_config
 from rexnet.training.fit import build_trainer
-from rexnet.training.signals import GracefulStop, Stopped, take_over_signals
+from rexnet.training.signals import GracefulStop, Stopped, install_signal_handlers
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,7 +94,7 @@ def test_what_lightning_would_do_on_signals_is_switched_off(small_run: list[str]
     assert callable(pl.trainer.connectors.signal_connector._SignalConnector.register_signal_handlers)
     assert callable(trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
-    take_over_signals(trainer)
+    install_signal_handlers(trainer)
     trainer._signal_connector.register_signal_handlers()
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor()
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before

@@ -11,8 +11,8 @@ from typing import Any
 
 from rexnet import __version__
 from rexnet.cli import data, doctor, evaluate, export, models, predict, publish, report, runs, train
-from rexnet.errors import RexnetError, own_words
-from rexnet.launch import is_first_process, require_sound_environment
+from rexnet.errors import RexnetError, user_message
+from rexnet.system.launcher import check_launch_environment, is_rank_zero
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,13 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        require_sound_environment()
-        logging.getLogger("rexnet").setLevel(logging.INFO if is_first_process() else logging.ERROR)
+        check_launch_environment()
+        logging.getLogger("rexnet").setLevel(logging.INFO if is_rank_zero() else logging.ERROR)
         code: int = options.run(options)
         sys.stdout.flush()
         return code
     except RexnetError as error:
-        print(f"error: {own_words(error)}", file=sys.stderr)
+        print(f"error: {user_message(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -46,8 +46,8 @@ def run_check(options: argparse.Namespace) -> int:
     from typing import get_args
 
     from rexnet.config.data_schema import DatasetName, SourceConfig
-    from rexnet.data.check import check
     from rexnet.data.datasets.by_name import recognise_layout
+    from rexnet.dataset_tools.check import check
     from rexnet.errors import ConfigError
 
     if options.dataset not in (None, *get_args(DatasetName)):
@@ -73,7 +73,7 @@ def _add_split(actions: Commands) -> None:
 
 def run_split(options: argparse.Namespace) -> int:
     """Writes the table and says how to train with it."""
-    from rexnet.data.split import NAME, write_split
+    from rexnet.dataset_tools.split import NAME, write_split
 
     target = options.out or options.root / NAME
     counts = write_split(options.root, target, options.val, options.test)
@@ -107,10 +107,10 @@ def _add_show(actions: Commands) -> None:
 
 def run_show(options: argparse.Namespace) -> int:
     """Writes the picture."""
-    from rexnet.data.sheet import write_sheet
+    from rexnet.dataset_tools.preview import write_preview
 
     config = _load(options)
-    write_sheet(config, options.output, max(2, options.images), max(1, options.views))
+    write_preview(config, options.output, max(2, options.images), max(1, options.views))
     print(f"Picture      {options.output}")
     return 0
 
@@ -129,7 +129,7 @@ def _add_cache(actions: Commands) -> None:
 def run_cache(options: argparse.Namespace) -> int:
     """Fills the caches of both splits."""
     from rexnet.data.datamodule import fill_caches
-    from rexnet.data.files import size_text
+    from rexnet.data.sources.image_files import size_text
     from rexnet.errors import ConfigError
 
     config = _load(options, "data.cache=disk")
@@ -155,7 +155,7 @@ def _add_speed(actions: Commands) -> None:
 
 def run_speed(options: argparse.Namespace) -> int:
     """Measures and prints a table with a recommendation."""
-    from rexnet.data.speed import measure_speeds, recommend_workers, worker_numbers
+    from rexnet.dataset_tools.loader_speed import measure_speeds, recommend_workers, worker_numbers
 
     config = _load(options)
     speeds: dict[int, float] = {}

@@ -67,9 +67,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _measure(options: argparse.Namespace, processes: "Processes") -> None:
     from rexnet.evaluation.evaluate import Request, measure_all
-    from rexnet.evaluation.measuring import View
-    from rexnet.evaluation.output import print_and_keep, print_and_keep_all, write_pictures
-    from rexnet.files import require_writable
+    from rexnet.evaluation.inference import View
+    from rexnet.evaluation.results_output import print_and_keep, print_and_keep_all, write_pictures
+    from rexnet.system.atomic_files import require_writable
 
     for path in (options.json, options.csv):
         if path is not None:

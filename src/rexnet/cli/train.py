@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rexnet.cli.arguments import Commands, positive
-from rexnet.launch import is_first_process
+from rexnet.system.launcher import is_rank_zero
 
 if TYPE_CHECKING:
     from rexnet.config import Config
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
             config = adopt_preprocessing(config)
         print(dump_config(config), end="")
         return 0
-    if options.doctor and is_first_process():  # Lightning starts the others by the same command
+    if options.doctor and is_rank_zero():  # Lightning starts the others by the same command
         from rexnet.cli.doctor import examine_and_print
 
         code = examine_and_print(config)
@@ -77,7 +77,7 @@ def _report(run: Path) -> None:
     """Writes the report of a run that has ended; whatever goes wrong costs only the report."""
     import logging
 
-    if not is_first_process():
+    if not is_rank_zero():
         return
     log = logging.getLogger(__name__)
     try:

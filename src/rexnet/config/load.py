@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from rexnet.config.faults import describe_faults, shorten
 from rexnet.config.schema import Config
+from rexnet.config.validation_errors import describe_faults, shorten
 from rexnet.errors import ConfigError
 
 CONFIG_FOLDERS = (Path("configs"), (Path(__file__).parents[1] / "configs").resolve())

@@ -8,17 +8,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rexnet.config.schema import Config
-from rexnet.data.cache_plan import (
+from rexnet.data.augment.batch import augment_batch, normalize
+from rexnet.data.cache.cached_datasets import (
+    CachedImages,
+    CachedViews,
     build_eval_dataset,
     build_train_dataset,
     fill_cache,
     lacking_eval_bytes,
     require_filled,
 )
-from rexnet.data.dataset import Batch, CachedImages, CachedViews, ImageDataset, Sample, stack
+from rexnet.data.dataset import Batch, ImageDataset, Sample, stack
 from rexnet.data.datasets import load_index
-from rexnet.data.device import augment_batch, normalize
-from rexnet.data.loading import (
+from rexnet.data.loaders import (
     batch_bytes,
     build_loader,
     build_train_sampler,
@@ -28,7 +30,7 @@ from rexnet.data.loading import (
 )
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
 from rexnet.data.workers import PREFETCHED
-from rexnet.hardware import use_channels_last
+from rexnet.system.device import use_channels_last
 
 
 class ImageData(pl.LightningDataModule):

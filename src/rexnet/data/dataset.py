@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rexnet.data.cache import ImageCache, shrink
-from rexnet.data.decode import crop_to_box, decode
-from rexnet.data.index import Index
+from rexnet.data.augment.transforms import Transform
+from rexnet.data.datasets.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.sampling import BATCH, SampleKey
-from rexnet.data.transforms import Transform
-from rexnet.data.workers import Whereabouts
+from rexnet.data.sources.decode import crop_to_box, decode
+from rexnet.data.workers import WorkerProgress
 
 
 class Sample(NamedTuple):
@@ -37,7 +36,7 @@ class ImageDataset(Dataset[Sample]):
 
     def __init__(self, index: Index, transform: Transform, seed: int) -> None:
         self.index, self.transform, self.seed = index, transform, seed
-        self.where = Whereabouts()
+        self.where = WorkerProgress()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -65,38 +64,6 @@ class ImageDataset(Dataset[Sample]):
     def path_of(self, position: int) -> str:
         """Where the image at `position` of the index lies."""
         return self.index.name(position)
-
-
-class CachedImages(ImageDataset):
-    """The same with images that are decoded once, and reduced to a short side of at most `short_side` pixels."""
-
-    def __init__(self, index: Index, transform: Transform, seed: int, cache: ImageCache, short_side: int) -> None:
-        super().__init__(index, transform, seed)
-        self.cache, self.short_side = cache, short_side
-
-    def decoded(self, position: int) -> np.ndarray:
-        """The reduced image, whether it was in the cache before or not."""
-        return self.cache.take(position, lambda: shrink(super(CachedImages, self).decoded(position), self.short_side))
-
-    def fill(self, position: int) -> None:
-        """Sees to it that the image is in the cache."""
-        self.decoded(position)
-
-
-class CachedViews(ImageDataset):
-    """The same for a transform without randomness: its results are kept, so that they are the very same bytes."""
-
-    def __init__(self, index: Index, transform: Transform, seed: int, cache: ImageCache) -> None:
-        super().__init__(index, transform, seed)
-        self.cache = cache
-
-    def view(self, position: int, key: int) -> np.ndarray:
-        """The result of the first time."""
-        return self.cache.take(position, lambda: super(CachedViews, self).view(position, key))
-
-    def fill(self, position: int) -> None:
-        """Sees to it that the result is in the cache."""
-        self.view(position, key=0)
 
 
 def stack(samples: list[Sample]) -> Batch:

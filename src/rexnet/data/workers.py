@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.utils.data import get_worker_info
 
-from rexnet.data.files import size_text
+from rexnet.data.sources.image_files import size_text
 from rexnet.errors import DataError
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
@@ -21,7 +21,7 @@ MOST = 256
 DIED = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (?:is killed by signal: (.*?)\.|exited)")
 
 
-class Whereabouts:
+class WorkerProgress:
     """Which image each loader process is reading, in memory that all of them share."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ def explained_faults(datasets: Sequence[Any], timeout: float) -> Iterator[None]:
     After any error the loader processes are ended.
 
     Args:
-        datasets: those being loaded, each with `where` (a `Whereabouts`) and `path_of(position)`.
+        datasets: those being loaded, each with `where` (a `WorkerProgress`) and `path_of(position)`.
         timeout: seconds after which a batch is given up.
 
     Raises:

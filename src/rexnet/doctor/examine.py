@@ -26,9 +26,9 @@ from rexnet.doctor.rehearsal import (
     rehearse,
     rehearsed,
 )
-from rexnet.errors import ConfigError, RexnetError, own_words
-from rexnet.hardware import resolve_accelerator, resolve_devices, set_up_arithmetic
+from rexnet.errors import ConfigError, RexnetError, user_message
 from rexnet.models.factory import adopt_preprocessing
+from rexnet.system.device import resolve_accelerator, resolve_devices, set_up_arithmetic
 from rexnet.training.fit import build_classifier
 
 
@@ -49,7 +49,7 @@ def examine(config: Config) -> Iterator[Finding]:
         world_size = resolve_devices(config, accelerator) * config.trainer.num_nodes
         data = ImageData(config, world_size)
     except RexnetError as error:
-        yield Finding("error", "config", own_words(error))
+        yield Finding("error", "config", user_message(error))
         return
     yield Finding("ok", "config", f"{config.name}: {config.model.name} on {world_size} x {accelerator}")
     yield from check_load()

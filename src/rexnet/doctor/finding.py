@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from rexnet.errors import RexnetError, own_words
+from rexnet.errors import RexnetError, user_message
 
 Level = Literal["ok", "warning", "error"]
 
@@ -26,4 +26,4 @@ def attempt(subject: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Fi
     try:
         yield from check()
     except RexnetError as error:
-        yield Finding("error", subject, own_words(error))
+        yield Finding("error", subject, user_message(error))

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import torch
 
 from rexnet.config import Config
-from rexnet.cores import count_cores
-from rexnet.data.cache_plan import build_train_dataset
+from rexnet.data.cache.cached_datasets import build_train_dataset
 from rexnet.data.datamodule import ImageData
-from rexnet.data.loading import count_local_workers
-from rexnet.data.speed import measure_speed
+from rexnet.data.loaders import count_local_workers
 from rexnet.data.workers import explained_faults
+from rexnet.dataset_tools.loader_speed import measure_speed
 from rexnet.doctor.finding import Finding
 from rexnet.doctor.machine import megabytes
 from rexnet.doctor.rehearsal import Rehearsal
-from rexnet.hardware import resolve_accelerator, resolve_devices
+from rexnet.system.device import resolve_accelerator, resolve_devices
+from rexnet.system.resources import count_cores
 
 SECONDS = 4.0  # of loading
 

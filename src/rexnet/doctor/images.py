@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from rexnet.config import Config
-from rexnet.data.cache_plan import build_train_dataset, lacking_eval_bytes
-from rexnet.data.check_report import UNEVEN_CLASSES
+from rexnet.data.augment.transforms import build_train_transform
+from rexnet.data.cache.cached_datasets import CachedImages, build_train_dataset, lacking_eval_bytes
 from rexnet.data.datamodule import ImageData
-from rexnet.data.dataset import CachedImages, ImageDataset
-from rexnet.data.index import Index, Split
-from rexnet.data.loading import build_loader
-from rexnet.data.manifest import manifest_path, paths_of, read_manifest
+from rexnet.data.dataset import ImageDataset
+from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.manifest import manifest_path, paths_of, read_manifest
+from rexnet.data.loaders import build_loader
 from rexnet.data.sampling import TrainBatchSampler
-from rexnet.data.transforms import build_train_transform
 from rexnet.data.workers import explained_faults
+from rexnet.dataset_tools.check_report import UNEVEN_CLASSES
 from rexnet.doctor.finding import Finding
 
 COPIES, EPOCHS, WORKERS = 32, 2, 2

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from rexnet.config import Config
-from rexnet.cores import count_cores
-from rexnet.data.loading import batch_bytes, count_local_workers, count_workers, share_batch
+from rexnet.data.loaders import batch_bytes, count_local_workers, count_workers, share_batch
 from rexnet.data.workers import PREFETCHED, SHARED_MEMORY, require_shared_memory
 from rexnet.doctor.finding import Finding, Level
-from rexnet.hardware import has_fast_bf16, resolve_accelerator, resolve_precision
+from rexnet.system.device import has_fast_bf16, resolve_accelerator, resolve_precision
+from rexnet.system.resources import count_cores
 
 FILES_OF_A_WORKER = 3  # pipes and the process itself
 FILES_OF_A_BATCH = 2  # images and labels, each a file in shared memory until it was taken

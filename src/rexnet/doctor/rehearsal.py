@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from rexnet.config import Config
+from rexnet.data.augment.batch import augment_batch, normalize
+from rexnet.data.augment.transforms import build_train_transform
 from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import ImageDataset, stack
-from rexnet.data.device import augment_batch, normalize
-from rexnet.data.loading import build_train_sampler
-from rexnet.data.transforms import build_train_transform
+from rexnet.data.loaders import build_train_sampler
 from rexnet.doctor.finding import Finding
 from rexnet.doctor.machine import megabytes
-from rexnet.hardware import autocast_dtype, resolve_accelerator, resolve_precision, use_channels_last
+from rexnet.system.device import autocast_dtype, resolve_accelerator, resolve_precision, use_channels_last
 from rexnet.training.fit import build_trainer, quieten_lightning
 from rexnet.training.module import Classifier
 from rexnet.training.step_log import peak_memory_gb

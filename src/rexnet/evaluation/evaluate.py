@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rexnet.checkpoint import Trained, WeightsKind
+from rexnet.checkpoints.checkpoint import Trained, WeightsKind
+from rexnet.checkpoints.temperature import fitted_where, save_temperature
 from rexnet.data.datasets.by_name import splits_of
-from rexnet.data.index import Index, Split
+from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import ConfigError, DataError
-from rexnet.evaluation.calibration import fit_temperature, split_in_halves
-from rexnet.evaluation.images import find_images, fit_to_classes
-from rexnet.evaluation.measuring import Measured, View, configure, measure
-from rexnet.evaluation.opened import TIMM, OpenedModel, open_model, open_trained
-from rexnet.evaluation.predictions import Predictions
+from rexnet.evaluation.eval_images import find_images, fit_to_classes
+from rexnet.evaluation.inference import Measured, View, configure, measure
+from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model, wrap_trained
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result, name_files, result_folder
 from rexnet.evaluation.soup import SOUPS, build_soup
-from rexnet.evaluation.statistics import summarise
-from rexnet.temperature import fitted_where, save_temperature
-from rexnet.terminal import shows_bars
+from rexnet.metrics.calibration import fit_temperature, split_in_halves
+from rexnet.metrics.predictions import Predictions
+from rexnet.metrics.statistics import summarise
+from rexnet.system.terminal import is_interactive
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Request:
 class Candidate(NamedTuple):
     """A classifier to be measured."""
 
-    model: OpenedModel
+    model: InferenceModel
     weights: str
     remarks: tuple[str, ...]
 
@@ -55,7 +55,7 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
     """A result for each source, kind of weights, data set and view, in this order.
 
     Args:
-        sources: whatever `open_model` takes.
+        sources: whatever `load_inference_model` takes.
         request: what to measure.
 
     Raises:
@@ -78,7 +78,7 @@ def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]
             remarks = (*candidate.remarks, *([note] if note else []))
             noted = candidate._replace(remarks=remarks)
             title = f"{len(results) + 1} of {total}" if total > 1 else "measuring"
-            if total > 1 and not shows_bars():
+            if total > 1 and not is_interactive():
                 seen = f"{view.describe(candidate.model.config)}, {index.root}"
                 log.info(f"{title}: {candidate.model.name} {candidate.weights}, {seen}")
             results.append(_measure(noted, index, view, request, title))
@@ -92,22 +92,22 @@ def open_candidate(source: str, weights: str | None, request: Request) -> Candid
     """
     if weights not in SOUPS:
         kind: WeightsKind | None = weights  # type: ignore[assignment]  # one of the two
-        model = open_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
+        model = load_inference_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
         return Candidate(model, model.weights or "", ())
     run = Path(source)
 
     def score(trained: Trained) -> float:
         """Top-1 on the validation images, with which greedy soups are chosen."""
-        model = open_trained(trained, run.name)
+        model = wrap_trained(trained, run.name)
         index, _ = _images_for(model, "val", None)
         title = "choosing a soup"
         return measure(model, index, View(), request.workers, request.processes, title).counts["top1"]
 
     trained, remark = build_soup(run, "soup" if weights == "soup" else "greedy-soup", score)
-    return Candidate(open_trained(trained, run.resolve().name), weights, (remark,))
+    return Candidate(wrap_trained(trained, run.resolve().name), weights, (remark,))
 
 
-def _images_for(model: OpenedModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
+def _images_for(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
     if root is None and model.name.startswith(TIMM):
         raise ConfigError(f"{model.name}: has no images of its own; say with --data which to measure on")
     data = model.config.data
@@ -180,7 +180,7 @@ def _counts(predictions: Predictions) -> dict[str, float]:
     return {"top1": summary.top1, "top5": summary.top5, "loss": summary.loss}
 
 
-def _held_out(model: OpenedModel, request: Request) -> Split | None:
+def _held_out(model: InferenceModel, request: Request) -> Split | None:
     """A split that neither is reported nor was trained on, if there is one; training images are known too well."""
     data = model.config.data
     if request.roots or request.split == "train" or data.train_on != "train":
@@ -200,7 +200,7 @@ def _require_sound(request: Request) -> None:
         )
 
 
-def _require_same_classes(models: Sequence[OpenedModel], request: Request) -> None:
+def _require_same_classes(models: Sequence[InferenceModel], request: Request) -> None:
     """Without images in common, different classes make a table that compares nothing."""
     first = models[0]
     for model in models:
@@ -211,6 +211,6 @@ def _require_same_classes(models: Sequence[OpenedModel], request: Request) -> No
             )
 
 
-def _series(model: OpenedModel, weights: str) -> str:
+def _series(model: InferenceModel, weights: str) -> str:
     """Equal for runs that differ in nothing but their seed and where they lie."""
     return weights + model.config.model_dump_json(exclude={"seed": True, "trainer": {"runs_dir"}})

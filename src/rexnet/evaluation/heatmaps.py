@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rexnet.data.device import normalize
-from rexnet.data.sheet import lay_out, picture_row, save_sheet
+from rexnet.data.augment.batch import normalize
 from rexnet.errors import ConfigError
-from rexnet.evaluation.contact_sheet import captions_of, view_images
-from rexnet.evaluation.predictions import Predictions
+from rexnet.evaluation.error_grid import captions_of, view_images
 from rexnet.evaluation.results import Result
-from rexnet.evaluation.statistics import least_sure, most_wrong
+from rexnet.figures.image_grid import layout_grid, picture_row, save_image_grid
+from rexnet.metrics.predictions import Predictions
+from rexnet.metrics.statistics import least_sure, most_wrong
 
 STRENGTH = 0.55  # of the heat map over the image
 
@@ -54,7 +54,7 @@ def write_heatmaps(path: Path, result: Result, count: int) -> None:
         picture_row("Heat", "of the named class", lay_over(images, grad_cam(network, inputs, named))),
         picture_row("Heat", "of the right class", lay_over(images, grad_cam(network, inputs, truth))),
     ]
-    save_sheet(lay_out(rows, f"{result.model}: what speaks for a class (Grad-CAM)"), path)
+    save_image_grid(layout_grid(rows, f"{result.model}: what speaks for a class (Grad-CAM)"), path)
 
 
 def choose_positions(predictions: Predictions, count: int) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeVar, cast
 import torch
 from torch import distributed
 
-from rexnet.errors import ConfigError, ProcessError, RexnetError, first_sentence, own_words
-from rexnet.launch import is_under_torchrun
+from rexnet.errors import ConfigError, ProcessError, RexnetError, first_sentence, user_message
+from rexnet.system.launcher import is_under_torchrun
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # one that died is noticed at once; the first may draw heat maps while the others wait
@@ -118,7 +118,7 @@ def _join() -> Processes:
 def _in_words(error: Exception) -> RexnetError | None:
     """An error that is written for the user, fit to be sent to other processes; None for one of the program."""
     if isinstance(error, RexnetError):
-        return type(error)(own_words(error))
+        return type(error)(user_message(error))
     if isinstance(error, OSError) and error.filename is not None:
         return ConfigError(f"{error.filename}: {error.strerror}")
     return None

@@ -9,15 +9,15 @@ from typing import Any
 from torch import nn
 
 from rexnet.config import Config
-from rexnet.data.index import Index
+from rexnet.data.datasets.index import Index
 from rexnet.errors import ConfigError
-from rexnet.evaluation.images import mark_root
-from rexnet.evaluation.measuring import View
-from rexnet.evaluation.opened import TIMM, OpenedModel
-from rexnet.evaluation.predictions import Predictions, save_predictions
-from rexnet.evaluation.statistics import Summary, class_scores, most_confused, summarise
-from rexnet.files import written_whole
-from rexnet.runs.checkpoints import checkpoint_folder
+from rexnet.evaluation.eval_images import mark_root
+from rexnet.evaluation.inference import View
+from rexnet.evaluation.inference_model import TIMM, InferenceModel
+from rexnet.metrics.predictions import Predictions, save_predictions
+from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarise
+from rexnet.runs.checkpoint_files import checkpoint_folder
+from rexnet.system.atomic_files import atomic_write
 
 CALIBRATED = ("loss", "brier", "ece")  # what a temperature changes
 
@@ -103,7 +103,9 @@ def result_folder(path: Path) -> Path:
     return run / "evaluation" if path.parent in (checkpoint_folder(run), run / "export") else path.parent
 
 
-def name_files(model: OpenedModel, weights: str, split: str, root: Path | None, view: View, is_calibrated: bool) -> str:
+def name_files(
+    model: InferenceModel, weights: str, split: str, root: Path | None, view: View, is_calibrated: bool
+) -> str:
     """Name of a result's files, without suffix: of one measurement alone, in whichever call. `root`: other images."""
     if model.path is None or model.name.startswith(TIMM):
         file = model.name.partition("=")[0].replace("/", "-")
@@ -122,7 +124,7 @@ def write_json(path: Path, content: Any) -> None:
         ConfigError: the file cannot be written.
     """
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(plain_json(content), indent=2) + "\n", encoding="utf-8")
     except ConfigError as error:
         raise ConfigError(f"{error}; the result above is not kept, see --json") from None

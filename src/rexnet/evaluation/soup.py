@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rexnet.checkpoint import Trained, load_trained
+from rexnet.checkpoints.checkpoint import Trained, load_trained
 from rexnet.config import Config
+from rexnet.data.augment.batch import normalize
+from rexnet.data.augment.transforms import build_train_transform
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
-from rexnet.data.device import normalize
-from rexnet.data.loading import build_loader, build_train_sampler
-from rexnet.data.transforms import build_train_transform
+from rexnet.data.loaders import build_loader, build_train_sampler
 from rexnet.data.workers import explained_faults
 from rexnet.errors import CheckpointError
-from rexnet.hardware import resolve_accelerator, set_up_arithmetic, use_channels_last, with_available_hardware
-from rexnet.runs.checkpoints import best_first, checkpoint_folder
-from rexnet.terminal import progress_bar
+from rexnet.runs.checkpoint_files import best_first, checkpoint_folder
+from rexnet.system.device import resolve_accelerator, set_up_arithmetic, use_channels_last, with_available_hardware
+from rexnet.system.terminal import progress_bar
 
 SoupKind = Literal["soup", "greedy-soup"]
 SOUPS: tuple[SoupKind, ...] = ("soup", "greedy-soup")

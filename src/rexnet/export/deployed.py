@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rexnet.checkpoint import Trained
+from rexnet.checkpoints.checkpoint import Trained
 from rexnet.models.folding import fold_batchnorm
 
 InputKind = Literal["uint8", "float"]
@@ -38,9 +38,9 @@ class Deployed(nn.Module):
         """Probabilities (N, classes)."""
         if self.kind == "uint8":
             images = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        return self.soften(self.model(images))
+        return self.apply_temperature(self.model(images))
 
-    def soften(self, logits: Tensor) -> Tensor:
+    def apply_temperature(self, logits: Tensor) -> Tensor:
         """Probabilities (N, classes), calibrated where a temperature was fitted."""
         return (logits if self.temperature is None else logits / self.temperature).softmax(1)
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from rexnet import __version__
-from rexnet.checkpoint import Trained, build_description
+from rexnet.checkpoints.checkpoint import Trained, build_description
 from rexnet.models.weights import ENTRY
 
 

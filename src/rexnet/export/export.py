@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.checkpoint import Trained, WeightsKind, load_trained
-from rexnet.data.index import Index, Split
-from rexnet.data.loading import build_eval_loader, load_eval_index
+from rexnet.checkpoints.checkpoint import Trained, WeightsKind, load_trained
+from rexnet.data.datasets.index import Index, Split
+from rexnet.data.loaders import build_eval_loader, load_eval_index
 from rexnet.errors import DataError, ExportError
 from rexnet.export.deployed import Deployed, InputKind
 from rexnet.export.formats import (
@@ -23,8 +23,8 @@ from rexnet.export.formats import (
 from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, measure_parity, write_parity
 from rexnet.export.quantize import write_int8
 from rexnet.export.reading import open_onnx, open_program
-from rexnet.hardware import with_available_hardware
-from rexnet.runs.checkpoints import run_of
+from rexnet.runs.checkpoint_files import run_of
+from rexnet.system.device import with_available_hardware
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rexnet.checkpoint import Trained
+from rexnet.checkpoints.checkpoint import Trained
 from rexnet.config.schema import ModelConfig
 from rexnet.errors import ConfigError
 from rexnet.export.deployed import Deployed
 from rexnet.export.description import describe_export
-from rexnet.files import written_whole
 from rexnet.models.naming import to_official_names
+from rexnet.system.atomic_files import atomic_write
 
 Format = Literal["onnx", "torch", "safetensors", "official", "int8"]
 
@@ -59,7 +59,7 @@ def write_graph(
             node.metadata_props.remove(entry)
     onnx.helper.set_model_props(proto, dict(description or {}))
     onnx.checker.check_model(proto)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(proto.SerializeToString())
 
 
@@ -71,7 +71,7 @@ def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
         )
         content = io.BytesIO()
         torch.export.save(program, content, extra_files={METADATA_FILE: json.dumps(describe_export(trained))})
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content.getvalue())
 
 
@@ -80,7 +80,7 @@ def write_safetensors(trained: Trained, path: Path) -> None:
     from safetensors.torch import save
 
     state = {name: value.contiguous() for name, value in trained.model.state_dict().items()}
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(save(state, metadata={"format": "pt", **describe_export(trained)}))
 
 
@@ -92,7 +92,7 @@ def write_official(trained: Trained, path: Path) -> None:
     """
     content = io.BytesIO()  # torch.save would turn a full disk into an error of another kind
     torch.save(to_official_names(dict(trained.model.state_dict())), content)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content.getvalue())
 
 

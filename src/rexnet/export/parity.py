@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rexnet.checkpoint import Trained
-from rexnet.data.index import Index
-from rexnet.data.loading import build_eval_loader
+from rexnet.checkpoints.checkpoint import Trained
+from rexnet.data.datasets.index import Index
+from rexnet.data.loaders import build_eval_loader
 from rexnet.export.deployed import Deployed
-from rexnet.files import written_whole
-from rexnet.hardware import with_available_hardware
+from rexnet.system.atomic_files import atomic_write
+from rexnet.system.device import with_available_hardware
 
 Runner = Callable[[np.ndarray], np.ndarray]
 
@@ -54,7 +54,7 @@ def measure_parity(trained: Trained, index: Index, runners: Mapping[str, Runner]
     def eager(images: np.ndarray) -> np.ndarray:
         floats = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - deployed.mean) / deployed.std
         with torch.inference_mode():
-            result: np.ndarray = deployed.soften(model(floats)).numpy()
+            result: np.ndarray = deployed.apply_temperature(model(floats)).numpy()
         return result
 
     for batch in build_eval_loader(with_available_hardware(trained.config), index):
@@ -127,9 +127,9 @@ def describe_parity(parities: Mapping[str, Parity], faults: Sequence[str]) -> st
 def write_parity(folder: Path, title: str, parities: Mapping[str, Parity], faults: Sequence[str]) -> Path:
     """Writes `parity.md` and `parity.json` into `folder`; the path of the first."""
     content = {"forms": {name: asdict(parity) for name, parity in parities.items()}, "notes": list(faults)}
-    with written_whole(folder / "parity.json") as temporary:
+    with atomic_write(folder / "parity.json") as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     path = folder / "parity.md"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f"# {title}\n\n{describe_parity(parities, faults)}\n")
     return path

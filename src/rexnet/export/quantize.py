@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.errors import ConfigError
-from rexnet.files import written_whole
+from rexnet.system.atomic_files import atomic_write
 
 
 def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
@@ -40,7 +40,7 @@ def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None
     properties = {entry.key: entry.value for entry in onnx.load(source, load_external_data=False).metadata_props}
     logging.getLogger().addFilter(_no_advice)
     try:
-        with tempfile.TemporaryDirectory() as folder, written_whole(target) as temporary:
+        with tempfile.TemporaryDirectory() as folder, atomic_write(target) as temporary:
             prepared = Path(folder) / "prepared.onnx"
             quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
             quantization.quantize_static(

@@ -13,8 +13,8 @@ from rexnet.export.formats import write_graph
 from rexnet.export.quantize import write_int8
 from rexnet.export.reading import open_onnx
 from rexnet.export.turns import Maker, Run, measure_in_turns
-from rexnet.hardware import keep_freed_memory
 from rexnet.models.folding import fold_batchnorm
+from rexnet.system.device import keep_freed_memory
 
 BATCHES = (1, 32)
 SECONDS = 1.0  # for each form and batch in a round

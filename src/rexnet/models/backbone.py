@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from rexnet.errors import ConfigError
-from rexnet.models.checkpointing import run_layer
+from rexnet.models.grad_checkpointing import run_layer
 from rexnet.models.rexnet import ReXNet
 
 

@@ -31,7 +31,7 @@ class Published(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name in timm, or in `rexnet.timm_models`."""
+        """The name in timm, or in `rexnet.models.timm_registry`."""
         return timm_name(self.variant, self.width_mult)
 
 

@@ -10,9 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from rexnet.durable import sha256_of
 from rexnet.errors import CheckpointError, first_sentence
-from rexnet.files import cache_folder
+from rexnet.system.atomic_files import cache_folder, sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +125,7 @@ def _download_rest(url: str, part: Path) -> bool:
 
 def _copy(response: HTTPResponse, file: BinaryIO, start: int, url: str) -> bool:
     """Copies a response with a progress bar and says whether all of it came."""
-    from rexnet.terminal import progress_bar
+    from rexnet.system.terminal import progress_bar
 
     length = response.headers.get("Content-Length")
     total = start + int(length) if length is not None else None

@@ -30,7 +30,7 @@ class BlockPlan(NamedTuple):
     squeezed_channels: int
     """Width of squeeze-and-excitation's bottleneck; 0: the block has none."""
     out_channels: int
-    begins_level: bool
+    downsamples: bool
     """Whether the block starts a coarser level of the feature pyramid, by its stride or, in its place, by dilation."""
     stride: int
     dilation: int
@@ -38,10 +38,10 @@ class BlockPlan(NamedTuple):
     @property
     def has_shortcut(self) -> bool:
         """Whether the input is added to the first channels of the output."""
-        return not self.begins_level and self.in_channels <= self.out_channels
+        return not self.downsamples and self.in_channels <= self.out_channels
 
 
-class Level(NamedTuple):
+class FeatureLevel(NamedTuple):
     """The last feature map of one resolution."""
 
     block: int
@@ -61,13 +61,13 @@ class NetworkPlan(NamedTuple):
     """Width of the layer between the pooled features and the classifier; 0: there is none."""
 
     @property
-    def levels(self) -> tuple[Level, ...]:
+    def levels(self) -> tuple[FeatureLevel, ...]:
         """The feature pyramid from fine to coarse: five maps, of strides 2 to 32 without dilation."""
-        starts = [place for place, block in enumerate(self.blocks) if block.begins_level]
+        starts = [place for place, block in enumerate(self.blocks) if block.downsamples]
         ends = [start - 1 for start in starts] + [len(self.blocks) - 1]
         strides = (2 * math.prod(block.stride for block in self.blocks[: end + 1]) for end in ends)
         return tuple(
-            Level(end, self.blocks[end].out_channels, stride) for end, stride in zip(ends, strides, strict=True)
+            FeatureLevel(end, self.blocks[end].out_channels, stride) for end, stride in zip(ends, strides, strict=True)
         )
 
 
@@ -111,15 +111,15 @@ def plan_network(
     stride_so_far, dilation = 2, 1
     for stage, (depth, stage_stride) in enumerate(zip(depths, STAGE_STRIDES, strict=True)):
         for position in range(depth):
-            begins_level = position == 0 and stage_stride > 1
-            dilates = begins_level and stride_so_far >= output_stride
-            stride = stage_stride if begins_level and not dilates else 1
+            downsamples = position == 0 and stage_stride > 1
+            dilates = downsamples and stride_so_far >= output_stride
+            stride = stage_stride if downsamples and not dilates else 1
             expanded = in_channels * (EXPANSION if stage > 0 else 1)
             squeezed = int(expanded * se_ratio) if squeezes and stage >= FIRST_SQUEEZE_STAGE else 0
             squeezed = round_to_multiple(squeezed, divisor) if squeezed else 0
             out_channels = widths[len(blocks)]
             blocks.append(
-                BlockPlan(in_channels, expanded, squeezed, out_channels, begins_level, stride, dilation)
+                BlockPlan(in_channels, expanded, squeezed, out_channels, downsamples, stride, dilation)
             )  # a block that dilates in place of its stride still reads its input undilated
             dilation *= stage_stride if dilates else 1
             stride_so_far *= stride

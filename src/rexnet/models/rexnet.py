@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
 from rexnet.errors import ConfigError
-from rexnet.models.checkpointing import run_layer
+from rexnet.models.grad_checkpointing import run_layer
 from rexnet.models.plan import BlockPlan, NetworkPlan
 
 ActivationName = Literal["silu", "relu6", "relu", "leaky_relu", "elu", "softplus", "hardswish"]

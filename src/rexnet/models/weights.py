@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.naming import Weights, to_own_names
-from rexnet.untrusted import read_torch_file
+from rexnet.models.safe_load import read_torch_file
 
 ENTRY = "rexnet"  # what a checkpoint or an exported file of ours says of itself
 WRAPPERS = ("state_dict_ema", "state_dict", "model_state_dict", "model")

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rexnet.data.files import is_hidden, is_image, printable
+from rexnet.data.sources.image_files import is_hidden, is_image, printable
 from rexnet.errors import DataError
 
 

@@ -16,18 +16,18 @@ from typing import IO, NamedTuple
 import numpy as np
 import torch
 
-from rexnet.checkpoint import WeightsKind
+from rexnet.checkpoints.checkpoint import WeightsKind
 from rexnet.class_names import readable_names
-from rexnet.cores import count_cores
-from rexnet.data.decode import decode_image
-from rexnet.data.files import printable
-from rexnet.data.transforms import Transform, build_eval_transform
+from rexnet.data.augment.transforms import Transform, build_eval_transform
+from rexnet.data.sources.decode import decode_image
+from rexnet.data.sources.image_files import printable
 from rexnet.errors import ConfigError, DataError
-from rexnet.evaluation.opened import OpenedModel, open_model
-from rexnet.files import written_whole
+from rexnet.evaluation.inference_model import InferenceModel, load_inference_model
 from rexnet.prediction.inputs import Found, find_files, require_inputs
-from rexnet.prediction.table import Answer, TableFormat, open_table
-from rexnet.terminal import progress_bar, shows_bars
+from rexnet.prediction.prediction_table import Answer, TableFormat, open_table
+from rexnet.system.atomic_files import atomic_write
+from rexnet.system.resources import count_cores
+from rexnet.system.terminal import is_interactive, progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def predict(
     Images are decoded, computed and written batch by batch, so that memory does not grow with their number.
 
     Args:
-        source: what classifies, see `open_model`.
+        source: what classifies, see `load_inference_model`.
         inputs: files, folders, and patterns with `*`, `?` and `**`.
         top: classes in a line.
         output: the table, written whole or not at all; None: standard output.
@@ -84,7 +84,7 @@ def predict(
     """
     form = form or _form_of(output)
     require_inputs(inputs)
-    model = open_model(source, weights, fold=True, trust_pt2=trust_pt2)
+    model = load_inference_model(source, weights, fold=True, trust_pt2=trust_pt2)
     model = dataclasses.replace(model, class_names=readable_names(model.class_names))
     _announce(model, source)
     top = min(top, len(model.class_names))
@@ -107,13 +107,13 @@ def predict(
 
 
 def _answers(
-    model: OpenedModel, inputs: Sequence[str], top: int, batch: int, workers: int | None, shown: bool
+    model: InferenceModel, inputs: Sequence[str], top: int, batch: int, workers: int | None, shown: bool
 ) -> Iterator[Answer | None]:
     """One for each file, in order; None for what is no image and was not said to be one."""
     data = model.config.data
     transform = build_eval_transform(data.image_size, model.config.eval_transform)
     threads = workers or count_cores()
-    shown = shown and shows_bars()
+    shown = shown and is_interactive()
     total = sum(1 for _ in find_files(inputs)) if shown else None  # counting walks through all folders once more
     views = _see_ahead(find_files(inputs), transform, threads, 2 * batch)
     with progress_bar(total, " images", shown) as bar:
@@ -128,7 +128,7 @@ def _answers(
             bar.update(len(some))
 
 
-def _classify(model: OpenedModel, images: np.ndarray, top: int) -> list[tuple[tuple[str, float], ...]]:
+def _classify(model: InferenceModel, images: np.ndarray, top: int) -> list[tuple[tuple[str, float], ...]]:
     """The likeliest classes of uint8 (N, H, W, 3)."""
     values, places = model.probabilities(torch.from_numpy(images)).cpu().topk(top, dim=1)
     return [
@@ -181,7 +181,7 @@ def _form_of(output: Path | None) -> TableFormat:
 def _opened(output: Path | None) -> Iterator[IO[str]]:
     """Standard output, or a file that is there only once all is written."""
     if output is not None:
-        with written_whole(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        with atomic_write(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             yield file
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -190,7 +190,7 @@ def _opened(output: Path | None) -> Iterator[IO[str]]:
     sys.stdout.flush()
 
 
-def _announce(model: OpenedModel, source: str) -> None:
+def _announce(model: InferenceModel, source: str) -> None:
     """What a reader of probabilities must know."""
     if model.temperature is None and model.network is not None and not source.startswith("timm/"):
         log.info(f"{source}: no temperature was fitted, so that probabilities are the network's own (not calibrated)")

@@ -7,10 +7,10 @@ from pathlib import Path
 import jinja2
 
 from rexnet import __version__
-from rexnet.checkpoint import Trained
+from rexnet.checkpoints.checkpoint import Trained
 from rexnet.errors import ConfigError
-from rexnet.evaluation.predictions import Predictions
-from rexnet.evaluation.statistics import Summary, class_scores, most_confused, summarise
+from rexnet.metrics.predictions import Predictions
+from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarise
 from rexnet.runs.folder import read_table
 
 HARDEST = 5  # classes that the card names

@@ -13,23 +13,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rexnet.checkpoint import Trained, WeightsKind, load_trained
+from rexnet.checkpoints.checkpoint import Trained, WeightsKind, load_trained
 from rexnet.config import dump_config
-from rexnet.config.places import without_places
-from rexnet.data.index import Index
+from rexnet.config.portable import make_portable
+from rexnet.data.datasets.index import Index
 from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
-from rexnet.evaluation.measuring import measure
-from rexnet.evaluation.opened import open_model
-from rexnet.evaluation.predictions import Predictions, predictions_path, save_predictions
+from rexnet.evaluation.inference import measure
+from rexnet.evaluation.inference_model import load_inference_model
 from rexnet.export.deployed import Deployed
 from rexnet.export.export import find_images_here
 from rexnet.export.formats import write_onnx, write_safetensors
 from rexnet.export.parity import find_faults, measure_parity
 from rexnet.export.reading import open_onnx
-from rexnet.files import hidden_beside, made
+from rexnet.metrics.predictions import Predictions, predictions_path, save_predictions
 from rexnet.models.factory import find_timm_architecture
 from rexnet.publishing.card import write_card
 from rexnet.report.report import write_report
+from rexnet.system.atomic_files import made, temporary_path
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
     trained = load_trained(run, weights)
     index, title = _find_images(trained, root), target.absolute().name
     with _cleaned_up_on_sigterm(), _built_beside(target) as folder:
-        public = trained._replace(config=without_places(trained.config))
+        public = trained._replace(config=make_portable(trained.config))
         write_safetensors(public, folder / "model.safetensors")
         (folder / "config.yaml").write_text(dump_config(public.config), encoding="utf-8")
         write_onnx(public, Deployed(public), folder / "model.onnx")
@@ -97,7 +97,7 @@ def _measure(run: Path, trained: Trained, index: Index | None, onnx: Path, root:
     """The network on all validation images, which the run keeps for its report, and the ONNX file on some."""
     if index is None:
         return Evidence(None, None)
-    predictions = measure(open_model(trained.path, trained.weights), index).predictions
+    predictions = measure(load_inference_model(trained.path, trained.weights), index).predictions
     save_predictions(predictions_path(run, trained.path.stem, trained.weights, "val"), predictions)
     some = index.select(np.linspace(0, len(index) - 1, min(PARITY_IMAGES, len(index))).astype(np.int64))
     if faults := find_faults(measure_parity(trained, some, {"onnx": open_onnx(onnx)}, "uint8")):
@@ -154,7 +154,7 @@ def _built_beside(target: Path) -> Iterator[Path]:
     """Lends a hidden folder beside `target`, which takes its place once the block has ended well."""
     target = target.absolute()
     try:
-        with made(target.parent), hidden_beside(target) as folder:
+        with made(target.parent), temporary_path(target) as folder:
             folder.mkdir()
             yield folder
             folder.rename(target)  # an empty folder is replaced

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from rexnet.checkpoints.temperature import fitted_where, load_temperature
 from rexnet.errors import CheckpointError
-from rexnet.evaluation.predictions import Predictions
-from rexnet.evaluation.statistics import calibration_error, probabilities_of, reliability_bins, summarise
-from rexnet.report.plots import draw_reliability
+from rexnet.figures.svg_plots import draw_reliability
+from rexnet.metrics.predictions import Predictions
+from rexnet.metrics.statistics import calibration_error, probabilities_of, reliability_bins, summarise
 from rexnet.report.record import Fault
-from rexnet.temperature import fitted_where, load_temperature
 
 LEAST_GAP = 0.05  # percent; smaller ones do not show
 

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rexnet.evaluation.predictions import Predictions
-from rexnet.evaluation.statistics import class_scores
-from rexnet.report.plots import Line, draw_lines
+from rexnet.figures.svg_plots import Line, draw_lines
+from rexnet.metrics.predictions import Predictions
+from rexnet.metrics.statistics import class_scores
 
 MOST_ROWS = 40  # of one table; of more classes, the best and worst are shown first
 SHOWN_ENDS = 10

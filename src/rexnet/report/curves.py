@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rexnet.report.plots import SERIES, Line, draw_lines
+from rexnet.figures.svg_plots import SERIES, Line, draw_lines
 from rexnet.report.record import Points, RunRecord
 
 Figure = tuple[str, str]

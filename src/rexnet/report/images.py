@@ -6,10 +6,10 @@ import numpy as np
 
 from rexnet.class_names import readable_names
 from rexnet.config import Config
+from rexnet.data.augment.transforms import build_eval_transform
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
-from rexnet.data.index import Index, Split
-from rexnet.data.transforms import build_eval_transform
+from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import DataError
 
 

@@ -4,11 +4,11 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from rexnet.data.index import Index
+from rexnet.data.datasets.index import Index
 from rexnet.errors import CheckpointError, DataError, RexnetError
-from rexnet.evaluation.predictions import Predictions, load_predictions
+from rexnet.metrics.predictions import Predictions, load_predictions
 from rexnet.report.record import Fault, RunRecord
-from rexnet.runs.checkpoints import find_checkpoint
+from rexnet.runs.checkpoint_files import find_checkpoint
 
 log = logging.getLogger(__name__)
 

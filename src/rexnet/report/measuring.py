@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from rexnet.checkpoint import load_trained
-from rexnet.data.index import Index
+from rexnet.checkpoints.checkpoint import load_trained
+from rexnet.data.datasets.index import Index
 from rexnet.errors import CheckpointError
-from rexnet.evaluation.measuring import measure
-from rexnet.evaluation.opened import open_trained
-from rexnet.evaluation.predictions import predictions_path, save_predictions
-from rexnet.runs.checkpoints import find_checkpoint
+from rexnet.evaluation.inference import measure
+from rexnet.evaluation.inference_model import wrap_trained
+from rexnet.metrics.predictions import predictions_path, save_predictions
+from rexnet.runs.checkpoint_files import find_checkpoint
 
 
 def measure_best(run: Path, index: Index) -> bool:
@@ -24,6 +24,6 @@ def measure_best(run: Path, index: Index) -> bool:
     trained = load_trained(best)
     if trained.class_names != index.class_names:
         raise CheckpointError(f"{best}: has other classes than {index.root}")
-    predictions = measure(open_trained(trained, run.name), index).predictions
+    predictions = measure(wrap_trained(trained, run.name), index).predictions
     save_predictions(predictions_path(run, best.stem, trained.weights, "val"), predictions)
     return True

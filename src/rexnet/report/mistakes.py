@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rexnet.config import Config
-from rexnet.data.files import printable
-from rexnet.data.index import Index
-from rexnet.evaluation.predictions import Predictions
-from rexnet.evaluation.statistics import ConfusedPair, confusion_matrix, most_confused, most_wrong, probabilities_of
+from rexnet.data.datasets.index import Index
+from rexnet.data.sources.image_files import printable
+from rexnet.figures.data_uri import embed_matrix, embed_picture
+from rexnet.metrics.predictions import Predictions
+from rexnet.metrics.statistics import ConfusedPair, confusion_matrix, most_confused, most_wrong, probabilities_of
 from rexnet.report.images import view_images
-from rexnet.report.pictures import embed_matrix, embed_picture
 
 MOST_CLASSES = 25  # whose matrix can be read as a table; of more, the most confused are shown so
 BLOCK = 16  # classes of that part

@@ -4,7 +4,7 @@ import itertools
 from typing import Any, NamedTuple
 
 from rexnet.config import Config, dump_config
-from rexnet.config.changes import find_changes
+from rexnet.config.differences import find_changes
 from rexnet.config.load import find_base, load_config
 from rexnet.errors import ConfigError
 from rexnet.report.record import RunRecord

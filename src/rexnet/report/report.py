@@ -14,19 +14,18 @@ import jinja2
 import numpy as np
 
 from rexnet import __version__
-from rexnet.config.places import without_places
-from rexnet.data.files import printable
-from rexnet.data.index import Split
+from rexnet.config.portable import make_portable
+from rexnet.data.datasets.index import Split
+from rexnet.data.sources.image_files import printable
 from rexnet.errors import ConfigError, first_sentence
-from rexnet.evaluation.statistics import mcnemar
-from rexnet.files import written_whole
+from rexnet.figures.data_uri import embed_picture
+from rexnet.metrics.statistics import mcnemar
 from rexnet.report.calibration import describe_calibration
 from rexnet.report.classes import describe_classes
 from rexnet.report.curves import draw_comparison, draw_run, style_of
 from rexnet.report.images import count_classes, describe_data, open_split
 from rexnet.report.measured import LEFT_OUT, Measured, find_or_measure
 from rexnet.report.mistakes import describe_mistakes
-from rexnet.report.pictures import embed_picture
 from rexnet.report.recipe import compare_recipes, describe_recipe
 from rexnet.report.record import Fault, RunRecord, read_run
 from rexnet.report.seeds import describe_seeds
@@ -41,7 +40,8 @@ from rexnet.report.summary import (
     describe_tiles,
     describe_usage,
 )
-from rexnet.runs.checkpoints import checkpoint_folder
+from rexnet.runs.checkpoint_files import checkpoint_folder
+from rexnet.system.atomic_files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def write_report(runs: Sequence[Path], target: Path, published_as: str | None = 
         runs=contexts,
         comparison=_compare(records, measured) if len(records) > 1 else None,
     )
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_bytes(page.encode("utf-8", "replace"))
 
 
@@ -96,7 +96,7 @@ def _describe(record: RunRecord, published_as: str | None) -> tuple[Context, lis
     if public:
         measured = [one for one in measured if one.images in get_args(Split)]  # others name folders
         notes = [LEFT_OUT.format(why="it was not measured")] if notes and not measured else []
-    told = replace(record, config=without_places(record.config)) if public else record
+    told = replace(record, config=make_portable(record.config)) if public else record
     classes: tuple[str, ...] = val.class_names if val is not None else ()
     context: Context = {"mistakes": None, "classes": None, "calibration": None}
     if measured:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rexnet.evaluation.statistics import mean_and_deviation, summarise
+from rexnet.metrics.statistics import mean_and_deviation, summarise
 from rexnet.report.measured import Measured
 from rexnet.report.recipe import compare_recipes
 from rexnet.report.record import RunRecord

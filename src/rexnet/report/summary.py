@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rexnet.data.files import printable
-from rexnet.evaluation.statistics import Interval, Summary, summarise, wilson_interval
+from rexnet.data.sources.image_files import printable
+from rexnet.metrics.statistics import Interval, Summary, summarise, wilson_interval
 from rexnet.models.factory import build_model, timm_name
 from rexnet.models.family import FAMILY, count_cost_of
 from rexnet.report.measured import Measured
 from rexnet.report.record import RunRecord
-from rexnet.runs.checkpoints import checkpoint_folder
+from rexnet.runs.checkpoint_files import checkpoint_folder
 from rexnet.runs.state import read_state
 
 KINDS = {"val_ema": "averaged", "val": "raw"}
@@ -168,7 +168,7 @@ def describe_usage(record: RunRecord, classes: int) -> list[tuple[str, str]]:
         ("Export", f"rexnet export {quoted} --to onnx safetensors"),
         (
             "Load in Python",
-            "from pathlib import Path\nfrom rexnet.checkpoint import load_trained\n\n"
+            "from pathlib import Path\nfrom rexnet.checkpoints.checkpoint import load_trained\n\n"
             f"trained = load_trained(Path({_literal(run)}))\n"
             "logits = trained.model(images)  # normalised, N x 3 x H x W",
         ),

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from rexnet.config import Config, dump_config
 from rexnet.errors import ConfigError
-from rexnet.launch import is_first_process
 from rexnet.runs.environment import describe_environment
+from rexnet.system.launcher import is_rank_zero
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def open_run(config: Config) -> Path:
         return Path(os.environ[SHARED_NAME])
     stem = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = config.trainer.runs_dir / stem
-    if not is_first_process():  # under torchrun or srun nobody tells the others the name; but only the first writes
+    if not is_rank_zero():  # under torchrun or srun nobody tells the others the name; but only the first writes
         return folder
     try:
         config.trainer.runs_dir.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rexnet.config import Config, load_config
-from rexnet.config.changes import Changes, find_changes, flatten
+from rexnet.config.differences import Changes, find_changes, flatten
 from rexnet.errors import ConfigError
-from rexnet.runs.checkpoints import LAST, checkpoint_folder
+from rexnet.runs.checkpoint_files import LAST, checkpoint_folder
 from rexnet.runs.folder import CONFIG_FILE, find_run_folders
 
 RESUMABLE_KEYS = frozenset(

@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from rexnet.config import Config
-from rexnet.files import written_whole
-from rexnet.runs.checkpoints import LAST, checkpoint_folder
+from rexnet.runs.checkpoint_files import LAST, checkpoint_folder
 from rexnet.runs.folder import TABLE_COLUMNS, TABLE_FILE, read_table
+from rexnet.system.atomic_files import atomic_write
 from rexnet.training.module import Classifier
 from rexnet.training.pictures import Pictures
 from rexnet.training.profile import Profile
@@ -103,7 +103,7 @@ class EpochTable(Callback):
         if trainer.is_global_zero:
             finished = trainer.global_step // pl_module.steps_per_epoch
             rows = [row for row in read_table(self.path) if int(row["epoch"]) <= finished]
-            with written_whole(self.path) as temporary:
+            with atomic_write(self.path) as temporary:
                 _write_rows(temporary, rows, mode="w")
             self._last_epoch = int(rows[-1]["epoch"]) if rows else 0
 

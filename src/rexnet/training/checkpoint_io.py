@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from rexnet.checkpoint import read_checkpoint
-from rexnet.durable import remove_durable, write_durably
+from rexnet.checkpoints.checkpoint import read_checkpoint
+from rexnet.checkpoints.durable import remove_durable, write_durably
 from rexnet.errors import CheckpointError
-from rexnet.runs.checkpoints import LAST, PREVIOUS
-from rexnet.untrusted import walk_tensors
+from rexnet.models.safe_load import walk_tensors
+from rexnet.runs.checkpoint_files import LAST, PREVIOUS
 
 
 class DurableCheckpointIO(TorchCheckpointIO):

@@ -18,7 +18,7 @@ SMALLEST_SCALE = 2.0**-14  # of fp16's loss scale; a sound run stays above 1
 NAMED_IMAGES = 3  # in a message; the file holds all
 
 
-class StepGuard:
+class NonFiniteGuard:
     """Keeps a bad step out of the weights, the optimiser, the averages and BatchNorm's statistics.
 
     All is done by masks on the device. Asking the device for the verdict before each update would make the host wait
@@ -60,14 +60,14 @@ class StepGuard:
         if self._statistics:
             torch._foreach_copy_(self._statistics, self._pieces)
 
-    def take_verdicts(self) -> list[bool]:
+    def pop(self) -> list[bool]:
         """Whether each step since the previous call was bad; waits for the device."""
         verdicts = torch.stack(self._verdicts).tolist() if self._verdicts else []
         self._verdicts = []
         return verdicts
 
 
-def poison(loss: Tensor) -> Tensor:
+def propagate_nonfinite(loss: Tensor) -> Tensor:
     """The same loss, but its gradient is NaN where the loss is not finite; that of an infinite loss can be finite."""
     return loss * (1.0 + 0.0 * loss.detach())
 
@@ -87,13 +87,13 @@ class SkipReport:
         self.config = config
         self.path = run_folder / "skipped_steps.jsonl"
 
-    def look(self, trainer: pl.Trainer, guard: StepGuard, steps_per_epoch: int) -> None:
+    def look(self, trainer: pl.Trainer, guard: NonFiniteGuard, steps_per_epoch: int) -> None:
         """Reads the verdicts since the previous look.
 
         Raises:
             DivergenceError: too many bad steps in a row, or fp16's loss scale has collapsed.
         """
-        verdicts = guard.take_verdicts()
+        verdicts = guard.pop()
         for step, bad in enumerate(verdicts, trainer.global_step - len(verdicts) + 1):
             guard.streak = guard.streak + 1 if bad else 0
             if bad:

@@ -20,24 +20,24 @@ from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
 from rexnet.data.workers import explained_faults
 from rexnet.errors import ProcessError
-from rexnet.hardware import (
+from rexnet.models.factory import adopt_preprocessing, build_model
+from rexnet.runs.checkpoint_files import best_first
+from rexnet.runs.folder import close_run, open_run
+from rexnet.runs.state import RunMark
+from rexnet.system.device import (
     resolve_accelerator,
     resolve_devices,
     resolve_precision,
     set_up_arithmetic,
     use_channels_last,
 )
-from rexnet.launch import is_under_kubeflow, is_under_srun, is_under_torchrun, require_tasks_of_srun
-from rexnet.models.factory import adopt_preprocessing, build_model
-from rexnet.runs.checkpoints import best_first
-from rexnet.runs.folder import close_run, open_run
-from rexnet.runs.state import RunMark
+from rexnet.system.launcher import check_srun_tasks, is_under_kubeflow, is_under_srun, is_under_torchrun
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 from rexnet.training.loggers import build_loggers, close_loggers, require_loggers
 from rexnet.training.module import Classifier
-from rexnet.training.resume import ChangedRecipe, Resumed, resume_from, tidy_run
-from rexnet.training.signals import end_other_processes, end_with_parent, take_over_signals
+from rexnet.training.resume import ChangedRecipe, Resumed, repair_run, resume_from
+from rexnet.training.signals import end_other_processes, end_with_parent, install_signal_handlers
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def fit(
     quieten_lightning()
     config = adopt_preprocessing(config)
     trainer = build_trainer(config, callbacks)
-    take_over_signals(trainer)
+    install_signal_handlers(trainer)
     end_with_parent(trainer)
     data = ImageData(config, trainer.world_size)
     module = build_classifier(config, data.class_names, data.steps_per_epoch, pretrained=resume is None)
@@ -85,7 +85,7 @@ def fit(
     try:
         mark = RunMark(folder, trainer.is_global_zero)
         if resumed is not None and trainer.is_global_zero:
-            tidy_run(resumed, config)
+            repair_run(resumed, config)
         _attach(trainer, config, folder, module.monitored, resumed)
         log.info(_announce(config, trainer, data, module, folder))
         with explained_faults(data.loaded, config.data.worker_timeout):
@@ -139,7 +139,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     devices = resolve_devices(config, accelerator)
     set_up_arithmetic(config, accelerator)
     single = settings.num_nodes * devices == 1
-    require_tasks_of_srun(devices, settings.num_nodes)
+    check_srun_tasks(devices, settings.num_nodes)
     frozen = config.optimizer.freeze_backbone_epochs > 0
     return pl.Trainer(
         accelerator=accelerator,

@@ -12,9 +12,9 @@ from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from pytorch_lightning.utilities import rank_zero_only
 
 from rexnet.config import Config
-from rexnet.config.changes import flatten
+from rexnet.config.differences import flatten
 from rexnet.errors import ConfigError, first_sentence
-from rexnet.files import written_whole
+from rexnet.system.atomic_files import atomic_write
 from rexnet.training.signals import Stopped
 
 log = logging.getLogger(__name__)
@@ -162,5 +162,5 @@ def _read_ids(folder: Path) -> dict[str, str]:
 
 @rank_zero_only
 def _write_ids(folder: Path, ids: dict[str, str]) -> None:
-    with written_whole(folder / TRACKED) as temporary:
+    with atomic_write(folder / TRACKED) as temporary:
         temporary.write_text(json.dumps(ids, indent=2) + "\n", encoding="utf-8")

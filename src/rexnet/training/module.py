@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 from torch.optim.lr_scheduler import LambdaLR
 
-from rexnet.checkpoint import build_description
+from rexnet.checkpoints.checkpoint import build_description
 from rexnet.config import Config
 from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
 from rexnet.errors import DivergenceError
+from rexnet.metrics.classification import ClassificationMetrics
 from rexnet.models.factory import split_parameters
 from rexnet.models.weights import ENTRY
 from rexnet.training.ema import build_average, decay_at, update_average
-from rexnet.training.faults import StepGuard, clear_unset_momentum, poison
+from rexnet.training.faults import NonFiniteGuard, clear_unset_momentum, propagate_nonfinite
 from rexnet.training.memory import PartedStep
-from rexnet.training.metrics import ClassificationMetrics
 from rexnet.training.optim import build_optimizer, fit_optimizer_to_device
 from rexnet.training.schedule import build_schedule
 
@@ -46,7 +46,7 @@ class Classifier(pl.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.ema_model = build_average(model) if config.ema else None
         self.window = torch.zeros(2)  # since the last log entry: sum of the losses that are finite, and their number
-        self.guard = StepGuard()
+        self.guard = NonFiniteGuard()
         self.parted = PartedStep(self)
         self.grad_norm = torch.zeros(())
         self._bad: Tensor | None = None
@@ -92,7 +92,7 @@ class Classifier(pl.LightningModule):
     def compute_loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of some images; its gradient is NaN where it is not finite."""
         smoothing = self.config.optimizer.label_smoothing
-        return poison(F.cross_entropy(self.model(images), targets, label_smoothing=smoothing))
+        return propagate_nonfinite(F.cross_entropy(self.model(images), targets, label_smoothing=smoothing))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch; computed in parts, gradient included, once memory has run out."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from rexnet.config import Config, dump_config
-from rexnet.config.changes import flatten
+from rexnet.config.differences import flatten
 from rexnet.runs.recipe import RESUMABLE_KEYS
 from rexnet.training.module import Classifier
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from rexnet.terminal import MARGIN, Bar, progress_bar, writing_above
+from rexnet.system.terminal import MARGIN, Bar, logging_above_bar, progress_bar
 from rexnet.training.step_log import StepLog
 
 SHOWN = {"val/top1": "top-1", "val_ema/top1": "averaged"}
@@ -42,7 +42,7 @@ class Progress(Callback):
                 smoothing=0,  # the remaining time is that of the pace so far, validations included
                 bar_format=WIDE,
             )
-            self._above.enter_context(writing_above(self.bar))
+            self._above.enter_context(logging_above_bar(self.bar))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

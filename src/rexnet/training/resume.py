@@ -10,16 +10,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from rexnet.checkpoint import read_checkpoint
+from rexnet.checkpoints.checkpoint import read_checkpoint
+from rexnet.checkpoints.durable import digest_path, remove_stale_temporaries
 from rexnet.config import Config, dump_config, parse_config
-from rexnet.config.changes import find_changes
-from rexnet.durable import digest_path, sweep
+from rexnet.config.differences import find_changes
 from rexnet.errors import CheckpointError, ConfigError
-from rexnet.files import written_whole
 from rexnet.models.weights import ENTRY
-from rexnet.runs.checkpoints import checkpoint_folder, newest_first
+from rexnet.runs.checkpoint_files import checkpoint_folder, newest_first
 from rexnet.runs.folder import CONFIG_FILE
 from rexnet.runs.recipe import RESUMABLE_KEYS, describe_longer_run, is_below, require_same_recipe
+from rexnet.system.atomic_files import atomic_write
 from rexnet.training.module import Classifier
 from rexnet.training.optim import build_optimizer
 from rexnet.training.schedule import build_schedule
@@ -89,7 +89,7 @@ def resume_from(path: Path, module: Classifier, allowed: Collection[str] = ()) -
     return Resumed(checkpoint, folder, content["global_step"], stored, tuple(damaged))
 
 
-def tidy_run(resumed: Resumed, config: Config) -> None:
+def repair_run(resumed: Resumed, config: Config) -> None:
     """Makes the folder of a run that is about to go on its own again, once no other process trains in it.
 
     What killed processes left behind is deleted, damaged checkpoints are put aside under another name, and a changed
@@ -99,13 +99,13 @@ def tidy_run(resumed: Resumed, config: Config) -> None:
         file.rename(file.with_name(f"{file.name}.damaged"))
         digest_path(file).unlink(missing_ok=True)
     checkpoints = checkpoint_folder(resumed.folder)
-    stale = sweep(checkpoints)
+    stale = remove_stale_temporaries(checkpoints)
     if stale:
         log.info(f"{checkpoints}: deleted {', '.join(stale)}, left by a process that was killed")
     if any(not is_below(key, RESUMABLE_KEYS) for key in find_changes(resumed.stored, config)):
         before = f"config-until-step{resumed.step}.yaml"
         for name, content in {before: resumed.stored, CONFIG_FILE: config}.items():
-            with written_whole(resumed.folder / name) as temporary:
+            with atomic_write(resumed.folder / name) as temporary:
                 temporary.write_text(dump_config(content), encoding="utf-8")
 
 

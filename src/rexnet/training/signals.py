@@ -21,7 +21,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import distributed
 
-from rexnet.runs.checkpoints import LAST, checkpoint_folder
+from rexnet.runs.checkpoint_files import LAST, checkpoint_folder
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class GracefulStop(Callback):
         raise Stopped(number)
 
 
-def take_over_signals(trainer: pl.Trainer) -> None:
+def install_signal_handlers(trainer: pl.Trainer) -> None:
     """Keeps Lightning from handling signals, and from asking process 0 about them on the device before each step."""
     internals: Any = trainer
     internals._signal_connector.register_signal_handlers = lambda: None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rexnet.data.index import Index
+from rexnet.data.datasets.index import Index
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not part of the project")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from conftest import write_images
 
+from rexnet.data.datasets.digits import write_digits
 from rexnet.data.datasets.folder import folder_splits, index_folders
-from rexnet.data.digits import write_digits
-from rexnet.data.index import Split
+from rexnet.data.datasets.index import Split
 from rexnet.errors import DataError
 
 

@@ -8,7 +8,7 @@ from rexnet.data.datasets.cars import index_cars
 from rexnet.data.datasets.cub200 import index_cub200
 from rexnet.data.datasets.flowers102 import index_flowers102
 from rexnet.data.datasets.food101 import index_food101
-from rexnet.data.index import Index
+from rexnet.data.datasets.index import Index
 from rexnet.errors import DataError
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.listing import Published, check_counts, find_folder, index_named, read_lines
-from rexnet.data.index import Index, Split
 
 PUBLISHED = Published(
     "FGVC-Aircraft",

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.listing import Published, check_counts, find_folder, index_listed, read_lines
-from rexnet.data.index import Index, Split
 from rexnet.errors import DataError
 
 PUBLISHED = Published(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.datasets.folder import index_folders
+from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.listing import Published, check_counts, find_folder, index_listed, read_mat
-from rexnet.data.index import Index, Split
 from rexnet.errors import DataError
 
 PUBLISHED = Published(

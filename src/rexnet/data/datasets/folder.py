@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.files import IMAGE_SUFFIXES, is_hidden, is_image, printable
-from rexnet.data.index import Index, Split, build_index
-from rexnet.data.shared import Names, share
-from rexnet.data.tar import Archive, Members, by_folder, load_members
+from rexnet.data.datasets.index import Index, Split, build_index
+from rexnet.data.sources.image_files import IMAGE_SUFFIXES, is_hidden, is_image, printable
+from rexnet.data.sources.shared_memory import Names, share
+from rexnet.data.sources.tar import Archive, Members, by_folder, load_members
 from rexnet.errors import DataError
 
 FOLDER_NAMES: dict[Split, tuple[str, ...]] = {

@@ -15,10 +15,10 @@ import numpy as np
 
 from rexnet.class_names import first_synonyms, imagenet_synonyms
 from rexnet.data.datasets.folder import class_folders, class_of, index_class_folders, index_members, index_tar_folders
+from rexnet.data.datasets.index import Index, Split, build_index
 from rexnet.data.datasets.listing import Published, check_counts, read_lines, read_mat
-from rexnet.data.files import is_hidden, is_image
-from rexnet.data.index import Index, Split, build_index
-from rexnet.data.tar import load_members
+from rexnet.data.sources.image_files import is_hidden, is_image
+from rexnet.data.sources.tar import load_members
 from rexnet.errors import DataError, first_sentence
 
 PUBLISHED = Published(

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rexnet.data.files import printable
-from rexnet.data.index import Index, build_index
+from rexnet.data.datasets.index import Index, build_index
+from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Checkpoint contents, durable writing, and the temperature stored next to a checkpoint."""

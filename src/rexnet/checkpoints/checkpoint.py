@@ -1,0 +1,167 @@
+"""What a checkpoint holds, and the way from a file or a run folder to a classifier.
+
+A checkpoint is Lightning's, with plain tensors and JSON-able values only, so that it loads without executing anything.
+`state_dict` holds the raw weights under `model.` and the averaged ones under `ema_model.`; the entry `rexnet` holds
+all else that a classifier needs: the configuration (with the evaluation transform) and the class names.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from rexnet.checkpoints.durable import find_damage
+from rexnet.checkpoints.temperature import load_temperature, require_temperature
+from rexnet.config import Config, parse_config
+from rexnet.errors import CheckpointError, first_sentence
+from rexnet.models.factory import build_model
+from rexnet.models.safe_load import read_torch_file
+from rexnet.models.weights import ENTRY, read_description, read_weights
+from rexnet.runs.checkpoint_files import find_checkpoint
+
+FORMAT = 1
+WeightsKind = Literal["ema", "raw"]
+PREFIXES: dict[WeightsKind, str] = {"ema": "ema_model.", "raw": "model."}
+
+
+class Trained(NamedTuple):
+    """A classifier as it came out of a checkpoint."""
+
+    model: nn.Module
+    """On the CPU, in evaluation mode."""
+    config: Config
+    class_names: tuple[str, ...]
+    weights: WeightsKind
+    path: Path
+    metrics: dict[str, float]
+    """What the validation before the save measured, such as `val/top1`."""
+    temperature: float | None = None
+    """What logits are to be divided by; None where none was fitted."""
+
+
+def build_description(
+    config: Config, class_names: Sequence[str], metrics: dict[str, float], steps_per_epoch: int | None = None
+) -> dict[str, Any]:
+    """The `rexnet` entry of a checkpoint, of JSON's types only; without `steps_per_epoch` no run can go on from it."""
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return {
+        "format": FORMAT,
+        "config": json.dumps(config.model_dump(mode="json")),
+        "class_names": list(class_names),
+        "steps_per_epoch": steps_per_epoch,
+        "metrics": finite,
+    }
+
+
+def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
+    """The classifier of a checkpoint or, for a run folder, of its best checkpoint.
+
+    Args:
+        path: a checkpoint file, a run folder, or a `.safetensors` file that `rexnet export` wrote.
+        weights: averaged or raw; None takes the averaged where there are any.
+
+    Raises:
+        CheckpointError: nothing there, damaged, not written by this program, or without the wanted weights.
+    """
+    file = find_checkpoint(path)
+    if file.suffix == ".safetensors":
+        return _load_exported(file, weights)
+    content = read_checkpoint(file)
+    config, class_names, metrics = parse_description(content[ENTRY], file)
+    state = content["state_dict"]
+    has_average = any(name.startswith(PREFIXES["ema"]) for name in state)
+    if weights == "ema" and not has_average:
+        raise CheckpointError(f"{file}: holds no averaged weights (ema: null in its configuration); use --weights raw")
+    kind: WeightsKind = weights or ("ema" if has_average else "raw")
+    model = build_model(config.model, class_names, pretrained=False)
+    prefix = PREFIXES[kind]
+    _fill(model, {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}, file)
+    return Trained(model.eval(), config, class_names, kind, file, metrics, load_temperature(file, kind))
+
+
+def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
+    """The classifier of a `.safetensors` file that `rexnet export` wrote."""
+    entry = read_description(file)
+    if not entry:
+        raise CheckpointError(f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}")
+    config, class_names, metrics = parse_description(entry, file)
+    kind = require_weights(entry, weights, file)
+    model = build_model(config.model, class_names, pretrained=False)
+    _fill(model, read_weights(file).weights, file)
+    return Trained(model.eval(), config, class_names, kind, file, metrics, read_temperature(entry, file))
+
+
+def _fill(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{file}: its weights do not fit its own configuration: {detail}") from None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of ours, loaded without executing anything.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not ours.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    damage = find_damage(path)
+    if damage is not None:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint, {damage} ({path.stat().st_size:,} bytes)")
+    try:
+        content = read_torch_file(path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # torch raises a dozen types for what is not of its making; all mean the same
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {first_sentence(error)}") from None
+    if not isinstance(content, dict) or ENTRY not in content or "state_dict" not in content:
+        raise CheckpointError(f"{path}: is not a checkpoint of this program: it has no entry {ENTRY!r}")
+    return content
+
+
+def require_weights(entry: dict[str, Any], wanted: WeightsKind | None, path: Path) -> WeightsKind:
+    """The kind of weights in an exported file, by its description.
+
+    Raises:
+        CheckpointError: they are not the wanted ones.
+    """
+    kind: WeightsKind = "raw" if entry.get("weights") == "raw" else "ema"
+    if wanted not in (None, kind):
+        raise CheckpointError(f"{path}: holds the {kind} weights only, not the {wanted} ones")
+    return kind
+
+
+def read_temperature(entry: dict[str, Any], path: Path) -> float | None:
+    """The temperature that an exported file names in its description, if any.
+
+    Raises:
+        CheckpointError: it is no number above 0.
+    """
+    value = entry.get("temperature")
+    return None if value is None else require_temperature(value, path)
+
+
+def parse_description(entry: Any, path: Path) -> tuple[Config, tuple[str, ...], dict[str, float]]:
+    """Configuration, class names and metrics from what a checkpoint or an exported file says of itself.
+
+    Raises:
+        CheckpointError: another format, or something is missing.
+        ConfigError: the configuration in it is faulty.
+    """
+    if not isinstance(entry, dict) or entry.get("format") != FORMAT:
+        found = entry.get("format") if isinstance(entry, dict) else entry
+        raise CheckpointError(f"{path}: has checkpoint format {found!r}; this version reads {FORMAT}")
+    try:
+        tree, names, metrics = (
+            json.loads(entry["config"]),
+            tuple(map(str, entry["class_names"])),
+            dict(entry["metrics"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its description cannot be read: {first_sentence(error)}") from None
+    return parse_config(tree, source=f"the configuration in {path}"), names, metrics

@@ -1,0 +1,69 @@
+"""The temperature that makes a checkpoint's probabilities honest (arXiv 1706.04599), in a file beside the checkpoint.
+
+Logits are divided by it before the softmax. `evaluation` fits it; prediction and exports use it.
+"""
+
+import json
+import logging
+import math
+from pathlib import Path
+
+from rexnet.errors import CheckpointError
+from rexnet.system.atomic_files import atomic_write, sha256_of
+
+log = logging.getLogger(__name__)
+
+
+def temperature_path(checkpoint: Path, weights: str) -> Path:
+    """Where the temperature of a checkpoint's weights (`ema` or `raw`) is kept."""
+    return checkpoint.with_name(f"{checkpoint.stem}-{weights}-temperature.json")
+
+
+def save_temperature(checkpoint: Path, weights: str, temperature: float, fitted_on: str, n: int) -> Path:
+    """Keeps a temperature beside a checkpoint, with the images that it was fitted on and their number; its path.
+
+    Raises:
+        ConfigError: the folder cannot be written to.
+    """
+    content = {"temperature": temperature, "fitted_on": fitted_on, "n": n, "sha256": sha256_of(checkpoint)}
+    path = temperature_path(checkpoint, weights)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def load_temperature(checkpoint: Path, weights: str) -> float | None:
+    """The temperature of a checkpoint's weights, or None where none was fitted to this very file.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    path = temperature_path(checkpoint, weights)
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        temperature, digest = content["temperature"], content["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path}: cannot be read as a temperature; delete it or fit it again") from None
+    if digest != sha256_of(checkpoint):
+        log.warning(f"{path}: was fitted to another {checkpoint.name} and is not used; fit it again")
+        return None
+    return require_temperature(temperature, path)
+
+
+def fitted_where(checkpoint: Path, weights: str) -> str:
+    """A checkpoint's temperature, which must be there, and the images that it was fitted on, in words."""
+    content = json.loads(temperature_path(checkpoint, weights).read_text(encoding="utf-8"))
+    return f"temperature {content['temperature']:.3f} was fitted on {content.get('fitted_on') or 'unknown images'}"
+
+
+def require_temperature(value: object, path: Path) -> float:
+    """`value` as a temperature.
+
+    Raises:
+        CheckpointError: it is no number above 0.
+    """
+    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise CheckpointError(f"{path}: its temperature should be a number above 0, not {value!r}")
+    return float(value)

@@ -1,0 +1,1 @@
+"""Random and deterministic transforms, on single images and on batches."""

@@ -1,0 +1,179 @@
+"""Image to image: the random view for training and the fixed one for measuring, as albumentations transforms.
+
+Both take and give uint8 arrays (height, width, 3); numbers become floats on the device (`device.py`).
+"""
+
+import math
+import os
+import random
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the network for updates
+
+import albumentations as A  # noqa: N812 - its documentation's own name
+import cv2
+import numpy as np
+import PIL.Image
+
+from rexnet.config.data_schema import AugmentationConfig, DataConfig, EvalTransformConfig
+from rexnet.data.augment.operations import Image, brighten, contrast, saturate
+from rexnet.data.augment.randaugment import RandAugment, TrivialAugment
+
+CV2_INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+PIL_INTERPOLATION = {"bilinear": PIL.Image.Resampling.BILINEAR, "bicubic": PIL.Image.Resampling.BICUBIC}
+CROP_ATTEMPTS = 10
+
+
+class Transform:
+    """Albumentations transforms in turn, whose randomness comes from a key, never from a generator of their own.
+
+    albumentations 2.0.8 hands all forked workers one stream of random numbers, and repeats it each epoch; its `Compose`
+    also costs 190 us an image for targets that classification has not (masks, boxes). So the transforms are called
+    here, each with the one generator of the image.
+    """
+
+    def __init__(self, steps: Sequence[A.BasicTransform]) -> None:
+        self.steps = tuple(steps)
+
+    def __call__(self, image: Image, key: int) -> Image:
+        """The transformed image; equal keys give equal images."""
+        draw = random.Random(key)
+        for step in self.steps:
+            step.py_random = draw
+            if step.p >= 1 or draw.random() < step.p:
+                params = {"shape": image.shape}
+                params |= step.get_params_dependent_on_data(params, {"image": image})
+                image = step.apply(image, **params)
+        return np.ascontiguousarray(image)
+
+
+class RandomResizedCrop(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types for mypy
+    """A random part of the image, resized to a square; draws boxes as torchvision's transform of the same name.
+
+    Args:
+        size: side of the square.
+        scale: smallest and largest share of the image's area.
+        ratio: smallest and largest width / height, drawn evenly on a logarithmic scale.
+        interpolations: OpenCV's filters, one of which is drawn for each image.
+    """
+
+    def __init__(
+        self, size: int, scale: Sequence[float], ratio: Sequence[float], interpolations: Sequence[int]
+    ) -> None:
+        super().__init__(p=1.0)
+        self.size, self.scale, self.ratio, self.interpolations = size, scale, ratio, tuple(interpolations)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """What albumentations hands to `apply`."""
+        height, width = params["shape"][:2]
+        box = draw_crop(height, width, self.scale, self.ratio, self.py_random)
+        return {"box": box, "interpolation": self.py_random.choice(self.interpolations)}
+
+    def apply(self, img: Image, box: tuple[int, int, int, int], interpolation: int, **_: Any) -> Image:
+        """The square."""
+        top, left, height, width = box
+        crop = img[top : top + height, left : left + width]
+        return cv2.resize(crop, (self.size, self.size), interpolation=interpolation)
+
+
+def draw_crop(
+    height: int, width: int, scale: Sequence[float], ratio: Sequence[float], draw: random.Random
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a crop; the whole image or its middle, if no attempt fits inside."""
+    lowest, highest = math.log(ratio[0]), math.log(ratio[1])
+    for _ in range(CROP_ATTEMPTS):
+        area = draw.uniform(*scale) * height * width
+        aspect = math.exp(draw.uniform(lowest, highest))
+        rows, columns = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < rows <= height and 0 < columns <= width:
+            return draw.randint(0, height - rows), draw.randint(0, width - columns), rows, columns
+    rows, columns = min(height, round(width / ratio[0])), min(width, round(height * ratio[1]))
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types for mypy
+    """Brightness, contrast and saturation, each by its own random factor and in random order, as torchvision's.
+
+    Args:
+        spread: largest distance of a factor from 1.
+    """
+
+    def __init__(self, spread: float) -> None:
+        super().__init__(p=1.0)
+        self.spread = spread
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """What albumentations hands to `apply`."""
+        order = self.py_random.sample(("brighten", "contrast", "saturate"), 3)
+        return {"factors": [(name, self.py_random.uniform(1 - self.spread, 1 + self.spread)) for name in order]}
+
+    def apply(self, img: Image, factors: list[tuple[str, float]], **_: Any) -> Image:
+        """The image after the three."""
+        for name, factor in factors:
+            match name:
+                case "brighten":
+                    img = brighten(img, factor)
+                case "contrast":
+                    img = contrast(img, factor)
+                case "saturate":
+                    img = saturate(img, factor)
+        return img
+
+
+def build_train_transform(data: DataConfig, augmentation: AugmentationConfig) -> Transform:
+    """Random crop, flip, colour jitter and RandAugment or TrivialAugment, in that order, to `image_size` squares."""
+    names = ("bilinear", "bicubic") if augmentation.interpolation == "random" else (augmentation.interpolation,)
+    interpolations = [CV2_INTERPOLATION[name] for name in names]
+    steps: list[A.BasicTransform] = [
+        RandomResizedCrop(data.image_size, augmentation.crop_scale, augmentation.crop_ratio, interpolations)
+    ]
+    if augmentation.flip > 0:
+        steps.append(A.HorizontalFlip(p=augmentation.flip))
+    if augmentation.color_jitter > 0:
+        steps.append(ColorJitter(augmentation.color_jitter))
+    fill = tuple(round(255 * mean) for mean in data.mean)
+    if augmentation.randaugment is not None:
+        policy = augmentation.randaugment
+        steps.append(
+            RandAugment(policy.magnitude, policy.magnitude_std, policy.num_ops, fill, increasing=policy.increasing)
+        )
+    if augmentation.trivialaugment:
+        steps.append(TrivialAugment(fill))
+    return Transform(steps)
+
+
+class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types for mypy
+    """The short side resized, then the central square: the pixels of torchvision's Resize and CenterCrop, as timm has.
+
+    Published accuracies hang on it. OpenCV does not smooth when it shrinks, which moved a pixel by 5 grey levels on
+    average (100 photographs of ImageNet); so Pillow resizes here.
+
+    Args:
+        short_side: pixels of the short side after resizing.
+        size: side of the square.
+        interpolation: Pillow's filter.
+    """
+
+    def __init__(self, short_side: int, size: int, interpolation: PIL.Image.Resampling) -> None:
+        super().__init__(p=1.0)
+        self.short_side, self.size, self.interpolation = short_side, size, interpolation
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Nothing is drawn."""
+        return {}
+
+    def apply(self, img: Image, **_: Any) -> Image:
+        """The square."""
+        rows, columns = img.shape[:2]
+        shortest = min(rows, columns)
+        height, width = (int(self.short_side * side / shortest) for side in (rows, columns))
+        resized = np.asarray(PIL.Image.fromarray(img).resize((width, height), self.interpolation))
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return resized[top : top + self.size, left : left + self.size]
+
+
+def build_eval_transform(image_size: int, config: EvalTransformConfig) -> Transform:
+    """Short side to image_size / crop_pct, then the central square of `image_size`."""
+    short_side = int(image_size / config.crop_pct)
+    return Transform([CentralView(short_side, image_size, PIL_INTERPOLATION[config.interpolation])])

@@ -1,0 +1,92 @@
+"""Any images by a table: CSV with the columns `path`, `label` and, for a single file, `split`."""
+
+import csv
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.listing import index_listed
+from rexnet.data.sources.image_files import printable
+from rexnet.errors import DataError
+
+MOST_SHOWN = 100  # characters of what stands in the place of the columns
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class Row(NamedTuple):
+    """An image in a table."""
+
+    path: str
+    label: str
+    split: str = ""
+
+
+def index_csv(root: Path, split: Split) -> Index:
+    """The images that `root` lists: a CSV file with a `split` column, or a folder with `train.csv` and `val.csv`.
+
+    Paths are relative to the folder of the CSV file; absolute ones must lie in it. The classes are the labels of the
+    training images, of which a table for measuring may have none, in the order of numbers if all are numbers, else of
+    text. Without images of the split `val`, `test` serves as it.
+
+    Raises:
+        DataError: a file, column or image is missing, a row is malformed, or a label is unknown in training.
+    """
+    tables = _read_splits(root)
+    name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split
+    if not tables.get(name):
+        raise DataError(f"{root}: has no images of the split {name!r}; it has {', '.join(tables) or 'none'}")
+    labels = {row.label for row in tables.get("train", tables[name])}
+    class_names = sorted(labels, key=int if all(label.isdecimal() for label in labels) else None)
+    label_of = {label: number for number, label in enumerate(class_names)}
+    unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
+    if unknown is not None:
+        raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
+    folder, listed_in = (root.parent, root) if root.is_file() else (root, root / f"{name}.csv")
+    paths = [_relative(row.path, folder) for row in tables[name]]
+    return index_listed(folder, paths, [label_of[row.label] for row in tables[name]], class_names, listed_in)
+
+
+def table_splits(root: Path) -> tuple[Split, ...]:
+    """The splits that a CSV file or a folder of them should have: `train`, and `val` or `test` or both."""
+    wanted = {"train", *_read_splits(root)}
+    return tuple(split for split in SPLITS if split in wanted or (split == "val" and "test" not in wanted))
+
+
+def _read_splits(root: Path) -> dict[Split, list[Row]]:
+    """The rows of each split that there is, `train` first."""
+    if root.is_dir():
+        files = {split: root / f"{split}.csv" for split in SPLITS}
+        tables = {split: _read(file, ("path", "label")) for split, file in files.items() if file.is_file()}
+        if not tables:
+            raise DataError(f"{root}: holds no train.csv; data.root may also be one CSV file with a split column")
+        return tables
+    rows = _read(root, Row._fields)
+    present = {row.split for row in rows}
+    if present - set(SPLITS):
+        raise DataError(f"{root}: a split should be train, val or test, found {min(present - set(SPLITS))!r}")
+    return {split: [row for row in rows if row.split == split] for split in SPLITS if split in present}
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or ()
+            if not set(columns) <= set(names):
+                found = printable(", ".join(names))[:MOST_SHOWN] or "nothing"
+                raise DataError(f"{path}: its first line should name the columns {', '.join(columns)}; found {found}")
+            rows = [Row(*((line[column] or "").strip() for column in columns)) for line in reader]
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as CSV: {error}") from None
+    for number, row in enumerate(rows, 2):
+        values = row[: len(columns)]
+        if not all(values):
+            raise DataError(f"{path}, row {number}: should have {', '.join(columns)}; found {list(values)}")
+    return rows
+
+
+def _relative(path: str, folder: Path) -> str:
+    """An absolute path below `folder` as a relative one."""
+    absolute = os.path.abspath(folder)
+    return os.path.relpath(path, absolute) if os.path.isabs(path) else path

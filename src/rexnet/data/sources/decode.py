@@ -1,0 +1,156 @@
+"""The one decoder: training, evaluation, prediction and `rexnet data check` read an image in the same way.
+
+What comes out is always RGB uint8 (height, width, 3). Images are turned upright by their EXIF orientation, 16 bits are
+scaled to 8, transparency is laid over white, an animation gives its first frame. What cannot be decoded without
+guessing is a `DataError`; only damage that leaves a well-formed file, such as a flipped bit, needs the checksums of
+`rexnet data check` to be seen.
+"""
+
+import io
+import warnings
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from rexnet.data.sources.image_files import printable, read_file
+from rexnet.errors import DataError
+
+cv2.setNumThreads(0)  # loader processes are the parallelism; OpenCV's own threads would fight over the cores
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # our errors name the image, and no bar is torn
+
+MOST_PIXELS = 64 << 20
+"""Larger images are refused before decoding: 200 MB of pixels, where a file of 300 kB can claim gigabytes."""
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # ITU-T T.81, table B.1
+SCAN_HEADER = 0xDA
+ORIENTATION = 0x0112
+
+
+class _Header(NamedTuple):
+    width: int
+    height: int
+    transparent: bool = False
+    orientation: int = 1
+    is_tiff: bool = False
+
+
+def decode_image(path: str) -> np.ndarray:
+    """The pixels of an image file, RGB uint8 (height, width, 3); see `decode`."""
+    return decode(read_file(path), path)
+
+
+def decode(content: bytes, name: str) -> np.ndarray:
+    """The pixels of an encoded image, RGB uint8 (height, width, 3).
+
+    Args:
+        content: the file's bytes.
+        name: how errors call it.
+
+    Raises:
+        DataError: it is empty, truncated, too large, or not an image.
+    """
+    if not content:
+        raise DataError(f"{printable(name)}: is empty")
+    header = _jpeg_header(content, name) if content.startswith(JPEG_START) else _header(content, name)
+    if header.width * header.height > MOST_PIXELS:
+        size = f"{header.width:,} x {header.height:,}"
+        raise DataError(f"{printable(name)}: has {size} pixels; {MOST_PIXELS >> 20} million is the most")
+    if not header.transparent:
+        return _imdecode(content, name, cv2.IMREAD_COLOR_RGB)
+    image = _over_white(_imdecode(content, name, cv2.IMREAD_UNCHANGED), header.is_tiff)
+    # OpenCV turns TIFF images in any case, others only where it drops the transparency.
+    return image if header.is_tiff else _upright(image, header.orientation)
+
+
+def crop_to_box(image: np.ndarray, box: np.ndarray, name: str) -> np.ndarray:
+    """The part of `image` inside `box`, which is (left, top, right, bottom) in pixels and may reach over the edge.
+
+    Raises:
+        DataError: the box lies beside the image.
+    """
+    left, top, right, bottom = (max(0, int(edge)) for edge in box)
+    part = image[top:bottom, left:right]
+    if not part.size:
+        height, width = image.shape[:2]
+        raise DataError(f"{printable(name)}: its bounding box {box.tolist()} is beside the {width} x {height} image")
+    return np.ascontiguousarray(part)
+
+
+def _jpeg_header(content: bytes, name: str) -> _Header:
+    """Width and height from the frame header; the end marker must follow the first scan.
+
+    OpenCV fills what a truncated JPEG lacks with grey and says so on stderr only. The end marker cannot occur inside
+    a scan, but it can in an embedded preview before it, and cameras append data behind it.
+    """
+    width = height = 0
+    at = 2
+    while at + 9 <= len(content) and content[at] == 0xFF:
+        marker = content[at + 1]
+        if marker == SCAN_HEADER:
+            if content.rfind(JPEG_END, at) < 0:
+                break
+            return _Header(width, height)
+        if marker == 0xFF or 0xD0 <= marker <= 0xD7 or marker == 0x01:  # padding, and markers without a length
+            at += 1 if marker == 0xFF else 2
+            continue
+        if marker in FRAME_HEADERS:
+            height, width = int.from_bytes(content[at + 5 : at + 7]), int.from_bytes(content[at + 7 : at + 9])
+        at += 2 + int.from_bytes(content[at + 2 : at + 4])
+    raise DataError(f"{printable(name)}: is a truncated or damaged JPEG of {len(content):,} bytes")
+
+
+def _header(content: bytes, name: str) -> _Header:
+    """What any other format says of itself, without decoding."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own about large images; the limit here is lower
+            image = Image.open(io.BytesIO(content))
+            transparent = image.has_transparency_data
+            orientation = image.getexif().get(ORIENTATION, 1) if transparent else 1
+    except Image.DecompressionBombError:
+        raise DataError(f"{printable(name)}: has more than {MOST_PIXELS >> 20} million pixels") from None
+    except Exception:  # Pillow raises a dozen types for damaged headers; all mean the same to the user
+        raise _not_an_image(content, name) from None
+    return _Header(*image.size, transparent, orientation, image.format == "TIFF")
+
+
+def _imdecode(content: bytes, name: str, flags: int) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:
+        raise DataError(f"{printable(name)}: cannot be decoded: {error.err}") from None
+    if image is None:
+        raise _not_an_image(content, name)
+    return image
+
+
+def _not_an_image(content: bytes, name: str) -> DataError:
+    return DataError(f"{printable(name)}: is not an image that OpenCV can decode ({len(content):,} bytes)")
+
+
+def _over_white(image: np.ndarray, is_tiff: bool) -> np.ndarray:
+    """BGRA, or what OpenCV makes of fewer channels, of 8 or 16 bits over white, as RGB uint8."""
+    multiplied = is_tiff and image.dtype == np.uint8  # libtiff has already weighed the colours by alpha
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    if image.shape[2] != 4:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    rgba = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
+    alpha = rgba[..., 3:].astype(np.uint16)
+    colours = rgba[..., :3] if multiplied else (rgba[..., :3] * alpha + 127) // 255
+    return (colours + (255 - alpha)).clip(0, 255).astype(np.uint8)
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Undoes an EXIF orientation of 1 to 8."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)

@@ -1,0 +1,1 @@
+"""Tools that inspect or prepare a data set: check, split, preview and loader speed."""

@@ -1,0 +1,67 @@
+"""How fast a configuration's training images come out of the loader."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from rexnet.config.schema import Config
+from rexnet.data.cache.cached_datasets import CachedImages, build_train_dataset, fill_cache
+from rexnet.data.dataset import ImageDataset
+from rexnet.data.datasets import load_index
+from rexnet.data.loaders import build_loader, build_train_sampler
+from rexnet.data.workers import PREFETCHED, explained_faults
+from rexnet.system.resources import count_cores
+
+CLOSE_ENOUGH = 0.95  # of the fastest; more processes would only take memory
+MOST_TRIED = 32
+
+
+def worker_numbers() -> list[int]:
+    """0, the powers of two below the number of cores, and that number."""
+    most = min(count_cores(), MOST_TRIED)
+    return sorted({0, most} | {1 << bit for bit in range(most.bit_length()) if 1 << bit <= most})
+
+
+def measure_speeds(config: Config, numbers: Sequence[int], seconds: float) -> Iterator[tuple[int, float]]:
+    """Pairs of a number of loader processes and the images/s that they deliver, measured one after the other.
+
+    Raises:
+        DataError: the data set is missing or too small, an image is broken, or a loader process died or hung.
+    """
+    index = load_index(config.data, "train")
+    dataset = build_train_dataset(config, index)
+    if isinstance(dataset, CachedImages):
+        if config.data.cache == "ram":
+            dataset.cache.unlink()
+        fill_cache(dataset, max(numbers), config.data)
+    for workers in numbers:
+        with explained_faults([dataset], config.data.worker_timeout):
+            speed = measure_speed(config, dataset, workers, seconds)
+        yield workers, speed
+
+
+def measure_speed(config: Config, dataset: ImageDataset, workers: int, seconds: float) -> float:
+    """Images/s over `seconds` of whole batches, once the loader is under way."""
+    config = config.model_copy(update={"data": config.data.model_copy(update={"num_workers": workers})})
+    sampler = build_train_sampler(config, dataset.index)
+    loader = build_loader(dataset, sampler, config)
+    ahead = 1 + PREFETCHED * workers
+    images, began = 0, 0.0
+    for epoch in range(1_000_000):
+        sampler.set_epoch(epoch)
+        for batch in loader:
+            ahead -= 1
+            if ahead == 0:  # what had been made ahead before the clock runs must not count
+                began = time.perf_counter()
+            elif ahead < 0:
+                images += len(batch.images)
+                if time.perf_counter() - began >= seconds:
+                    return images / (time.perf_counter() - began)
+    raise AssertionError("the time never passed")
+
+
+def recommend_workers(speeds: dict[int, float]) -> int:
+    """The smallest number whose speed is close to the fastest; not 0, which loads between steps instead of beside them,
+    unless nothing else was tried.
+    """
+    beside = {number: speed for number, speed in speeds.items() if number > 0} or speeds
+    return min(number for number, speed in beside.items() if speed >= CLOSE_ENOUGH * max(beside.values()))

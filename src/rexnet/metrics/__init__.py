@@ -1,0 +1,1 @@
+"""Accuracy, calibration and their statistics as pure functions of logits and labels."""

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+from conftest import write_images
+
+from rexnet.data.datasets.csv_table import index_csv, table_splits
+from rexnet.errors import DataError
+
+ROWS = "path,label,split\nx/000.png,dog,train\nx/001.png,cat,train\nx/002.png,cat,test\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_images(tmp_path / "x", 3, hue=0, size=(4, 4))
+    return tmp_path
+
+
+def table(folder: Path, text: str, name: str = "all.csv") -> Path:
+    (folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")
+    return folder / name
+
+
+def test_one_table_with_a_split_column(folder: Path) -> None:
+    root = table(folder, ROWS)
+    train, test = index_csv(root, "train"), index_csv(root, "test")
+    assert train.class_names == test.class_names == ("cat", "dog")
+    assert (list(train.paths), train.labels.tolist()) == (["x/000.png", "x/001.png"], [1, 0])
+    assert train.read(0).startswith(b"\x89PNG")
+    assert list(index_csv(root, "val").paths) == list(test.paths) == ["x/002.png"]
+    assert table_splits(root) == ("train", "test")
+
+
+def test_a_table_for_each_split(folder: Path) -> None:
+    table(folder, "label,path,more\n10,x/000.png,1\n9,x/001.png,2\n", "train.csv")
+    table(folder, "\ufeffpath,label\nx/002.png,10\n", "val.csv")
+    assert index_csv(folder, "train").class_names == ("9", "10")
+    assert index_csv(folder, "val").labels.tolist() == [1]
+    assert table_splits(folder) == ("train", "val")
+    assert table_splits(table(folder, "path,label,split\n", "none.csv")) == ("train", "val")
+    with pytest.raises(DataError, match="has no images of the split 'test'; it has train, val"):
+        index_csv(folder, "test")
+
+
+def test_a_table_to_measure_on_needs_no_training_images(folder: Path) -> None:
+    root = table(folder, "path,label,split\nx/000.png,dog,val\nx/001.png,cat,val\n")
+    assert index_csv(root, "val").class_names == ("cat", "dog")
+    with pytest.raises(DataError, match="has no images of the split 'train'; it has val"):
+        index_csv(root, "train")
+
+
+def test_absolute_paths_may_lie_below_the_table(folder: Path) -> None:
+    root = table(folder, ROWS.replace("x/000.png", str(folder / "x" / "000.png")))
+    assert list(index_csv(root, "train").paths) == ["x/000.png", "x/001.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\nx/000.png,dog\n", "its first line should name the columns path, label, split; found path, label"),
+        ("path,label,split\n", "has no images of the split 'val'; it has none"),
+        (ROWS.replace(",test", ",train"), "has no images of the split 'val'; it has train"),
+        ("\0\x1b[2J\udcff,x\n", r"found \\x00\\x1b\[2J\\xff, x$"),
+        ("", "its first line should name the columns path, label, split; found nothing"),
+        ("path,label,split\nx/000.png,,train\n", r"row 2: should have path, label, split; found \['x/000\.png', ''"),
+        ("path,label,split\nx/000.png,dog\n", "row 2: should have path, label, split"),
+        ("path,label,split\nx/000.png,dog,dev\n", "a split should be train, val or test, found 'dev'"),
+        (ROWS.replace("cat,test", "cow,test"), "the label 'cow' of the split 'test' has no training image"),
+        (ROWS.replace("x/002.png", "x/009.png"), r"x/009\.png is named in all\.csv but not there, 1 of 1"),
+        (ROWS.replace("x/002.png", "/etc/passwd"), "leads out of"),
+        (ROWS.replace("x/002.png", "../x.png"), "leads out of"),
+    ],
+)
+def test_a_table_that_is_not_as_it_should_be_is_named(text: str, message: str, folder: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        index_csv(table(folder, text), "val")
+
+
+def test_a_folder_without_tables_is_named(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no train\.csv; data\.root may also be one CSV file"):
+        index_csv(folder, "train")

@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rexnet.checkpoints.checkpoint import load_trained
+from rexnet.checkpoints.temperature import load_temperature, save_temperature, temperature_path
+from rexnet.errors import CheckpointError, ConfigError
+from rexnet.evaluation.inference_model import load_inference_model
+from rexnet.export.deployed import Deployed
+from rexnet.runs.checkpoint_files import find_checkpoint
+
+
+@pytest.fixture(scope="module")
+def pictures() -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8))
+
+
+def expected(run: Path, pictures: torch.Tensor) -> torch.Tensor:
+    """The network's own logits, normalised by hand."""
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        return load_trained(run).model(((pictures / 255 - mean) / std).permute(0, 3, 1, 2))
+
+
+def test_runs_and_checkpoints_give_the_networks_own_logits(trained_run: Path, pictures: torch.Tensor) -> None:
+    logits = expected(trained_run, pictures)
+    for source in (str(trained_run), find_checkpoint(trained_run)):
+        opened = load_inference_model(source)
+        torch.testing.assert_close(opened.logits(pictures), logits, atol=1e-5, rtol=0)
+        assert (opened.class_names, opened.weights) == (("ant", "bee", "cow"), "ema")
+        assert (opened.config.data.image_size, opened.config.eval_transform.interpolation) == (32, "bicubic")
+    folded = load_inference_model(trained_run, fold=True).logits(pictures)
+    torch.testing.assert_close(folded.softmax(1), logits.softmax(1), atol=1e-5, rtol=0)
+
+
+def test_a_source_has_a_name_for_tables(trained_run: Path) -> None:
+    assert load_inference_model(trained_run).name == trained_run.name
+    assert load_inference_model(trained_run / "checkpoints" / "last.ckpt").name == f"{trained_run.name}/last"
+
+
+def test_a_program_of_torch_export_is_opened_only_when_it_is_trusted(tmp_path: Path) -> None:
+    (tmp_path / "x.pt2").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match=r"x\.pt2: a \.pt2 can run code when it is read; .*add --trust-pt2"):
+        load_inference_model(tmp_path / "x.pt2")
+
+
+def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"nothing")
+    (tmp_path / "x.pt2").write_bytes(b"nothing")
+    for source, message in {
+        str(tmp_path / "x.onnx"): r"x\.onnx: cannot be read as ONNX",
+        str(tmp_path / "x.pt2"): r"x\.pt2: cannot be read as a program of torch\.export",
+        str(tmp_path / "none.onnx"): r"none\.onnx: no such file",
+        str(tmp_path / "x.pth"): r"x\.pth: holds bare weights, .* timm/NAME=",
+        str(tmp_path): "holds no checkpoint",
+    }.items():
+        with pytest.raises(CheckpointError, match=message):
+            load_inference_model(source, trust_pt2=True)
+
+
+def test_a_network_of_timm_takes_its_own_view_and_the_weights_of_a_file(tmp_path: Path, pictures: torch.Tensor) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    network = timm.create_model("test_efficientnet").eval()
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    opened = load_inference_model(f"timm/test_efficientnet={tmp_path / 'w.safetensors'}")
+    with torch.no_grad():
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        logits = network(((pictures / 255 - mean) / std).permute(0, 3, 1, 2))
+    torch.testing.assert_close(opened.logits(pictures), logits, atol=1e-4, rtol=1e-4)
+    assert (opened.class_names[0], opened.class_names[134], opened.class_names[-1]) == (
+        "tench", "crane (n02012849)", "toilet tissue"
+    )  # fmt: skip
+    assert (opened.config.data.image_size, opened.config.eval_transform.crop_pct) == (160, 0.95)
+    with pytest.raises(CheckpointError, match=r"w\.safetensors: does not fit timm/resnet18 with 1,000 classes"):
+        load_inference_model(f"timm/resnet18={tmp_path / 'w.safetensors'}")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("timm/rexnet_10", "timm .* has no network 'rexnet_10'; nearest: timm/rexnet"),
+        ("timm/vit_base_patch16_224.augreg_in21k", "has 21,843 classes, not ImageNet's 1,000"),
+        ("timm/coat_lite_medium_384.in1k", "crop mode squash"),
+        ("timm/rexnet_100.nav_in1k={tmp}/nowhere.pth", r"/nowhere\.pth: no such weight file"),
+    ],
+)
+def test_a_network_of_timm_that_cannot_be_opened_is_said_so(source: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises((CheckpointError, ConfigError), match=message):
+        load_inference_model(source.format(tmp=tmp_path))
+
+
+def test_a_temperature_belongs_to_one_file(trained_run: Path, pictures: torch.Tensor, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "x.ckpt"
+    checkpoint.write_bytes(find_checkpoint(trained_run).read_bytes())
+    assert load_inference_model(checkpoint).temperature is None
+    save_temperature(checkpoint, "ema", 2.0, "val", 15)
+    opened = load_inference_model(checkpoint)
+    assert (opened.temperature, load_temperature(checkpoint, "raw")) == (2.0, None)
+    torch.testing.assert_close(
+        opened.probabilities(pictures), (expected(trained_run, pictures) / 2).softmax(1), atol=1e-5, rtol=0
+    )
+    path = temperature_path(checkpoint, "ema")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": "0" * 64}))
+    assert load_temperature(checkpoint, "ema") is None
+    for content, message in (("{}", "cannot be read as a temperature"), (None, "should be a number above 0, not -1")):
+        save_temperature(checkpoint, "ema", -1, "val", 15)
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(CheckpointError, match=message):
+            load_trained(checkpoint)
+
+
+def test_a_temperature_is_inside_of_exports(trained_run: Path, pictures: torch.Tensor) -> None:
+    trained = load_trained(trained_run)
+    with torch.no_grad():
+        calibrated = Deployed(trained._replace(temperature=2.0))(pictures)
+    torch.testing.assert_close(calibrated, (expected(trained_run, pictures) / 2).softmax(1), atol=1e-5, rtol=0)
