@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rexnet import durable
+from rexnet.checkpoints import durable
 from rexnet.checkpoints.checkpoint import read_checkpoint
 from rexnet.checkpoints.durable import digest_path, find_damage, remove_durable, remove_stale_temporaries
 from rexnet.errors import CheckpointError
@@ -74,7 +74,7 @@ def test_whenever_the_process_is_killed_a_whole_file_with_its_digest_is_there(mo
     first, second = save(path, 1), save(path, 2)
     script = (
         "import os, sys\n"
-        "from rexnet import durable\n"
+        "from rexnet.checkpoints import durable\n"
         "calls = 0\n"
         "def counted(function):\n"
         "    def wrapper(*arguments, **keywords):\n"

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from rexnet.cli import main
-from rexnet.data import check
 from rexnet.data.datasets.index import Index
+from rexnet.dataset_tools import check
 from rexnet.dataset_tools.check import Seen
 
 

@@ -52,7 +52,7 @@ def test_the_imagenet_recipe_is_the_authors(width: str, drop_path: float) -> Non
     assert config.model.dropout == 0.2
     assert config.data.batch_size == 512
     assert (config.optimizer.name, config.optimizer.lr, config.optimizer.momentum) == ("sgd", 0.5, 0.9)
-    assert (config.optimizer.weight_decay, config.optimizer.label_smoothing) == (1e-5, 0.1)
+    assert (config.optimizer.weight_decay, config.loss.label_smoothing) == (1e-5, 0.1)
     schedule = config.schedule
     assert (schedule.epochs, schedule.warmup_epochs, schedule.cooldown_epochs) == (400, 5, 10)
     assert (schedule.warmup_lr, schedule.min_lr) == (1e-4, 1e-5)

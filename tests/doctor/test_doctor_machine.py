@@ -7,7 +7,6 @@ import pytest
 
 from rexnet.config import Config
 from rexnet.doctor.machine import (
-    available_memory,
     check_arithmetic,
     check_disk,
     check_load,
@@ -97,18 +96,6 @@ def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(check_load()) == []
     monkeypatch.setattr("os.getloadavg", lambda: (2.1, 0.0, 0.0))
     assert [finding.level for finding in check_load()] == ["warning"]
-
-
-def test_a_container_may_leave_less_memory_than_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("rexnet.doctor.machine.CGROUP", tmp_path)
-    free = available_memory("cpu")
-    assert free > 0
-    contents = {"max": "max\n", "current": "700\n", "stat": "anon 300\ninactive_file 400\n"}
-    for name, content in contents.items():
-        (tmp_path / f"memory.{name}").write_text(content)
-    assert available_memory("cpu") > 10_000  # no bound
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert available_memory("cpu") == 700  # 1000 - 700, and 400 of files that can be read again
 
 
 def test_sizes_are_for_people() -> None:

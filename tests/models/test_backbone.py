@@ -37,7 +37,7 @@ def test_the_maps_are_those_of_timms_features_only() -> None:
 
 
 def test_gradient_checkpointing_reaches_the_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rexnet.models import checkpointing
+    from rexnet.models import grad_checkpointing as checkpointing
 
     calls = []
     monkeypatch.setattr(checkpointing, "checkpointed", lambda layer, x: calls.append(layer) or layer(x))

@@ -108,7 +108,7 @@ def test_settings_reach_their_objects(small_run: list[str]) -> None:
         "trainer.precision=bf16",
         "trainer.max_steps=7",
         "trainer.val_every_epochs=2",
-        "optimizer.label_smoothing=0.3",
+        "loss.label_smoothing=0.3",
         "schedule.cooldown_epochs=4",
     )
     trainer = build_trainer(config)
@@ -142,7 +142,7 @@ def test_label_smoothing_and_clipping_act(small_run: list[str]) -> None:
             norms.extend([float(torch.nn.utils.get_total_norm(grads))] if grads else [])
 
     watch = Watch()
-    settings = ["optimizer.clip_grad=0.01", "optimizer.label_smoothing=0.9", "schedule.epochs=1"]
+    settings = ["optimizer.clip_grad=0.01", "loss.label_smoothing=0.9", "schedule.epochs=1"]
     fit(configured(small_run, *settings), callbacks=[Norms(), watch])
     assert norms
     assert max(norms) <= 0.0101
@@ -180,9 +180,9 @@ def test_the_last_checkpoint_is_the_last_even_when_it_is_not_among_the_best(smal
 def test_torchrun_decides_how_many_processes_there_are(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    assert resolve_devices(configured(small_run), "cpu") == 2
+    assert resolve_devices(configured(small_run).trainer, "cpu") == 2
     with pytest.raises(ConfigError, match=r"3 and 1 do not match torchrun's 2 processes a node, 2 in all"):
-        resolve_devices(configured(small_run, "trainer.devices=3"), "cpu")
+        resolve_devices(configured(small_run, "trainer.devices=3").trainer, "cpu")
 
 
 def test_the_network_is_compiled_where_asked(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

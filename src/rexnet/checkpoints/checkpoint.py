@@ -22,7 +22,7 @@ from rexnet.models.safe_load import read_torch_file
 from rexnet.models.weights import ENTRY, read_description, read_weights
 from rexnet.runs.checkpoint_files import find_checkpoint
 
-FORMAT = 1
+FORMAT = 2
 WeightsKind = Literal["ema", "raw"]
 PREFIXES: dict[WeightsKind, str] = {"ema": "ema_model.", "raw": "model."}
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rexnet.config.section import Count, PositiveFloat, PositiveInt, Probability, Section
+from rexnet.config.section import Count, PositiveFloat, PositiveInt, Probability, Role, Section
 
 Interpolation = Literal["bilinear", "bicubic"]
 DatasetName = Literal["folder", "csv", "imagenet", "cub200", "cars", "flowers102", "aircraft", "food101", "digits"]
@@ -16,12 +16,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class SourceConfig(Section):
     """Where the images come from."""
 
-    dataset: DatasetName
+    dataset: Annotated[DatasetName, Role.FIXED]
     """`folder`: class folders under train/ and val/, or a tar of them; `csv`: a table of path, label and split; the
     others as published (rexnet/data/datasets); `digits`: those of scikit-learn, written to `root` on first use."""
-    root: Path
+    root: Annotated[Path, Role.MECHANICS]
     """Folder of the data set; for `folder` also a tar, for `csv` also the table itself."""
-    download: bool = False
+    download: Annotated[bool, Role.MECHANICS] = False
     """Fetch the data set into `root` if it is not there and has a public address."""
     train_on: Literal["train", "train+val"] = "train"
     """`train+val`: train on both, as papers do with Flowers-102, and take `test` for validation."""
@@ -30,7 +30,7 @@ class SourceConfig(Section):
     on_bad_image: Literal["error", "skip_listed"] = "error"
     """`skip_listed`: leave out the images that the manifest of `rexnet data check` lists as broken; any other image
     that cannot be decoded stops the run."""
-    manifest: Path | None = None
+    manifest: Annotated[Path | None, Role.MECHANICS] = None
     """That manifest; null: rexnet-manifest.csv in `root`."""
 
     @model_validator(mode="after")
@@ -45,9 +45,9 @@ class DataConfig(SourceConfig):
 
     image_size: Annotated[int, Field(ge=16, le=4096)]
     """Side of the square that the network sees, in pixels."""
-    batch_size: PositiveInt
+    batch_size: Annotated[PositiveInt, Role.FIXED]
     """Images in one optimiser step, over all devices and accumulated parts together."""
-    last_batch: Literal["drop", "pad"] = "drop"
+    last_batch: Annotated[Literal["drop", "pad"], Role.FIXED] = "drop"
     """What becomes of an epoch's last, incomplete training batch: dropped, or filled from the epoch's start."""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     """Images of an epoch: each once, or as many of each class (rare ones come again, each time augmented anew)."""
@@ -56,15 +56,15 @@ class DataConfig(SourceConfig):
     runs use again; null: decode each time."""
     cache_scale: Annotated[float, Field(ge=1, le=16)] = 1.5
     """Cached training images are reduced to a short side of at most so many times `image_size`."""
-    cache_folder: Path | None = None
+    cache_folder: Annotated[Path | None, Role.MECHANICS] = None
     """Folder for `cache: disk`; null: `image-cache` in `trainer.runs_dir`."""
-    num_workers: Count | None = None
+    num_workers: Annotated[Count | None, Role.MECHANICS] = None
     """Loader processes for each device; null: one for each core that the device has to itself, 16 at most."""
-    persistent_workers: bool = True
+    persistent_workers: Annotated[bool, Role.MECHANICS] = True
     """Keep loader processes from one epoch to the next."""
-    start_method: Literal["fork", "forkserver", "spawn"] | None = None
+    start_method: Annotated[Literal["fork", "forkserver", "spawn"] | None, Role.MECHANICS] = None
     """How loader processes are started; null: Python's own choice."""
-    worker_timeout: Annotated[float, Field(gt=0)] = 600.0
+    worker_timeout: Annotated[float, Field(gt=0), Role.MECHANICS] = 600.0
     """Seconds after which a batch that does not come ends the run; a hung disk would else stop it for ever."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Channel means of RGB scaled to 0..1."""

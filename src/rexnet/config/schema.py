@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from rexnet.config.data_schema import AugmentationConfig, DataConfig, EvalTransformConfig
-from rexnet.config.section import Count, PositiveInt, Section
+from rexnet.config.section import Count, PositiveFloat, PositiveInt, Role, Section
 
 
 def _default(section: BaseModel, key: str) -> object:
@@ -59,10 +59,22 @@ class ModelConfig(Section):
         return self
 
 
-class OptimizerConfig(Section):
-    """The loss and how its gradient becomes a step."""
+class LossConfig(Section):
+    """The training loss. Validation always measures plain cross-entropy."""
 
-    name: Literal["sgd", "adamw"]
+    name: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
+    """`binary_cross_entropy` treats each class as a yes-or-no question (arXiv 2110.00476) and averages over classes."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the target that is spread evenly over all classes."""
+    class_weights: Literal["none", "balanced"] | tuple[PositiveFloat, ...] = "none"
+    """Weight of each class in the loss: `balanced` is inversely proportional to its number of training images, with
+    mean 1 over the images; a list gives one weight per class in the order of the class names."""
+
+
+class OptimizerConfig(Section):
+    """The optimizer and its learning rates."""
+
+    name: Annotated[Literal["sgd", "adamw"], Role.FIXED]
     """SGD with Nesterov momentum, or AdamW."""
     lr: Annotated[float, Field(gt=0)]
     """Peak learning rate, for the whole `data.batch_size`."""
@@ -72,8 +84,6 @@ class OptimizerConfig(Section):
     """Momentum of SGD; first beta of AdamW."""
     clip_grad: Annotated[float, Field(gt=0)] | None = None
     """Largest L2 norm of the gradient; null: not clipped."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    """Share of the target spread evenly over all classes."""
     backbone_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of everything but the classifier, relative to `lr`."""
     freeze_backbone_epochs: Count = 0
@@ -116,18 +126,19 @@ class EmaConfig(Section):
 class TrainerConfig(Section):
     """The machine, the log and the files of a run: mechanics that leave the recipe as it is."""
 
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Annotated[Literal["auto", "cpu", "gpu"], Role.MECHANICS] = "auto"
     """Where to compute; `auto` takes GPUs if there are any."""
-    devices: Literal["auto"] | PositiveInt = "auto"
+    devices: Annotated[Literal["auto"] | PositiveInt, Role.MECHANICS] = "auto"
     """Processes on each node, one a device; `auto`: all GPUs, or one process on the CPU."""
-    num_nodes: PositiveInt = 1
+    num_nodes: Annotated[PositiveInt, Role.MECHANICS] = 1
     """Machines in the run."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of convolutions; `auto`: bf16 where the hardware has it, else fp16 on GPUs and fp32 on CPUs."""
     channels_last: Literal["auto"] | bool = "auto"
-    """Memory layout NHWC; `auto`: on, except for ReXNet on GPUs, whose odd channel counts lose by it."""
-    accumulate: PositiveInt = 1
-    """Parts into which a device's share of a batch is split, one after the other, where memory is short."""
+    """Memory layout NHWC; `auto`: everywhere but for fp32 on GPUs."""
+    accumulate: Literal["auto"] | PositiveInt = 1
+    """Micro-batches per optimizer step on each device (gradient accumulation); `auto` finds the smallest number that
+    fits into GPU memory before the first step and writes it into the run's config."""
     sync_batchnorm: bool = False
     """Compute BatchNorm statistics over all devices."""
     compile: bool = False
@@ -136,48 +147,47 @@ class TrainerConfig(Section):
     """Use only algorithms that give the same bits in each run (slower on GPUs)."""
     val_every_epochs: PositiveInt = 1
     """Epochs between validations, which are also when `last.ckpt` is saved; it divides the schedule's epochs."""
-    log_every_steps: PositiveInt = 50
+    log_every_steps: Annotated[PositiveInt, Role.MECHANICS] = 50
     """Optimiser steps between log entries; skipped steps are reported there too."""
-    keep_best: PositiveInt = 3
+    keep_best: Annotated[PositiveInt, Role.MECHANICS] = 3
     """Checkpoints kept with the best validation top-1, beside the last one."""
-    early_stopping_patience: PositiveInt | None = None
+    early_stopping_patience: Annotated[PositiveInt | None, Role.MECHANICS] = None
     """Stop after so many validations without a better top-1; null: never."""
-    max_steps: PositiveInt | None = None
+    max_steps: Annotated[PositiveInt | None, Role.MECHANICS] = None
     """Stop after so many optimiser steps, with the schedule as configured; null: at the schedule's end."""
-    max_bad_steps: PositiveInt = 10
+    max_bad_steps: Annotated[PositiveInt, Role.MECHANICS] = 10
     """Steps in a row, skipped because their loss or gradient is NaN or infinite, after which the run stops."""
-    report: bool = True
+    report: Annotated[bool, Role.MECHANICS] = True
     """Write `report.html` into the run's folder when `rexnet train` has ended, which measures the best checkpoint."""
-    pictures_every_epochs: PositiveInt | None = 20
+    pictures_every_epochs: Annotated[PositiveInt | None, Role.MECHANICS] = 20
     """Epochs between TensorBoard's confusion matrix, wrong images, precision-recall curves and accuracy by class, at a
     validation; the last epoch always has them. null: none."""
-    histograms: bool = False
-    """Put histograms of all weights into TensorBoard at each validation."""
-    model_graph: bool = False
-    """Put the network's graph into TensorBoard."""
-    profile: bool = False
-    """Record a few early steps with torch.profiler, in `profile/` of the run's folder; Perfetto shows the
-    file."""
-    loggers: tuple[Literal["csv", "wandb", "mlflow"], ...] = ()
+    loggers: Annotated[tuple[Literal["csv", "wandb", "mlflow"], ...], Role.MECHANICS] = ()
     """More of Lightning's loggers beside TensorBoard's; `wandb` and `mlflow` need the package of that name."""
-    runs_dir: Path = Path("runs")
+    runs_dir: Annotated[Path, Role.MECHANICS] = Path("runs")
     """Folder that receives the run's own folder `NAME-TIME`."""
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches per optimizer step; 1 while `auto` is not resolved."""
+        return 1 if self.accumulate == "auto" else self.accumulate
 
 
 class Config(Section):
     """A whole run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80), Role.MECHANICS]
     """First part of the run folder's name."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63), Role.FIXED] = 0
     """Origin of all randomness: initial weights, order, augmentation, dropout."""
-    model: ModelConfig
+    model: Annotated[ModelConfig, Role.FIXED]
     data: DataConfig
     eval_transform: EvalTransformConfig
     augmentation: AugmentationConfig
+    loss: LossConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
-    ema: EmaConfig | None
+    ema: Annotated[EmaConfig | None, Role.FIXED]
     """Moving average of the weights, or null for none."""
     trainer: TrainerConfig = TrainerConfig()
 

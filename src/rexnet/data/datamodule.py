@@ -61,7 +61,7 @@ class ImageData(pl.LightningDataModule):
         """When the latest batch came from the loader, by `time.perf_counter`."""
         self.loaded: list[ImageDataset] = []
         """What loaders read from, for messages."""
-        self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.accumulate
+        self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.micro_batches
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class ImageData(pl.LightningDataModule):
 
     def paths_of_step(self, epoch: int, batch: int) -> list[str]:
         """The files of all images, of all processes and accumulated parts, in the step that ends with this batch."""
-        first = batch - batch % self.config.trainer.accumulate
+        first = batch - batch % self.config.trainer.micro_batches
         samplers = [self._train_sampler(rank) for rank in range(self.world_size)]
         return [
             self.train_index.name(key.position)
@@ -116,7 +116,7 @@ class ImageData(pl.LightningDataModule):
         """(images, targets) on the device; training batches are augmented."""
         assert self.trainer is not None
         data = self.config.data
-        images = normalize(batch.images, data.mean, data.std, use_channels_last(self.config))
+        images = normalize(batch.images, data.mean, data.std, use_channels_last(self.config.trainer))
         if not self.trainer.training:
             return images, batch.labels
         classes, epoch = len(self.class_names), self.trainer.current_epoch

@@ -31,12 +31,12 @@ def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size:
         config.seed,
         rank,
         world_size,
-        config.trainer.accumulate,
+        config.trainer.micro_batches,
         config.data.last_batch,
         repeats=config.augmentation.repeats,
         balance=index.labels if config.data.sampling == "balanced" else None,
     )
-    if len(sampler) < config.trainer.accumulate:
+    if len(sampler) < config.trainer.micro_batches:
         raise DataError(
             f"{index.root}: has {len(index)} images, fewer than one batch of {config.data.batch_size}; lower "
             f"data.batch_size or set data.last_batch=pad"
@@ -61,7 +61,7 @@ def build_loader(
         multiprocessing_context=config.data.start_method if workers else None,
         timeout=config.data.worker_timeout if workers else 0,
         worker_init_fn=start_worker,
-        pin_memory=resolve_accelerator(config) == "gpu",
+        pin_memory=resolve_accelerator(config.trainer) == "gpu",
     )
 
 
@@ -95,12 +95,12 @@ def share_batch(config: Config, world_size: int) -> int:
         ConfigError: the batch does not divide by processes and accumulation, or leaves a single image, which
             BatchNorm cannot train on.
     """
-    parts = world_size * config.trainer.accumulate
+    parts = world_size * config.trainer.micro_batches
     share, rest = divmod(config.data.batch_size, parts)
     if rest or share < 2:
         raise ConfigError(
             f"data.batch_size: {config.data.batch_size} should be a multiple of {parts} "
-            f"({world_size} processes x trainer.accumulate {config.trainer.accumulate}) with at least 2 images each"
+            f"({world_size} processes x trainer.accumulate {config.trainer.micro_batches}) with at least 2 images each"
         )
     return share
 
@@ -117,12 +117,14 @@ def count_workers(config: Config) -> int:
     """Loader processes for each device."""
     if config.data.num_workers is not None:
         return config.data.num_workers
-    return min(MOST_WORKERS, max(1, count_cores() // resolve_devices(config, resolve_accelerator(config))))
+    return min(
+        MOST_WORKERS, max(1, count_cores() // resolve_devices(config.trainer, resolve_accelerator(config.trainer)))
+    )
 
 
 def count_local_workers(config: Config, world_size: int) -> int:
     """Loader processes of all processes of a run on this machine."""
-    return count_workers(config) * min(world_size, resolve_devices(config, resolve_accelerator(config)))
+    return count_workers(config) * min(world_size, resolve_devices(config.trainer, resolve_accelerator(config.trainer)))
 
 
 def batch_bytes(images: int, image_size: int) -> int:

@@ -9,7 +9,6 @@ from rexnet.doctor.finding import Finding, attempt
 from rexnet.doctor.forecast import forecast
 from rexnet.doctor.images import check_augmentation, check_cache, check_classes, check_manifest
 from rexnet.doctor.machine import (
-    available_memory,
     check_arithmetic,
     check_disk,
     check_load,
@@ -28,7 +27,7 @@ from rexnet.doctor.rehearsal import (
 )
 from rexnet.errors import ConfigError, RexnetError, user_message
 from rexnet.models.factory import adopt_preprocessing
-from rexnet.system.device import resolve_accelerator, resolve_devices, set_up_arithmetic
+from rexnet.system.device import free_memory, resolve_accelerator, resolve_devices, set_up_arithmetic
 from rexnet.training.fit import build_classifier
 
 
@@ -44,9 +43,9 @@ def examine(config: Config) -> Iterator[Finding]:
         raise ConfigError("rexnet doctor: looks at a run from a single process; call it without torchrun or srun")
     try:
         config = adopt_preprocessing(config)
-        accelerator = resolve_accelerator(config)
-        set_up_arithmetic(config, accelerator)
-        world_size = resolve_devices(config, accelerator) * config.trainer.num_nodes
+        accelerator = resolve_accelerator(config.trainer)
+        set_up_arithmetic(config.trainer, accelerator)
+        world_size = resolve_devices(config.trainer, accelerator) * config.trainer.num_nodes
         data = ImageData(config, world_size)
     except RexnetError as error:
         yield Finding("error", "config", user_message(error))
@@ -75,7 +74,7 @@ def _rehearse(config: Config, data: ImageData) -> Iterator[Finding]:
     module = build_classifier(small, data.class_names, steps_per_epoch=STEPS - 1)  # the peak learning rate at the last
     size = checkpoint_bytes(config, module)
     yield from check_disk(config, size)
-    free = available_memory(resolve_accelerator(config))
+    free = free_memory(resolve_accelerator(config.trainer))
     refusal = foresee_memory(small, module, free)
     if refusal is not None:
         yield refusal

@@ -44,7 +44,7 @@ def compare_speeds(config: Config, loader: float, model: float, workers: int, co
     if loader >= model or config.data.cache is not None:
         return Finding("ok", "loading", text)
     needed = math.ceil(max(1, workers) * model / loader)
-    devices = resolve_devices(config, resolve_accelerator(config))
+    devices = resolve_devices(config.trainer, resolve_accelerator(config.trainer))
     if workers < needed <= cores:
         remedy = f"use data.num_workers={math.ceil(needed / devices)} or data.cache"
     else:
@@ -71,10 +71,10 @@ def combine_speeds(loader: float, model: float, workers: int, threads: int, core
 
 def forecast(config: Config, data: ImageData, seen: Rehearsal, checkpoint: int) -> Iterator[Finding]:
     """Measures the loader; compares it with the model and says how long a run takes and how large it gets."""
-    accelerator, nodes, cores = resolve_accelerator(config), config.trainer.num_nodes, count_cores()
+    accelerator, nodes, cores = resolve_accelerator(config.trainer), config.trainer.num_nodes, count_cores()
     workers = count_local_workers(config, data.world_size)
     on_cpu = accelerator == "cpu"  # where several processes share what one was measured with
-    devices, threads = (1, torch.get_num_threads()) if on_cpu else (resolve_devices(config, accelerator), 0)
+    devices, threads = (1, torch.get_num_threads()) if on_cpu else (resolve_devices(config.trainer, accelerator), 0)
     loader = measure_loading(config, data)
     yield compare_speeds(config, loader, devices * seen.images_per_s, workers, cores)
     speeds = (devices * seen.images_per_s, devices * seen.eval_images_per_s)

@@ -19,13 +19,12 @@ from rexnet.system.resources import count_cores
 FILES_OF_A_WORKER = 3  # pipes and the process itself
 FILES_OF_A_BATCH = 2  # images and labels, each a file in shared memory until it was taken
 SPARE_FILES = 32  # checkpoints, logs, libraries
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def check_arithmetic(config: Config) -> Iterator[Finding]:
     """Where it is computed, and in which precision."""
-    accelerator = resolve_accelerator(config)
-    precision = resolve_precision(config, accelerator)
+    accelerator = resolve_accelerator(config.trainer)
+    precision = resolve_precision(config.trainer, accelerator)
     where = torch.cuda.get_device_name() if accelerator == "gpu" else f"CPU (threads: {torch.get_num_threads()})"
     if precision == "bf16-mixed" and not has_fast_bf16(accelerator):
         text = f"{where}: bf16 is emulated here, up to ten times slower than fp32; use trainer.precision=auto"
@@ -95,27 +94,6 @@ def check_disk(config: Config, checkpoint_bytes: int) -> Iterator[Finding]:
         yield Finding("warning", "disk", f"{text}; logs and other runs must not take the rest")
     else:
         yield Finding("ok", "disk", text)
-
-
-def available_memory(accelerator: str) -> int:
-    """Bytes that a process may still take: of the GPU, or of the machine and of the container that it runs in."""
-    if accelerator == "gpu":
-        return torch.cuda.mem_get_info()[0]
-    bounds = [_available_in_container()]
-    if Path("/proc/meminfo").is_file():
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        bounds += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return min((bound for bound in bounds if bound is not None), default=1 << 62)
-
-
-def _available_in_container() -> int | None:
-    """What the control group leaves, page cache not counted; None where it sets no bound."""
-    try:
-        limit, used = (int((CGROUP / f"memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
-        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
-    except (OSError, ValueError):  # no control group, or `max`
-        return None
-    return limit - used + int(statistics.get("inactive_file", 0))
 
 
 def megabytes(size: float) -> str:

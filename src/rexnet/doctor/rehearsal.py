@@ -63,7 +63,7 @@ def fixed_batch(config: Config, data: ImageData) -> tuple[Tensor, Tensor]:
     transform = build_train_transform(config.data, config.augmentation)
     dataset = ImageDataset(data.train_index, transform, config.seed)
     batch = stack([dataset[key] for key in build_train_sampler(config, data.train_index).batch_at(0, 0)])
-    images = normalize(batch.images, config.data.mean, config.data.std, use_channels_last(config))
+    images = normalize(batch.images, config.data.mean, config.data.std, use_channels_last(config.trainer))
     return augment_batch(images, batch.labels, config.augmentation, len(data.class_names), batch.seed)
 
 
@@ -102,7 +102,7 @@ def rehearse(config: Config, module: Classifier, batch: tuple[Tensor, Tensor]) -
 def foresee_memory(config: Config, module: Classifier, free: int) -> Finding | None:
     """What is wrong, where one step would take more memory than there is; a GPU says so itself and goes on in parts."""
     needed, share = predict_memory(config, module), config.data.batch_size
-    if resolve_accelerator(config) == "gpu" or needed <= free:
+    if resolve_accelerator(config.trainer) == "gpu" or needed <= free:
         return None
     text = f"{share} images at once need about {megabytes(needed)}, {megabytes(free)} are there"
     return Finding("error", "memory", f"{text}; set trainer.accumulate or lower data.batch_size")
@@ -139,7 +139,7 @@ def judge_losses(losses: list[float], lr: float) -> Finding:
 def predict_memory(config: Config, module: Classifier) -> int:
     """Bytes that training takes: what the network keeps for the gradient, measured on few images, and the weights."""
     model = copy.deepcopy(module.model).train()
-    layout = torch.channels_last if use_channels_last(config) else torch.contiguous_format
+    layout = torch.channels_last if use_channels_last(config.trainer) else torch.contiguous_format
     side = config.data.image_size
     kept = kept_bytes(model, torch.zeros(PROBED, 3, side, side).to(memory_format=layout), _autocast(config, "cpu"))
     weights = sum(p.numel() * p.element_size() for p in module.parameters())
@@ -170,7 +170,7 @@ def checkpoint_bytes(config: Config, module: Classifier) -> int:
 
 
 def _autocast(config: Config, device: str) -> Any:
-    dtype = autocast_dtype(resolve_precision(config, resolve_accelerator(config)))
+    dtype = autocast_dtype(resolve_precision(config.trainer, resolve_accelerator(config.trainer)))
     return torch.autocast(device, dtype=dtype, enabled=dtype is not None)
 
 

@@ -1,5 +1,6 @@
 """Measures classifiers on splits, exactly as training's validation did: from sources to results."""
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind
 from rexnet.checkpoints.temperature import fitted_where, save_temperature
+from rexnet.config.differences import recipe_of
 from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import ConfigError, DataError
@@ -212,5 +214,6 @@ def _require_same_classes(models: Sequence[InferenceModel], request: Request) ->
 
 
 def _series(model: InferenceModel, weights: str) -> str:
-    """Equal for runs that differ in nothing but their seed and where they lie."""
-    return weights + model.config.model_dump_json(exclude={"seed": True, "trainer": {"runs_dir"}})
+    """Returns a text that is equal for runs whose recipes differ only in the seed."""
+    recipe = recipe_of(model.config) | {"seed": None}
+    return f"{weights} {json.dumps(recipe)}"

@@ -30,14 +30,7 @@ from rexnet.evaluation.timm_networks import load_timm
 from rexnet.export.reading import Exported, open_onnx, open_program
 from rexnet.models.folding import fold_batchnorm
 from rexnet.runs.checkpoint_files import run_of
-from rexnet.system.device import (
-    autocast_dtype,
-    resolve_accelerator,
-    resolve_precision,
-    set_up_arithmetic,
-    use_channels_last,
-    with_available_hardware,
-)
+from rexnet.system.device import resolve_device, with_available_hardware
 
 TIMM = "timm/"
 Logits = Callable[[Tensor], Tensor]
@@ -120,16 +113,13 @@ def wrap_trained(trained: Trained, name: str, fold: bool = False) -> InferenceMo
 
 def _on_device(model: nn.Module, config: Config, fold: bool) -> tuple[nn.Module, Logits]:
     """A network where and in the arithmetic in which training's validation computes, and its logits of bytes."""
-    accelerator = resolve_accelerator(config)
-    set_up_arithmetic(config, accelerator)
-    dtype, channels_last = autocast_dtype(resolve_precision(config, accelerator)), use_channels_last(config)
-    device, mean, std = torch.device("cuda" if accelerator == "gpu" else "cpu"), config.data.mean, config.data.std
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = (fold_batchnorm(model) if fold else model.eval()).to(device).to(memory_format=layout)
+    device, data = resolve_device(config.trainer), config.data
+    network = device.place(fold_batchnorm(model) if fold else model.eval())
 
     def logits(images: Tensor) -> Tensor:
-        with torch.inference_mode(), torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-            result: Tensor = network(normalize(images.to(device), mean, std, channels_last))
+        with torch.inference_mode(), device.autocast():
+            inputs = normalize(images.to(device.torch_device), data.mean, data.std, device.channels_last)
+            result: Tensor = network(inputs)
         return result.float()
 
     return network, logits

@@ -106,8 +106,8 @@ def estimate_batchnorm(model: nn.Module, config: Config) -> None:
         return
     momenta = [norm.momentum for norm in norms]
     config = with_available_hardware(config)
-    accelerator, channels_last = resolve_accelerator(config), use_channels_last(config)
-    set_up_arithmetic(config, accelerator)
+    accelerator, channels_last = resolve_accelerator(config.trainer), use_channels_last(config.trainer)
+    set_up_arithmetic(config.trainer, accelerator)
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
     model.eval().to(device).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     for norm in norms:

@@ -4,12 +4,12 @@ import itertools
 from typing import Any, NamedTuple
 
 from rexnet.config import Config, dump_config
-from rexnet.config.differences import find_changes
+from rexnet.config.differences import find_changes, has_role
 from rexnet.config.load import find_base, load_config
+from rexnet.config.section import Role
 from rexnet.errors import ConfigError
 from rexnet.report.record import RunRecord
 
-MACHINE = ("data.root", "data.num_workers", "trainer.runs_dir", "name")  # say where a run was, not what it did
 BASE_ROOT = "data.root=data"  # a base recipe may leave the folder open
 
 
@@ -27,7 +27,9 @@ def describe_recipe(record: RunRecord) -> dict[str, Any]:
     differences = []
     if base is not None:
         changes = find_changes(base[1], record.config)
-        differences = [Difference(key, new, old) for key, (old, new) in changes.items() if key not in MACHINE]
+        differences = [
+            Difference(key, new, old) for key, (old, new) in changes.items() if not has_role(key, Role.MECHANICS)
+        ]
     return {"text": dump_config(record.config), "base": base and base[0], "differences": differences}
 
 
@@ -36,7 +38,7 @@ def compare_recipes(records: list[RunRecord]) -> list[tuple[str, list[Any]]]:
     keys: dict[str, None] = {}
     for record in records[1:]:
         keys |= dict.fromkeys(find_changes(records[0].config, record.config))
-    keys = {key: None for key in keys if key not in MACHINE}
+    keys = {key: None for key in keys if not has_role(key, Role.MECHANICS)}
     return [(key, [_value_of(record.config, key) for record in records]) for key in keys]
 
 

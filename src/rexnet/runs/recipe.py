@@ -5,43 +5,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rexnet.config import Config, load_config
-from rexnet.config.differences import Changes, find_changes, flatten
+from rexnet.config.differences import Changes, find_changes, flatten, has_role
+from rexnet.config.section import Role
 from rexnet.errors import ConfigError
 from rexnet.runs.checkpoint_files import LAST, checkpoint_folder
 from rexnet.runs.folder import CONFIG_FILE, find_run_folders
-
-RESUMABLE_KEYS = frozenset(
-    {
-        "data.cache_folder",
-        "data.download",
-        "data.manifest",
-        "data.num_workers",
-        "data.persistent_workers",
-        "data.root",
-        "data.start_method",
-        "data.worker_timeout",
-        "name",
-        "trainer.accelerator",
-        "trainer.devices",
-        "trainer.early_stopping_patience",
-        "trainer.histograms",
-        "trainer.keep_best",
-        "trainer.log_every_steps",
-        "trainer.loggers",
-        "trainer.max_bad_steps",
-        "trainer.max_steps",
-        "trainer.model_graph",
-        "trainer.num_nodes",
-        "trainer.pictures_every_epochs",
-        "trainer.profile",
-        "trainer.report",
-        "trainer.runs_dir",
-    }
-)
-"""What may differ when a run goes on: none of them changes what a step computes."""
-
-FIXED_KEYS = ("data.batch_size", "data.last_batch", "data.dataset", "ema", "model", "optimizer.name", "seed")
-"""What cannot change, even when asked for: the state of the optimiser, or what a step is, would not fit."""
 
 
 def load_run_config(
@@ -103,13 +71,14 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
         if not any(is_below(name, [key]) for name in known):
             near = difflib.get_close_matches(key, known, n=1)
             raise ConfigError(f"--allow-change {key}: no such key{f'; nearest: {near[0]}' if near else ''}")
-    fixed = [key for key in changes if is_below(key, FIXED_KEYS)]
+    fixed = [key for key in changes if has_role(key, Role.FIXED)]
     if fixed:
         raise ConfigError(
             f"{run}: {_words(changes, fixed)} cannot change within a run; begin a new one from its weights with "
             f"--config and model.pretrained={checkpoint_folder(run) / LAST if run.is_dir() else run}"
         )
-    refused = [key for key in changes if not is_below(key, [*allowed, *RESUMABLE_KEYS]) and not _extends(key, changes)]
+    free = [key for key in changes if has_role(key, Role.MECHANICS) or is_below(key, allowed) or _extends(key, changes)]
+    refused = [key for key in changes if key not in free]
     if refused:
         flags = " ".join(f"--allow-change {key}" for key in refused)
         raise ConfigError(f"{run}: goes on with its recipe, but {_words(changes, refused)}; if it should, add {flags}")

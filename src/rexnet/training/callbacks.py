@@ -14,7 +14,6 @@ from rexnet.runs.folder import TABLE_COLUMNS, TABLE_FILE, read_table
 from rexnet.system.atomic_files import atomic_write
 from rexnet.training.module import Classifier
 from rexnet.training.pictures import Pictures
-from rexnet.training.profile import Profile
 from rexnet.training.progress import Progress
 from rexnet.training.signals import GracefulStop
 from rexnet.training.step_log import StepLog
@@ -27,8 +26,6 @@ def build_callbacks(config: Config, run_folder: Path, monitored: str) -> list[Ca
     callbacks: list[Callback] = [steps, EpochTable(run_folder, steps), Progress(steps), Pictures(config)]
     if config.trainer.pictures_every_epochs is not None:
         callbacks.append(ValidationPictures(config, monitored))
-    if config.trainer.profile:
-        callbacks.append(Profile(run_folder))
     if config.trainer.early_stopping_patience is not None:
         patience = config.trainer.early_stopping_patience
         callbacks.append(

@@ -119,7 +119,9 @@ def build_classifier(
     """
     torch.manual_seed(mix(config.seed) >> 1)
     model = build_model(config.model, class_names, pretrained)
-    model = model.to(memory_format=torch.channels_last if use_channels_last(config) else torch.contiguous_format)
+    model = model.to(
+        memory_format=torch.channels_last if use_channels_last(config.trainer) else torch.contiguous_format
+    )
     module = Classifier(config, model, class_names, steps_per_epoch)
     if config.trainer.compile:
         module.model.compile()
@@ -134,10 +136,10 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     """
     settings = config.trainer
     require_loggers(config)
-    accelerator = resolve_accelerator(config)
-    precision = resolve_precision(config, accelerator)
-    devices = resolve_devices(config, accelerator)
-    set_up_arithmetic(config, accelerator)
+    accelerator = resolve_accelerator(config.trainer)
+    precision = resolve_precision(config.trainer, accelerator)
+    devices = resolve_devices(config.trainer, accelerator)
+    set_up_arithmetic(config.trainer, accelerator)
     single = settings.num_nodes * devices == 1
     check_srun_tasks(devices, settings.num_nodes)
     frozen = config.optimizer.freeze_backbone_epochs > 0
@@ -151,7 +153,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
         plugins=[DurableCheckpointIO(), *_cluster()],
         max_epochs=config.schedule.total_epochs,
         max_steps=settings.max_steps or -1,
-        accumulate_grad_batches=settings.accumulate,
+        accumulate_grad_batches=settings.micro_batches,
         check_val_every_n_epoch=settings.val_every_epochs,
         log_every_n_steps=settings.log_every_steps,
         sync_batchnorm=settings.sync_batchnorm and not single,

@@ -91,7 +91,7 @@ class Classifier(pl.LightningModule):
 
     def compute_loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of some images; its gradient is NaN where it is not finite."""
-        smoothing = self.config.optimizer.label_smoothing
+        smoothing = self.config.loss.label_smoothing
         return propagate_nonfinite(F.cross_entropy(self.model(images), targets, label_smoothing=smoothing))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

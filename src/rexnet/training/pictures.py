@@ -1,7 +1,5 @@
-"""What TensorBoard has beside scalars about training: recipe, augmented images, outcome; graph and weights if asked."""
+"""What TensorBoard has beside scalars about training: recipe, augmented images and outcome."""
 
-import copy
-import warnings
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,9 +10,7 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from rexnet.config import Config, dump_config
-from rexnet.config.differences import flatten
-from rexnet.runs.recipe import RESUMABLE_KEYS
-from rexnet.training.module import Classifier
+from rexnet.config.differences import recipe_of
 
 PICTURED_IMAGES = 16
 
@@ -37,15 +33,6 @@ class Pictures(Callback):
         indented = "\n".join(f"    {line}" for line in dump_config(self.config).splitlines())
         logger.experiment.add_text("recipe", indented)
         logger.experiment.add_image("train/augmented", make_grid(batch[0][:PICTURED_IMAGES], self.config))
-        if self.config.trainer.model_graph:
-            _add_graph(logger, pl_module, batch[0][:1])
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        logger = find_board(trainer)
-        if logger is not None and self.config.trainer.histograms:
-            assert isinstance(pl_module, Classifier)
-            for name, weights in pl_module.model.named_parameters():
-                logger.experiment.add_histogram(f"weights/{name}", weights, trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
@@ -63,7 +50,7 @@ class Pictures(Callback):
 
         Given a list, TensorBoard shows the keys by the alphabet; without, those first in which runs differ.
         """
-        recipe = {k: v for k, v in flatten(self.config).items() if k not in RESUMABLE_KEYS}
+        recipe = recipe_of(self.config)
         keys = {key: value if isinstance(value, int | float) else str(value) for key, value in recipe.items()}
         for summary in hparams(keys, outcome)[1:]:  # type: ignore[no-untyped-call]
             board.experiment.file_writer.add_summary(summary)
@@ -82,11 +69,3 @@ def make_grid(images: Tensor, config: Config) -> Tensor:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (config.data.mean, config.data.std))
     grid: Tensor = make_grid((images.float().cpu() * std + mean).clamp(0, 1), nrow=4)
     return grid
-
-
-def _add_graph(logger: TensorBoardLogger, module: pl.LightningModule, image: Tensor) -> None:
-    """The graph of a copy, so that neither statistics nor random numbers of the run move."""
-    assert isinstance(module, Classifier)
-    with warnings.catch_warnings(), torch.random.fork_rng():
-        warnings.simplefilter("ignore")  # about tracing, which is all that TensorBoard can draw
-        logger.experiment.add_graph(copy.deepcopy(module.model).eval(), image)

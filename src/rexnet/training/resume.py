@@ -13,12 +13,12 @@ from pytorch_lightning.callbacks import Callback
 from rexnet.checkpoints.checkpoint import read_checkpoint
 from rexnet.checkpoints.durable import digest_path, remove_stale_temporaries
 from rexnet.config import Config, dump_config, parse_config
-from rexnet.config.differences import find_changes
+from rexnet.config.differences import recipe_of
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.weights import ENTRY
 from rexnet.runs.checkpoint_files import checkpoint_folder, newest_first
 from rexnet.runs.folder import CONFIG_FILE
-from rexnet.runs.recipe import RESUMABLE_KEYS, describe_longer_run, is_below, require_same_recipe
+from rexnet.runs.recipe import describe_longer_run, require_same_recipe
 from rexnet.system.atomic_files import atomic_write
 from rexnet.training.module import Classifier
 from rexnet.training.optim import build_optimizer
@@ -102,7 +102,7 @@ def repair_run(resumed: Resumed, config: Config) -> None:
     stale = remove_stale_temporaries(checkpoints)
     if stale:
         log.info(f"{checkpoints}: deleted {', '.join(stale)}, left by a process that was killed")
-    if any(not is_below(key, RESUMABLE_KEYS) for key in find_changes(resumed.stored, config)):
+    if recipe_of(resumed.stored) != recipe_of(config):
         before = f"config-until-step{resumed.step}.yaml"
         for name, content in {before: resumed.stored, CONFIG_FILE: config}.items():
             with atomic_write(resumed.folder / name) as temporary:

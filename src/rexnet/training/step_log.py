@@ -31,7 +31,7 @@ class StepLog(Callback):
     def __init__(self, config: Config, run_folder: Path) -> None:
         self.skips = SkipReport(config, run_folder)
         self.every = config.trainer.log_every_steps
-        self.images_per_batch = config.data.batch_size // config.trainer.accumulate
+        self.images_per_batch = config.data.batch_size // config.trainer.micro_batches
         self.latest: dict[str, float] = {}
         self.epoch_loss = 0.0
         self._epoch_sum, self._epoch_batches = 0.0, 0

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from rexnet.config.data_schema import SourceConfig
-from rexnet.data import download
-from rexnet.data.datasets import load_index
+from rexnet.data.datasets import download, load_index
 from rexnet.data.datasets.download import Remote, fetch, unpack
 from rexnet.errors import DataError
 

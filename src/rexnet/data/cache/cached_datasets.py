@@ -18,6 +18,7 @@ from rexnet.data.datasets.index import Index
 from rexnet.data.sources.image_files import size_text
 from rexnet.data.workers import SHARED_MEMORY, explained_faults, start_worker
 from rexnet.errors import DataError
+from rexnet.system.resources import available_memory
 from rexnet.system.terminal import progress_bar
 
 log = logging.getLogger(__name__)
@@ -203,19 +204,10 @@ def require_space(folder: Path, wanted: int, hint: str) -> int:
     status = os.statvfs(place)
     free = status.f_bavail * status.f_frsize
     if place == SHARED_MEMORY:
-        free = min(free, _available_memory())
+        free = min(free, available_memory())
     if free < wanted + RESERVE:
         raise DataError(f"data.cache: needs {size_text(wanted)} in {place}, where {size_text(free)} are free; {hint}")
     return free
-
-
-def _available_memory() -> int:
-    """Memory that could be used without swapping, in bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cache_path(config: Config, index: Index, name: str) -> Path:
