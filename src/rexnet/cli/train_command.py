@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         print(dump_config(config), end="")
         return 0
     if options.doctor and is_rank_zero():  # Lightning starts the others by the same command
-        from rexnet.cli.doctor import examine_and_print
+        from rexnet.cli.doctor_command import examine_and_print
 
         code = examine_and_print(config)
         if code:
