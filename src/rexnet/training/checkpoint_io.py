@@ -1,4 +1,4 @@
-"""Writes checkpoints that cannot be lost, and reads only what is whole."""
+"""Lets Lightning write checkpoints that are never lost, and read only intact ones."""
 
 import math
 from pathlib import Path
@@ -15,17 +15,17 @@ from rexnet.runs.checkpoint_files import LAST, PREVIOUS
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, written as `durable` does; the `last.ckpt` of before becomes `previous.ckpt`.
+    """Writes checkpoints by `write_durably` and keeps the replaced `last.ckpt` as `previous.ckpt`.
 
-    Lightning's own way stages in TMPDIR, and a move between file systems is a copy over the live file.
+    Lightning itself stages files in TMPDIR, and a move from another file system is a copy over the live file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Writes `checkpoint` to `path`, completely or not at all.
 
         Raises:
-            CheckpointError: a weight is NaN or infinite, the folder cannot be written to, the disk is full, or the file
-                would not load without executing code; what was there before is untouched.
+            CheckpointError: a weight is NaN or infinite, the folder is not writable, the disk is full, or the file
+                would execute code on loading; the previous file is untouched.
         """
         target = Path(path)
         for name, tensor in walk_tensors({key: checkpoint.get(key) for key in ("state_dict", "optimizer_states")}):
@@ -35,13 +35,13 @@ class DurableCheckpointIO(TorchCheckpointIO):
         write_durably(
             target,
             lambda file: torch.save(checkpoint, file),
-            math.ceil(1.02 * size),  # with the names and the rest, which are no tensors
-            check=_require_plain_values,
+            math.ceil(1.02 * size),  # names and plain values come on top
+            check=_require_loadable,
             backup=PREVIOUS if target.name == LAST else None,
         )
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The content of `path` on the CPU, loaded without executing anything."""
+        """Returns the content of `path` on the CPU, loaded without executing anything."""
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
@@ -49,8 +49,8 @@ class DurableCheckpointIO(TorchCheckpointIO):
         remove_durable(Path(path))
 
 
-def _require_plain_values(path: Path) -> None:
-    """Better now than when it is needed: types that would execute code on loading are refused there."""
+def _require_loadable(path: Path) -> None:
+    """Rejects types that would execute code on loading now, when the previous checkpoint is still there."""
     try:
         torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:
