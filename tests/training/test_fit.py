@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rexnet.config import Config, load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.runs.checkpoint_files import find_checkpoint
-from rexnet.runs.folder import read_table
+from rexnet.runs.run_folder import read_table
 from rexnet.system.device import resolve_devices
 from rexnet.training.fit import build_trainer, fit
 

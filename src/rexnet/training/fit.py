@@ -23,7 +23,7 @@ from rexnet.data.workers import explained_faults
 from rexnet.errors import ProcessError
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.runs.checkpoint_files import best_first
-from rexnet.runs.folder import close_run, open_run
+from rexnet.runs.run_folder import close_run, open_run
 from rexnet.runs.state import RunMark
 from rexnet.system.device import (
     resolve_accelerator,
