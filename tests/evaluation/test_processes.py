@@ -91,7 +91,7 @@ def test_whatever_ends_one_process_ends_the_others_and_the_first_says_it(
             raise fault
         processes.gather(processes.rank)
 
-    monkeypatch.setattr("rexnet.cli.evaluate._measure", measure)
+    monkeypatch.setattr("rexnet.cli.evaluate_command._measure", measure)
     ended, said = run_as_torchrun(lambda rank: main(["evaluate", "runs/some"]), 2, tmp_path)
     assert ended == codes
     assert said.count("error: ") == said.count(words) == 1

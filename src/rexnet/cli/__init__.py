@@ -10,9 +10,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from rexnet import __version__
-from rexnet.cli import data, doctor, evaluate, export, models, predict, publish, report, runs, train
+from rexnet.cli import (
+    data_command,
+    doctor_command,
+    evaluate_command,
+    export_command,
+    models_command,
+    predict_command,
+    publish_command,
+    report_command,
+    runs_command,
+    train_command,
+)
 from rexnet.errors import RexnetError, user_message
 from rexnet.system.launcher import check_launch_environment, is_rank_zero
+
+COMMANDS = (
+    train_command,
+    evaluate_command,
+    predict_command,
+    report_command,
+    export_command,
+    publish_command,
+    runs_command,
+    models_command,
+    data_command,
+    doctor_command,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +100,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
     parser.add_argument("--version", action="version", version=f"rexnet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, evaluate, predict, report, export, publish, runs, models, data, doctor):
+    for command in COMMANDS:
         command.add_parser(commands)
     return parser

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         print(dump_config(config), end="")
         return 0
     if options.doctor and is_rank_zero():  # Lightning starts the others by the same command
-        from rexnet.cli.doctor import examine_and_print
+        from rexnet.cli.doctor_command import examine_and_print
 
         code = examine_and_print(config)
         if code:
@@ -96,7 +96,7 @@ def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
     from rexnet.config import load_config
     from rexnet.config.schema import TrainerConfig
     from rexnet.errors import ConfigError
-    from rexnet.runs.recipe import find_newest_run, load_run_config
+    from rexnet.runs.resume_rules import find_newest_run, load_run_config
 
     if options.resume is None:
         if options.config is None or options.allow_change:
