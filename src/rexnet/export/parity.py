@@ -47,7 +47,7 @@ def measure_parity(trained: Trained, index: Index, runners: Mapping[str, Runner]
     """Each form's figures on the images of `index`; the network itself, as trained and in float32, is the first.
 
     All forms see each batch one after the other, so that a busy machine slows all of them alike. The speed is that of
-    this process with the threads of PyTorch and ONNX Runtime side by side (`rexnet models --measure` keeps them apart).
+    this process with the threads of PyTorch and ONNX Runtime side by side (`benchmarks/network.py` keeps them apart).
     """
     model = trained.model.cpu().float().to(memory_format=torch.channels_last)
     deployed = Deployed(trained, kind)  # type: ignore[arg-type]
