@@ -12,7 +12,7 @@ from torch import nn
 
 from rexnet.config import Config, load_config
 from rexnet.errors import DivergenceError
-from rexnet.runs.folder import read_table
+from rexnet.runs.run_folder import read_table
 from rexnet.training.faults import NonFiniteGuard, SkipReport, clear_unset_momentum, propagate_nonfinite
 from rexnet.training.fit import fit
 

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rexnet.config import Config, load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.runs.checkpoint_files import find_checkpoint
-from rexnet.runs.folder import read_table
+from rexnet.runs.run_folder import read_table
 from rexnet.system.device import resolve_devices
 from rexnet.training.fit import build_trainer, fit
 
@@ -182,7 +182,7 @@ def test_torchrun_decides_how_many_processes_there_are(small_run: list[str], mon
         monkeypatch.setenv(name, value)
     assert resolve_devices(configured(small_run).trainer, "cpu") == 2
     with pytest.raises(ConfigError, match=r"3 and 1 do not match torchrun's 2 processes a node, 2 in all"):
-        resolve_devices(configured(small_run, "trainer.devices=3").trainer, "cpu")
+        build_trainer(configured(small_run, "trainer.devices=3"))
 
 
 def test_the_network_is_compiled_where_asked(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

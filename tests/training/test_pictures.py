@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rexnet.config import load_config
-from rexnet.runs.folder import read_table
+from rexnet.runs.run_folder import read_table
 from rexnet.training.fit import fit
 from rexnet.training.validation_pictures import draw_confusion
 

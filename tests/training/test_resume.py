@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rexnet.config import Config, load_config
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.errors import CheckpointError
-from rexnet.runs.folder import read_table
+from rexnet.runs.run_folder import read_table
 from rexnet.training.fit import fit
 from rexnet.training.signals import Stopped
 

@@ -24,8 +24,8 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the table or the one run."""
     from rexnet.config.schema import TrainerConfig
-    from rexnet.runs.folder import find_run_folders, is_run
-    from rexnet.runs.listing import describe_run, describe_runs, find_runs, read_run
+    from rexnet.runs.overview import describe_run, describe_runs, find_runs, read_run
+    from rexnet.runs.run_folder import find_run_folders, is_run
 
     folder: Path | None = options.run_folder
     if folder is not None and (is_run(folder) or not find_run_folders(folder)):

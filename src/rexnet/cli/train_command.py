@@ -96,7 +96,7 @@ def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
     from rexnet.config import load_config
     from rexnet.config.schema import TrainerConfig
     from rexnet.errors import ConfigError
-    from rexnet.runs.recipe import find_newest_run, load_run_config
+    from rexnet.runs.resume_rules import find_newest_run, load_run_config
 
     if options.resume is None:
         if options.config is None or options.allow_change:

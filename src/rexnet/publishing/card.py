@@ -11,7 +11,7 @@ from rexnet.checkpoints.checkpoint import Trained
 from rexnet.errors import ConfigError
 from rexnet.metrics.predictions import Predictions
 from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarise
-from rexnet.runs.folder import read_table
+from rexnet.runs.run_folder import read_table
 
 HARDEST = 5  # classes that the card names
 

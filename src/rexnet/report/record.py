@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rexnet.config import Config, load_config
 from rexnet.errors import ConfigError, first_sentence
-from rexnet.runs.folder import TABLE_COLUMNS, read_rows
+from rexnet.runs.run_folder import TABLE_COLUMNS, read_rows
 from rexnet.runs.state import read_state
 
 EVERYTHING = {"scalars": 0, "images": 1}  # all scalars, where TensorBoard would draw a sample; the first picture

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from rexnet.config import Config
 from rexnet.runs.checkpoint_files import LAST, checkpoint_folder
-from rexnet.runs.folder import TABLE_COLUMNS, TABLE_FILE, read_table
+from rexnet.runs.run_folder import TABLE_COLUMNS, TABLE_FILE, read_table
 from rexnet.system.atomic_files import atomic_write
 from rexnet.training.module import Classifier
 from rexnet.training.pictures import Pictures

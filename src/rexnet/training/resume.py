@@ -17,8 +17,8 @@ from rexnet.config.differences import recipe_of
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.weights import ENTRY
 from rexnet.runs.checkpoint_files import checkpoint_folder, newest_first
-from rexnet.runs.folder import CONFIG_FILE
-from rexnet.runs.recipe import describe_longer_run, require_same_recipe
+from rexnet.runs.resume_rules import describe_longer_run, require_same_recipe
+from rexnet.runs.run_folder import CONFIG_FILE
 from rexnet.system.atomic_files import atomic_write
 from rexnet.training.module import Classifier
 from rexnet.training.optim import build_optimizer

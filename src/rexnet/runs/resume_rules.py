@@ -9,7 +9,7 @@ from rexnet.config.differences import Changes, find_changes, flatten, has_role
 from rexnet.config.section import Role
 from rexnet.errors import ConfigError
 from rexnet.runs.checkpoint_files import LAST, checkpoint_folder
-from rexnet.runs.folder import CONFIG_FILE, find_run_folders
+from rexnet.runs.run_folder import CONFIG_FILE, find_run_folders
 
 
 def load_run_config(

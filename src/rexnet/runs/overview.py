@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rexnet.config import load_config
 from rexnet.errors import ConfigError
 from rexnet.runs.checkpoint_files import checkpoint_folder
-from rexnet.runs.folder import CONFIG_FILE, TABLE_FILE, find_run_folders, is_run, read_table
+from rexnet.runs.run_folder import CONFIG_FILE, TABLE_FILE, find_run_folders, is_run, read_table
 from rexnet.runs.state import RunState, read_state
 
 MEASURED = ("val_ema/top1", "val/top1")  # by the first of them that there is, checkpoints are chosen

@@ -7,7 +7,7 @@ from rexnet.cli import main
 from rexnet.config import dump_config, load_config
 from rexnet.errors import ConfigError
 from rexnet.models.factory import adopt_preprocessing
-from rexnet.runs.recipe import load_run_config
+from rexnet.runs.resume_rules import load_run_config
 
 
 def test_an_unchanged_file_goes_on_with_a_network_that_brought_its_own_preprocessing(

@@ -8,7 +8,7 @@ import pytest
 from rexnet.cli import main
 from rexnet.config import dump_config, load_config
 from rexnet.errors import ConfigError
-from rexnet.runs.listing import describe_run, find_runs, read_run
+from rexnet.runs.overview import describe_run, find_runs, read_run
 from rexnet.runs.state import RunMark
 from rexnet.training.signals import Stopped
 
