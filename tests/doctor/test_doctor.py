@@ -57,7 +57,7 @@ def test_training_does_not_begin_where_the_doctor_finds_an_error(
     assert (begun, capsys.readouterr().out) == (["small", "small"], "")
 
 
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+@pytest.mark.parametrize("name", ["TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"])
 def test_one_process_of_several_is_no_place_to_measure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "2")
     with pytest.raises(ConfigError, match="from a single process"):

@@ -182,7 +182,7 @@ def test_torchrun_decides_how_many_processes_there_are(small_run: list[str], mon
         monkeypatch.setenv(name, value)
     assert resolve_devices(configured(small_run).trainer, "cpu") == 2
     with pytest.raises(ConfigError, match=r"3 and 1 do not match torchrun's 2 processes a node, 2 in all"):
-        resolve_devices(configured(small_run, "trainer.devices=3").trainer, "cpu")
+        build_trainer(configured(small_run, "trainer.devices=3"))
 
 
 def test_the_network_is_compiled_where_asked(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

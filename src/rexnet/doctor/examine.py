@@ -1,6 +1,5 @@
 """All checks, in the order in which a run would meet what they look at."""
 
-import os
 from collections.abc import Iterator
 
 from rexnet.config import Config
@@ -28,6 +27,7 @@ from rexnet.doctor.rehearsal import (
 from rexnet.errors import ConfigError, RexnetError, user_message
 from rexnet.models.factory import adopt_preprocessing
 from rexnet.system.device import free_memory, resolve_accelerator, resolve_devices, set_up_arithmetic
+from rexnet.system.launcher import started_by_launcher
 from rexnet.training.fit import build_classifier
 
 
@@ -39,7 +39,7 @@ def examine(config: Config) -> Iterator[Finding]:
     Raises:
         ConfigError: this process is one of several that a launcher started.
     """
-    if any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")):
+    if started_by_launcher():
         raise ConfigError("rexnet doctor: looks at a run from a single process; call it without torchrun or srun")
     try:
         config = adopt_preprocessing(config)

@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.kubeflow import KubeflowEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import Callback
@@ -31,7 +32,7 @@ from rexnet.system.device import (
     set_up_arithmetic,
     use_channels_last,
 )
-from rexnet.system.launcher import check_srun_tasks, is_under_kubeflow, is_under_srun, is_under_torchrun
+from rexnet.system.launcher import check_process_count, detect_launcher
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 from rexnet.training.loggers import build_loggers, close_loggers, require_loggers
@@ -141,7 +142,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     devices = resolve_devices(config.trainer, accelerator)
     set_up_arithmetic(config.trainer, accelerator)
     single = settings.num_nodes * devices == 1
-    check_srun_tasks(devices, settings.num_nodes)
+    check_process_count(devices, settings.num_nodes)
     frozen = config.optimizer.freeze_backbone_epochs > 0
     return pl.Trainer(
         accelerator=accelerator,
@@ -170,12 +171,19 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
 
 
 def _cluster() -> list[ClusterEnvironment]:
-    """Who started the processes of this run; Lightning takes any shell inside a SLURM job for a task of srun."""
-    if is_under_torchrun() or is_under_kubeflow():
-        return []  # Lightning sees it
-    if is_under_srun():
-        return [SLURMEnvironment(auto_requeue=False)]  # docs/slurm.sbatch does it
-    return [LightningEnvironment()]
+    """Returns the cluster environment of the launcher.
+
+    Lightning does not detect Kubeflow, and takes any shell inside a SLURM job for a task of srun.
+    """
+    match detect_launcher():
+        case "torchrun":
+            return []  # detected by Lightning
+        case "srun":
+            return [SLURMEnvironment(auto_requeue=False)]  # docs/slurm.sbatch requeues
+        case "kubeflow":
+            return [KubeflowEnvironment()]
+        case _:
+            return [LightningEnvironment()]
 
 
 def _attach(trainer: Any, config: Config, folder: Path, monitored: str, resumed: Resumed | None) -> None:
