@@ -22,13 +22,14 @@ from rexnet.data.dataset import Batch, ImageDataset, Sample, stack
 from rexnet.data.datasets import load_index
 from rexnet.data.loaders import (
     batch_bytes,
+    build_eval_loader,
     build_loader,
     build_train_sampler,
-    count_local_workers,
-    count_workers,
-    share_batch,
+    eval_batch_size,
+    resolve_loader,
+    train_batch_size,
 )
-from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
+from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.workers import PREFETCHED
 from rexnet.system.device import use_channels_last
 
@@ -52,7 +53,8 @@ class ImageData(pl.LightningDataModule):
     def __init__(self, config: Config, world_size: int = 1) -> None:
         super().__init__()
         self.config = config
-        self.device_batch = share_batch(config, world_size)
+        self.device_batch = train_batch_size(config.data.batch_size, world_size, config.trainer.micro_batches)
+        self.loader_settings = resolve_loader(config.data, config.trainer)
         self.train_index = load_index(config.data, "train")
         self.val_index = load_index(config.data, "val")
         require_filled(config, self.train_index, self.val_index)
@@ -76,18 +78,19 @@ class ImageData(pl.LightningDataModule):
         beside = lacking_eval_bytes(self.config, self.val_index)
         if self.config.data.cache == "ram":
             beside += (
-                count_local_workers(self.config, self.world_size)
+                self.loader_settings.local_workers(self.world_size)
                 * PREFETCHED
-                * batch_bytes(sampler.share, self.config.data.image_size)
+                * batch_bytes(self.device_batch, self.config.data.image_size)
             )
         dataset = build_train_dataset(self.config, self.train_index, beside)
-        return build_loader(self._share(dataset), sampler, self.config)
+        return build_loader(self._share(dataset), sampler, self.loader_settings)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Every validation image once over all processes."""
+        """Returns every validation image once over all processes, in the batches of evaluation."""
         assert self.trainer is not None
-        sampler = EvalBatchSampler(len(self.val_index), self.device_batch, self.trainer.global_rank, self.world_size)
-        return build_loader(self._share(build_eval_dataset(self.config, self.val_index)), sampler, self.config)
+        dataset = self._share(build_eval_dataset(self.config, self.val_index))
+        batch_size = eval_batch_size(self.config.data.batch_size)
+        return build_eval_loader(dataset, batch_size, self.loader_settings, self.trainer.global_rank, self.world_size)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Notes when the batch came; what Lightning does from here on is work, not waiting."""
@@ -155,6 +158,6 @@ def fill_caches(config: Config) -> list[tuple[Path, int]]:
     caches = []
     for dataset in (train, val):
         assert isinstance(dataset, CachedImages | CachedViews)
-        fill_cache(dataset, count_workers(config), config.data)
+        fill_cache(dataset, resolve_loader(config.data, config.trainer).workers, config.data)
         caches.append((dataset.cache.path, dataset.cache.used_bytes))
     return caches
