@@ -13,20 +13,22 @@ The memory of training is the peak of a process that trains three steps, above w
 
 import argparse
 import functools
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import numpy as np
 import timm
 import torch
 from torch import nn
+from turns import Maker, Run, measure_in_turns
 
 from rexnet import rexnet
 from rexnet.export.formats import write_graph
-from rexnet.export.speed import prepare_eager, prepare_onnx
-from rexnet.export.turns import Maker, Run, measure_in_turns
+from rexnet.export.reading import open_onnx
 from rexnet.models.folding import fold_batchnorm
 from rexnet.system.device import has_fast_bf16, keep_freed_memory
 
@@ -111,16 +113,7 @@ def compare_training(forms: list[Form], options: argparse.Namespace, bf16: bool)
 def compare_evaluation(forms: list[Form], options: argparse.Namespace, bf16: bool, with_onnx: bool) -> None:
     """Images/s in evaluation."""
     makers: dict[str, Maker] = {
-        form.name: functools.partial(
-            prepare_eager,
-            functools.partial(build, form, options.width),
-            options.image_size,
-            form.folded,
-            channels_last=not form.nchw,
-            bf16=bf16,
-            compiled=form.compiled,
-            keeps_memory=form.keeps_memory,
-        )
+        form.name: functools.partial(prepare_evaluation, form, options.width, options.image_size, bf16)
         for form in forms
     }
     with TemporaryDirectory() as folder:
@@ -166,6 +159,41 @@ def prepare_training(form: Form, width: float, image_size: int, bf16: bool) -> R
             torch.cuda.synchronize()
 
     return step
+
+
+def prepare_evaluation(form: Form, width: float, image_size: int, bf16: bool) -> Run:
+    """A function that classifies so many images."""
+    if form.keeps_memory:
+        keep_freed_memory()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layout = torch.contiguous_format if form.nchw else torch.channels_last
+    model = build(form, width).eval()
+    model = (fold_batchnorm(model) if form.folded else model).to(device).to(memory_format=layout)
+    compute: Callable[[torch.Tensor], object] = torch.compile(model) if form.compiled else model
+    images: dict[int, torch.Tensor] = {}
+
+    def run(batch: int) -> None:
+        if batch not in images:
+            images[batch] = torch.randn(batch, 3, image_size, image_size, device=device).to(memory_format=layout)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            compute(images[batch])
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def prepare_onnx(path: Path, image_size: int) -> Run:
+    """A function that classifies so many images with ONNX Runtime on the CPU."""
+    graph, noise = open_onnx(path), np.random.default_rng(0)
+    images: dict[int, np.ndarray] = {}
+
+    def run(batch: int) -> None:
+        if batch not in images:
+            images[batch] = noise.standard_normal((batch, 3, image_size, image_size), dtype=np.float32)
+        graph(images[batch])
+
+    return run
 
 
 def compare_memory(options: argparse.Namespace) -> None:

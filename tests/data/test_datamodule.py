@@ -6,18 +6,12 @@ import pytest
 import torch
 
 from rexnet.config import Config, load_config
+from rexnet.data.augment.transforms import build_eval_transform
 from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import Batch, ImageDataset
-from rexnet.data.loaders import (
-    build_eval_loader,
-    build_loader,
-    build_train_sampler,
-    count_workers,
-    eval_batch,
-    load_eval_index,
-    share_batch,
-)
-from rexnet.errors import ConfigError
+from rexnet.data.datasets.by_name import load_eval_index
+from rexnet.data.loaders import build_eval_loader, resolve_loader
+from rexnet.preprocessing import resolve_preprocessing
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -54,30 +48,9 @@ def test_the_memory_layout_is_the_configured_one(setting: str, expected: bool, s
     assert images.is_contiguous(memory_format=torch.channels_last) is expected
 
 
-def test_a_batch_is_shared_by_processes_and_parts(small_run: list[str]) -> None:
-    assert share_batch(configured(small_run), world_size=2) == 4
-    assert share_batch(configured(small_run, "trainer.accumulate=2"), world_size=2) == 2
-    with pytest.raises(ConfigError, match=r"8 should be a multiple of 3 \(3 processes x trainer\.accumulate 1\)"):
-        share_batch(configured(small_run), world_size=3)
-
-
-def test_evaluation_computes_no_more_images_at_once_than_small_devices_hold(small_run: list[str]) -> None:
-    assert eval_batch(configured(small_run)) == 8
-    assert eval_batch(configured(small_run, "data.batch_size=4096")) == 128
-
-
 def test_an_incomplete_last_batch_is_dropped_or_padded(small_run: list[str]) -> None:
     assert ImageData(configured(small_run, "data.batch_size=10")).steps_per_epoch == 2
     assert ImageData(configured(small_run, "data.batch_size=10", "data.last_batch=pad")).steps_per_epoch == 3
-
-
-def test_workers_are_those_asked_for_or_the_cores_of_each_device(
-    small_run: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
-    assert count_workers(configured(small_run, "data.num_workers=5")) == 5
-    assert count_workers(configured(small_run, "data.num_workers=null")) == 12
-    assert count_workers(configured(small_run, "data.num_workers=null", "trainer.devices=4")) == 3
 
 
 def test_class_names_come_from_the_training_folder(small_run: list[str], image_root: Path) -> None:
@@ -95,7 +68,9 @@ def test_images_straight_from_a_tar_are_those_of_the_folder(
     batches = []
     for root in (image_root, tmp_path / "images.tar"):
         config = configured(small_run, f"data.root={root}", f"data.num_workers={workers}")
-        batches.append(list(build_eval_loader(config, load_eval_index(config, "train"))))
+        index = load_eval_index(config.data, "train")
+        dataset = ImageDataset(index, build_eval_transform(resolve_preprocessing(config, index.class_names)))
+        batches.append(list(build_eval_loader(dataset, 8, resolve_loader(config.data, config.trainer))))
     for here, there in zip(*batches, strict=True):
         assert torch.equal(here.images, there.images)
         assert torch.equal(here.labels, there.labels)
@@ -106,30 +81,7 @@ def test_mixing_ends_with_the_epochs_of_the_run(small_run: list[str]) -> None:
     assert [transferred(config, training=True, epoch=epoch)[1].ndim for epoch in range(4)] == [2, 2, 1, 1]
 
 
-def test_sampling_and_repeats_reach_the_sampler(small_run: list[str]) -> None:
-    index = ImageData(configured(small_run)).train_index
-    plain = build_train_sampler(configured(small_run), index)
-    assert (plain.repeats, plain.balance) == (1, None)
-    changed = configured(small_run, "data.sampling=balanced", "augmentation.repeats=4", "data.last_batch=pad")
-    sampler = build_train_sampler(changed, index, rank=1, world_size=2)
-    assert sampler.repeats == 4
-    assert sampler.balance is index.labels
-    assert (sampler.rank, sampler.world_size, sampler.batch_size) == (1, 2, 8)
-
-
-def test_shared_memory_is_for_the_shares_of_all_local_processes(
-    small_run: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr("rexnet.data.loaders.require_shared_memory", lambda *needs: asked.append(needs))
-    config = configured(small_run, "data.num_workers=1", "trainer.devices=2", "trainer.accumulate=2")
-    data = ImageData(config, world_size=2)
-    sampler = build_train_sampler(config, data.train_index, rank=0, world_size=2)
-    build_loader(ImageDataset(data.train_index, lambda image, _: image, 0), sampler, config)
-    assert asked == [(2, 2 * 3 * 32 * 32)]
-
-
 def test_another_root_is_measured_as_a_whole(small_run: list[str], image_root: Path, tmp_path: Path) -> None:
     manifest = ["data.on_bad_image=skip_listed", f"data.manifest={tmp_path / 'of-training.csv'}", "data.download=true"]
     config = configured(small_run, f"data.root={tmp_path / 'nowhere'}", *manifest)
-    assert len(load_eval_index(config, "val", image_root)) == 15
+    assert len(load_eval_index(config.data, "val", image_root)) == 15

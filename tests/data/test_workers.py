@@ -12,7 +12,7 @@ import torch
 from rexnet.config import Config, load_config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import ImageDataset
-from rexnet.data.loaders import build_loader
+from rexnet.data.loaders import build_loader, resolve_loader
 from rexnet.data.sampling import EvalBatchSampler
 from rexnet.data.workers import explained_faults, require_shared_memory
 from rexnet.errors import DataError
@@ -20,6 +20,8 @@ from rexnet.errors import DataError
 
 class Treacherous:
     """A transform that does something to its own loader process at one image."""
+
+    image_size = 48
 
     def __init__(self, act: Any) -> None:
         self.act, self.count = act, 0
@@ -47,7 +49,7 @@ def hang() -> None:
 def load_all(small_run: list[str], act: Any, *overrides: str) -> None:
     config: Config = load_config("finetune/folder.yaml", [*small_run, "data.num_workers=1", *overrides])
     dataset = ImageDataset(ImageData(config).train_index, Treacherous(act), seed=0)
-    loader = build_loader(dataset, EvalBatchSampler(24, 4), config)
+    loader = build_loader(dataset, EvalBatchSampler(24, 4), resolve_loader(config.data, config.trainer))
     with explained_faults([dataset], config.data.worker_timeout):
         for _ in loader:
             pass
@@ -101,7 +103,7 @@ def test_settings_of_the_loader_reach_it(method: str, small_run: list[str]) -> N
     config = load_config("finetune/folder.yaml", [*small_run, *settings, "data.worker_timeout=777"])
     data = ImageData(config)
     dataset = ImageDataset(data.train_index, Treacherous(nothing), seed=0)
-    loader = build_loader(dataset, EvalBatchSampler(4, 4), config)
+    loader = build_loader(dataset, EvalBatchSampler(4, 4), resolve_loader(config.data, config.trainer))
     assert re.search(method, str(loader.multiprocessing_context), re.IGNORECASE)
     assert (loader.timeout, loader.persistent_workers) == (777, False)
     assert torch.equal(next(iter(loader)).labels, torch.zeros(4, dtype=torch.int64))

@@ -46,7 +46,7 @@ def test_training_does_not_begin_where_the_doctor_finds_an_error(
     assert not (tmp_path / "runs").exists()
 
     begun: list[str] = []
-    monkeypatch.setattr("rexnet.training.fit.fit", lambda config, **_: begun.append(config.name))
+    monkeypatch.setattr("rexnet.training.classification.train", lambda config, **_: begun.append(config.name))
     monkeypatch.setattr("rexnet.doctor.examine.examine", lambda _: [Finding("warning", "x", "y")])
     assert main(arguments) == 0
     assert begun == ["small"]
@@ -57,7 +57,7 @@ def test_training_does_not_begin_where_the_doctor_finds_an_error(
     assert (begun, capsys.readouterr().out) == (["small", "small"], "")
 
 
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+@pytest.mark.parametrize("name", ["TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"])
 def test_one_process_of_several_is_no_place_to_measure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "2")
     with pytest.raises(ConfigError, match="from a single process"):

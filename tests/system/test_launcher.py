@@ -1,6 +1,11 @@
-"""What launchers say of a process, and what only stands in the environment of the calling shell."""
+"""The launcher of a process is found by its variables, which nothing else in the package reads."""
 
+import os
 import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import SMALL_RUN
@@ -9,12 +14,21 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from rexnet.cli import main
 from rexnet.config import load_config
 from rexnet.errors import ConfigError
-from rexnet.system.launcher import check_launch_environment, check_srun_tasks
-from rexnet.training.fit import build_trainer
+from rexnet.system.launcher import (
+    check_launch_environment,
+    check_process_count,
+    detect_launcher,
+    is_rank_zero,
+    local_and_world_size,
+    started_by_launcher,
+)
+from rexnet.training.trainer import build_trainer
 
+ROOT = Path(__file__).parents[2]
 JOB = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7"}  # what each shell of a job has
 STEP = JOB | {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+KUBEFLOW = {"KUBERNETES_PORT": "tcp://10.0.0.1:443", "RANK": "1", "WORLD_SIZE": "2"}
 
 
 def set_environment(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
@@ -23,12 +37,50 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 
 
 @pytest.mark.parametrize(
+    ("environment", "launcher", "sizes", "first"),
+    [
+        ({}, None, (1, 1), True),
+        (JOB | {"SLURM_PROCID": "0"}, None, (1, 1), True),
+        (STEP | {"SLURM_NTASKS_PER_NODE": "2"}, "srun", (2, 4), False),
+        (STEP | TORCHRUN, "torchrun", (2, 2), False),
+        (KUBEFLOW, "kubeflow", (1, 2), False),
+        (KUBEFLOW | {"RANK": "0"}, "kubeflow", (1, 2), True),
+        (KUBEFLOW | {"RANK": "0", "WORLD_SIZE": "1"}, None, (1, 1), True),
+        (KUBEFLOW | TORCHRUN, "torchrun", (2, 2), False),
+        ({"LOCAL_RANK": "1", "NODE_RANK": "0", "WORLD_SIZE": "2"}, "lightning", (1, 1), False),
+    ],
+)
+def test_the_launcher_is_found_by_its_variables(
+    environment: dict[str, str],
+    launcher: str | None,
+    sizes: tuple[int, int],
+    first: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_environment(monkeypatch, environment)
+    assert (detect_launcher(), local_and_world_size(), is_rank_zero()) == (launcher, sizes, first)
+    assert started_by_launcher() == (launcher not in (None, "lightning"))
+
+
+def test_no_other_module_reads_variables_of_launchers() -> None:
+    readers = [
+        file.name
+        for file in (ROOT / "src").rglob("*.py")
+        if re.search("SLURM_|TORCHELASTIC_|KUBERNETES_", file.read_text(encoding="utf-8"))
+    ]
+    assert readers == ["launcher.py"]
+
+
+@pytest.mark.parametrize(
     ("environment", "words"),
     [
         ({"RANK": ""}, "RANK= in the environment should be a whole number; unset it"),
         ({"SLURM_PROCID": "x"}, "SLURM_PROCID=x in the environment should be a whole number; unset it"),
-        ({"RANK": "1", "WORLD_SIZE": "2"}, "RANK=1 in the environment calls this process one of several, but neither"),
-        (JOB | {"SLURM_PROCID": "2"}, "SLURM_PROCID=2 in the environment calls this process one of several"),
+        (
+            {"RANK": "1", "WORLD_SIZE": "2"},
+            "RANK=1 in the environment makes this process one of several, but no",
+        ),
+        (JOB | {"SLURM_PROCID": "2"}, "SLURM_PROCID=2 in the environment makes this process one of several"),
     ],
 )
 def test_a_rank_that_no_launcher_gave_is_one_sentence_before_anything_begins(
@@ -46,8 +98,9 @@ def test_a_rank_that_no_launcher_gave_is_one_sentence_before_anything_begins(
         (JOB | {"SLURM_PROCID": "0", "SLURM_NTASKS_PER_NODE": "4"}, 1, "LightningEnvironment"),  # a shell of a job
         (STEP | {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "2"}, 4, "SLURMEnvironment"),
         (STEP | {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1"} | TORCHRUN, 2, "TorchElasticEnvironment"),
+        (KUBEFLOW, 2, "KubeflowEnvironment"),
     ],
-    ids=["nobody", "a shell in a job", "srun", "torchrun inside of a step"],
+    ids=["nobody", "a shell in a job", "srun", "torchrun inside of a step", "Kubeflow"],
 )
 def test_only_who_started_the_processes_says_how_many_there_are(
     environment: dict[str, str], world_size: int, name: str, monkeypatch: pytest.MonkeyPatch
@@ -55,7 +108,7 @@ def test_only_who_started_the_processes_says_how_many_there_are(
     set_environment(monkeypatch, environment)
     monkeypatch.setattr(rank_zero_only, "rank", 0)  # the trainer will set it, and loggers of later tests go by it
     check_launch_environment()
-    nodes = 2 if name == "SLURMEnvironment" else 1
+    nodes = 2 if name in ("SLURMEnvironment", "KubeflowEnvironment") else 1
     devices = world_size // nodes
     overrides = ["data.root=x", f"trainer.devices={devices}", f"trainer.num_nodes={nodes}"]
     trainer = build_trainer(load_config("finetune/folder.yaml", [*SMALL_RUN, *overrides]))
@@ -70,9 +123,38 @@ def test_only_who_started_the_processes_says_how_many_there_are(
 def test_a_step_of_srun_with_another_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, STEP)
     with pytest.raises(ConfigError, match=r"srun started 4 processes by --ntasks; give --ntasks-per-node and --nodes"):
-        check_srun_tasks(4, 1)
+        check_process_count(4, 1)
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
-    check_srun_tasks(4, 1)
+    check_process_count(4, 1)
     message = "trainer.devices, trainer.num_nodes: 1 and 1 do not match srun's 4 processes a node, 4 in all"
     with pytest.raises(ConfigError, match=re.escape(message)):
-        check_srun_tasks(1, 1)
+        check_process_count(1, 1)
+
+
+def test_two_pods_of_kubeflow_train_together(small_run: list[str], tmp_path: Path) -> None:
+    """Starts two processes with the variables of a PyTorchJob; each pod has one process."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
+    overrides = [*small_run, "data.batch_size=12", "schedule.epochs=1", "trainer.num_nodes=2"]
+    command = [sys.executable, str(ROOT / "train.py"), "--config", "finetune/folder.yaml", *overrides]
+    pods = [
+        subprocess.Popen(
+            command,
+            env=os.environ | KUBEFLOW | address | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [pod.communicate(timeout=120)[1] for pod in pods]
+    finally:
+        for pod in pods:
+            pod.kill()
+    assert [pod.returncode for pod in pods] == [0, 0], said
+    assert " on 2 x CPU" in said[0]
+    assert "of 2 steps with 12 images" in said[0]
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in said[1]
+    assert len(list((tmp_path / "runs").iterdir())) == 1

@@ -1,6 +1,5 @@
 """The same training several times, each with another seed: `rexnet train --seeds N`."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from rexnet.errors import ConfigError
+from rexnet.system.launcher import started_by_launcher
 
 if TYPE_CHECKING:
     from rexnet.config import Config
@@ -30,8 +30,8 @@ def train_seeds(config: "Config", seeds: int, command: Sequence[str]) -> int:
     Raises:
         ConfigError: another program started several processes of this command.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        raise ConfigError("--seeds: starts its own processes; under torchrun or srun give each run its seed=N")
+    if started_by_launcher():
+        raise ConfigError("--seeds: starts its own processes; with torchrun or srun give each run its own seed=N")
     runs = config.trainer.runs_dir
     before = _runs(runs, config.name)
     for seed in range(config.seed, config.seed + seeds):

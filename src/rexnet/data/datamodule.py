@@ -18,19 +18,21 @@ from rexnet.data.cache.cached_datasets import (
     lacking_eval_bytes,
     require_filled,
 )
-from rexnet.data.dataset import Batch, ImageDataset, Sample, stack
+from rexnet.data.dataset import Batch, ImageDataset, Sample
 from rexnet.data.datasets import load_index
 from rexnet.data.loaders import (
     batch_bytes,
+    build_eval_loader,
     build_loader,
     build_train_sampler,
-    count_local_workers,
-    count_workers,
-    share_batch,
+    eval_batch_size,
+    resolve_loader,
+    train_batch_size,
 )
-from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
+from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.workers import PREFETCHED
 from rexnet.system.device import use_channels_last
+from rexnet.system.lightning_internals import resume_position
 
 
 class ImageData(pl.LightningDataModule):
@@ -52,7 +54,8 @@ class ImageData(pl.LightningDataModule):
     def __init__(self, config: Config, world_size: int = 1) -> None:
         super().__init__()
         self.config = config
-        self.device_batch = share_batch(config, world_size)
+        self.device_batch = train_batch_size(config.data.batch_size, world_size, config.trainer.micro_batches)
+        self.loader_settings = resolve_loader(config.data, config.trainer)
         self.train_index = load_index(config.data, "train")
         self.val_index = load_index(config.data, "val")
         require_filled(config, self.train_index, self.val_index)
@@ -76,18 +79,19 @@ class ImageData(pl.LightningDataModule):
         beside = lacking_eval_bytes(self.config, self.val_index)
         if self.config.data.cache == "ram":
             beside += (
-                count_local_workers(self.config, self.world_size)
+                self.loader_settings.local_workers(self.world_size)
                 * PREFETCHED
-                * batch_bytes(sampler.share, self.config.data.image_size)
+                * batch_bytes(self.device_batch, self.config.data.image_size)
             )
         dataset = build_train_dataset(self.config, self.train_index, beside)
-        return build_loader(self._share(dataset), sampler, self.config)
+        return build_loader(self._share(dataset), sampler, self.loader_settings)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Every validation image once over all processes."""
+        """Returns every validation image once over all processes, in the batches of evaluation."""
         assert self.trainer is not None
-        sampler = EvalBatchSampler(len(self.val_index), self.device_batch, self.trainer.global_rank, self.world_size)
-        return build_loader(self._share(build_eval_dataset(self.config, self.val_index)), sampler, self.config)
+        dataset = self._share(build_eval_dataset(self.config, self.val_index))
+        batch_size = eval_batch_size(self.config.data.batch_size)
+        return build_eval_loader(dataset, batch_size, self.loader_settings, self.trainer.global_rank, self.world_size)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Notes when the batch came; what Lightning does from here on is work, not waiting."""
@@ -104,13 +108,6 @@ class ImageData(pl.LightningDataModule):
             for sampler in samplers
             for key in sampler.batch_at(epoch, number)
         ]
-
-    def batch_at(self, epoch: int, batch: int) -> Batch:
-        """The batch of this process once more, read here and now: it is a function of these two numbers."""
-        assert self.trainer is not None
-        sampler = self._train_sampler(self.trainer.global_rank)
-        dataset = self.loaded[0]  # that of training, with its cache
-        return stack([dataset[key] for key in sampler.batch_at(epoch, batch)])
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """(images, targets) on the device; training batches are augmented."""
@@ -135,11 +132,9 @@ class ImageData(pl.LightningDataModule):
         return dataset
 
     def _position(self, batches_per_epoch: int) -> tuple[int, int]:
-        """Epoch and batch at which a fit starts, from the progress that Lightning restored."""
+        """Returns the epoch and batch at which training starts."""
         assert self.trainer is not None
-        loop = self.trainer.fit_loop
-        epoch = loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # its base class hides it
-        batch = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
+        epoch, batch = resume_position(self.trainer)
         return (epoch, batch) if batch < batches_per_epoch else (epoch + 1, 0)
 
 
@@ -155,6 +150,6 @@ def fill_caches(config: Config) -> list[tuple[Path, int]]:
     caches = []
     for dataset in (train, val):
         assert isinstance(dataset, CachedImages | CachedViews)
-        fill_cache(dataset, count_workers(config), config.data)
+        fill_cache(dataset, resolve_loader(config.data, config.trainer).workers, config.data)
         caches.append((dataset.cache.path, dataset.cache.used_bytes))
     return caches

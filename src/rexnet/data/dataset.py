@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 class ImageDataset(Dataset[Sample]):
     """Decodes and transforms the images of an index; the randomness of a sample depends on (seed, epoch, index)."""
 
-    def __init__(self, index: Index, transform: Transform, seed: int) -> None:
+    def __init__(self, index: Index, transform: Transform, seed: int = 0) -> None:
         self.index, self.transform, self.seed = index, transform, seed
         self.where = WorkerProgress()
 

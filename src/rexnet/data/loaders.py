@@ -1,132 +1,140 @@
-"""Loaders of batches, in a keyed order and shared out over processes; without Lightning, which takes long to import."""
+"""Data loaders with a deterministic order, sharded over processes; imports no Lightning, which is slow to import."""
 
-from pathlib import Path
+from typing import Literal, NamedTuple
 
 from torch.utils.data import DataLoader
 
-from rexnet.config.schema import Config
-from rexnet.data.augment.transforms import build_eval_transform
+from rexnet.config.data_schema import DataConfig
+from rexnet.config.schema import Config, TrainerConfig
 from rexnet.data.dataset import ImageDataset, Sample, stack
-from rexnet.data.datasets import load_index
-from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.index import Index
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
 from rexnet.data.workers import require_shared_memory, start_worker
 from rexnet.errors import ConfigError, DataError
 from rexnet.system.device import resolve_accelerator, resolve_devices
 from rexnet.system.resources import count_cores
 
-MOST_WORKERS = 16
-LARGEST_EVAL_BATCH = 128  # 1.3 GB of ReXNet 1.0x at 224 px, measured; 64 processes may share a batch of 4,096
+MAX_WORKERS = 16
+MAX_EVAL_BATCH = 128  # 1.3 GB for ReXNet 1.0x at 224 px (measured), which any GPU has
+
+
+class LoaderSettings(NamedTuple):
+    """How batches are loaded on this machine: the resolved mechanics of the `data` section."""
+
+    workers: int
+    """Worker processes of each loader."""
+    devices: int
+    """Training or evaluation processes on this machine; each has its own loaders."""
+    persistent_workers: bool
+    start_method: Literal["fork", "forkserver", "spawn"] | None
+    timeout: float
+    """Seconds to wait for a batch before giving up."""
+    pin_memory: bool
+
+    def local_workers(self, world_size: int) -> int:
+        """Returns the number of workers on this machine if each process of the run has one loader."""
+        return self.workers * min(world_size, self.devices)
+
+
+def resolve_loader(data: DataConfig, trainer: TrainerConfig) -> LoaderSettings:
+    """Resolves the loader settings for this machine.
+
+    Raises:
+        ConfigError: the hardware that `trainer` asks for is not available.
+    """
+    accelerator = resolve_accelerator(trainer)
+    devices = resolve_devices(trainer, accelerator)
+    default = min(MAX_WORKERS, max(1, count_cores() // devices))
+    workers = default if data.num_workers is None else data.num_workers
+    pin_memory = accelerator == "gpu"
+    return LoaderSettings(workers, devices, data.persistent_workers, data.start_method, data.worker_timeout, pin_memory)
 
 
 def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> TrainBatchSampler:
-    """The order of the training images for one process, as configured.
+    """Returns the order of the training images for one process.
 
     Raises:
         DataError: there are fewer images than one batch.
     """
+    data, micro_batches = config.data, config.trainer.micro_batches
     sampler = TrainBatchSampler(
         len(index),
-        config.data.batch_size,
+        data.batch_size,
         config.seed,
         rank,
         world_size,
-        config.trainer.micro_batches,
-        config.data.last_batch,
+        micro_batches,
+        data.last_batch,
         repeats=config.augmentation.repeats,
-        balance=index.labels if config.data.sampling == "balanced" else None,
+        balance=index.labels if data.sampling == "balanced" else None,
     )
-    if len(sampler) < config.trainer.micro_batches:
+    if len(sampler) < micro_batches:
         raise DataError(
-            f"{index.root}: has {len(index)} images, fewer than one batch of {config.data.batch_size}; lower "
+            f"{index.root}: has {len(index)} images, fewer than one batch of {data.batch_size}; lower "
             f"data.batch_size or set data.last_batch=pad"
         )
     return sampler
 
 
 def build_loader(
-    dataset: ImageDataset, sampler: TrainBatchSampler | EvalBatchSampler, config: Config
+    dataset: ImageDataset, sampler: TrainBatchSampler | EvalBatchSampler, settings: LoaderSettings
 ) -> DataLoader[Sample]:
-    """A loader of `Batch`es in the order of `sampler`."""
-    workers = count_workers(config)
-    require_shared_memory(
-        count_local_workers(config, sampler.world_size), batch_bytes(sampler.share, config.data.image_size)
-    )
+    """Returns a loader of `Batch`es in the order of `sampler`.
+
+    Raises:
+        DataError: /dev/shm is too small for the batches that the workers prefetch.
+    """
+    size = batch_bytes(sampler.device_batch, dataset.transform.image_size)
+    require_shared_memory(settings.local_workers(sampler.world_size), size)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         collate_fn=stack,
-        num_workers=workers,
-        persistent_workers=workers > 0 and config.data.persistent_workers,
-        multiprocessing_context=config.data.start_method if workers else None,
-        timeout=config.data.worker_timeout if workers else 0,
+        num_workers=settings.workers,
+        persistent_workers=settings.workers > 0 and settings.persistent_workers,
+        multiprocessing_context=settings.start_method if settings.workers else None,
+        timeout=settings.timeout if settings.workers else 0,
         worker_init_fn=start_worker,
-        pin_memory=resolve_accelerator(config.trainer) == "gpu",
+        pin_memory=settings.pin_memory,
     )
 
 
-def build_eval_loader(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
-    """A loader over `index` with the evaluation transform: each image once over all processes, in batches that are
-    the same for any number of them.
+def build_eval_loader(
+    dataset: ImageDataset, batch_size: int, settings: LoaderSettings, rank: int = 0, world_size: int = 1
+) -> DataLoader[Sample]:
+    """Returns the loader of training's validation and of evaluation: each image once over all processes.
+
+    The batches are the same for any number of processes, because the last bit of a logit can depend on the size of
+    its batch; see `eval_batch_size`.
     """
-    transform = build_eval_transform(config.data.image_size, config.eval_transform)
-    sampler = EvalBatchSampler(len(index), eval_batch(config), rank, world_size)
-    return build_loader(ImageDataset(index, transform, config.seed), sampler, config)
+    return build_loader(dataset, EvalBatchSampler(len(dataset), batch_size, rank, world_size), settings)
 
 
-def load_eval_index(config: Config, split: Split, root: Path | None = None) -> Index:
-    """The images of `split` in the configured data set, or all of those in the same kind of data set at `root`.
+def eval_batch_size(batch_size: int) -> int:
+    """Returns the images per evaluation batch for a training `data.batch_size`.
+
+    It depends neither on the number of processes nor on gradient accumulation, so that the metrics do not either.
+    """
+    return min(MAX_EVAL_BATCH, batch_size)
+
+
+def train_batch_size(batch_size: int, world_size: int, micro_batches: int) -> int:
+    """Returns the images per training micro-batch of one device.
 
     Raises:
-        DataError: they are missing or inconsistent.
-    """
-    if root is None:
-        return load_index(config.data, split)
-    if not root.exists():  # the digits would be made there
-        raise DataError(f"{root}: does not exist")
-    other = {"root": root, "manifest": None, "on_bad_image": "error", "download": False}
-    return load_index(config.data.model_copy(update=other), split)
-
-
-def share_batch(config: Config, world_size: int) -> int:
-    """Images that a process computes at once.
-
-    Raises:
-        ConfigError: the batch does not divide by processes and accumulation, or leaves a single image, which
+        ConfigError: the batch is not divisible by processes and micro-batches, or leaves a single image, which
             BatchNorm cannot train on.
     """
-    parts = world_size * config.trainer.micro_batches
-    share, rest = divmod(config.data.batch_size, parts)
-    if rest or share < 2:
+    parts = world_size * micro_batches
+    images, rest = divmod(batch_size, parts)
+    if rest or images < 2:
         raise ConfigError(
-            f"data.batch_size: {config.data.batch_size} should be a multiple of {parts} "
-            f"({world_size} processes x trainer.accumulate {config.trainer.micro_batches}) with at least 2 images each"
+            f"data.batch_size: {batch_size} should be a multiple of {parts} "
+            f"({world_size} processes x trainer.accumulate {micro_batches}) with at least 2 images each"
         )
-    return share
-
-
-def eval_batch(config: Config) -> int:
-    """Images that evaluation computes at once: as many as one process alone would train on, up to what any GPU holds.
-
-    It does not depend on the number of processes, so that no number does.
-    """
-    return min(LARGEST_EVAL_BATCH, share_batch(config, 1))
-
-
-def count_workers(config: Config) -> int:
-    """Loader processes for each device."""
-    if config.data.num_workers is not None:
-        return config.data.num_workers
-    return min(
-        MOST_WORKERS, max(1, count_cores() // resolve_devices(config.trainer, resolve_accelerator(config.trainer)))
-    )
-
-
-def count_local_workers(config: Config, world_size: int) -> int:
-    """Loader processes of all processes of a run on this machine."""
-    return count_workers(config) * min(world_size, resolve_devices(config.trainer, resolve_accelerator(config.trainer)))
+    return images
 
 
 def batch_bytes(images: int, image_size: int) -> int:
-    """Size of a batch as loader processes hand it over."""
+    """Returns the size of a uint8 batch, as workers hand it over."""
     return images * 3 * image_size**2

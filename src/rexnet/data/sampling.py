@@ -51,7 +51,7 @@ class TrainBatchSampler:
         assert batch_size % (world_size * accumulate) == 0
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
-        self.share = batch_size // (world_size * accumulate)
+        self.device_batch = batch_size // (world_size * accumulate)
         """Images in a batch of this process's loader."""
         self.steps = -(-num_samples // batch_size) if last_batch == "pad" else num_samples // batch_size
         self.repeats, self.balance = repeats, balance
@@ -147,7 +147,7 @@ class EvalBatchSampler:
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.num_samples = num_samples
-        self.batch_size = self.share = batch_size
+        self.batch_size = self.device_batch = batch_size
         self.world_size = world_size
         self.starts = range(rank * batch_size, max(num_samples, rank * batch_size + 1), world_size * batch_size)
 

@@ -7,7 +7,8 @@ from rexnet.config.schema import Config
 from rexnet.data.cache.cached_datasets import CachedImages, build_train_dataset, fill_cache
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
-from rexnet.data.loaders import build_loader, build_train_sampler
+from rexnet.data.loaders import LoaderSettings, build_loader, build_train_sampler, resolve_loader
+from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.workers import PREFETCHED, explained_faults
 from rexnet.system.resources import count_cores
 
@@ -33,18 +34,17 @@ def measure_speeds(config: Config, numbers: Sequence[int], seconds: float) -> It
         if config.data.cache == "ram":
             dataset.cache.unlink()
         fill_cache(dataset, max(numbers), config.data)
+    settings, sampler = resolve_loader(config.data, config.trainer), build_train_sampler(config, index)
     for workers in numbers:
         with explained_faults([dataset], config.data.worker_timeout):
-            speed = measure_speed(config, dataset, workers, seconds)
+            speed = measure_speed(dataset, sampler, settings._replace(workers=workers), seconds)
         yield workers, speed
 
 
-def measure_speed(config: Config, dataset: ImageDataset, workers: int, seconds: float) -> float:
-    """Images/s over `seconds` of whole batches, once the loader is under way."""
-    config = config.model_copy(update={"data": config.data.model_copy(update={"num_workers": workers})})
-    sampler = build_train_sampler(config, dataset.index)
-    loader = build_loader(dataset, sampler, config)
-    ahead = 1 + PREFETCHED * workers
+def measure_speed(dataset: ImageDataset, sampler: TrainBatchSampler, settings: LoaderSettings, seconds: float) -> float:
+    """Returns the images/s over `seconds` of whole batches, once the workers have filled their queues."""
+    loader = build_loader(dataset, sampler, settings)
+    ahead = 1 + PREFETCHED * settings.workers
     images, began = 0, 0.0
     for epoch in range(1_000_000):
         sampler.set_epoch(epoch)

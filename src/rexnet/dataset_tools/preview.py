@@ -17,6 +17,7 @@ from rexnet.data.datasets import load_index
 from rexnet.data.datasets.index import Index
 from rexnet.data.keys import mix
 from rexnet.figures.image_grid import Row, layout_grid, picture_row, save_image_grid
+from rexnet.preprocessing import resolve_preprocessing
 
 SHOWN_DRAWS, LEAST_SHARE = 30, 0.25  # a mixture is drawn anew until one can see it
 
@@ -37,7 +38,7 @@ def draw_preview(config: Config, columns: int, views: int) -> Image.Image:
     chosen = choose_images(index, columns)
     names = [index.class_names[int(index.labels[position])] for position in chosen]
     train = ImageDataset(index, build_train_transform(config.data, config.augmentation), config.seed)
-    fixed = ImageDataset(index, build_eval_transform(config.data.image_size, config.eval_transform), config.seed)
+    fixed = ImageDataset(index, build_eval_transform(resolve_preprocessing(config, index.class_names)))
     originals = [train.decoded(position) for position in chosen]
     rows = [picture_row("Original", "as decoded", originals, names)]
     drawn = []

@@ -8,7 +8,7 @@ import torch
 from rexnet.config import Config
 from rexnet.data.cache.cached_datasets import build_train_dataset
 from rexnet.data.datamodule import ImageData
-from rexnet.data.loaders import count_local_workers
+from rexnet.data.loaders import build_train_sampler, resolve_loader
 from rexnet.data.workers import explained_faults
 from rexnet.dataset_tools.loader_speed import measure_speed
 from rexnet.doctor.finding import Finding
@@ -24,8 +24,10 @@ def measure_loading(config: Config, data: ImageData) -> float:
     """Images/s that all loader processes of this machine deliver, decoding each."""
     plain = config.model_copy(update={"data": config.data.model_copy(update={"cache": None})})
     dataset = build_train_dataset(plain, data.train_index)
+    settings = resolve_loader(config.data, config.trainer)
+    settings = settings._replace(workers=settings.local_workers(data.world_size), devices=1)
     with explained_faults([dataset], config.data.worker_timeout):
-        return measure_speed(plain, dataset, count_local_workers(config, data.world_size), SECONDS)
+        return measure_speed(dataset, build_train_sampler(config, data.train_index), settings, SECONDS)
 
 
 def compare_speeds(config: Config, loader: float, model: float, workers: int, cores: int) -> Finding:
@@ -72,7 +74,7 @@ def combine_speeds(loader: float, model: float, workers: int, threads: int, core
 def forecast(config: Config, data: ImageData, seen: Rehearsal, checkpoint: int) -> Iterator[Finding]:
     """Measures the loader; compares it with the model and says how long a run takes and how large it gets."""
     accelerator, nodes, cores = resolve_accelerator(config.trainer), config.trainer.num_nodes, count_cores()
-    workers = count_local_workers(config, data.world_size)
+    workers = resolve_loader(config.data, config.trainer).local_workers(data.world_size)
     on_cpu = accelerator == "cpu"  # where several processes share what one was measured with
     devices, threads = (1, torch.get_num_threads()) if on_cpu else (resolve_devices(config.trainer, accelerator), 0)
     loader = measure_loading(config, data)

@@ -13,7 +13,7 @@ from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.manifest import manifest_path, paths_of, read_manifest
-from rexnet.data.loaders import build_loader
+from rexnet.data.loaders import build_loader, resolve_loader
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.workers import explained_faults
 from rexnet.dataset_tools.check_report import UNEVEN_CLASSES
@@ -83,8 +83,8 @@ def check_augmentation(config: Config, data: ImageData) -> Iterator[Finding]:
     index = data.train_index.select([0] * COPIES)
     dataset = ImageDataset(index, build_train_transform(config.data, config.augmentation), config.seed)
     sampler = TrainBatchSampler(COPIES, COPIES // 4, config.seed)
-    loading = config.data.model_copy(update={"num_workers": WORKERS, "persistent_workers": False})
-    loader = build_loader(dataset, sampler, config.model_copy(update={"data": loading}))
+    settings = resolve_loader(config.data, config.trainer)._replace(workers=WORKERS, persistent_workers=False)
+    loader = build_loader(dataset, sampler, settings)
     apart, here = [], []
     with explained_faults([dataset], config.data.worker_timeout):
         for epoch in range(EPOCHS):

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from rexnet.config import Config
-from rexnet.data.loaders import batch_bytes, count_local_workers, count_workers, share_batch
+from rexnet.data.loaders import batch_bytes, resolve_loader, train_batch_size
 from rexnet.data.workers import PREFETCHED, SHARED_MEMORY, require_shared_memory
 from rexnet.doctor.finding import Finding, Level
 from rexnet.system.device import has_fast_bf16, resolve_accelerator, resolve_precision
@@ -45,8 +45,9 @@ def check_load() -> Iterator[Finding]:
 
 def check_shared_memory(config: Config, world_size: int) -> Iterator[Finding]:
     """Whether the batches of all loader processes have room in /dev/shm."""
-    workers = count_local_workers(config, world_size)
-    size = batch_bytes(share_batch(config, world_size), config.data.image_size)
+    workers = resolve_loader(config.data, config.trainer).local_workers(world_size)
+    images = train_batch_size(config.data.batch_size, world_size, config.trainer.micro_batches)
+    size = batch_bytes(images, config.data.image_size)
     require_shared_memory(workers, size)
     if workers == 0 or not SHARED_MEMORY.is_dir():
         yield Finding("ok", "shared memory", "not needed, since no loader process runs beside the training")
@@ -58,7 +59,7 @@ def check_shared_memory(config: Config, world_size: int) -> Iterator[Finding]:
 
 def check_open_files(config: Config) -> Iterator[Finding]:
     """Whether this process may open as many files as its loaders of both splits need."""
-    workers = count_workers(config)
+    workers = resolve_loader(config.data, config.trainer).workers
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     now = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else SPARE_FILES
     needed = now + SPARE_FILES + 2 * workers * (FILES_OF_A_WORKER + PREFETCHED * FILES_OF_A_BATCH)

@@ -9,6 +9,7 @@ from rexnet.data.dataset import ImageDataset
 from rexnet.evaluation.results import Result
 from rexnet.figures.image_grid import Row, layout_grid, picture_row, save_image_grid
 from rexnet.metrics.statistics import least_sure, most_wrong, probabilities_of
+from rexnet.preprocessing import resolve_preprocessing
 
 COLUMNS = 6
 ROWS = 3  # of each kind, at most
@@ -61,7 +62,7 @@ def captions_of(result: Result, positions: np.ndarray) -> list[str]:
 def view_images(result: Result, positions: np.ndarray) -> np.ndarray:
     """The images at `positions` of the predictions as the network sees them, uint8 (n, H, W, 3)."""
     places = {name: place for place, name in enumerate(result.index.paths)}
-    transform = build_eval_transform(result.config.data.image_size, result.config.eval_transform)
-    dataset = ImageDataset(result.index, transform, result.config.seed)
+    preprocessing = resolve_preprocessing(result.config, result.index.class_names)
+    dataset = ImageDataset(result.index, build_eval_transform(preprocessing))
     chosen = [places[result.predictions.names[position]] for position in positions.tolist()]
     return np.stack([dataset.view(place, 0) for place in chosen]) if chosen else np.empty((0, 1, 1, 3), np.uint8)

@@ -11,10 +11,9 @@ import numpy as np
 
 from rexnet.class_names import IMAGENET_CLASSES, match_classes
 from rexnet.config import Config
-from rexnet.data.datasets.by_name import recognise_layout
+from rexnet.data.datasets.by_name import load_eval_index, recognise_layout
 from rexnet.data.datasets.folder import FOLDER_NAMES, class_folders, index_class_folders
 from rexnet.data.datasets.index import Index, Split, build_index
-from rexnet.data.loaders import load_eval_index
 from rexnet.data.sources.image_files import is_image
 from rexnet.data.sources.shared_memory import share
 from rexnet.errors import DataError
@@ -36,7 +35,7 @@ def find_images(config: Config, split: Split, root: Path | None = None) -> Index
         DataError: there are none, or they are inconsistent.
     """
     if root is None:
-        return load_eval_index(config, split)
+        return load_eval_index(config.data, split)
     if not root.exists():
         raise DataError(f"{root}: does not exist")
     layout, own = recognise_layout(root), config.data.dataset
@@ -48,7 +47,7 @@ def find_images(config: Config, split: Split, root: Path | None = None) -> Index
     data = config.data.model_copy(
         update={"dataset": layout} if layout == own else {"dataset": layout, "train_on": "train"}
     )
-    return load_eval_index(config.model_copy(update={"data": data}), split, root)
+    return load_eval_index(data, split, root)
 
 
 def _index_loose(root: Path, split: Split) -> Index:

@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 
 from rexnet.config import Config
+from rexnet.data.augment.transforms import build_eval_transform
+from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets.index import Index
-from rexnet.data.loaders import build_eval_loader, eval_batch
+from rexnet.data.loaders import build_eval_loader, eval_batch_size, resolve_loader
 from rexnet.data.workers import explained_faults
 from rexnet.errors import DataError
 from rexnet.evaluation.inference_model import InferenceModel, Logits
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.metrics.accuracy import count_batch
 from rexnet.metrics.predictions import Predictions
+from rexnet.preprocessing import resolve_preprocessing
 from rexnet.system.terminal import Bar, progress_bar
 
 SIZES = (1, 8 / 7, 9 / 7)  # of the views of several sizes, relative to the image size: 224, 256, 288
@@ -85,7 +88,9 @@ def measure(
     names = tuple(index.paths)
     assert len(logits) == len(names) == len(index), "every image is measured once"
     predictions = Predictions(logits, np.asarray(index.labels), names, tuple(model.class_names))
-    return Measured(predictions, count_as_training(predictions, eval_batch(config)), len(index) / seconds)
+    return Measured(
+        predictions, count_as_training(predictions, eval_batch_size(config.data.batch_size)), len(index) / seconds
+    )
 
 
 def mean_of_views(logits: list[Tensor]) -> Tensor:
@@ -113,8 +118,11 @@ def _run(config: Config, index: Index, logits: Logits, processes: Processes, bar
     if not len(index):
         raise DataError(f"{index.root}: holds no images")
     mine, done = [], bar.n
-    loader = build_eval_loader(config, index, processes.rank, processes.world_size)
-    with explained_faults([loader.dataset], config.data.worker_timeout):
+    dataset = ImageDataset(index, build_eval_transform(resolve_preprocessing(config, index.class_names)))
+    settings = resolve_loader(config.data, config.trainer)
+    batch_size = eval_batch_size(config.data.batch_size)
+    loader = build_eval_loader(dataset, batch_size, settings, processes.rank, processes.world_size)
+    with explained_faults([dataset], config.data.worker_timeout):
         for batch in loader:
             if len(batch.images):  # none, where there are fewer batches than processes
                 mine.append(logits(batch.images).cpu().numpy())

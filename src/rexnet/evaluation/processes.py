@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 
 from rexnet.errors import ConfigError, ProcessError, RexnetError, first_sentence, user_message
-from rexnet.system.launcher import is_under_torchrun
+from rexnet.system.launcher import detect_launcher, local_and_world_size
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # one that died is noticed at once; the first may draw heat maps while the others wait
@@ -79,7 +79,7 @@ def joined() -> Iterator[Processes]:
         RexnetError: on the first process, whatever any of them raised.
         SystemExit: on the others, with the same exit code.
     """
-    if not is_under_torchrun() or int(os.environ["WORLD_SIZE"]) == 1:
+    if detect_launcher() not in ("torchrun", "kubeflow") or local_and_world_size()[1] == 1:
         yield Processes()
         return
     processes = _join()
@@ -109,7 +109,7 @@ def joined() -> Iterator[Processes]:
 def _join() -> Processes:
     """Meets the other processes at the address that torchrun told."""
     if torch.cuda.is_available():  # with fewer GPUs than processes, some share one
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     # What is exchanged lies in main memory, so that gloo does on GPUs, too.
     distributed.init_process_group("gloo", timeout=PATIENCE)
     return Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))

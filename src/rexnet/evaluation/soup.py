@@ -15,7 +15,7 @@ from rexnet.data.augment.batch import normalize
 from rexnet.data.augment.transforms import build_train_transform
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
-from rexnet.data.loaders import build_loader, build_train_sampler
+from rexnet.data.loaders import build_loader, build_train_sampler, resolve_loader
 from rexnet.data.workers import explained_faults
 from rexnet.errors import CheckpointError
 from rexnet.runs.checkpoint_files import best_first, checkpoint_folder
@@ -116,7 +116,7 @@ def estimate_batchnorm(model: nn.Module, config: Config) -> None:
         norm.train()
     index, data, seen = load_index(config.data, "train"), config.data, 0
     dataset = ImageDataset(index, build_train_transform(data, config.augmentation), config.seed)
-    loader = build_loader(dataset, build_train_sampler(config, index), config)
+    loader = build_loader(dataset, build_train_sampler(config, index), resolve_loader(data, config.trainer))
     bar = progress_bar(min(BATCHNORM_IMAGES, len(index)), " images", desc="BatchNorm of the mean", leave=False)
     with bar, explained_faults([dataset], config.data.worker_timeout), torch.inference_mode():
         for batch in loader:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind, load_trained
+from rexnet.data.datasets.by_name import load_eval_index
 from rexnet.data.datasets.index import Index, Split
-from rexnet.data.loaders import build_eval_loader, load_eval_index
 from rexnet.errors import DataError, ExportError
 from rexnet.export.deployed import Deployed, InputKind
 from rexnet.export.formats import (
@@ -20,11 +20,18 @@ from rexnet.export.formats import (
     write_program,
     write_safetensors,
 )
-from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, measure_parity, write_parity
+from rexnet.export.parity import (
+    Parity,
+    Runner,
+    describe_parity,
+    find_faults,
+    load_eval_batches,
+    measure_parity,
+    write_parity,
+)
 from rexnet.export.quantize import write_int8
 from rexnet.export.reading import open_onnx, open_program
 from rexnet.runs.checkpoint_files import run_of
-from rexnet.system.device import with_available_hardware
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +155,7 @@ def find_images_here(trained: Trained, root: Path | None, split: Split, most: in
         DataError: `root` does not hold them.
     """
     try:
-        index = load_eval_index(trained.config, split, root)
+        index = load_eval_index(trained.config.data, split, root)
     except DataError:
         if root is not None:
             raise
@@ -160,5 +167,5 @@ def find_images_here(trained: Trained, root: Path | None, split: Split, most: in
 
 def _see(trained: Trained, index: Index, deployed: Deployed) -> Iterator[np.ndarray]:
     """The images of `index` as evaluation sees them, in batches in the form of the input."""
-    for batch in build_eval_loader(with_available_hardware(trained.config), index):
+    for batch in load_eval_batches(trained, index):
         yield deployed.prepare(batch.images).numpy()

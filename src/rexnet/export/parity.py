@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from rexnet.checkpoints.checkpoint import Trained
+from rexnet.data.augment.transforms import build_eval_transform
+from rexnet.data.dataset import ImageDataset, Sample
 from rexnet.data.datasets.index import Index
-from rexnet.data.loaders import build_eval_loader
+from rexnet.data.loaders import build_eval_loader, eval_batch_size, resolve_loader
 from rexnet.export.deployed import Deployed
+from rexnet.preprocessing import resolve_preprocessing
 from rexnet.system.atomic_files import atomic_write
 from rexnet.system.device import with_available_hardware
 
@@ -43,7 +47,7 @@ def measure_parity(trained: Trained, index: Index, runners: Mapping[str, Runner]
     """Each form's figures on the images of `index`; the network itself, as trained and in float32, is the first.
 
     All forms see each batch one after the other, so that a busy machine slows all of them alike. The speed is that of
-    this process with the threads of PyTorch and ONNX Runtime side by side (`rexnet models --measure` keeps them apart).
+    this process with the threads of PyTorch and ONNX Runtime side by side (`benchmarks/network.py` keeps them apart).
     """
     model = trained.model.cpu().float().to(memory_format=torch.channels_last)
     deployed = Deployed(trained, kind)  # type: ignore[arg-type]
@@ -57,7 +61,7 @@ def measure_parity(trained: Trained, index: Index, runners: Mapping[str, Runner]
             result: np.ndarray = deployed.apply_temperature(model(floats)).numpy()
         return result
 
-    for batch in build_eval_loader(with_available_hardware(trained.config), index):
+    for batch in load_eval_batches(trained, index):
         bytes_ = batch.images.numpy()
         ready = deployed.prepare(batch.images).numpy()
         for name in outputs:
@@ -73,6 +77,14 @@ def measure_parity(trained: Trained, index: Index, runners: Mapping[str, Runner]
         name: _compare(np.concatenate(found), reference, truth, len(truth) / seconds[name])
         for name, found in outputs.items()
     }
+
+
+def load_eval_batches(trained: Trained, index: Index) -> DataLoader[Sample]:
+    """Returns a loader of `index` with the preprocessing of a trained network."""
+    config = trained.config
+    transform = build_eval_transform(resolve_preprocessing(config, index.class_names))
+    settings = resolve_loader(config.data, with_available_hardware(config).trainer)
+    return build_eval_loader(ImageDataset(index, transform), eval_batch_size(config.data.batch_size), settings)
 
 
 def _compare(found: np.ndarray, reference: np.ndarray, truth: np.ndarray, images_per_s: float) -> Parity:

@@ -1,11 +1,10 @@
 """From names and numbers, or the `model` section of a configuration, to a network."""
 
 import difflib
-import functools
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -83,14 +82,6 @@ def rexnet(
 def timm_name(variant: Variant, width_mult: float) -> str:
     """The network's name in timm, which is also where its weights are kept on the hub."""
     return f"{TIMM_PREFIX[variant]}_{round(width_mult * 100):03d}"
-
-
-def find_timm_peer(variant: Variant, width_mult: float) -> Callable[[], nn.Module] | None:
-    """What builds the same network in timm, untrained, to measure beside ours; None where timm has none."""
-    import timm
-
-    name = timm_name(variant, width_mult)
-    return functools.partial(timm.create_model, name) if timm.is_model(name) else None
 
 
 def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:

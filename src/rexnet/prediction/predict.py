@@ -25,6 +25,7 @@ from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.inference_model import InferenceModel, load_inference_model
 from rexnet.prediction.inputs import Found, find_files, require_inputs
 from rexnet.prediction.prediction_table import Answer, TableFormat, open_table
+from rexnet.preprocessing import resolve_preprocessing
 from rexnet.system.atomic_files import atomic_write
 from rexnet.system.resources import count_cores
 from rexnet.system.terminal import is_interactive, progress_bar
@@ -110,8 +111,7 @@ def _answers(
     model: InferenceModel, inputs: Sequence[str], top: int, batch: int, workers: int | None, shown: bool
 ) -> Iterator[Answer | None]:
     """One for each file, in order; None for what is no image and was not said to be one."""
-    data = model.config.data
-    transform = build_eval_transform(data.image_size, model.config.eval_transform)
+    transform = build_eval_transform(resolve_preprocessing(model.config, model.class_names))
     threads = workers or count_cores()
     shown = shown and is_interactive()
     total = sum(1 for _ in find_files(inputs)) if shown else None  # counting walks through all folders once more

@@ -11,6 +11,7 @@ from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import DataError
+from rexnet.preprocessing import resolve_preprocessing
 
 
 def open_split(config: Config, split: Split) -> Index | None:
@@ -41,7 +42,7 @@ def count_classes(index: Index | None, classes: int) -> np.ndarray | None:
 
 def view_images(config: Config, index: Index, positions: list[int]) -> list[np.ndarray | None]:
     """Images as the network saw them in evaluation, uint8 (size, size, 3); None for one that cannot be read."""
-    dataset = ImageDataset(index, build_eval_transform(config.data.image_size, config.eval_transform), config.seed)
+    dataset = ImageDataset(index, build_eval_transform(resolve_preprocessing(config, index.class_names)))
 
     def view(position: int) -> np.ndarray | None:
         try:

@@ -1,7 +1,6 @@
 """What the hardware is good at: where to compute, in which arithmetic, and how to hold memory."""
 
 import ctypes
-import os
 import sys
 from typing import Literal, NamedTuple
 
@@ -11,7 +10,7 @@ from torch import nn
 from rexnet.config import Config
 from rexnet.config.schema import TrainerConfig
 from rexnet.errors import ConfigError
-from rexnet.system.launcher import is_under_torchrun
+from rexnet.system.launcher import local_and_world_size, started_by_launcher
 from rexnet.system.resources import available_memory
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # options of glibc's mallopt
@@ -79,8 +78,8 @@ def resolve_devices(trainer: TrainerConfig, accelerator: Accelerator) -> int:
         ConfigError: more GPUs are asked for than there are, or what only GPUs can do on a CPU.
     """
     wanted = trainer.devices
-    if is_under_torchrun():
-        return _devices_of_torchrun(trainer)
+    if started_by_launcher():  # `check_process_count` compares it with the configuration
+        return local_and_world_size()[0] if wanted == "auto" else wanted
     if accelerator == "cpu":
         if trainer.sync_batchnorm:
             raise ConfigError("trainer.sync_batchnorm: PyTorch synchronises BatchNorm on GPUs only; set it to false")
@@ -89,24 +88,6 @@ def resolve_devices(trainer: TrainerConfig, accelerator: Accelerator) -> int:
     if wanted != "auto" and wanted > available:
         raise ConfigError(f"trainer.devices: {wanted} are asked for, but there are {available} GPUs")
     return available if wanted == "auto" else wanted
-
-
-def _devices_of_torchrun(trainer: TrainerConfig) -> int:
-    """Processes that torchrun started on this node, which decides instead of the configuration."""
-    local, world = local_and_world_size()
-    if trainer.devices not in ("auto", local) or local * trainer.num_nodes != world:
-        raise ConfigError(
-            f"trainer.devices, trainer.num_nodes: {trainer.devices} and {trainer.num_nodes} do not match "
-            f"torchrun's {local} processes a node, {world} in all"
-        )
-    return local
-
-
-def local_and_world_size() -> tuple[int, int]:
-    """Processes that torchrun started on this node, and on all nodes; 1 and 1 where it started none."""
-    if not is_under_torchrun():
-        return 1, 1
-    return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
 
 
 def resolve_precision(trainer: TrainerConfig, accelerator: Accelerator) -> Precision:
@@ -168,18 +149,22 @@ def set_up_arithmetic(trainer: TrainerConfig, accelerator: Accelerator) -> None:
     torch.backends.cudnn.benchmark = not trainer.deterministic
 
 
-def with_available_hardware(config: Config) -> Config:
-    """`config` for measuring here what was trained elsewhere: what this machine lacks becomes `auto`.
+def adapt_to_hardware(trainer: TrainerConfig) -> TrainerConfig:
+    """Returns the `trainer` section of a run for evaluation on this machine: settings that need a GPU become `auto`.
 
-    The processes are those that torchrun started, or this one alone, however many trained.
+    The number of processes is that of the launcher, or 1, however many trained.
     """
     local, world = local_and_world_size()
     changes: dict[str, object] = {"sync_batchnorm": False, "devices": local, "num_nodes": world // local}
-    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        changes["accelerator"] = "auto"
-    if config.trainer.precision == "fp16" and not torch.cuda.is_available():
-        changes["precision"] = "auto"
-    return config.model_copy(update={"trainer": config.trainer.model_copy(update=changes)})
+    if not torch.cuda.is_available():
+        changes["accelerator"] = "auto" if trainer.accelerator == "gpu" else trainer.accelerator
+        changes["precision"] = "auto" if trainer.precision == "fp16" else trainer.precision
+    return trainer.model_copy(update=changes)
+
+
+def with_available_hardware(config: Config) -> Config:
+    """Returns a config with its `trainer` section adapted to this machine."""
+    return config.model_copy(update={"trainer": adapt_to_hardware(config.trainer)})
 
 
 def keep_freed_memory() -> None:

@@ -1,71 +1,95 @@
-"""Who started this process: what torchrun and srun say of it in the environment, and what is only left over there."""
+"""Detects the launcher of this process (torchrun, srun, Kubeflow v1, Lightning) from environment variables.
+
+Variables that only describe the job of the calling shell do not count: a process that took them for its own would wait
+for others that nobody started. No other module reads the variables of launchers.
+"""
 
 import os
+from typing import Literal
 
 from rexnet.errors import ConfigError
 
+Launcher = Literal["torchrun", "srun", "kubeflow", "lightning"]
+
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-COUNTS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS")
+COUNTS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE")
+
+
+def detect_launcher() -> Launcher | None:
+    """Returns the program that started this process as one of several; None for a process started alone.
+
+    For srun the number of tasks of the step counts: `SLURM_NTASKS` describes the job and stands in its shells as well.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "torchrun"
+    if _number("SLURM_STEP_NUM_TASKS", 1) > 1:
+        return "srun"
+    if "KUBERNETES_PORT" in os.environ and "RANK" in os.environ and _number("WORLD_SIZE", 1) > 1:
+        return "kubeflow"
+    return "lightning" if "LOCAL_RANK" in os.environ else None
+
+
+def started_by_launcher() -> bool:
+    """True if torchrun, srun or Kubeflow started this process; Lightning starts its processes by itself."""
+    return detect_launcher() in ("torchrun", "srun", "kubeflow")
+
+
+def local_and_world_size() -> tuple[int, int]:
+    """Returns the processes that the launcher started on this node, and on all nodes; 1 and 1 without a launcher."""
+    match detect_launcher():
+        case "torchrun":
+            return _number("LOCAL_WORLD_SIZE", 1), _number("WORLD_SIZE", 1)
+        case "srun":
+            tasks = _number("SLURM_STEP_NUM_TASKS", 1)
+            return _number("SLURM_NTASKS_PER_NODE", tasks), tasks
+        case "kubeflow":  # one process per pod
+            return 1, _number("WORLD_SIZE", 1)
+        case _:
+            return 1, 1
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the only process or the first of several on all nodes, which alone speaks, asks and writes.
+    """True for the only process, or the first of all nodes, which alone logs, asks and writes.
 
-    Lightning tells those that it starts by LOCAL_RANK and NODE_RANK, before they have a rank among all.
+    Lightning gives its processes LOCAL_RANK and NODE_RANK before they have a rank among all.
     """
-    return not any(int(os.environ.get(name, "0")) for name in RANKS)
-
-
-def is_under_torchrun() -> bool:
-    """Whether torchrun started this process, one of those that it tells of in the environment."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def is_under_kubeflow() -> bool:
-    """Whether this process is one of several in a cluster of Kubernetes, where Lightning finds the others."""
-    return "KUBERNETES_PORT" in os.environ and "RANK" in os.environ
-
-
-def is_under_srun() -> bool:
-    """Whether srun started this process as one of several.
-
-    `SLURM_NTASKS` says what a job may start, also to its shells; what such a shell starts has no others to wait for.
-    """
-    return not is_under_torchrun() and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    return not any(_number(name, 0) for name in RANKS)
 
 
 def check_launch_environment() -> None:
-    """Checks ranks before anybody believes them: with one above 0, a process waits for another to make the run folder.
+    """Rejects stale rank variables: a rank above 0 would wait for a run folder that nobody creates.
 
     Raises:
-        ConfigError: a rank or a number of processes is no number, or no launcher gave the rank that stands there.
+        ConfigError: a rank or a number of processes is no number, or no launcher gave this process its rank.
     """
     for name in (*RANKS, *COUNTS):
-        value = os.environ.get(name, "0")
-        if not value.isdecimal():
-            raise ConfigError(f"{name}={value} in the environment should be a whole number; unset it")
-    launchers = {"RANK": is_under_kubeflow(), "SLURM_PROCID": is_under_srun()}
-    for name, is_launched in launchers.items():
-        if int(os.environ.get(name, "0")) > 0 and not (is_launched or is_under_torchrun()):
+        if not os.environ.get(name, "0").isdecimal():
+            raise ConfigError(f"{name}={os.environ[name]} in the environment should be a whole number; unset it")
+    for name in ("RANK", "SLURM_PROCID"):
+        if _number(name, 0) > 0 and not started_by_launcher():
             raise ConfigError(
-                f"{name}={os.environ[name]} in the environment calls this process one of several, but neither torchrun "
-                "nor srun started it as such; unset it"
+                f"{name}={os.environ[name]} in the environment makes this process one of several, but no launcher "
+                "(torchrun, srun, Kubeflow) started it as such; unset it"
             )
 
 
-def check_srun_tasks(devices: int, nodes: int) -> None:
-    """Checks that srun started one process for each device.
+def check_process_count(devices: int, nodes: int) -> None:
+    """Checks that the launcher started one process for each device.
 
     Raises:
-        ConfigError: it started others.
+        ConfigError: it started another number, or srun was not told how many each node gets.
     """
-    if not is_under_srun():
+    if not started_by_launcher():
         return
-    tasks, on_node = os.environ["SLURM_STEP_NUM_TASKS"], os.environ.get("SLURM_NTASKS_PER_NODE")
-    if on_node is None:
-        raise ConfigError(f"srun started {tasks} processes by --ntasks; give --ntasks-per-node and --nodes instead")
-    if (int(on_node), int(tasks)) != (devices, devices * nodes):
+    name, (local, world) = detect_launcher(), local_and_world_size()
+    if name == "srun" and "SLURM_NTASKS_PER_NODE" not in os.environ:  # Lightning needs it
+        raise ConfigError(f"srun started {world} processes by --ntasks; give --ntasks-per-node and --nodes instead")
+    if (local, world) != (devices, devices * nodes):
         raise ConfigError(
-            f"trainer.devices, trainer.num_nodes: {devices} and {nodes} do not match srun's {on_node} processes a "
-            f"node, {tasks} in all"
+            f"trainer.devices, trainer.num_nodes: {devices} and {nodes} do not match {name}'s {local} processes a "
+            f"node, {world} in all"
         )
+
+
+def _number(name: str, default: int) -> int:
+    return int(os.environ.get(name, default))

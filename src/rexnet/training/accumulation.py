@@ -6,38 +6,49 @@ from collections.abc import Callable
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from torch import distributed, nn
+from torch import distributed
 
 from rexnet.config import Config
 from rexnet.errors import ConfigError
 from rexnet.system.device import resolve_device
-from rexnet.training.ema import build_ema
 from rexnet.training.optim import build_optimizer
+from rexnet.training.training_module import TrainingModule
 
 SMALLEST = 2  # images in a micro-batch; BatchNorm cannot train on one
 SPARE = 0.05  # of GPU memory that a trial leaves free for augmentation, communication and fragmentation
 
 
-def settle_micro_batches(try_step: Callable[[int], None], images: int) -> int:
-    """Returns the first of 1, 2, 4, ... micro-batches with which a step fits into memory.
+def settle_accumulation(config: Config, module: TrainingModule, images: int, device: torch.device) -> Config:
+    """Returns `config` with `trainer.accumulate: auto` replaced by the number of micro-batches that fits.
 
     Args:
-        try_step: makes a training step with a number of images.
+        config: the run.
+        module: the network with its loss, not yet on the device; it and all random states stay as they are.
         images: images of one device in an optimizer step.
+        device: where this process trains; a CPU needs no trial.
+
+    Raises:
+        ConfigError: not even the smallest micro-batch fits.
+    """
+    number = 1 if device.type == "cpu" else find_micro_batches(make_trial(config, module, device), images)
+    return with_micro_batches(config, number)
+
+
+def find_micro_batches(try_step: Callable[[int], None], images: int) -> int:
+    """Returns the first of 1, 2, 4, ... micro-batches with which a step of `images` fits into memory.
 
     Raises:
         ConfigError: not even the smallest micro-batch fits.
     """
     number = 1
-    while True:
-        if _fits(try_step, images // number):
-            return number
+    while not _fits(try_step, images // number):
         if images % (2 * number) or images // (2 * number) < SMALLEST:
             raise ConfigError(
                 f"trainer.accumulate: auto finds no number, since {images // number} images do not fit into GPU memory "
                 f"and {images} cannot be divided further; lower data.image_size or choose a smaller network"
             )
         number *= 2
+    return number
 
 
 def _fits(try_step: Callable[[int], None], images: int) -> bool:
@@ -51,33 +62,29 @@ def _fits(try_step: Callable[[int], None], images: int) -> bool:
     return True
 
 
-def make_trial(
-    config: Config, network: nn.Module, loss: nn.Module, classes: int, device: torch.device
-) -> Callable[[int], None]:
-    """Returns a function that makes training steps on random images with copies of network and loss.
-
-    The originals, their BatchNorm statistics and all random states stay as they are.
-    """
+def make_trial(config: Config, module: TrainingModule, device: torch.device) -> Callable[[int], None]:
+    """Returns a function that makes training steps on random images with a copy of the module."""
     arithmetic, side = resolve_device(config.trainer), config.data.image_size
 
     def try_step(images: int) -> None:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            model, criterion = copy.deepcopy(network).to(device).train(), copy.deepcopy(loss).to(device)
-            kept = [build_ema(model)] if config.ema else []
-            if device.type == "cuda":
-                total = torch.cuda.get_device_properties(device).total_memory
-                kept.append(torch.empty(int(SPARE * total), dtype=torch.uint8, device=device))
-            optimizer = build_optimizer(model, config.optimizer)
+            spare = torch.empty(_spare_bytes(device), dtype=torch.uint8, device=device)
+            trial = copy.deepcopy(module).to(device).train()
+            optimizer = build_optimizer(trial.model, config.optimizer)
             batch = torch.randn(images, 3, side, side, device=device).to(memory_format=arithmetic.memory_format)
-            labels = torch.randint(classes, (images,), device=device)
             for _ in range(2):  # from the second on, the optimizer's state is in memory
                 optimizer.zero_grad()
                 with arithmetic.autocast():
-                    value = criterion(model(batch), labels)
-                value.backward()
+                    loss = trial.trial_loss(batch)
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+            del spare
 
     return try_step
+
+
+def _spare_bytes(device: torch.device) -> int:
+    return int(SPARE * torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
 
 
 def with_micro_batches(config: Config, number: int) -> Config:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning.callbacks import Callback
-from torch import nn
 
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.system.device import resolve_device
-from rexnet.training.accumulation import SameMicroBatches, make_trial, settle_micro_batches, with_micro_batches
+from rexnet.training.accumulation import SameMicroBatches, settle_accumulation, with_micro_batches
 from rexnet.training.classifier import Classifier
 from rexnet.training.losses import build_loss
 from rexnet.training.resume import find_resumed
@@ -48,22 +47,16 @@ def train(
     trainer = build_trainer(config, callbacks)
     end_with_parent(trainer)
     data = ImageData(config, trainer.world_size)
-    model = build_initial_model(config, data.class_names, pretrained=resume is None)
-    loss = build_loss(config.loss, data.train_index.class_counts().tolist())
+    counts = data.train_index.class_counts().tolist()
+    module = build_classifier(config, data.class_names, counts, data.steps_per_epoch, pretrained=resume is None)
     if config.trainer.accumulate == "auto":
-        device, number = trainer.strategy.root_device, 1
-        if device.type == "cuda":
-            trial = make_trial(config, model, loss, len(data.class_names), device)
-            number = settle_micro_batches(trial, data.device_batch)
-            log.info(f"trainer.accumulate: auto settled on {number} micro-batches a step")
-        config = with_micro_batches(config, number)
+        module.config = settle_accumulation(config, module, data.device_batch, trainer.strategy.root_device)
+        number = module.config.trainer.micro_batches
+        log.info(f"trainer.accumulate: auto settled on {number}")
         if number > 1:
-            data = ImageData(config, trainer.world_size)
+            data = ImageData(module.config, trainer.world_size)
         trainer.accumulate_grad_batches = number
         trainer.callbacks.append(SameMicroBatches())  # type: ignore[attr-defined]
-    module = Classifier(config, model, loss, data.class_names, data.steps_per_epoch)
-    if config.trainer.compile:
-        module.model.compile()
     hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
     log.info(_describe(module, data, f"{trainer.precision} on {trainer.world_size} x {hardware}"))
     result = run_training(module, data, trainer, resumed, allowed)
@@ -78,16 +71,23 @@ def train(
     return result
 
 
-def build_initial_model(config: Config, class_names: Sequence[str], pretrained: bool = True) -> nn.Module:
-    """Builds the network in its memory layout, with weights that depend on the seed, or pretrained ones.
+def build_classifier(
+    config: Config,
+    class_names: Sequence[str],
+    class_counts: Sequence[int],
+    steps_per_epoch: int,
+    pretrained: bool = True,
+) -> Classifier:
+    """Builds the network and all that trains it, with weights that depend on the seed, or pretrained ones.
 
     Raises:
-        ConfigError: there is no such network.
+        ConfigError: there is no such network, or the class weights do not fit the classes.
         CheckpointError: `model.pretrained` is missing, damaged or of another network.
     """
     torch.manual_seed(mix(config.seed) >> 1)
     model = build_model(config.model, class_names, pretrained)
-    return model.to(memory_format=resolve_device(config.trainer).memory_format)
+    model = model.to(memory_format=resolve_device(config.trainer).memory_format)
+    return Classifier(config, model, build_loss(config.loss, class_counts), class_names, steps_per_epoch)
 
 
 def _describe(module: Classifier, data: ImageData, hardware: str) -> str:

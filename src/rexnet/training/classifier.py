@@ -47,6 +47,12 @@ class Classifier(TrainingModule):
         images, targets = batch
         return self.record_loss(self.loss(self.model(images), targets))
 
+    def trial_loss(self, images: Tensor) -> Tensor:
+        """Returns the loss of images with random labels."""
+        labels = torch.randint(len(self.class_names), (len(images),), device=images.device)
+        loss: Tensor = self.loss(self.model(images), labels)
+        return loss
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Validates the raw network and the EMA on the same batch; returns the logits of the monitored one."""
         images, labels = batch

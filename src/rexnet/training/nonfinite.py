@@ -72,5 +72,5 @@ class NonFiniteGuard:
 
 
 def propagate_nonfinite(loss: Tensor) -> Tensor:
-    """Returns the same loss, whose gradient is NaN if the loss is not finite: that of an infinite loss can be finite."""
+    """Returns the same loss with a NaN gradient if it is not finite; that of an infinite loss can be finite."""
     return loss * (1.0 + 0.0 * loss.detach())

@@ -14,7 +14,8 @@ from rexnet.data.workers import explained_faults
 from rexnet.errors import ConfigError, ProcessError
 from rexnet.runs.checkpoint_files import best_first
 from rexnet.runs.run_folder import close_run, open_run
-from rexnet.runs.state import RunMark
+from rexnet.runs.state import RunLock
+from rexnet.system.lightning_internals import disable_signal_handlers
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.loggers import build_loggers, close_loggers, require_loggers
 from rexnet.training.resume import ChangedRecipe, Resumed, repair_run, require_resumable
@@ -66,9 +67,9 @@ def run_training(
     if resumed is not None:
         require_resumable(resumed, module, allowed)
     folder = resumed.folder if resumed is not None else open_run(config)
-    mark: RunMark | None = None
+    lock: RunLock | None = None
     try:
-        mark = RunMark(folder, trainer.is_global_zero)
+        lock = RunLock(folder, trainer.is_global_zero)
         if resumed is not None and trainer.is_global_zero:
             repair_run(resumed, config)
         trainer.callbacks[:0] = build_callbacks(config, folder, module.monitored)  # type: ignore[attr-defined]
@@ -78,14 +79,15 @@ def run_training(
         trainer.loggers = build_loggers(config, folder, None if resumed is None else resumed.step + 1)
         log.info(f"Run folder {folder}")
         loaded: Any = data
+        disable_signal_handlers(trainer)  # `GracefulStop` handles them
         with explained_faults(loaded.loaded, config.data.worker_timeout), explained_memory(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=resumed and resumed.checkpoint, weights_only=True)
         end_with_parent(trainer, together=False)
         trainer.strategy.barrier()  # before process 0 may end
-        mark.finish()
+        lock.finish()
     except BaseException as error:
-        if mark is not None:
-            mark.fail(error)
+        if lock is not None:
+            lock.fail(error)
         end_other_processes(trainer, error)
         close_loggers(trainer.loggers, error)
         if trainer.world_size > 1 and isinstance(error, RuntimeError) and LOST_PEER.search(str(error)):

@@ -37,7 +37,7 @@ def end_with_parent(trainer: pl.Trainer, together: bool = True) -> None:
 
 
 def end_other_processes(trainer: pl.Trainer, error: BaseException) -> None:
-    """Ends the processes that Lightning started for this run; after a signal they get a moment to stop by themselves."""
+    """Ends the processes that Lightning started for this run; after a signal they get time to stop by themselves."""
     deadline = time.monotonic() + (GRACE_SECONDS if isinstance(error, Stopped) else 0.0)
     for process in release_child_processes(trainer):
         try:

@@ -16,7 +16,6 @@ from pytorch_lightning.strategies import DDPStrategy
 from rexnet.config import Config
 from rexnet.system.device import resolve_device, resolve_devices
 from rexnet.system.launcher import check_process_count, detect_launcher
-from rexnet.system.lightning_internals import disable_signal_handlers
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 
 EXPECTED_WARNINGS = (
@@ -44,7 +43,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     check_process_count(devices, settings.num_nodes)
     single = settings.num_nodes * devices == 1
     frozen = config.optimizer.freeze_backbone_epochs > 0
-    trainer = pl.Trainer(
+    return pl.Trainer(
         accelerator=device.accelerator,
         devices=devices,
         num_nodes=settings.num_nodes,
@@ -68,8 +67,6 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
         enable_model_summary=False,
         callbacks=list(callbacks),
     )
-    disable_signal_handlers(trainer)
-    return trainer
 
 
 def detect_cluster() -> ClusterEnvironment:

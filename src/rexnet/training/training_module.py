@@ -23,8 +23,8 @@ from rexnet.training.schedule import build_schedule
 class TrainingModule(pl.LightningModule):
     """A network with its optimizer, schedule, EMA and guard; all that callbacks and `run_training` know of a task.
 
-    A task adds `training_step`, which passes its loss through `record_loss`, the steps of validation, `monitored`, and
-    the description in `on_save_checkpoint`.
+    A task adds `training_step`, which passes its loss through `record_loss`, `trial_loss`, the steps of validation,
+    `monitored`, and a description in `on_save_checkpoint`.
 
     Args:
         config: the run.
@@ -50,6 +50,15 @@ class TrainingModule(pl.LightningModule):
         """Adds a loss to the log's mean and returns it, with a gradient that shows if it is not finite."""
         self.window.add(loss)
         return propagate_nonfinite(loss)
+
+    def trial_loss(self, images: Tensor) -> Tensor:
+        """Returns a training loss of images with random targets, to find out whether a step fits into memory."""
+        raise NotImplementedError
+
+    def on_fit_start(self) -> None:
+        """Compiles the network where configured."""
+        if self.config.trainer.compile:
+            self.model.compile()
 
     def on_train_start(self) -> None:
         """Prepares a new or resumed run on its device."""

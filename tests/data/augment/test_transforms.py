@@ -31,10 +31,15 @@ from rexnet.data.datasets.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.sampling import SampleKey, TrainBatchSampler
 from rexnet.errors import ConfigError
+from rexnet.preprocessing import Preprocessing
 
 
 def recipe(*overrides: str) -> Config:
     return load_config("imagenet", overrides)
+
+
+def preprocessing(image_size: int, crop_pct: float, interpolation: Any = "bicubic") -> Preprocessing:
+    return Preprocessing(image_size, crop_pct, interpolation, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ())
 
 
 def train_transform(*overrides: str) -> Transform:
@@ -155,13 +160,13 @@ def test_evaluation_sees_the_very_bytes_that_timms_evaluation_sees(interpolation
 
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     theirs = create_transform((3, 224, 224), interpolation=interpolation, crop_pct=0.875, normalize=False)
-    ours = build_eval_transform(224, recipe(f"eval_transform.interpolation={interpolation}").eval_transform)
+    ours = build_eval_transform(preprocessing(224, 0.875, interpolation))
     expected = theirs(PIL.Image.fromarray(picture)).permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(ours(picture, key=1), expected)
 
 
 def test_an_image_of_the_right_size_is_only_cropped(photo: np.ndarray) -> None:
-    whole = build_eval_transform(64, recipe("eval_transform.crop_pct=1.0").eval_transform)
+    whole = build_eval_transform(preprocessing(64, 1.0))
     np.testing.assert_array_equal(whole(photo, key=1), photo[:, 8:72])
 
 
@@ -207,7 +212,7 @@ def recorded(transform: Transform, image: np.ndarray, key: int) -> dict[str, Any
         twin = copy.copy(step)
         twin.apply = functools.partial(note, seen, type(step).__name__)
         copies.append(twin)
-    Transform(copies)(image, key)
+    Transform(copies, 224)(image, key)
     return seen
 
 

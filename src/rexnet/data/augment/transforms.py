@@ -16,9 +16,10 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from rexnet.config.data_schema import AugmentationConfig, DataConfig, EvalTransformConfig
+from rexnet.config.data_schema import AugmentationConfig, DataConfig
 from rexnet.data.augment.operations import Image, brighten, contrast, saturate
 from rexnet.data.augment.randaugment import RandAugment, TrivialAugment
+from rexnet.preprocessing import Preprocessing
 
 CV2_INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 PIL_INTERPOLATION = {"bilinear": PIL.Image.Resampling.BILINEAR, "bicubic": PIL.Image.Resampling.BICUBIC}
@@ -31,10 +32,14 @@ class Transform:
     albumentations 2.0.8 hands all forked workers one stream of random numbers, and repeats it each epoch; its `Compose`
     also costs 190 us an image for targets that classification has not (masks, boxes). So the transforms are called
     here, each with the one generator of the image.
+
+    Args:
+        steps: the transforms in their order.
+        image_size: side of the square that comes out.
     """
 
-    def __init__(self, steps: Sequence[A.BasicTransform]) -> None:
-        self.steps = tuple(steps)
+    def __init__(self, steps: Sequence[A.BasicTransform], image_size: int) -> None:
+        self.steps, self.image_size = tuple(steps), image_size
 
     def __call__(self, image: Image, key: int) -> Image:
         """The transformed image; equal keys give equal images."""
@@ -140,7 +145,7 @@ def build_train_transform(data: DataConfig, augmentation: AugmentationConfig) ->
         )
     if augmentation.trivialaugment:
         steps.append(TrivialAugment(fill))
-    return Transform(steps)
+    return Transform(steps, data.image_size)
 
 
 class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types for mypy
@@ -173,7 +178,8 @@ class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
         return resized[top : top + self.size, left : left + self.size]
 
 
-def build_eval_transform(image_size: int, config: EvalTransformConfig) -> Transform:
-    """Short side to image_size / crop_pct, then the central square of `image_size`."""
-    short_side = int(image_size / config.crop_pct)
-    return Transform([CentralView(short_side, image_size, PIL_INTERPOLATION[config.interpolation])])
+def build_eval_transform(preprocessing: Preprocessing) -> Transform:
+    """Resizes the short side to image_size / crop_pct, then crops the center square of `image_size`."""
+    size = preprocessing.image_size
+    view = CentralView(int(size / preprocessing.crop_pct), size, PIL_INTERPOLATION[preprocessing.interpolation])
+    return Transform([view], size)

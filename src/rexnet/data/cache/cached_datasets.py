@@ -18,6 +18,7 @@ from rexnet.data.datasets.index import Index
 from rexnet.data.sources.image_files import size_text
 from rexnet.data.workers import SHARED_MEMORY, explained_faults, start_worker
 from rexnet.errors import DataError
+from rexnet.preprocessing import resolve_preprocessing
 from rexnet.system.resources import available_memory
 from rexnet.system.terminal import progress_bar
 
@@ -88,8 +89,7 @@ def build_eval_dataset(config: Config, index: Index) -> ImageDataset:
     Raises:
         DataError: there is no room for the cache.
     """
-    size = config.data.image_size
-    transform = build_eval_transform(size, config.eval_transform)
+    transform = build_eval_transform(resolve_preprocessing(config, index.class_names))
     if config.data.cache is None:
         return ImageDataset(index, transform, config.seed)
     cache = _open_cache(config, index, _eval_name(config), _eval_bytes(config, index))

@@ -40,6 +40,20 @@ def load_index(config: SourceConfig, split: Split) -> Index:
     return join(_index(config, "train"), _index(config, "val")) if split == "train" else _index(config, "test")
 
 
+def load_eval_index(config: SourceConfig, split: Split, root: Path | None = None) -> Index:
+    """Returns the images of `split` in the configured data set, or in a data set of the same layout at `root`.
+
+    Raises:
+        DataError: they are missing or inconsistent.
+    """
+    if root is None:
+        return load_index(config, split)
+    if not root.exists():  # the digits would be created there
+        raise DataError(f"{root}: does not exist")
+    other = {"root": root, "manifest": None, "on_bad_image": "error", "download": False}
+    return load_index(config.model_copy(update=other), split)
+
+
 def splits_of(config: SourceConfig) -> tuple[Split, ...]:
     """The different splits of the configured data set, `train` first.
 

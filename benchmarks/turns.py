@@ -1,4 +1,4 @@
-"""How fast several programs compute on this machine: each in a process of its own, one at a time, in turns."""
+"""Times several programs on this machine, each in a process of its own; they take turns, one at a time."""
 
 import contextlib
 import multiprocessing
@@ -12,27 +12,28 @@ from rexnet.errors import ProcessError, RexnetError
 ROUNDS = 3
 
 Run = Callable[[int], object]
-"""Computes on a batch of so many images, and is done when it returns."""
+"""Computes one batch of so many images and returns when it is finished."""
 Maker = Callable[[], Run]
-"""Called in the process that measures; it must be picklable, as functions of modules are and their `partial`."""
+"""Prepares a program in the process that measures it. It must be picklable: a function of a module or a `partial`."""
 
 
 def measure_in_turns(
     makers: Mapping[str, Maker], batches: Sequence[int], seconds: float
 ) -> dict[str, dict[int, float]]:
-    """Images/s of each program for each batch size, the best of three rounds in which all take turns.
+    """Returns the images/s of each program for each batch size: the best of three rounds in which all take turns.
 
-    The turns let a busy machine slow all alike. The processes keep programs from changing each other's figures: PyTorch
-    and ONNX Runtime have threads that spin for a while after their work, and the C library's handling of memory, which
-    is one for a process, is worth half as much again to an eager network on a CPU (`hardware.keep_freed_memory`).
+    Because of the turns, a busy machine slows all programs alike. Separate processes keep the programs from changing
+    each other's figures: threads of PyTorch and ONNX Runtime spin for a while after their work, and a process has only
+    one memory allocator, whose settings make an eager network on a CPU 1.5 times as fast
+    (`system.device.keep_freed_memory`).
 
     Args:
-        makers: by name, what prepares a program.
-        batches: sizes of the batches, each measured after one that does not count.
-        seconds: for each program and batch size in a round.
+        makers: prepares a program, by its name.
+        batches: batch sizes; each is measured after one warm-up batch.
+        seconds: time for each program and batch size in a round.
 
     Raises:
-        RexnetError: a program's own, or its process ended.
+        RexnetError: a program raised it, or its process ended.
     """
     rates = {name: dict.fromkeys(batches, 0.0) for name in makers}
     with contextlib.ExitStack() as stack:
@@ -48,7 +49,7 @@ def measure_in_turns(
 
 @contextlib.contextmanager
 def _started(name: str, make: Maker) -> Iterator[Callable[[int, float], float]]:
-    """A process that has prepared its program and measures when it is asked; it ends with the block."""
+    """Yields a function that measures a program in its own process, which ends with the block."""
     context = multiprocessing.get_context("spawn")  # a fork would share what the parent's threads hold
     connection, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, make))
@@ -74,7 +75,7 @@ def _started(name: str, make: Maker) -> Iterator[Callable[[int, float], float]]:
 
 
 def _serve(connection: Connection, make: Maker) -> None:
-    """Answers batch size and seconds with images/s, until the other side closes."""
+    """Answers each (batch size, seconds) with images/s until the other side closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process by closing
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
