@@ -84,7 +84,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    parser = _Parser(prog="rexnet", description="Train, evaluate and export ReXNet image classifiers.")
+    parser: argparse.ArgumentParser = _Parser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
     parser.add_argument("--version", action="version", version=f"rexnet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     train_command.add_parser(commands)

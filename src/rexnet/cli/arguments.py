@@ -7,9 +7,12 @@ from typing import TypeAlias
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the positional arguments CONFIG and overrides."""
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, or the name of one in configs/")
+CONFIG_HELP = "YAML file, or the name of one in configs/"
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds the positional arguments CONFIG and section.key=value."""
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
     add_overrides(parser)
 
 
@@ -26,11 +29,6 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 def add_moved_data(parser: argparse.ArgumentParser) -> None:
     """Adds --data."""
     parser.add_argument("--data", metavar="ROOT", type=Path, help="data set (default: where the run found it)")
-
-
-def add_trust_pt2(parser: argparse.ArgumentParser) -> None:
-    """Adds --trust-pt2."""
-    parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
 
 
 def count(text: str) -> int:

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexnet.cli.arguments import Commands, add_config_arguments, count
+from rexnet.cli.arguments import Commands, add_config, count
 
 if TYPE_CHECKING:
     from rexnet.config import Config
@@ -85,7 +85,7 @@ def _add_show(actions: Commands) -> None:
         description="Draw a PNG with training images, random views of them, their evaluation view, and the effect of "
         "erasing, mixup and CutMix on a batch.",
     )
-    add_config_arguments(parser)
+    add_config(parser)
     parser.add_argument("--output", metavar="FILE", type=Path, default=Path("augmentation.png"))
     parser.add_argument("--images", metavar="N", type=count, default=6, help="columns (default: 6)")
     parser.add_argument("--views", metavar="N", type=count, default=4, help="random views per image (default: 4)")
@@ -108,7 +108,7 @@ def _add_cache(actions: Commands) -> None:
         description="Decode the training and validation images of a configuration into the cache that "
         "data.cache=disk uses, and print its size.",
     )
-    add_config_arguments(parser)
+    add_config(parser)
     parser.set_defaults(run=run_cache)
 
 
@@ -133,7 +133,7 @@ def _add_speed(actions: Commands) -> None:
         description="Measure how many training images per second load with several numbers of loader processes, and "
         "recommend one. With data.cache, the cache is filled first.",
     )
-    add_config_arguments(parser)
+    add_config(parser)
     parser.add_argument("--workers", metavar="N,N,...", type=_counts, help="numbers to try (default: up to all cores)")
     parser.add_argument("--seconds", metavar="S", type=float, default=5.0, help="seconds per number (default: 5)")
     parser.set_defaults(run=run_speed)

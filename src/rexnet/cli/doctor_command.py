@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from rexnet.cli.arguments import Commands, add_config_arguments
+from rexnet.cli.arguments import Commands, add_config
 
 if TYPE_CHECKING:
     from rexnet.config import Config
@@ -19,7 +19,7 @@ def add_parser(commands: Commands) -> None:
         "training speed, and a falling loss. Exit code 2 if there is an error.",
         epilog="example: doctor finetune/cub200.yaml data.root=/data/CUB_200_2011",
     )
-    add_config_arguments(parser)
+    add_config(parser)
     parser.add_argument("--json", action="store_true", help="print the findings as a JSON list")
     parser.set_defaults(run=run)
 

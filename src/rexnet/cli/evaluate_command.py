@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexnet.cli.arguments import Commands, add_trust_pt2, count, positive
+from rexnet.cli.arguments import Commands, count, positive
 
 if TYPE_CHECKING:
     from rexnet.evaluation.processes import Processes
@@ -48,7 +48,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--sheet", action="store_true", help="draw the worst and the least certain images as a PNG")
     parser.add_argument("--heatmaps", metavar="N", type=count, default=0, help="draw Grad-CAM heat maps of N images")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
-    add_trust_pt2(parser)
+    parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
     parser.set_defaults(run=run)
 
 

@@ -44,13 +44,6 @@ def run(options: argparse.Namespace) -> int:
     """Exports a network."""
     from rexnet.export.export import export
 
-    export(
-        options.run_or_checkpoint,
-        options.to,
-        options.input,
-        options.output,
-        options.data,
-        options.weights,
-        options.images,
-    )
+    source, images = options.run_or_checkpoint, options.images
+    export(source, options.to, options.input, options.output, options.data, options.weights, images)
     return 0

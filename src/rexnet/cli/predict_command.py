@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rexnet.cli.arguments import Commands, add_trust_pt2, add_weights, positive
+from rexnet.cli.arguments import Commands, add_weights, positive
 
 
 def add_parser(commands: Commands) -> None:
@@ -24,7 +24,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--batch", type=positive, default=32, metavar="N", help="batch size (default: 32)")
     parser.add_argument("--workers", type=positive, metavar="N", help="decoding threads (default: one per core)")
     add_weights(parser)
-    add_trust_pt2(parser)
+    parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
     parser.set_defaults(run=run)
 
 

@@ -10,26 +10,27 @@ def add_parser(commands: Commands) -> None:
     """Adds the command."""
     parser = commands.add_parser(
         "runs",
-        help="list runs with state, accuracy, time and size, or show one",
-        description="List all runs with their state (running, finished, stopped or failed) and best accuracy so far. "
-        "With RUN, print the commands that resume, evaluate and publish it.",
+        help="list runs with state, accuracy, time and size",
+        description="List all runs: running, finished, stopped (can be resumed) or failed, with the best accuracy so "
+        "far. With RUN, print the commands that resume, evaluate, export or publish it.",
     )
     parser.add_argument(
-        "run_folder", metavar="RUN", type=Path, nargs="?", help="one run folder (or a folder of runs, to list)"
+        "run_folder", metavar="RUN", type=Path, nargs="?", help="a run folder to describe, or a folder of runs to list"
     )
-    parser.add_argument("--dir", metavar="FOLDER", type=Path, help="folder of runs (default: runs)")
+    parser.add_argument("--dir", metavar="FOLDER", type=Path, help="folder of runs to list (default: runs)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the table of runs, or one run."""
+    """Prints the table, or one run."""
     from rexnet.config.schema import TrainerConfig
-    from rexnet.runs.overview import describe_run, describe_runs, find_runs, read_run
+    from rexnet.runs.overview import describe_run, describe_runs, find_runs
+    from rexnet.runs.run import Run
     from rexnet.runs.run_folder import find_run_folders, is_run
 
     folder: Path | None = options.run_folder
     if folder is not None and (is_run(folder) or not find_run_folders(folder)):
-        print(describe_run(read_run(folder)))
+        print(describe_run(Run(folder)))
         return 0
     print(describe_runs(find_runs(folder or options.dir or TrainerConfig().runs_dir)))
     return 0
