@@ -1,4 +1,4 @@
-"""The deterministic way from a decoded image to the input of a network, and from its logits to class names."""
+"""The preprocessing of a network: its input transform and the classes of its logits."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,13 +8,13 @@ from rexnet.config.schema import Config
 
 
 class Preprocessing(NamedTuple):
-    """What evaluation, prediction and exports need to know beside the weights.
+    """The values that evaluation, prediction and exports need besides the weights.
 
-    Checkpoints and exported files carry these values; for a network of timm they come from its pretrained config.
+    Checkpoints and exported files carry them; for a network of timm they come from its pretrained config.
     """
 
     image_size: int
-    """Side of the square that the network sees, in pixels."""
+    """Side of the square network input, in pixels."""
     crop_pct: float
     """The short side is resized to image_size / crop_pct before the center crop."""
     interpolation: Interpolation
@@ -24,7 +24,7 @@ class Preprocessing(NamedTuple):
     std: tuple[float, float, float]
     """Channel standard deviations of RGB scaled to 0..1."""
     class_names: tuple[str, ...]
-    """One for each logit."""
+    """Name of each logit, in order."""
 
 
 def resolve_preprocessing(config: Config, class_names: Sequence[str]) -> Preprocessing:

@@ -63,7 +63,7 @@ def test_a_truncated_checkpoint_is_refused_with_its_size(share: float, run: Path
     [
         (lambda content: content.pop("rexnet"), "is not a checkpoint of this program"),
         (lambda content: content["rexnet"].update(format=99), "has checkpoint format 99; this version reads 2"),
-        (lambda content: content["rexnet"].update(config="{}"), "the configuration in .*: 9 faults"),
+        (lambda content: content["rexnet"].update(config="{}"), "the configuration in .*: 9 errors"),
         (lambda content: content["rexnet"].update(class_names=["a"]), "weights do not fit its own configuration"),
     ],
 )

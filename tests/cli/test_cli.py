@@ -63,7 +63,7 @@ def test_training_evaluating_and_resuming_through_the_doors(
     assert (folder / "metrics.csv").read_text() == before
     capsys.readouterr()
     message = refused(capsys, "train", "--resume", str(folder), "optimizer.lr=1")
-    assert "goes on with its recipe, but optimizer.lr goes from 0.05 to 1.0; if it should, add --allow-" in message
+    assert "resumes with its own recipe, but optimizer.lr goes from 0.05 to 1.0; to allow it, add --allow-" in message
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_training_evaluating_and_resuming_through_the_doors(
         ),
         (["train", "--config", "quickstart", "augmentation.flip=7"], r"augmentation\.flip: .*found 7"),
         (["train", "--config", "rexnet_1.0x", "data.root={tmp}/nowhere"], r"data\.root: .*/nowhere does not exist"),
-        (["train"], r"give either --config YAML"),
-        (["train", "--resume", "{tmp}/nowhere"], r"/nowhere: there is no such run folder or checkpoint to go on with$"),
+        (["train"], r"give --config CONFIG for a new run, or --resume RUN"),
+        (["train", "--resume", "{tmp}/nowhere"], r"/nowhere: no such run folder or checkpoint to resume$"),
         (["evaluate", "{tmp}/nowhere"], r"/nowhere: no such run folder or checkpoint"),
         (["evaluate", str(ROOT / "README.md")], r"README\.md: cannot be read as a checkpoint"),
     ],

@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from rexnet.config import Config, dump_config, load_config, parse_config
-from rexnet.config.load import CONFIG_FOLDERS
+from rexnet.config.load import CONFIG_FOLDERS, replace_values
 from rexnet.errors import ConfigError
 from rexnet.models.factory import build_model
 
@@ -95,7 +95,7 @@ def test_a_key_in_the_wrong_section_is_pointed_to_the_right_one() -> None:
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     tree = yaml.safe_load(dump_config(load_config("quickstart")))
     del tree["optimizer"]["lr"], tree["schedule"]
-    with pytest.raises(ConfigError, match=r"2 faults\n  optimizer\.lr: required, but not set\n  schedule: required"):
+    with pytest.raises(ConfigError, match=r"2 errors\n  optimizer\.lr: required, but not set\n  schedule: required"):
         load_config(write(tmp_path / "x.yaml", yaml.safe_dump(tree)))
 
 
@@ -112,7 +112,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
         ("model.name=resnet", r"model\.name: .*found 'resnet'"),
         ("optimizer.lr=.inf", r"optimizer\.lr: .*finite.*found inf"),
         ("data.batch_size=true", r"data\.batch_size: should be a number, not true or false, found True"),
-        ("data.batch_size", r"'data\.batch_size' on the command line should read section\.key=value"),
+        ("data.batch_size", r"'data\.batch_size': overrides have the form section\.key=value"),
         ("data.mean=[", r"the value of data\.mean.*not valid YAML"),
         (
             "model={name: timm/resnet50, width_mult: 2, dropout: 0, drop_path: 0}",
@@ -144,12 +144,12 @@ def test_a_variant_states_only_what_differs_from_its_base(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base: x.yaml\n", "leads back to itself"),
-        ("base: nowhere.yaml\n", r"its `base: nowhere\.yaml` is not a file"),
-        ("name: a\nname: b\n", r"x\.yaml, line 2: not valid YAML: key 'name' stands there twice"),
+        ("base: x.yaml\n", "x.yaml: `base: x.yaml` is circular"),
+        ("base: nowhere.yaml\n", r"x\.yaml: `base: nowhere\.yaml` is not a file"),
+        ("name: a\nname: b\n", r"x\.yaml, line 2: not valid YAML: duplicate key 'name'"),
         ("name: &n a\nmodel: *n\n", r"x\.yaml, line 2: not valid YAML: aliases"),
         ("name: !!python/object/apply:os.system [ls]\n", r"x\.yaml, line 1: not valid YAML"),
-        ("- a\n", r"x\.yaml: should hold `section:` lines"),
+        ("- a\n", r"x\.yaml: should contain sections with keys, found \['a'\]"),
         ("name: [\n", r"x\.yaml, line 2: not valid YAML"),
     ],
 )
@@ -161,6 +161,30 @@ def test_a_malformed_file_is_refused_with_its_line(tmp_path: Path, text: str, me
 def test_the_printed_config_is_the_same_run_again(tmp_path: Path) -> None:
     config = load_config("rexnet_2.0x", ["trainer.max_steps=5", "optimizer.weight_decay=3e-5"])
     assert load_config(write(tmp_path / "again.yaml", dump_config(config))) == config
+
+
+def test_keys_of_the_previous_version_name_their_replacement(tmp_path: Path) -> None:
+    tree = yaml.safe_load(dump_config(load_config("quickstart")))
+    tree["optimizer"]["label_smoothing"] = tree.pop("loss")["label_smoothing"]
+    tree["trainer"] |= {"histograms": False, "model_graph": False, "profile": True}
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path / "old.yaml", yaml.safe_dump(tree)))
+    assert str(caught.value).splitlines()[1:] == [
+        "  loss: required, but not set",
+        "  optimizer.label_smoothing: moved to loss.label_smoothing",
+        "  trainer.histograms: removed in 0.2.0; log histograms in a callback given to rexnet.train",
+        "  trainer.model_graph: removed in 0.2.0; TensorBoard's SummaryWriter.add_graph draws the graph of"
+        " rexnet.rexnet()",
+        "  trainer.profile: removed in 0.2.0; run torch.profiler in a callback given to rexnet.train",
+    ]
+
+
+def test_replaced_values_are_validated() -> None:
+    config = load_config("quickstart")
+    changed = replace_values(config, {"data.root": Path("/a"), "ema.decay": 0.5, "model.pretrained": None})
+    assert (changed.data.root, changed.ema.decay, changed.data.dataset) == (Path("/a"), 0.5, "digits")
+    with pytest.raises(ConfigError, match=r"quickstart: one error\n  data\.rot: no such key; nearest: data\.root"):
+        replace_values(config, {"data.rot": "/a"})
 
 
 def test_values_given_from_python_are_checked_as_well() -> None:

@@ -20,6 +20,7 @@ from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.export.formats import write_safetensors
 from rexnet.metrics.predictions import Predictions, predictions_path, save_predictions
 from rexnet.models.factory import build_model, find_timm_architecture
+from rexnet.preprocessing import resolve_preprocessing
 from rexnet.publishing import publish as module
 from rexnet.publishing.card import markdown, write_card
 from rexnet.publishing.publish import publish
@@ -33,7 +34,15 @@ def trained() -> Trained:
     config = load_config("finetune/folder.yaml", ["model.width_mult=1.0", "data.image_size=32", "data.root=/home/me/x"])
     torch.manual_seed(0)
     model = build_model(config.model, NAMES).eval()
-    return Trained(model, config, NAMES, "ema", Path("epoch003-top1_71.20.ckpt"), {"val_ema/top1": 71.2}, 1.5)
+    return Trained(
+        model,
+        resolve_preprocessing(config, NAMES),
+        config,
+        "ema",
+        Path("epoch003-top1_71.20.ckpt"),
+        {"val_ema/top1": 71.2},
+        1.5,
+    )
 
 
 @pytest.fixture
@@ -105,7 +114,7 @@ def test_the_card_gives_lines_for_timm_that_work(trained: Trained, tmp_path: Pat
     assert architecture == "rexnet_100"
     write_safetensors(trained, tmp_path / "model.safetensors")
     module._write_timm_config(architecture, trained, tmp_path / "config.json")
-    write_card("birds", tmp_path, trained, None, None, architecture, tmp_path / "README.md")
+    write_card("birds", 4, trained, None, None, architecture, tmp_path / "README.md")
     card = (tmp_path / "README.md").read_text()
     line = re.search(r"(import timm\n\nmodel = timm\.create_model\(.*\))\n", card)[1]
     names: dict[str, torch.nn.Module] = {}
@@ -131,8 +140,7 @@ def test_a_network_that_timm_would_build_otherwise_has_no_name_there(trained: Tr
 def test_the_card_tells_numbers_with_intervals_and_what_they_are_of(
     trained: Trained, predictions: Predictions, tmp_path: Path
 ) -> None:
-    (tmp_path / "metrics.csv").write_text("epoch,step\n1,5\n2,10\n")
-    write_card("birds", tmp_path, trained, predictions, 1234, None, tmp_path / "README.md")
+    write_card("birds", 2, trained, predictions, 1234, None, tmp_path / "README.md")
     card = (tmp_path / "README.md").read_text()
     assert "| top-1 | 75.00 % | 30.06 to 95.44 % |" in card  # Wilson's interval of 3 in 4
     assert "| the same at temperature 1.500 (fitted on some of them) |" in card
@@ -147,7 +155,7 @@ def test_the_card_tells_numbers_with_intervals_and_what_they_are_of(
 
 
 def test_without_images_the_card_tells_what_training_logged(trained: Trained, tmp_path: Path) -> None:
-    write_card("birds", tmp_path, trained, None, None, None, tmp_path / "README.md")
+    write_card("birds", 4, trained, None, None, None, tmp_path / "README.md")
     assert "Training logged a top-1 of 71.20 % on its validation images" in (tmp_path / "README.md").read_text()
 
 

@@ -17,7 +17,7 @@ from rexnet.report.record import read_run
 from rexnet.report.report import write_report
 from rexnet.report.summary import seconds_of
 from rexnet.runs.checkpoint_files import find_checkpoint
-from rexnet.runs.state import STATE_FILE, RunMark
+from rexnet.runs.state import STATE_FILE, RunLock
 
 VOID = {"meta", "img", "br", "input", "hr", "link"}
 
@@ -107,7 +107,7 @@ def test_an_unfinished_run_is_told_as_far_as_it_has_come(run: Path, tmp_path: Pa
     assert "there is no checkpoint yet" in text
 
     (part / "metrics.csv").unlink()  # nor an epoch
-    mark = RunMark(part)
+    mark = RunLock(part)
     write_report([part], tmp_path / "part.html")
     assert "running 0 of 2 epochs in 0 s so far" in Page(tmp_path / "part.html").text
     mark.fail(ConfigError("the disk is full"))

@@ -8,24 +8,34 @@ import pytest
 from rexnet.cli import main
 from rexnet.config import dump_config, load_config
 from rexnet.errors import ConfigError
-from rexnet.runs.overview import describe_run, find_runs, read_run
-from rexnet.runs.state import RunMark
+from rexnet.runs.overview import describe_run, describe_runs, find_runs
+from rexnet.runs.run import Run
+from rexnet.runs.run_folder import TABLE_COLUMNS
+from rexnet.runs.state import RunLock
 from rexnet.training.signals import Stopped
 
 
 def make_run(folder: Path, epochs: int = 0) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.yaml").write_text(dump_config(load_config("finetune/folder.yaml", ["schedule.epochs=4"])))
-    rows = [f"{epoch},{80 + epoch},{70 + epoch},{epoch * 100}" for epoch in range(1, epochs + 1)]
-    (folder / "metrics.csv").write_text("\n".join(["epoch,val/top1,val_ema/top1,seconds", *rows]) + "\n")
+    lines = [",".join(TABLE_COLUMNS)]
+    for epoch in range(1, epochs + 1):
+        row = {
+            "epoch": epoch,
+            "step": epoch,
+            "val/top1": 80 + epoch,
+            "val_ema/top1": 70 + epoch,
+            "seconds": epoch * 100,
+        }
+        lines.append(",".join(str(row.get(name, "")) for name in TABLE_COLUMNS))
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     return folder
 
 
-def test_all_runs_stand_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_runs_are_listed_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, epochs, seconds in (("older", 4, 1), ("half", 2, 2), ("new", 0, 3)):
         os.utime(make_run(tmp_path / name, epochs) / "config.yaml", (seconds, seconds))
-    mark = RunMark(tmp_path / "half")
-    mark.fail(Stopped(signal.SIGTERM))
+    RunLock(tmp_path / "half").fail(Stopped(signal.SIGTERM))
     assert main(["runs", "--dir", str(tmp_path)]) == 0
     table = capsys.readouterr().out
     assert main(["runs", str(tmp_path)]) == 0
@@ -40,37 +50,39 @@ def test_all_runs_stand_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture
     assert lines[1][-5:] == ["by", "SIGTERM,", "after", "a", "checkpoint"]
 
 
-def test_a_run_tells_what_can_be_done_with_it(tmp_path: Path) -> None:
+def test_a_run_is_shown_with_the_commands_for_its_next_step(tmp_path: Path) -> None:
     run = make_run(tmp_path / "x", 2)
     spaced = make_run(tmp_path / "a b")
     (spaced / "checkpoints" / "last.ckpt").touch()
-    assert f"rexnet report '{spaced}'" in describe_run(read_run(spaced))  # as a shell takes it
-    assert "holds no checkpoint" in describe_run(read_run(run))
+    assert f"rexnet report '{spaced}'" in describe_run(Run(spaced))  # as a shell takes it
+    assert "holds no checkpoint" in describe_run(Run(run))
     (run / "checkpoints" / "last.ckpt").write_bytes(b"1" * 1000)
     os.link(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "previous.ckpt")
-    text = describe_run(read_run(run))
+    text = describe_run(Run(run))
     for command in ("train --resume", "evaluate", "predict", "export", "report", "publish"):
         assert f"rexnet {command} {shlex.quote(str(run))}" in text
-    assert 1000 < read_run(run).size < 4000  # both names of the checkpoint together
-    RunMark(run).finish()
-    assert "--resume" not in describe_run(read_run(run))
+    assert 1000 < Run(run).measure_size() < 4000  # both names of the checkpoint together
+    RunLock(run).finish()
+    assert "--resume" not in describe_run(Run(run))
 
 
-def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
+def test_other_folders_and_damaged_runs_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no run; name another folder with --dir"):
         find_runs(tmp_path)
     with pytest.raises(ConfigError, match=r"is not a run folder: it has no config\.yaml"):
-        read_run(tmp_path)
+        Run(tmp_path)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "config.yaml").write_text("model: 3")
     (tmp_path / "bad" / "metrics.csv").write_text("a,b\n1,2\n")
     (tmp_path / "bad" / "state.json").write_text("{")
     (found,) = find_runs(tmp_path)
-    assert (found.total_epochs, found.state.state) == (None, "unknown")
+    assert (found.total_epochs, found.epochs, found.state.state) == (None, 0, "unknown")
+    line = describe_runs([found]).splitlines()[1]
+    assert "state.json cannot be read; metrics.csv: 1 of its 1 rows cannot be read and are left out; " in line
 
 
 def test_a_trained_run_has_finished(trained_run: Path) -> None:
-    run = read_run(trained_run)
+    run = Run(trained_run)
     assert (run.state.state, run.epochs, run.total_epochs, run.has_checkpoint) == ("finished", 2, 2, True)
     assert run.state.seconds > 0
-    assert run.top1 is not None
+    assert run.best_top1 is not None

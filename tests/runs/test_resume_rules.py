@@ -19,7 +19,7 @@ def test_an_unchanged_file_goes_on_with_a_network_that_brought_its_own_preproces
     assert adopted.data.mean == (0.5, 0.5, 0.5)
     (tmp_path / "config.yaml").write_text(dump_config(adopted))
     load_run_config(tmp_path, [*overrides, name], config="finetune/folder.yaml")
-    with pytest.raises(ConfigError, match=r"but optimizer\.lr goes from 0\.05 to 0\.1; if it should"):
+    with pytest.raises(ConfigError, match=r"but optimizer\.lr goes from 0\.05 to 0\.1; to allow it"):
         load_run_config(tmp_path, [*overrides, name, "optimizer.lr=0.1"], config="finetune/folder.yaml")
 
 
@@ -31,7 +31,7 @@ def test_auto_is_the_run_that_was_begun_last_and_never_a_new_one(
     runs = tmp_path / "runs"
     auto = ["train", "--resume", "auto", f"trainer.runs_dir={runs}"]
     assert main(auto) == 2
-    assert f"{runs}: holds no run to go on with" in capsys.readouterr().err
+    assert f"{runs}: holds no run to resume" in capsys.readouterr().err
     for age, name in enumerate(("b", "c", "a")):  # the latest is the first by name
         (runs / name).mkdir(parents=True)
         (runs / name / "config.yaml").write_text(dump_config(load_config("finetune/folder.yaml", small_run)))

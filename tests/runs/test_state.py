@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from rexnet.errors import ConfigError, DivergenceError
-from rexnet.runs.state import LOCK_FILE, RunMark, read_state
+from rexnet.runs.state import LOCK_FILE, RunLock, read_state
 from rexnet.training.signals import Stopped
 
 TRAINS = (
-    "import sys; from pathlib import Path; from rexnet.runs.state import RunMark\n"
-    "mark = RunMark(Path(sys.argv[1])); print('begun', flush=True); sys.stdin.read(); mark.finish()"
+    "import sys; from pathlib import Path; from rexnet.runs.state import RunLock\n"
+    "lock = RunLock(Path(sys.argv[1])); print('begun', flush=True); sys.stdin.read(); lock.finish()"
 )
 
 
@@ -34,8 +34,8 @@ def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_run_is_running_as_long_as_its_process_is_there(tmp_path: Path, training: subprocess.Popen[str]) -> None:
     state = read_state(tmp_path)
     assert (state.state, state.detail) == ("running", f"process {training.pid} on {platform.node()}")
-    with pytest.raises(ConfigError, match=f"is being trained already, by process {training.pid} on .*; wait for it or"):
-        RunMark(tmp_path)
+    with pytest.raises(ConfigError, match=f"is already being trained by process {training.pid} on .*; wait for it or"):
+        RunLock(tmp_path)
     training.communicate("")
     assert read_state(tmp_path).state == "finished"
 
@@ -44,8 +44,8 @@ def test_a_killed_run_is_not_running(tmp_path: Path, training: subprocess.Popen[
     training.send_signal(signal.SIGKILL)
     training.communicate()
     assert json.loads((tmp_path / "state.json").read_text())["state"] == "running"
-    assert read_state(tmp_path)[:2] == ("failed", "its process ended without a word: killed, or the machine went down")
-    RunMark(tmp_path).finish()  # it can be taken up again
+    assert read_state(tmp_path)[:2] == ("failed", "its process was killed, or the machine went down")
+    RunLock(tmp_path).finish()  # it can be taken up again
     assert read_state(tmp_path).state == "finished"
 
 
@@ -59,22 +59,22 @@ def test_a_killed_run_is_not_running(tmp_path: Path, training: subprocess.Popen[
     ],
 )
 def test_a_run_says_how_it_ended(error: BaseException, state: tuple[str, str], tmp_path: Path) -> None:
-    mark = RunMark(tmp_path)
+    lock = RunLock(tmp_path)
     assert read_state(tmp_path).state == "running"
-    mark.fail(error)
+    lock.fail(error)
     assert read_state(tmp_path)[:2] == state
 
 
 def test_time_adds_up_over_sessions(tmp_path: Path) -> None:
     content = {"state": "stopped", "detail": "", "pid": 1, "host": "x", "started": 0, "seconds": 1000}
     (tmp_path / "state.json").write_text(json.dumps(content))
-    RunMark(tmp_path).finish()
+    RunLock(tmp_path).finish()
     assert 1000 < read_state(tmp_path).seconds < 1100
 
 
 def test_other_processes_of_a_run_leave_its_state_alone(tmp_path: Path) -> None:
-    mark = RunMark(tmp_path, is_first=False)
-    mark.fail(RuntimeError())
+    lock = RunLock(tmp_path, is_rank_zero=False)
+    lock.fail(RuntimeError())
     assert os.listdir(tmp_path) == []
 
 
@@ -82,4 +82,4 @@ def test_what_another_machine_runs_is_not_guessed(tmp_path: Path) -> None:
     content = {"state": "running", "detail": "", "pid": 1, "host": "elsewhere", "started": 0, "seconds": 5}
     (tmp_path / "state.json").write_text(json.dumps(content))
     (tmp_path / LOCK_FILE).touch()
-    assert read_state(tmp_path)[:2] == ("unknown", "was running on elsewhere, and cannot be asked from here")
+    assert read_state(tmp_path)[:2] == ("unknown", "was running on elsewhere, which cannot be checked from here")

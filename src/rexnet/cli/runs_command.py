@@ -7,29 +7,30 @@ from rexnet.cli.arguments import Commands
 
 
 def add_parser(commands: Commands) -> None:
-    """Adds the command to the parser."""
+    """Adds the command."""
     parser = commands.add_parser(
         "runs",
-        help="list runs with state, accuracy, time and size; tell what can be done with one",
-        description="List all runs: running, finished, stopped (can go on) or failed, with the best accuracy so far. "
-        "With RUN, tell how to go on with it, evaluate it and hand it on.",
+        help="list runs with state, accuracy, time and size",
+        description="List all runs: running, finished, stopped (can be resumed) or failed, with the best accuracy so "
+        "far. With RUN, print the commands that resume, evaluate, export or publish it.",
     )
     parser.add_argument(
-        "run_folder", metavar="RUN", type=Path, nargs="?", help="one run folder (or a folder of runs, to list)"
+        "run_folder", metavar="RUN", type=Path, nargs="?", help="a run folder to describe, or a folder of runs to list"
     )
-    parser.add_argument("--dir", metavar="FOLDER", type=Path, help="where runs are (default: runs)")
+    parser.add_argument("--dir", metavar="FOLDER", type=Path, help="folder of runs to list (default: runs)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the table or the one run."""
+    """Prints the table, or one run."""
     from rexnet.config.schema import TrainerConfig
-    from rexnet.runs.overview import describe_run, describe_runs, find_runs, read_run
+    from rexnet.runs.overview import describe_run, describe_runs, find_runs
+    from rexnet.runs.run import Run
     from rexnet.runs.run_folder import find_run_folders, is_run
 
     folder: Path | None = options.run_folder
     if folder is not None and (is_run(folder) or not find_run_folders(folder)):
-        print(describe_run(read_run(folder)))
+        print(describe_run(Run(folder)))
         return 0
     print(describe_runs(find_runs(folder or options.dir or TrainerConfig().runs_dir)))
     return 0

@@ -1,12 +1,10 @@
-"""How two configs differ, and which of their keys belong to the recipe."""
+"""Compares configs key by key and tells recipe from mechanics."""
 
 import functools
-from typing import Any, get_args
-
-from pydantic import BaseModel
+from typing import Any
 
 from rexnet.config.schema import Config
-from rexnet.config.section import Role
+from rexnet.config.section import Role, walk_keys
 
 Changes = dict[str, tuple[Any, Any]]
 """Old and new value by dotted key; None for a key that one config lacks."""
@@ -15,8 +13,7 @@ Changes = dict[str, tuple[Any, Any]]
 def find_changes(old: Config, new: Config) -> Changes:
     """Returns every key that differs, with both values."""
     before, after = flatten(old), flatten(new)
-    keys = [*before, *(key for key in after if key not in before)]
-    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+    return {key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)}
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -30,32 +27,18 @@ def recipe_of(config: Config) -> dict[str, Any]:
 
 
 def has_role(key: str, role: Role) -> bool:
-    """Returns True if a dotted key, or a section that contains it, is marked with `role` in the schema."""
+    """Returns True if the schema marks a dotted key, or a section that contains it, with `role`."""
     return any(key == marked or key.startswith(f"{marked}.") for marked in keys_with(role))
 
 
 @functools.cache
 def keys_with(role: Role) -> frozenset[str]:
     """Returns the dotted keys that the schema marks with `role`."""
-    return frozenset(_find_marked(Config, role, ""))
-
-
-def _find_marked(section: type[BaseModel], role: Role, prefix: str) -> list[str]:
-    found = []
-    for name, field in section.model_fields.items():
-        if role in field.metadata:
-            found.append(prefix + name)
-        for candidate in (field.annotation, *get_args(field.annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                found += _find_marked(candidate, role, f"{prefix}{name}.")
-    return found
+    return frozenset(key for key, field in walk_keys(Config) if role in field.metadata)
 
 
 def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

@@ -1,6 +1,7 @@
-"""From YAML files and command-line overrides to a checked `Config`."""
+"""Loads YAML files and command-line overrides into a validated `Config`."""
 
 import difflib
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,93 +11,99 @@ import yaml
 from pydantic import ValidationError
 
 from rexnet.config.schema import Config
-from rexnet.config.validation_errors import describe_faults, shorten
+from rexnet.config.validation_errors import describe_errors, shorten
 from rexnet.errors import ConfigError
 
 CONFIG_FOLDERS = (Path("configs"), (Path(__file__).parents[1] / "configs").resolve())
-"""Where a name is looked up: below the working directory, then in the package, where a link leads to the checkout's."""
-LARGEST_FILE = 1 << 20
+"""Folders searched for a config by name: that of the working directory, then that of the package."""
+LARGEST_FILE = 1 << 20  # bytes
 
 Tree = dict[str, Any]
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """A checked configuration from a YAML file, its bases and `section.key=value` overrides.
+    """Loads a YAML file with its bases, applies the overrides and validates the result.
 
     Args:
         name: path of a YAML file, or its name below `configs/`, with or without `.yaml`.
-        overrides: assignments that win over the file; values are read as YAML.
+        overrides: `section.key=value` assignments that take precedence over the file; values are parsed as YAML.
 
     Raises:
-        ConfigError: naming every fault at once, each with its key path.
+        ConfigError: lists all errors at once, each with its key.
     """
     path = find_config(name)
-    tree = _read_with_bases(path, seen=())
+    tree = functools.reduce(merge, reversed(_read_chain(path).values()))
     for override in overrides:
         tree = merge(tree, parse_override(override))
     return parse_config(tree, source=str(path))
 
 
 def find_config(name: str | Path) -> Path:
-    """The file that `name` means: a path as it is, else the same below `configs/`.
+    """Returns the file that `name` refers to: an existing path, else a file below `configs/`.
 
     Raises:
-        ConfigError: there is no such file; named with the nearest that there is.
+        ConfigError: there is no such file; the message names the nearest one.
     """
     given = Path(name)
     folders = (Path(), *CONFIG_FOLDERS)
     for candidate in (folder / file for folder in folders for file in (given, Path(f"{given}.yaml"))):
         if candidate.is_file():
             return candidate
-    shipped = sorted(str(file.relative_to(folder)) for folder in CONFIG_FOLDERS[-1:] for file in folder.rglob("*.yaml"))
-    nearest = difflib.get_close_matches(given.name, shipped, n=1, cutoff=0.4) or shipped
-    hint = f"; there is {', '.join(nearest)}" if nearest else ""
-    raise ConfigError(f"{name}: no such configuration file, neither here nor in configs/{hint}")
+    shipped = sorted(str(path.relative_to(CONFIG_FOLDERS[-1])) for path in CONFIG_FOLDERS[-1].rglob("*.yaml"))
+    nearest = difflib.get_close_matches(given.name, shipped, n=1, cutoff=0.4)
+    hint = f"nearest: {nearest[0]}" if nearest else f"available: {', '.join(shipped)}"
+    raise ConfigError(f"{name}: no such configuration file, here or in configs/; {hint}")
 
 
 def find_base(name: str | Path) -> Path:
-    """The file at the end of the `base:` lines that start at a configuration; itself where it has none.
+    """Returns the last file in the chain of `base:` lines that starts at a configuration.
 
     Raises:
-        ConfigError: a file on the way is missing or malformed, or the lines lead in a circle.
+        ConfigError: a file of the chain is missing or malformed, or the chain is circular.
     """
-    path = find_config(name)
-    _read_with_bases(path, seen=())  # raises, before the loop below would not end
-    while base := _parse_yaml(path.read_text(encoding="utf-8"), source=str(path)).get("base"):
-        path = path.parent / str(base)
-    return path
+    *_, last = _read_chain(find_config(name))
+    return last
 
 
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:
-    """A checked configuration from plain values; `source` names their origin in errors.
+    """Validates plain values; `source` names their origin in error messages.
 
     Raises:
-        ConfigError: with all faults.
+        ConfigError: lists all errors.
     """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {describe_faults(error)}") from None
+        raise ConfigError(f"{source}: {describe_errors(error)}") from None
+
+
+def replace_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """Returns a copy of a config with other values, given by dotted key, and validates it.
+
+    Raises:
+        ConfigError: the values do not fit.
+    """
+    tree = config.model_dump()
+    for key, value in values.items():
+        tree = merge(tree, _nest(key.split("."), value))
+    return parse_config(tree, source=config.name)
 
 
 def parse_override(text: str) -> Tree:
-    """`a.b=1` as the tree `{"a": {"b": 1}}`.
+    """Parses `a.b=1` into `{"a": {"b": 1}}`.
 
     Raises:
-        ConfigError: it is no assignment, or its value no YAML.
+        ConfigError: the text is not an assignment, or its value is not valid YAML.
     """
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"{text!r} on the command line should read section.key=value, as in optimizer.lr=0.1")
-    tree: Any = _parse_yaml(value, source=f"the value of {path}")
-    for key in reversed(keys):
-        tree = {key: tree}
-    return dict(tree)
+        raise ConfigError(f"{text!r}: overrides have the form section.key=value, such as optimizer.lr=0.1")
+    return _nest(keys, _parse_yaml(value, source=f"the value of {path}"))
 
 
 def merge(base: Tree, change: Tree) -> Tree:
-    """`base` with the values of `change`: sections key by key, everything else replaced."""
+    """Returns `base` updated with `change`: sections are merged key by key, other values replaced."""
     merged = dict(base)
     for key, value in change.items():
         below = merged.get(key)
@@ -105,39 +112,52 @@ def merge(base: Tree, change: Tree) -> Tree:
 
 
 def dump_config(config: Config) -> str:
-    """The resolved configuration as YAML; loading this text gives the same run."""
+    """Returns the resolved configuration as YAML, which loads to an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_with_bases(path: Path, seen: tuple[Path, ...]) -> Tree:
-    if path.resolve() in seen:
-        chain = " -> ".join(str(file) for file in (*seen, path.resolve()))
-        raise ConfigError(f"{path}: `base:` leads back to itself: {chain}")
-    if path.stat().st_size > LARGEST_FILE:
-        raise ConfigError(f"{path}: {path.stat().st_size:,} bytes are too many for a configuration file")
+def _nest(keys: Sequence[str], value: Any) -> Tree:
+    for key in reversed(keys):
+        value = {key: value}
+    return dict(value)
+
+
+def _read_chain(path: Path) -> dict[Path, Tree]:
+    """Reads a file and the chain of its bases; each file maps to the values that it sets itself."""
+    chain: dict[Path, Tree] = {}
+    while True:
+        chain[path] = _read_file(path)
+        base = chain[path].pop("base", None)
+        if base is None:
+            return chain
+        following = path.parent / str(base)
+        if not following.is_file():
+            raise ConfigError(f"{path}: `base: {base}` is not a file ({following})")
+        if following.resolve() in [file.resolve() for file in chain]:
+            raise ConfigError(f"{path}: `base: {base}` is circular")
+        path = following
+
+
+def _read_file(path: Path) -> Tree:
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise ConfigError(f"{path}: too large for a configuration file ({size:,} bytes)")
     try:
-        text = path.read_text(encoding="utf-8")
+        tree = _parse_yaml(path.read_text(encoding="utf-8"), source=str(path))
     except (UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
-    tree = _parse_yaml(text, source=str(path))
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: should hold `section:` lines with keys below, not {shorten(tree)}")
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    base_path = path.parent / str(base)
-    if not base_path.is_file():
-        raise ConfigError(f"{path}: its `base: {base}` is not a file ({base_path})")
-    return merge(_read_with_bases(base_path, seen=(*seen, path.resolve())), tree)
+        raise ConfigError(f"{path}: should contain sections with keys, found {shorten(tree)}")
+    return tree
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's plain values, without what surprises: duplicate keys, aliases, and numbers not written in tens."""
+    """Rejects duplicate keys, aliases, and numbers that YAML 1.1 would misread."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not used here", event.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not supported", event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -145,14 +165,14 @@ class _StrictLoader(yaml.SafeLoader):
         for position, key in enumerate(keys):
             if key in keys[:position]:
                 mark = node.value[position][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands there twice", mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", mark)
         return super().construct_mapping(node, deep)
 
     def construct_number(self, node: yaml.ScalarNode) -> Any:
-        """A number; YAML 1.1 reads 010 as 8, 1:30 as 90 and 1_0 as 10."""
+        """Parses a decimal number; YAML 1.1 would read 010 as 8, 1:30 as 90 and 1_0 as 10."""
         text = str(node.value)
         if re.fullmatch(r"[-+]?(0[0-9_]+|0[xb].*|.*[:_].*)", text):
-            problem = f"{text} is not how a number is written here; put it in plain decimal digits"
+            problem = f"{text} is not a plain decimal number"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         if node.tag.endswith("int"):
             return self.construct_yaml_int(node)
@@ -165,7 +185,7 @@ for _kind in ("int", "float"):
 
 def _parse_yaml(text: str, source: str) -> Any:
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with two more refusals
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a stricter SafeLoader
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{source}{where}: not valid YAML: {error.problem}") from None

@@ -1,24 +1,27 @@
-"""A configuration without what it says about the machine that it ran on."""
+"""Removes from a configuration the paths of the machine it ran on."""
 
 from pathlib import Path, PurePath
 
+from rexnet.config.load import replace_values
 from rexnet.config.schema import Config, TrainerConfig
 
-ROOT = Path("path/to/images")  # in what is handed on, whatever it was here
-DIGITS = Path("data/digits")  # which are made where they are looked for
+PLACEHOLDER = Path("path/to/images")
+DIGITS = Path("data/digits")  # these are created at data.root, so any path works
 
 
 def make_portable(config: Config) -> Config:
-    """`config` without the folders of this machine, which are nobody's business."""
+    """Returns `config` without the folders of this machine, to be published."""
     pretrained = config.model.pretrained
     if pretrained is not None and "://" not in pretrained:
         pretrained = PurePath(pretrained).name
-    root = DIGITS if config.data.dataset == "digits" else ROOT
-    data = {"root": root, "download": False, "manifest": None, "cache_folder": None}
-    return config.model_copy(
-        update={
-            "model": config.model.model_copy(update={"pretrained": pretrained}),
-            "data": config.data.model_copy(update=data),
-            "trainer": config.trainer.model_copy(update={"runs_dir": TrainerConfig().runs_dir}),
-        }
+    return replace_values(
+        config,
+        {
+            "model.pretrained": pretrained,
+            "data.root": DIGITS if config.data.dataset == "digits" else PLACEHOLDER,
+            "data.download": False,
+            "data.manifest": None,
+            "data.cache_folder": None,
+            "trainer.runs_dir": TrainerConfig().runs_dir,
+        },
     )

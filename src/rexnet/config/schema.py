@@ -1,61 +1,57 @@
-"""Every key of a configuration: its type, bounds and meaning.
+"""Every key of a configuration with its type, bounds and meaning.
 
-Values that belong to a recipe (learning rate, epochs, augmentation) have no default: they live in
-YAML. Mechanics (workers, logging) have their default here, and nowhere else.
+Values of a recipe (learning rate, epochs, augmentation) have no default: they belong into a YAML file. All other
+defaults are defined here and nowhere else.
 """
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from rexnet.config.data_schema import AugmentationConfig, DataConfig, EvalTransformConfig
 from rexnet.config.section import Count, PositiveFloat, PositiveInt, Role, Section
-
-
-def _default(section: BaseModel, key: str) -> object:
-    return type(section).model_fields[key].default
 
 
 class ModelConfig(Section):
     """The network."""
 
     name: Annotated[str, Field(pattern=r"^(rexnet|timm/[\w.-]+)$")]
-    """`rexnet`, or `timm/NAME` for any classifier of timm."""
+    """`rexnet`, or `timm/NAME` for a classifier of timm."""
     width_mult: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """Channel multiplier of ReXNet (0.9 to 3.0 were published)."""
+    """Width multiplier of ReXNet; 0.9 to 3.0 were published."""
     variant: Literal["v1", "lite", "r"] = "v1"
-    """`v1`; `lite`: the authors' network without squeeze-and-excitation, with ReLU6; `r`: timm's, with channels rounded
-    for tensor cores."""
+    """`v1`: ReXNet as published; `lite`: the authors' variant without squeeze-and-excitation and with ReLU6; `r`:
+    timm's variant with channels rounded for tensor cores."""
     depth_mult: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """Multiplier of ReXNet's number of blocks."""
+    """Depth multiplier of ReXNet."""
     use_se: bool | None = None
-    """Squeeze-and-excitation in ReXNet; null: as in the variant."""
+    """Squeeze-and-excitation in ReXNet; null: as the variant has it."""
     se_ratio: Annotated[float, Field(ge=0, le=1)] = 1 / 12
-    """Width of squeeze-and-excitation's bottleneck relative to the expanded channels."""
+    """Bottleneck width of squeeze-and-excitation, relative to the expanded channels."""
     activation: Literal["silu", "relu6", "relu", "leaky_relu", "elu", "softplus", "hardswish"] | None = None
-    """What follows ReXNet's widening convolutions; null: SiLU, and ReLU6 in the lite variant."""
+    """Activation after ReXNet's expanding convolutions; null: SiLU, or ReLU6 in the lite variant."""
     channel_divisor: PositiveInt | None = None
-    """Every width of ReXNet is a multiple of it; null: 1 for v1, 8 for lite and r."""
+    """Number that every channel count of ReXNet is a multiple of; null: 1 for v1, 8 for lite and r."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Dropout probability before the classifier."""
     drop_path: Annotated[float, Field(ge=0, lt=1)]
-    """Stochastic depth of the last residual block; it grows linearly from 0 at the first."""
+    """Stochastic depth rate of the last residual block; it increases linearly from 0 at the first."""
     grad_checkpointing: bool = False
-    """Compute each block again in the backward pass instead of keeping its maps: less memory, a third more time."""
+    """Recompute activations in the backward pass instead of storing them: less memory, about a third more time."""
     own_preprocessing: bool = True
-    """Whether a `timm/` network gets the mean, std, interpolation and central crop that it has in timm, whatever
-    `data` and `eval_transform` say."""
+    """Use the mean, std, interpolation and center crop that timm defines for a `timm/` network, instead of those in
+    `data` and `eval_transform`."""
     pretrained: str | None = None
-    """Weights to start from: a file (.pth, .safetensors, .ckpt), `https://…#sha256=…`, or a name on the Hugging Face
-    hub such as `nav_in1k`."""
+    """Initial weights: a file (.pth, .safetensors, .ckpt), `https://HOST/FILE#sha256=HEX`, or the tag of weights on
+    the Hugging Face hub, such as `nav_in1k`."""
 
     @model_validator(mode="after")
     def _shape_belongs_to_rexnet(self) -> Self:
-        shape = {"width_mult", "variant", "depth_mult", "use_se", "se_ratio", "activation", "channel_divisor"}
-        changed = [key for key in type(self).model_fields if key in shape and getattr(self, key) != _default(self, key)]
+        shape = ("width_mult", "variant", "depth_mult", "use_se", "se_ratio", "activation", "channel_divisor")
+        changed = [key for key in shape if getattr(self, key) != type(self).model_fields[key].default]
         if self.name != "rexnet" and changed:
-            raise ValueError(f"{changed[0]} is for rexnet only; {self.name} has no {changed[0]}")
+            raise ValueError(f"{changed[0]} is for rexnet only, not for {self.name}")
         return self
 
 
@@ -63,46 +59,46 @@ class LossConfig(Section):
     """The training loss. Validation always measures plain cross-entropy."""
 
     name: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
-    """`binary_cross_entropy` treats each class as a yes-or-no question (arXiv 2110.00476) and averages over classes."""
+    """`binary_cross_entropy` treats each class as a binary decision (arXiv 2110.00476) and averages over classes."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    """Share of the target that is spread evenly over all classes."""
+    """Probability mass that is spread evenly over all classes."""
     class_weights: Literal["none", "balanced"] | tuple[PositiveFloat, ...] = "none"
-    """Weight of each class in the loss: `balanced` is inversely proportional to its number of training images, with
-    mean 1 over the images; a list gives one weight per class in the order of the class names."""
+    """Class weights of the loss: `balanced` is inversely proportional to the number of training images, with mean 1
+    over the images; a list gives one weight per class, in the order of the class names."""
 
 
 class OptimizerConfig(Section):
-    """The optimizer and its learning rates."""
+    """The optimizer, its learning rates and weight decay."""
 
     name: Annotated[Literal["sgd", "adamw"], Role.FIXED]
-    """SGD with Nesterov momentum, or AdamW."""
+    """`sgd` uses Nesterov momentum."""
     lr: Annotated[float, Field(gt=0)]
-    """Peak learning rate, for the whole `data.batch_size`."""
+    """Peak learning rate, for a step of `data.batch_size` images."""
     weight_decay: Annotated[float, Field(ge=0)]
-    """Decay of convolution and linear weights; normalisation layers and biases have none."""
+    """Weight decay of convolutions and linear layers; normalization layers and biases have none."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of SGD; first beta of AdamW."""
+    """Momentum of SGD, or first beta of AdamW."""
     clip_grad: Annotated[float, Field(gt=0)] | None = None
-    """Largest L2 norm of the gradient; null: not clipped."""
+    """Largest L2 norm of the gradient; null: no clipping."""
     backbone_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of everything but the classifier, relative to `lr`."""
     freeze_backbone_epochs: Count = 0
-    """First epochs in which only the classifier learns."""
+    """Number of epochs, from the first, that train only the classifier."""
 
 
 class ScheduleConfig(Section):
-    """The learning rate over a run: linear warm-up, half a cosine, constant cool-down."""
+    """The learning rate schedule: linear warm-up, cosine decay, constant cool-down."""
 
     epochs: PositiveInt
-    """Epochs of warm-up and cosine together."""
+    """Epochs of warm-up and cosine decay together."""
     warmup_epochs: Annotated[float, Field(ge=0)]
-    """Epochs of linear growth from `warmup_lr` to `optimizer.lr`."""
+    """Epochs of linear increase from `warmup_lr` to `optimizer.lr`."""
     warmup_lr: Annotated[float, Field(ge=0)]
-    """Learning rate of the very first step."""
+    """Learning rate of the first step."""
     min_lr: Annotated[float, Field(ge=0)]
-    """Learning rate at the end of the cosine and during the cool-down."""
+    """Learning rate at the end of the cosine decay and during the cool-down."""
     cooldown_epochs: Count
-    """Epochs at `min_lr` after the cosine."""
+    """Epochs at `min_lr` after the cosine decay."""
 
     @property
     def total_epochs(self) -> int:
@@ -117,25 +113,25 @@ class ScheduleConfig(Section):
 
 
 class EmaConfig(Section):
-    """Exponential moving average of the weights, measured beside the raw ones."""
+    """Exponential moving average of the weights, evaluated next to the raw ones."""
 
     decay: Annotated[float, Field(gt=0, lt=1)]
-    """Final decay; step t uses min(decay, (1 + t) / (10 + t)), so that early weights are forgotten."""
+    """Final decay; step t uses min(decay, (1 + t) / (10 + t)) to forget the initial weights quickly."""
 
 
 class TrainerConfig(Section):
-    """The machine, the log and the files of a run: mechanics that leave the recipe as it is."""
+    """Hardware, validation, logging and files of a run."""
 
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], Role.MECHANICS] = "auto"
-    """Where to compute; `auto` takes GPUs if there are any."""
+    """Device type; `auto`: GPU if there is one."""
     devices: Annotated[Literal["auto"] | PositiveInt, Role.MECHANICS] = "auto"
-    """Processes on each node, one a device; `auto`: all GPUs, or one process on the CPU."""
+    """Devices per node, with one process each; `auto`: all GPUs, or one process on the CPU."""
     num_nodes: Annotated[PositiveInt, Role.MECHANICS] = 1
-    """Machines in the run."""
+    """Number of machines."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of convolutions; `auto`: bf16 where the hardware has it, else fp16 on GPUs and fp32 on CPUs."""
+    """Arithmetic of the network; `auto`: bf16 if the hardware supports it, otherwise fp16 on GPUs and fp32 on CPUs."""
     channels_last: Literal["auto"] | bool = "auto"
-    """Memory layout NHWC; `auto`: everywhere but for fp32 on GPUs."""
+    """Memory layout NHWC; `auto`: except for fp32 on GPUs."""
     accumulate: Literal["auto"] | PositiveInt = 1
     """Micro-batches per optimizer step on each device (gradient accumulation); `auto` finds the smallest number that
     fits into GPU memory before the first step and writes it into the run's config."""
@@ -144,28 +140,28 @@ class TrainerConfig(Section):
     compile: bool = False
     """Compile the network with torch.compile."""
     deterministic: bool = False
-    """Use only algorithms that give the same bits in each run (slower on GPUs)."""
+    """Use deterministic algorithms only (slower on GPUs)."""
     val_every_epochs: PositiveInt = 1
-    """Epochs between validations, which are also when `last.ckpt` is saved; it divides the schedule's epochs."""
+    """Epochs between validations, which also save `last.ckpt`; a divisor of the schedule's epochs."""
     log_every_steps: Annotated[PositiveInt, Role.MECHANICS] = 50
-    """Optimiser steps between log entries; skipped steps are reported there too."""
+    """Optimizer steps between log entries."""
     keep_best: Annotated[PositiveInt, Role.MECHANICS] = 3
-    """Checkpoints kept with the best validation top-1, beside the last one."""
+    """Number of checkpoints with the best validation top-1 to keep, besides the last one."""
     early_stopping_patience: Annotated[PositiveInt | None, Role.MECHANICS] = None
-    """Stop after so many validations without a better top-1; null: never."""
+    """Validations without a better top-1 after which training stops; null: never."""
     max_steps: Annotated[PositiveInt | None, Role.MECHANICS] = None
-    """Stop after so many optimiser steps, with the schedule as configured; null: at the schedule's end."""
+    """Optimizer steps after which training stops, without changing the schedule; null: at the end of the schedule."""
     max_bad_steps: Annotated[PositiveInt, Role.MECHANICS] = 10
-    """Steps in a row, skipped because their loss or gradient is NaN or infinite, after which the run stops."""
+    """Consecutive steps skipped for a non-finite loss or gradient after which training stops."""
     report: Annotated[bool, Role.MECHANICS] = True
-    """Write `report.html` into the run's folder when `rexnet train` has ended, which measures the best checkpoint."""
+    """Write `report.html` into the run folder at the end of `rexnet train`, after evaluating the best checkpoint."""
     pictures_every_epochs: Annotated[PositiveInt | None, Role.MECHANICS] = 20
-    """Epochs between TensorBoard's confusion matrix, wrong images, precision-recall curves and accuracy by class, at a
-    validation; the last epoch always has them. null: none."""
+    """Epochs between the validations that send confusion matrix, wrong images, precision-recall curves and accuracy by
+    class to TensorBoard, as the last one always does; null: never."""
     loggers: Annotated[tuple[Literal["csv", "wandb", "mlflow"], ...], Role.MECHANICS] = ()
-    """More of Lightning's loggers beside TensorBoard's; `wandb` and `mlflow` need the package of that name."""
+    """Loggers besides TensorBoard; `wandb` and `mlflow` need the package of that name."""
     runs_dir: Annotated[Path, Role.MECHANICS] = Path("runs")
-    """Folder that receives the run's own folder `NAME-TIME`."""
+    """Parent of the run folder, which is named `NAME-TIME`."""
 
     @property
     def micro_batches(self) -> int:
@@ -174,12 +170,12 @@ class TrainerConfig(Section):
 
 
 class Config(Section):
-    """A whole run."""
+    """The configuration of a run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80), Role.MECHANICS]
-    """First part of the run folder's name."""
+    """First part of the name of the run folder."""
     seed: Annotated[int, Field(ge=0, lt=2**63), Role.FIXED] = 0
-    """Origin of all randomness: initial weights, order, augmentation, dropout."""
+    """Seed of initial weights, sample order, augmentation and dropout."""
     model: Annotated[ModelConfig, Role.FIXED]
     data: DataConfig
     eval_transform: EvalTransformConfig
@@ -188,11 +184,11 @@ class Config(Section):
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     ema: Annotated[EmaConfig | None, Role.FIXED]
-    """Moving average of the weights, or null for none."""
+    """Moving average of the weights; null: none."""
     trainer: TrainerConfig = TrainerConfig()
 
     @model_validator(mode="after")
-    def _the_last_epoch_is_measured(self) -> Self:
+    def _last_epoch_is_validated(self) -> Self:
         epochs, every = self.schedule.total_epochs, self.trainer.val_every_epochs
         if epochs % every:
             raise ValueError(f"trainer.val_every_epochs ({every}) should divide the {epochs} epochs of the schedule")

@@ -1,21 +1,47 @@
 """The base class of all config sections, and the types and roles of their keys."""
 
+from collections.abc import Iterator
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-
-Probability = Annotated[float, Field(ge=0, le=1)]
+from pydantic.fields import FieldInfo
 
 
 class Role(Enum):
-    """What a key means to a run, marked where the key is declared: `Annotated[int, Role.MECHANICS]`.
+    """The role of a key in a resumed run, marked where the key is declared: `Annotated[int, Role.MECHANICS]`.
 
-    Keys without a role belong to the recipe: a resumed run changes them only on request.
+    Keys without a role belong to the recipe: they change only if the user allows it.
     """
 
-    MECHANICS = "does not change what a step computes, so that a resumed run may change it freely"
-    FIXED = "cannot change within a run, since the state of the optimizer or the meaning of a step would not fit"
+    MECHANICS = "does not affect the trained weights, so it may change"
+    FIXED = "cannot change, because the optimizer state or the meaning of a step would no longer fit"
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, without unknown keys and without infinite values."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+def find_subsection(section: type[Section], key: str) -> type[Section] | None:
+    """Returns the section that a key holds, or None for a plain value or an unknown key."""
+    annotation = section.model_fields[key].annotation if key in section.model_fields else None
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+def walk_keys(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yields every dotted key below a section, subsections included."""
+    for key, field in section.model_fields.items():
+        yield prefix + key, field
+        subsection = find_subsection(section, key)
+        if subsection:
+            yield from walk_keys(subsection, f"{prefix}{key}.")
 
 
 def _refuse_bool(value: object) -> object:
@@ -24,14 +50,7 @@ def _refuse_bool(value: object) -> object:
     return value
 
 
+Probability = Annotated[float, Field(ge=0, le=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1)]
 Count = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=0)]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys, infinities and later changes are refused."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
-    )

@@ -1,94 +1,73 @@
-"""What pydantic finds wrong with a configuration, in words: key path, fault, value, and the key that was meant."""
+"""Describes pydantic's validation errors to the user: key path, problem, value, and the nearest known key."""
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, get_args
+from collections.abc import Iterable
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from rexnet.config.schema import Config
+from rexnet.config.section import Section, find_subsection, walk_keys
+
+REPLACED = {
+    "optimizer.label_smoothing": "moved to loss.label_smoothing",
+    "trainer.histograms": "removed in 0.2.0; log histograms in a callback given to rexnet.train",
+    "trainer.model_graph": "removed in 0.2.0; TensorBoard's SummaryWriter.add_graph draws the graph of rexnet.rexnet()",
+    "trainer.profile": "removed in 0.2.0; run torch.profiler in a callback given to rexnet.train",
+}
+"""Keys of earlier versions."""
 
 
-def describe_faults(error: ValidationError) -> str:
-    """How many faults there are, and each on a line of its own."""
-    faults = dict.fromkeys(_describe(fault) for fault in error.errors())
-    number = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
-    return "\n  ".join([number, *faults])
-
-
-def _describe(fault: Any) -> str:
-    """One line for one pydantic fault: key path, what is wrong, what was found."""
-    path, section = _key_path(fault["loc"])
-    match fault["type"]:
-        case "extra_forbidden":
-            return f"{path}: no such key{_nearest(path, section)}"
-        case "missing":
-            return f"{path}: required, but not set"
-        case "value_error":
-            found = "" if isinstance(fault["input"], (dict, BaseModel)) else f", found {shorten(fault['input'])}"
-            return f"{path}: {fault['ctx']['error']}{found}"
-    message = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{path}: {message}, found {shorten(fault['input'])}"
-
-
-def _key_path(location: Iterable[int | str]) -> tuple[str, type[BaseModel]]:
-    """The dotted key and the section it stands in, without pydantic's names of union members."""
-    section: type[BaseModel] = Config
-    parts: list[str] = []
-    for part in location:
-        if isinstance(part, int):
-            parts.append(str(part))
-        elif part in section.model_fields:
-            parts.append(part)
-            section = _section_of(section, part) or section
-        elif not parts or _section_of_path(parts) is not None:
-            parts.append(part)
-    return ".".join(parts) or "the file", section
-
-
-def _section_of(section: type[BaseModel], key: str) -> type[BaseModel] | None:
-    annotation = section.model_fields[key].annotation
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
-
-
-def _section_of_path(parts: Sequence[str]) -> type[BaseModel] | None:
-    section: type[BaseModel] | None = Config
-    for part in parts:
-        if section is None or part not in section.model_fields:
-            return None
-        section = _section_of(section, part)
-    return section
-
-
-def _nearest(path: str, section: type[BaseModel]) -> str:
-    """A hint at the key that was probably meant: in this section, else anywhere."""
-    prefix, _, key = path.rpartition(".")
-    here = difflib.get_close_matches(key, section.model_fields, n=1, cutoff=0.6)
-    if here:
-        return f"; nearest: {prefix}.{here[0]}" if prefix else f"; nearest: {here[0]}"
-    everywhere = {name.rpartition(".")[2]: name for name in reversed(_all_keys(Config))}
-    match = difflib.get_close_matches(key, everywhere, n=1, cutoff=0.6)
-    if match:
-        return f"; nearest: {everywhere[match[0]]}"
-    return f"; there are {', '.join(section.model_fields)}"
-
-
-def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
-    keys = []
-    for key in section.model_fields:
-        keys.append(prefix + key)
-        below = _section_of(section, key)
-        keys += _all_keys(below, f"{prefix}{key}.") if below else []
-    return keys
+def describe_errors(error: ValidationError) -> str:
+    """Returns the number of errors, then one line for each."""
+    lines = dict.fromkeys(_describe(details) for details in error.errors())
+    number = "one error" if len(lines) == 1 else f"{len(lines)} errors"
+    return "\n  ".join([number, *lines])
 
 
 def shorten(value: Any) -> str:
-    """A value as Python writes it, cut where it is long."""
+    """Returns the `repr` of a value, cut after 60 characters."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _describe(details: Any) -> str:
+    path, section = _key_path(details["loc"])
+    match details["type"]:
+        case "extra_forbidden":
+            return f"{path}: {REPLACED.get(path) or 'no such key; ' + _suggest(path, section)}"
+        case "missing":
+            return f"{path}: required, but not set"
+        case "value_error":
+            found = "" if isinstance(details["input"], (dict, BaseModel)) else f", found {shorten(details['input'])}"
+            return f"{path}: {details['ctx']['error']}{found}"
+    message = details["msg"][0].lower() + details["msg"][1:]
+    return f"{path}: {message}, found {shorten(details['input'])}"
+
+
+def _key_path(location: Iterable[int | str]) -> tuple[str, type[Section]]:
+    """Returns the dotted key and its section; pydantic's names of union members are left out."""
+    parts: list[str] = []
+    section: type[Section] = Config
+    below: type[Section] | None = Config
+    for part in location:
+        if isinstance(part, int):
+            parts.append(str(part))
+        elif below is not None:
+            parts.append(part)
+            section, below = below, find_subsection(below, part)
+    return ".".join(parts) or "the file", section
+
+
+def _suggest(path: str, section: type[Section]) -> str:
+    """Names the key that was probably meant, in this section or elsewhere, or else all keys of this section."""
+    prefix, dot, key = path.rpartition(".")
+    nearest = difflib.get_close_matches(key, section.model_fields, n=1)
+    if nearest:
+        return f"nearest: {prefix}{dot}{nearest[0]}"
+    elsewhere = {name.rpartition(".")[2]: name for name in reversed([name for name, _ in walk_keys(Config)])}
+    nearest = difflib.get_close_matches(key, elsewhere, n=1)
+    return f"nearest: {elsewhere[nearest[0]]}" if nearest else f"available: {', '.join(section.model_fields)}"

@@ -11,14 +11,13 @@ from rexnet.checkpoints.checkpoint import Trained
 from rexnet.errors import ConfigError
 from rexnet.metrics.predictions import Predictions
 from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarise
-from rexnet.runs.run_folder import read_table
 
 HARDEST = 5  # classes that the card names
 
 
 def write_card(
     title: str,
-    run: Path,
+    epochs: int,
     trained: Trained,
     predictions: Predictions | None,
     training_images: int | None,
@@ -29,14 +28,13 @@ def write_card(
 
     Args:
         title: what it is published as.
-        run: the run folder, for how far it came.
+        epochs: finished epochs.
         trained: the published network.
         predictions: on the validation images; None: they were not here.
         training_images: how many there were.
         architecture: the network's name in timm, if it has one.
         path: the file.
     """
-    epochs = [int(row["epoch"]) for row in read_table(run / "metrics.csv")]
     scores = class_scores(predictions) if predictions is not None else []
     template = jinja2.Environment(  # noqa: S701 - Markdown, where `markdown` below escapes
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
@@ -56,7 +54,7 @@ def write_card(
         n=len(predictions.labels) if predictions is not None else None,
         logged=trained.metrics.get("val_ema/top1" if trained.weights == "ema" else "val/top1"),
         training_images=training_images,
-        epochs=max(epochs, default=0),
+        epochs=epochs,
         hardest=sorted((s for s in scores if s.support), key=lambda s: s.recall)[:HARDEST],
         confused=most_confused(predictions, most=3) if predictions is not None else [],
         architecture=architecture,

@@ -29,6 +29,7 @@ from rexnet.metrics.predictions import Predictions, predictions_path, save_predi
 from rexnet.models.factory import find_timm_architecture
 from rexnet.publishing.card import write_card
 from rexnet.report.report import write_report
+from rexnet.runs.run import Run
 from rexnet.system.atomic_files import made, temporary_path
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,13 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
             _write_timm_config(architecture, public, folder / "config.json")
         write_report([run], folder / "report.html", published_as=title)
         write_card(
-            title, run, public, evidence.predictions, evidence.training_images, architecture, folder / "README.md"
+            title,
+            Run(run).epochs,
+            public,
+            evidence.predictions,
+            evidence.training_images,
+            architecture,
+            folder / "README.md",
         )
     log.info(
         f"Published    {target}  ({', '.join(sorted(path.name for path in target.iterdir()))})\n"

@@ -1,1 +1,1 @@
-"""Run folders: what lies in one, its state, its checkpoints, how it goes on, and all of them in a table."""
+"""Run folders: creating, reading and listing them, their state and checkpoints, and the rules of resuming."""

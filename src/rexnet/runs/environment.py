@@ -1,4 +1,4 @@
-"""Where and with what a run was begun."""
+"""Describes the software, hardware and command of a run."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, hardware, command and git state: what one needs to repeat a run."""
+    """Returns versions, hardware, command and git state, as needed to repeat a run."""
     import torch
 
     return {
@@ -32,19 +32,13 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of a git command in this checkout, or None outside of one."""
+    """Returns the output of a git command in this checkout, or None if the package is installed elsewhere."""
     checkout = Path(__file__).parents[3]
-    if not (checkout / ".git").exists():  # installed; a repository around the environment would be another one
+    if not (checkout / ".git").exists():  # git would look for a repository around the virtual environment
         return None
+    command = ["git", *arguments]
     try:
-        done = subprocess.run(  # noqa: S603
-            ["git", *arguments],  # noqa: S607
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

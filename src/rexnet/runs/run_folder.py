@@ -1,16 +1,4 @@
-"""The folder of a run, `runs/NAME-TIME/`: what lies in it, how it is made, and where others are.
-
-| what | written by |
-| --- | --- |
-| `config.yaml`, `environment.json` | `open_run`; a changed recipe by `training.resume` |
-| `metrics.csv`, one row an epoch | `training.callbacks` |
-| `state.json`, `.lock` | `runs.state` |
-| `checkpoints/` | `training.callbacks`; names in `runs.checkpoints` |
-| `events.out.tfevents.*`, `csv/`, `wandb/`, `tracking.json` | `training.loggers` |
-| `skipped_steps.jsonl`, `profile/` | `training.faults`, `training.profile` |
-| `evaluation/`, `export/` | `evaluation`, `export` |
-| `report.html` | `report` |
-"""
+"""Creates and finds run folders `runs/NAME-TIME/`; docs/evaluation.md lists their files."""
 
 import json
 import logging
@@ -26,17 +14,17 @@ from rexnet.system.launcher import is_rank_zero
 log = logging.getLogger(__name__)
 
 CONFIG_FILE, TABLE_FILE, ENVIRONMENT_FILE = "config.yaml", "metrics.csv", "environment.json"
-SHARED_NAME = "REXNET_RUN_FOLDER"  # tells the processes that Lightning starts which folder the first one made
+SHARED_NAME = "REXNET_RUN_FOLDER"  # passes the folder to the processes that Lightning starts
 TABLE_COLUMNS = (
     ["epoch", "step", "train/loss", "train/lr", "train/images_per_s", "train/data_wait_share"]
     + [f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")]
     + ["seconds"]
 )
-"""Of `metrics.csv`."""
+"""Header of `metrics.csv`."""
 
 
 def open_run(config: Config) -> Path:
-    """A new folder for a run, with its `config.yaml` and `environment.json`; an existing one is never reused.
+    """Creates the folder of a new run with its `config.yaml` and `environment.json`.
 
     Raises:
         ConfigError: `trainer.runs_dir` cannot be written to.
@@ -45,7 +33,7 @@ def open_run(config: Config) -> Path:
         return Path(os.environ[SHARED_NAME])
     stem = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = config.trainer.runs_dir / stem
-    if not is_rank_zero():  # under torchrun or srun nobody tells the others the name; but only the first writes
+    if not is_rank_zero():  # under torchrun or srun; only rank 0 writes to the folder
         return folder
     try:
         config.trainer.runs_dir.mkdir(parents=True, exist_ok=True)
@@ -53,7 +41,7 @@ def open_run(config: Config) -> Path:
             try:
                 folder.mkdir()
                 break
-            except FileExistsError:  # another run began in the same second
+            except FileExistsError:  # another run started in the same second
                 folder = config.trainer.runs_dir / f"{stem}-{number}"
         (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
         (folder / ENVIRONMENT_FILE).write_text(json.dumps(describe_environment(), indent=2) + "\n")
@@ -64,25 +52,25 @@ def open_run(config: Config) -> Path:
 
 
 def close_run() -> None:
-    """Forgets the shared name, so that the next run of this process gets a folder of its own."""
+    """Lets the next run of this process create a folder of its own."""
     os.environ.pop(SHARED_NAME, None)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run."""
+    """Returns True if a folder is a run folder."""
     return (folder / CONFIG_FILE).is_file()
 
 
 def find_run_folders(runs_dir: Path) -> list[Path]:
-    """The run folders in a folder, the one that was begun last at the end."""
+    """Returns the run folders in a folder, the newest last."""
     files = sorted(runs_dir.glob(f"*/{CONFIG_FILE}"), key=lambda file: file.stat().st_mtime)
     return [file.parent for file in files]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a `metrics.csv`, none if there is no such file.
+    """Returns the complete rows of a `metrics.csv`, none if there is no such file, and logs a warning if some are not.
 
-    A row is added after each epoch; one that is not whole, since the machine went down meanwhile, is left out and said.
+    A row is incomplete if the machine went down while it was written.
     """
     rows, fault = read_rows(path)
     if fault:
@@ -91,11 +79,11 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, str]], str]:
-    """The same, and what is to be said of it; empty if all is well."""
+    """Returns the complete rows, and a description of the others; empty if there are none."""
     if not path.is_file():
         return [], ""
     head, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-    names, fields = head.split(","), [line.split(",") for line in lines]  # numbers alone, so nothing is quoted
+    names, fields = head.split(","), [line.split(",") for line in lines]  # only numbers, so nothing is quoted
     rows = [dict(zip(names, row, strict=True)) for row in fields if len(row) == len(names) and _are_numbers(row)]
     whole = [row for row in rows if row.get("epoch", "").isdecimal() and row.get("step", "0").isdecimal()]
     lost = len(lines) - len(whole)

@@ -1,7 +1,7 @@
-"""Whether a run goes on, has finished, was stopped or failed: what it says itself, and what the kernel knows.
+"""The state of a run: running, finished, stopped or failed.
 
-A training process holds a lock on a file in its run folder. The kernel releases it when the process ends, however that
-happens, so that a run that says `running` without holding it was killed.
+A training process locks a file in its run folder. The kernel releases the lock however the process ends, so a run whose
+`state.json` says `running` without a lock was killed.
 """
 
 import contextlib
@@ -18,33 +18,33 @@ from rexnet.system.atomic_files import atomic_write
 
 StateName = Literal["running", "finished", "stopped", "failed", "unknown"]
 STATE_FILE, LOCK_FILE = "state.json", ".lock"
-LOCK_ATTEMPTS, PAUSE_S = 20, 0.05  # somebody who only looks holds the lock for a moment
+LOCK_ATTEMPTS, PAUSE_S = 20, 0.05  # a process that reads the state holds the lock briefly
 
 
 class RunState(NamedTuple):
-    """What is known of a run."""
+    """State of a run, from its folder."""
 
     state: StateName
     detail: str
-    """Why it stopped or failed, or who runs it."""
+    """Reason for a stop or failure, or the process that trains."""
     seconds: float
-    """Time spent in it, over all its sessions."""
+    """Training time over all sessions."""
 
 
-class RunMark:
-    """This process's claim on a run folder, from its making to `finish` or `fail`; other ranks than 0 make none.
+class RunLock:
+    """Locks a run folder for this process and records its state, until `finish` or `fail`.
 
     Args:
         folder: the run folder.
-        is_first: whether this is process 0.
+        is_rank_zero: False for the other processes of a run, which record nothing.
 
     Raises:
         ConfigError: another process trains in this folder, or it cannot be written to.
     """
 
-    def __init__(self, folder: Path, is_first: bool = True) -> None:
+    def __init__(self, folder: Path, is_rank_zero: bool = True) -> None:
         self.folder, self._lock = folder, None
-        if not is_first:
+        if not is_rank_zero:
             return
         self._before = read_state(folder)
         self._started = time.time()
@@ -55,23 +55,23 @@ class RunMark:
         if not _claim(self._lock):
             self._lock.close()
             self._lock = None
-            raise ConfigError(f"{folder}: is being trained already, by {self._before.detail}; wait for it or stop it")
+            raise ConfigError(f"{folder}: is already being trained by {self._before.detail}; wait for it or stop it")
         self._write("running", f"process {os.getpid()} on {platform.node()}")
 
     def finish(self) -> None:
-        """The run came to its end."""
+        """Records that training finished."""
         self._end("finished", "")
 
     def fail(self, error: BaseException) -> None:
-        """The run ended by an error, or by a signal after which it can go on."""
-        number = getattr(error, "signal", None)
-        if number is not None:
-            self._end("stopped", f"by {number.name}, after a checkpoint")
+        """Records the error that ended training, or the signal after which it can be resumed."""
+        signal = getattr(error, "signal", None)
+        if signal is not None:
+            self._end("stopped", f"by {signal.name}, after a checkpoint")
         elif isinstance(error, KeyboardInterrupt):
             self._end("stopped", "by Ctrl-C, without a checkpoint")
         else:
-            said = str(error) if isinstance(error, RexnetError) else first_sentence(error)
-            self._end("failed", " ".join(said.split()))
+            message = str(error) if isinstance(error, RexnetError) else first_sentence(error)
+            self._end("failed", " ".join(message.split()))
 
     def _end(self, state: StateName, detail: str) -> None:
         if self._lock is None:
@@ -90,13 +90,13 @@ class RunMark:
 
 
 def read_state(folder: Path) -> RunState:
-    """What a run folder says of its state, held against the lock."""
+    """Reads the state of a run from its folder and checks it against the lock."""
     try:
         content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         state, detail, pid, host = (content[key] for key in ("state", "detail", "pid", "host"))
         started, seconds = float(content["started"]), float(content["seconds"])
     except FileNotFoundError:
-        return RunState("unknown", "of an earlier version, which kept no state", 0.0)
+        return RunState("unknown", f"has no {STATE_FILE}", 0.0)
     except (OSError, ValueError, KeyError, TypeError):
         return RunState("unknown", f"{STATE_FILE} cannot be read", 0.0)
     if state != "running":
@@ -106,15 +106,15 @@ def read_state(folder: Path) -> RunState:
     if (here and pid == os.getpid()) or _is_locked(folder / LOCK_FILE):
         return RunState("running", str(detail), seconds + max(0.0, time.time() - started))
     if here:
-        return RunState("failed", "its process ended without a word: killed, or the machine went down", seconds)
-    return RunState("unknown", f"was running on {host}, and cannot be asked from here", seconds)
+        return RunState("failed", "its process was killed, or the machine went down", seconds)
+    return RunState("unknown", f"was running on {host}, which cannot be checked from here", seconds)
 
 
 def _claim(file: IO[str]) -> bool:
-    """Whether the lock is ours now; where the file system has no locks, it is."""
+    """Returns True if this process holds the lock now, or the file system has no locks."""
     for _ in range(LOCK_ATTEMPTS):
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not inherited by loader processes
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock, not inherited by loader processes
             return True
         except (BlockingIOError, PermissionError):
             time.sleep(PAUSE_S)
@@ -124,7 +124,7 @@ def _claim(file: IO[str]) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether another process holds the lock."""
+    """Returns True if another process holds the lock."""
     try:
         with path.open("rb") as file:
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

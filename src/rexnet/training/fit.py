@@ -24,7 +24,7 @@ from rexnet.errors import ProcessError
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.runs.checkpoint_files import best_first
 from rexnet.runs.run_folder import close_run, open_run
-from rexnet.runs.state import RunMark
+from rexnet.runs.state import RunLock
 from rexnet.system.device import (
     resolve_accelerator,
     resolve_devices,
@@ -82,9 +82,9 @@ def fit(
     module = build_classifier(config, data.class_names, data.steps_per_epoch, pretrained=resume is None)
     resumed = resume_from(resume, module, allowed) if resume is not None else None
     folder = resumed.folder if resumed is not None else open_run(config)
-    mark: RunMark | None = None
+    mark: RunLock | None = None
     try:
-        mark = RunMark(folder, trainer.is_global_zero)
+        mark = RunLock(folder, trainer.is_global_zero)
         if resumed is not None and trainer.is_global_zero:
             repair_run(resumed, config)
         _attach(trainer, config, folder, module.monitored, resumed)

@@ -58,13 +58,13 @@ class ChangedRecipe(Callback):
         peaks = [group["lr"] for group in optimizer.param_groups]
         rates = [peak * schedule(step) for peak in peaks]
         state = checkpoint["lr_schedulers"][0]
-        text = describe_longer_run(old, new, step, (state["_last_lr"][-1], rates[-1]))
+        text = describe_longer_run(old.schedule, new.schedule, step, (state["_last_lr"][-1], rates[-1]))
         state.update(base_lrs=peaks, lr_lambdas=[None] * len(peaks), _last_lr=rates)
         groups = zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, rates, strict=True)
         for restored, wanted, rate in groups:
             values = {key: value for key, value in wanted.items() if key not in ("params", "fused")}
             restored.update(values, lr=rate, initial_lr=wanted["lr"])
-        if text is not None:
+        if text:
             log.info(text)
 
 

@@ -157,7 +157,7 @@ def test_an_empty_class_is_named(tmp_path: Path) -> None:
         index_folders(root, "train")
     (root / "train" / "a").rename(root / "a")
     (root / "train" / "empty").rmdir()
-    with pytest.raises(DataError, match=r"train: holds no class folders, it is empty"):
+    with pytest.raises(DataError, match=r"train: has no class folders, it is empty"):
         index_folders(root, "train")
 
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_tar_is_named(tmp_path: Path) -> None:
         index_folders(tmp_path / "x.tar", "train")
     with tarfile.open(tmp_path / "y.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("train/notes.txt"), io.BytesIO())
-    with pytest.raises(DataError, match=r"y\.tar: has no train/ .*it holds nothing"):
+    with pytest.raises(DataError, match=r"y\.tar: has no train/ .*it contains nothing"):
         index_folders(tmp_path / "y.tar", "train")
 
 
