@@ -9,6 +9,7 @@ from rexnet.config import Config
 from rexnet.data.datasets import load_index
 from rexnet.evaluation.soup import average, estimate_batchnorm
 from rexnet.models.factory import build_model
+from rexnet.preprocessing import resolve_preprocessing
 
 NAMES = ("ant", "bee", "cow")
 
@@ -20,7 +21,7 @@ def trained(config: Config, offset: float) -> Trained:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += offset
-    return Trained(model, config, NAMES, "raw", Path("x.ckpt"), {})
+    return Trained(model, resolve_preprocessing(config, NAMES), config, "raw", Path("x.ckpt"), {})
 
 
 def test_weights_are_the_mean_and_batchnorm_is_estimated_anew(small_config: Config) -> None:

@@ -20,6 +20,7 @@ from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.export.formats import write_safetensors
 from rexnet.metrics.predictions import Predictions, predictions_path, save_predictions
 from rexnet.models.factory import build_model, find_timm_architecture
+from rexnet.preprocessing import resolve_preprocessing
 from rexnet.publishing import publish as module
 from rexnet.publishing.card import markdown, write_card
 from rexnet.publishing.publish import publish
@@ -33,7 +34,15 @@ def trained() -> Trained:
     config = load_config("finetune/folder.yaml", ["model.width_mult=1.0", "data.image_size=32", "data.root=/home/me/x"])
     torch.manual_seed(0)
     model = build_model(config.model, NAMES).eval()
-    return Trained(model, config, NAMES, "ema", Path("epoch003-top1_71.20.ckpt"), {"val_ema/top1": 71.2}, 1.5)
+    return Trained(
+        model,
+        resolve_preprocessing(config, NAMES),
+        config,
+        "ema",
+        Path("epoch003-top1_71.20.ckpt"),
+        {"val_ema/top1": 71.2},
+        1.5,
+    )
 
 
 @pytest.fixture

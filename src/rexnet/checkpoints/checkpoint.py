@@ -20,6 +20,7 @@ from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.factory import build_model
 from rexnet.models.safe_load import read_torch_file
 from rexnet.models.weights import ENTRY, read_description, read_weights
+from rexnet.preprocessing import Preprocessing, resolve_preprocessing
 from rexnet.runs.checkpoint_files import find_checkpoint
 
 FORMAT = 2
@@ -32,14 +33,28 @@ class Trained(NamedTuple):
 
     model: nn.Module
     """On the CPU, in evaluation mode."""
+    preprocessing: Preprocessing
     config: Config
-    class_names: tuple[str, ...]
+    """The training config."""
     weights: WeightsKind
     path: Path
     metrics: dict[str, float]
-    """What the validation before the save measured, such as `val/top1`."""
+    """Metrics of the validation before the save, such as `val/top1`."""
     temperature: float | None = None
-    """What logits are to be divided by; None where none was fitted."""
+    """Divisor of the logits for calibrated probabilities; None if none was fitted."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One for each logit."""
+        return self.preprocessing.class_names
+
+
+class Description(NamedTuple):
+    """The `rexnet` entry of a checkpoint or exported file, parsed."""
+
+    preprocessing: Preprocessing
+    config: Config
+    metrics: dict[str, float]
 
 
 def build_description(
@@ -70,16 +85,15 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     if file.suffix == ".safetensors":
         return _load_exported(file, weights)
     content = read_checkpoint(file)
-    config, class_names, metrics = parse_description(content[ENTRY], file)
+    description = parse_description(content[ENTRY], file)
     state = content["state_dict"]
     has_average = any(name.startswith(PREFIXES["ema"]) for name in state)
     if weights == "ema" and not has_average:
         raise CheckpointError(f"{file}: holds no averaged weights (ema: null in its configuration); use --weights raw")
     kind: WeightsKind = weights or ("ema" if has_average else "raw")
-    model = build_model(config.model, class_names, pretrained=False)
     prefix = PREFIXES[kind]
-    _fill(model, {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}, file)
-    return Trained(model.eval(), config, class_names, kind, file, metrics, load_temperature(file, kind))
+    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return _build(description, state, kind, file, load_temperature(file, kind))
 
 
 def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
@@ -87,19 +101,22 @@ def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
     entry = read_description(file)
     if not entry:
         raise CheckpointError(f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}")
-    config, class_names, metrics = parse_description(entry, file)
-    kind = require_weights(entry, weights, file)
-    model = build_model(config.model, class_names, pretrained=False)
-    _fill(model, read_weights(file).weights, file)
-    return Trained(model.eval(), config, class_names, kind, file, metrics, read_temperature(entry, file))
+    description, kind = parse_description(entry, file), require_weights(entry, weights, file)
+    return _build(description, read_weights(file).weights, kind, file, read_temperature(entry, file))
 
 
-def _fill(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+def _build(
+    description: Description, weights: dict[str, Tensor], kind: WeightsKind, file: Path, temperature: float | None
+) -> Trained:
+    """Builds the network of a description and fills it with weights."""
+    preprocessing, config, metrics = description
+    model = build_model(config.model, preprocessing.class_names, pretrained=False)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file}: its weights do not fit its own configuration: {detail}") from None
+    return Trained(model.eval(), preprocessing, config, kind, file, metrics, temperature)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -146,8 +163,8 @@ def read_temperature(entry: dict[str, Any], path: Path) -> float | None:
     return None if value is None else require_temperature(value, path)
 
 
-def parse_description(entry: Any, path: Path) -> tuple[Config, tuple[str, ...], dict[str, float]]:
-    """Configuration, class names and metrics from what a checkpoint or an exported file says of itself.
+def parse_description(entry: Any, path: Path) -> Description:
+    """Parses the `rexnet` entry of a checkpoint or an exported file.
 
     Raises:
         CheckpointError: another format, or something is missing.
@@ -157,11 +174,8 @@ def parse_description(entry: Any, path: Path) -> tuple[Config, tuple[str, ...], 
         found = entry.get("format") if isinstance(entry, dict) else entry
         raise CheckpointError(f"{path}: has checkpoint format {found!r}; this version reads {FORMAT}")
     try:
-        tree, names, metrics = (
-            json.loads(entry["config"]),
-            tuple(map(str, entry["class_names"])),
-            dict(entry["metrics"]),
-        )
+        tree, names, metrics = json.loads(entry["config"]), [*map(str, entry["class_names"])], dict(entry["metrics"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its description cannot be read: {first_sentence(error)}") from None
-    return parse_config(tree, source=f"the configuration in {path}"), names, metrics
+    config = parse_config(tree, source=f"the configuration in {path}")
+    return Description(resolve_preprocessing(config, names), config, metrics)

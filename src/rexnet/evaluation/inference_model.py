@@ -145,8 +145,8 @@ def _open_export(path: Path, weights: WeightsKind | None, trust_pt2: bool) -> In
     graph = open_program(path) if is_program else open_onnx(path)
     if not graph.description:
         raise CheckpointError(f"{path}: does not tell its classes and preprocessing, as files of rexnet export do")
-    config, class_names, _ = parse_description(graph.description, path)
-    config = with_available_hardware(config)
+    description = parse_description(graph.description, path)
+    config, class_names = with_available_hardware(description.config), description.preprocessing.class_names
     kind = require_weights(graph.description, weights, path)
     logits = _log_probabilities(graph, config, len(class_names), path)
     return InferenceModel(path.name, class_names, config, logits, weights=kind, path=path)

@@ -149,18 +149,22 @@ def set_up_arithmetic(trainer: TrainerConfig, accelerator: Accelerator) -> None:
     torch.backends.cudnn.benchmark = not trainer.deterministic
 
 
-def with_available_hardware(config: Config) -> Config:
-    """`config` for measuring here what was trained elsewhere: what this machine lacks becomes `auto`.
+def adapt_to_hardware(trainer: TrainerConfig) -> TrainerConfig:
+    """Returns the `trainer` section of a run for evaluation on this machine: settings that need a GPU become `auto`.
 
-    The processes are those that torchrun started, or this one alone, however many trained.
+    The number of processes is that of the launcher, or 1, however many trained.
     """
     local, world = local_and_world_size()
     changes: dict[str, object] = {"sync_batchnorm": False, "devices": local, "num_nodes": world // local}
-    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        changes["accelerator"] = "auto"
-    if config.trainer.precision == "fp16" and not torch.cuda.is_available():
-        changes["precision"] = "auto"
-    return config.model_copy(update={"trainer": config.trainer.model_copy(update=changes)})
+    if not torch.cuda.is_available():
+        changes["accelerator"] = "auto" if trainer.accelerator == "gpu" else trainer.accelerator
+        changes["precision"] = "auto" if trainer.precision == "fp16" else trainer.precision
+    return trainer.model_copy(update=changes)
+
+
+def with_available_hardware(config: Config) -> Config:
+    """Returns a config with its `trainer` section adapted to this machine."""
+    return config.model_copy(update={"trainer": adapt_to_hardware(config.trainer)})
 
 
 def keep_freed_memory() -> None:
