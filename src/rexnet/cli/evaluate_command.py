@@ -14,14 +14,14 @@ TTA = ("flip", "sizes")
 
 
 def add_parser(commands: Commands) -> None:
-    """Adds the command to the parser."""
+    """Adds the command."""
     parser = commands.add_parser(
         "evaluate",
-        help="measure trained networks",
-        description="Measure runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
-        "networks (timm/NAME, or timm/NAME=FILE with weights of a file). One is printed with its details; several, or "
-        "one in several ways, as a table, with McNemar's test between those on the same images, and mean and standard "
-        "deviation of runs that differ in their seed.",
+        help="evaluate trained networks",
+        description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
+        "networks (timm/NAME, or timm/NAME=FILE with local weights). A single result is printed in detail. Several "
+        "results become a table, with McNemar's test between those on the same images, and mean and standard "
+        "deviation over runs that differ only in their seed.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
     parser.add_argument(
@@ -30,7 +30,7 @@ def add_parser(commands: Commands) -> None:
         type=Path,
         nargs="+",
         default=[],
-        help="other images: a data set with the same classes, or with some of them",
+        help="other data sets with the same classes or some of them",
     )
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument(
@@ -38,26 +38,22 @@ def add_parser(commands: Commands) -> None:
         choices=WEIGHTS,
         nargs="+",
         default=[],
-        help="averaged over steps (the default, where there are any), raw, or the mean of a run's best checkpoints",
+        help="EMA (default if the run has it), raw, or a mean of the run's best checkpoints",
     )
-    parser.add_argument(
-        "--image-size", metavar="N", type=positive, nargs="+", default=[], help="other sizes than trained"
-    )
-    parser.add_argument("--tta", metavar="flip,sizes", type=_views, default=(), help="average over views of each image")
-    parser.add_argument("--calibrate", action="store_true", help="fit a temperature on other images, and keep it")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the result (default: in the run)")
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="where to write the table")
-    parser.add_argument("--sheet", action="store_true", help="draw the most wrong and the least sure images as a PNG")
-    parser.add_argument(
-        "--heatmaps", metavar="N", type=count, default=0, help="draw where the network looks (Grad-CAM), for N images"
-    )
+    parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")
+    parser.add_argument("--tta", metavar="flip,sizes", type=_views, default=(), help="test-time augmentation")
+    parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="result as JSON (default: in the run folder)")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="table as CSV")
+    parser.add_argument("--sheet", action="store_true", help="draw the worst and the least certain images as a PNG")
+    parser.add_argument("--heatmaps", metavar="N", type=count, default=0, help="draw Grad-CAM heat maps of N images")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
-    parser.add_argument("--trust-pt2", action="store_true", help="read .pt2 files, which can run code, all the same")
+    parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures and prints, alone or as one of the processes that torchrun started."""
+    """Evaluates, alone or as one of the processes that torchrun started."""
     from rexnet.evaluation.processes import joined
 
     with joined() as processes:
@@ -74,10 +70,9 @@ def _measure(options: argparse.Namespace, processes: "Processes") -> None:
     for path in (options.json, options.csv):
         if path is not None:
             require_writable(path)
-    flip, sizes = "flip" in options.tta, "sizes" in options.tta
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:
-        views += tuple(view._replace(flip=flip, sizes=sizes) for view in views)
+        views += tuple(view._replace(flip="flip" in options.tta, sizes="sizes" in options.tta) for view in views)
     request = Request(
         options.split,
         tuple(options.data),
@@ -103,8 +98,7 @@ def _measure(options: argparse.Namespace, processes: "Processes") -> None:
 
 
 def _views(text: str) -> tuple[str, ...]:
-    """Ways to show an image several times, for argparse."""
     names = tuple(text.split(","))
     if not set(names) <= set(TTA):
-        raise argparse.ArgumentTypeError(f"should be {', '.join(TTA)} or both with a comma between, not {text!r}")
+        raise argparse.ArgumentTypeError(f"should be flip, sizes or flip,sizes, not {text!r}")
     return names

@@ -12,7 +12,7 @@ import numpy as np
 from rexnet.class_names import IMAGENET_CLASSES, match_classes
 from rexnet.config import Config
 from rexnet.data.datasets.by_name import load_eval_index, recognise_layout
-from rexnet.data.datasets.folder import FOLDER_NAMES, class_folders, index_class_folders
+from rexnet.data.datasets.class_folders import FOLDER_NAMES, class_folders, index_class_folders
 from rexnet.data.datasets.index import Index, Split, build_index
 from rexnet.data.sources.image_files import is_image
 from rexnet.data.sources.shared_memory import share
