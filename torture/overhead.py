@@ -62,7 +62,7 @@ def measure_overheads() -> str:
         "watching for NaN (norm, masks, BatchNorm's statistics)": seconds(guarding),
     }
     lines = [f"| {name} | {100 * cost / whole:.3f} % of a step |" for name, cost in shares.items()]
-    lines.append(f"| saving 100 MB, read back and hashed | {durable:.2f} s (torch.save alone: {plain:.2f} s) |")
+    lines.append(f"| saving 100 MB, synced and read back | {durable:.2f} s (torch.save alone: {plain:.2f} s) |")
     title = f"\n## What it costs\n\nReXNet 1.0x, {IMAGES} images of 224 px, {whole:.1f} s a step.\n\n"
     return title + "| what | cost |\n| --- | --- |\n" + "\n".join(lines) + "\n"
 

@@ -99,7 +99,7 @@ def test_a_failed_save_leaves_the_previous_file_and_no_rubbish(tmp_path: Path, m
     ):
         io.save_checkpoint({"step": torch.tensor(2)}, path)
     assert path.read_bytes() == before
-    assert sorted(file.name for file in path.parent.iterdir()) == ["last.ckpt", "last.ckpt.sha256"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["last.ckpt"]
 
 
 def test_a_moved_run_folder_is_still_complete(run: Path, tmp_path: Path) -> None:

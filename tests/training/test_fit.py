@@ -201,11 +201,9 @@ def test_early_stopping_ends_a_run_that_does_not_improve(small_run: list[str]) -
 
 def test_the_best_checkpoints_are_kept_with_the_last(small_run: list[str]) -> None:
     run = fit(configured(small_run, "schedule.epochs=4", "trainer.keep_best=2"))
-    names = sorted(path.name for path in (Path(run["run"]) / "checkpoints").iterdir())
-    files = [name for name in names if name.endswith(".ckpt")]
+    files = sorted(path.name for path in (Path(run["run"]) / "checkpoints").iterdir())
     assert len(files) == 4
     assert files[-2:] == ["last.ckpt", "previous.ckpt"]
-    assert sorted(names) == sorted(files + [f"{name}.sha256" for name in files])
     assert Path(run["best_checkpoint"]) == find_checkpoint(Path(run["run"]))  # also among equals
 
 

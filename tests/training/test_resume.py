@@ -208,7 +208,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(
     with (run / "metrics.csv").open("a") as table:
         table.write("\0\0\0\n4,12")  # what a machine that went down can leave of rows
     rest = fit(configured(small_run, "schedule.epochs=3"), resume=run)
-    assert "last.ckpt: cannot be read as a checkpoint, damaged: its sha256 is not the one" in caplog.text
+    assert "last.ckpt: cannot be read as a checkpoint, damaged: its part " in caplog.text
     assert "going on from previous.ckpt (step 6) instead" in caplog.text
     assert "deleted .last.ckpt.99.tmp, left by a process that was killed" in caplog.text
     assert (run / "checkpoints" / "last.ckpt.damaged").is_file()

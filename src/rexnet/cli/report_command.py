@@ -25,8 +25,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the report."""
-    from rexnet.report.report import write_report
-    from rexnet.report.summary import default_target
+    from rexnet.report.report import default_target, write_report
     from rexnet.system.atomic_files import require_writable
 
     target = options.out or default_target(options.runs)

@@ -71,8 +71,7 @@ def _report(run: Path) -> None:
 
     log = logging.getLogger(__name__)
     try:
-        from rexnet.report.report import write_report
-        from rexnet.report.summary import default_target
+        from rexnet.report.report import default_target, write_report
 
         write_report([run], target := default_target([run]))
         log.info(f"Report       {target}")

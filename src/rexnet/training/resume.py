@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from rexnet.checkpoints.checkpoint import read_checkpoint
-from rexnet.checkpoints.durable import digest_path, remove_stale_temporaries
+from rexnet.checkpoints.durable import remove_stale_temporaries
 from rexnet.config import Config, dump_config, parse_config
 from rexnet.config.differences import recipe_of
 from rexnet.errors import CheckpointError, ConfigError
@@ -97,7 +97,6 @@ def repair_run(resumed: Resumed, config: Config) -> None:
     """
     for file in resumed.damaged:
         file.rename(file.with_name(f"{file.name}.damaged"))
-        digest_path(file).unlink(missing_ok=True)
     checkpoints = checkpoint_folder(resumed.folder)
     stale = remove_stale_temporaries(checkpoints)
     if stale:
