@@ -14,7 +14,6 @@ from rexnet.training.accumulation import (
     find_micro_batches,
     make_trial,
     settle_accumulation,
-    with_micro_batches,
 )
 from rexnet.training.classification import build_classifier, train
 from rexnet.training.classifier import Classifier
@@ -54,7 +53,7 @@ def test_a_trial_changes_neither_the_network_nor_random_states(small_run: list[s
     module = build_classifier(config, "abc", (8, 8, 8), 3)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     random = torch.get_rng_state()
-    make_trial(config, module, CPU)(4)
+    make_trial(module, CPU)(4)
     assert_same_tensors(before, module.state_dict())
     assert torch.equal(random, torch.get_rng_state())
     assert all(parameter.grad is None for parameter in module.parameters())
@@ -70,7 +69,7 @@ def test_a_trial_makes_steps_of_the_size_asked_for(small_run: list[str], monkeyp
         return self.model(images).mean()
 
     monkeypatch.setattr(Classifier, "trial_loss", trial_loss)
-    make_trial(config, module, CPU)(6)
+    make_trial(module, CPU)(6)
     assert seen == [(6, 3, 32, 32)] * 2
 
 
@@ -78,16 +77,15 @@ def test_a_cpu_needs_no_trial(small_run: list[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Classifier, "trial_loss", None)
     config = configured(small_run, "trainer.accumulate=auto")
     module = build_classifier(config, "abc", (8, 8, 8), 3)
-    assert settle_accumulation(config, module, 8, CPU).trainer.accumulate == 1
+    assert settle_accumulation(module, 8, CPU) == 1
 
 
 def test_the_settled_number_is_that_of_the_run_from_its_first_step_and_stays_when_it_resumes(
     small_run: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    auto = configured(small_run, "trainer.accumulate=auto")
     fixed = train(configured(small_run, "trainer.accumulate=2"))
     numbers = iter([2])
-    monkeypatch.setattr(classification, "settle_accumulation", lambda *_: with_micro_batches(auto, next(numbers)))
+    monkeypatch.setattr(classification, "settle_accumulation", lambda *_: next(numbers))
     stopped = train(configured(small_run, "trainer.accumulate=auto", "trainer.max_steps=6"))
     assert load_config(stopped.run / "config.yaml").trainer.accumulate == 2
     state = final_state(stopped.run)

@@ -80,7 +80,7 @@ def _rehearse(config: Config, data: ImageData) -> Iterator[Finding]:
     accelerator = resolve_accelerator(config.trainer)
     free, images = free_memory(accelerator), data.device_batch
     if config.trainer.accumulate == "auto" and accelerator == "gpu":
-        images //= settle_accumulation(config, module, images, torch.device("cuda")).trainer.micro_batches
+        images //= settle_accumulation(module, images, torch.device("cuda"))
         small = rehearsed(config, images)
     refusal = foresee_memory(small, module, free)
     if refusal is not None:
