@@ -57,11 +57,11 @@ def run(options: argparse.Namespace) -> int:
         return train_seeds(config, options.seeds, sys.argv)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the first step there is nothing to save
     try:
-        from rexnet.training.fit import fit
+        from rexnet.training.classification import train
 
-        outcome = fit(config, resume=resume, allowed=options.allow_change)
+        result = train(config, resume=resume, allowed=options.allow_change)
         if config.trainer.report and is_rank_zero():
-            _report(Path(outcome["run"]))
+            _report(result.run)
     finally:
         signal.signal(signal.SIGINT, before)
     return 0
