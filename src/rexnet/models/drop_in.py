@@ -21,7 +21,7 @@ class _DropIn(ReXNet):
 
     def __init__(self, plan: NetworkPlan, classes: int, dropout: float) -> None:
         super().__init__(plan, classes, dropout, 0.0, 3, None, grad_checkpointing=False)
-        self.register_load_state_dict_pre_hook(_rename_weights)
+        self.register_load_state_dict_pre_hook(_rename_weights)  # type: ignore[no-untyped-call]
 
     def extract_features(self, x: Tensor) -> Tensor:
         """Returns the last feature map (N, num_features, H / 32, W / 32), before pooling."""
