@@ -2,12 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rexnet.cli.arguments import Commands, count, positive
-
-if TYPE_CHECKING:
-    from rexnet.evaluation.processes import Processes
 
 WEIGHTS = ("ema", "raw", "soup", "greedy-soup")
 TTA = ("flip", "sizes")
@@ -17,11 +13,11 @@ def add_parser(commands: Commands) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "evaluate",
-        help="measure trained networks",
-        description="Measure runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
-        "networks (timm/NAME, or timm/NAME=FILE with weights of a file). One is printed with its details; several, or "
-        "one in several ways, as a table, with McNemar's test between those on the same images, and mean and standard "
-        "deviation of runs that differ in their seed.",
+        help="evaluate trained networks",
+        description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or "
+        "networks of timm (timm/NAME, or timm/NAME=FILE with the weights of a file). One result is printed with "
+        "details; several are printed as a table, with McNemar's test between results on the same images, and with "
+        "mean and standard deviation of runs that differ only in their seed.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
     parser.add_argument(
@@ -38,46 +34,41 @@ def add_parser(commands: Commands) -> None:
         choices=WEIGHTS,
         nargs="+",
         default=[],
-        help="averaged over steps (the default, where there are any), raw, or the mean of a run's best checkpoints",
+        help="EMA (default, if there are any), raw, or the mean of a run's best checkpoints",
     )
     parser.add_argument(
-        "--image-size", metavar="N", type=positive, nargs="+", default=[], help="other sizes than trained"
+        "--image-size", metavar="N", type=positive, nargs="+", default=[], help="other sizes than in training"
     )
-    parser.add_argument("--tta", metavar="flip,sizes", type=_views, default=(), help="average over views of each image")
-    parser.add_argument("--calibrate", action="store_true", help="fit a temperature on other images, and keep it")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the result (default: in the run)")
+    parser.add_argument("--tta", metavar="flip,sizes", type=_tta, default=(), help="test-time augmentation")
+    parser.add_argument("--calibrate", action="store_true", help="fit a temperature on other images, and save it")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the results (default: in the run)")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="where to write the table")
-    parser.add_argument("--sheet", action="store_true", help="draw the most wrong and the least sure images as a PNG")
+    parser.add_argument("--error-grid", action="store_true", help="write a PNG of the most wrong and least sure images")
     parser.add_argument(
-        "--heatmaps", metavar="N", type=count, default=0, help="draw where the network looks (Grad-CAM), for N images"
+        "--heatmaps", metavar="N", type=count, default=0, help="write a PNG of N images with Grad-CAM heat maps"
     )
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
-    parser.add_argument("--trust-pt2", action="store_true", help="read .pt2 files, which can run code, all the same")
+    parser.add_argument("--trust-pt2", action="store_true", help="read .pt2 files, which can execute code")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures and prints, alone or as one of the processes that torchrun started."""
-    from rexnet.evaluation.processes import joined
-
-    with joined() as processes:
-        _measure(options, processes)
-    return 0
-
-
-def _measure(options: argparse.Namespace, processes: "Processes") -> None:
-    from rexnet.evaluation.evaluate import Request, measure_all
+    """Evaluates and prints, alone or as one of the processes of torchrun."""
+    from rexnet.evaluation.evaluate import Request, evaluate
+    from rexnet.evaluation.heatmaps import require_captum
     from rexnet.evaluation.inference import View
-    from rexnet.evaluation.results_output import print_and_keep, print_and_keep_all, write_pictures
+    from rexnet.evaluation.processes import join_processes
+    from rexnet.evaluation.results_output import print_and_save, write_pictures
     from rexnet.system.atomic_files import require_writable
 
-    for path in (options.json, options.csv):
-        if path is not None:
-            require_writable(path)
-    flip, sizes = "flip" in options.tta, "sizes" in options.tta
+    for path in filter(None, (options.json, options.csv)):
+        require_writable(path)
+    if options.heatmaps:
+        require_captum()
+    processes = join_processes()
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:
-        views += tuple(view._replace(flip=flip, sizes=sizes) for view in views)
+        views += tuple(view._replace(**dict.fromkeys(options.tta, True)) for view in views)
     request = Request(
         options.split,
         tuple(options.data),
@@ -88,22 +79,15 @@ def _measure(options: argparse.Namespace, processes: "Processes") -> None:
         options.trust_pt2,
         processes,
     )
-    if options.heatmaps:
-        from rexnet.evaluation.heatmaps import require_captum
-
-        require_captum()
-    results = measure_all(options.sources, request)
-    if not processes.is_first:
-        return
-    if len(results) == 1:
-        print_and_keep(results[0], options.json, options.csv)
-    else:
-        print_and_keep_all(results, options.json, options.csv)
-    write_pictures(results, options.sheet, options.heatmaps)
+    results = evaluate(options.sources, request)
+    if processes.is_first:
+        print_and_save(results, options.json, options.csv)
+        write_pictures(results, options.error_grid, options.heatmaps)
+    return 0
 
 
-def _views(text: str) -> tuple[str, ...]:
-    """Ways to show an image several times, for argparse."""
+def _tta(text: str) -> tuple[str, ...]:
+    """Parses test-time augmentations, for argparse."""
     names = tuple(text.split(","))
     if not set(names) <= set(TTA):
         raise argparse.ArgumentTypeError(f"should be {', '.join(TTA)} or both with a comma between, not {text!r}")

@@ -34,10 +34,10 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predicts and writes."""
-    from rexnet.prediction.predict import predict
+    from rexnet.prediction.predict import predict_files
 
     try:
-        predict(
+        predict_files(
             options.source,
             options.inputs,
             options.top,
