@@ -1,27 +1,27 @@
-# No CUDA base image: the pinned torch wheel brings CUDA, cuDNN and NCCL. A GPU host needs only its driver (for CUDA 13:
-# 580 or newer) and the NVIDIA container toolkit; without them the image runs on the CPU.
+# There is no CUDA base image, because the pinned torch wheel contains CUDA, cuDNN and NCCL. A GPU host only needs its
+# driver (580 or newer for CUDA 13) and the NVIDIA container toolkit; without them the image runs on the CPU.
 #
 # Build   docker build -t rexnet-lightning .
 # Run     see compose.yaml, which also sets the mounts, the user and enough shared memory
 FROM python:3.11.15-slim-bookworm
 
-# A compiler, since trainer.compile=true builds its kernels at run time. Debian drops old versions from its mirrors, so
-# a pinned one would soon no longer build; the base image's tag fixes the release.
+# trainer.compile=true builds its kernels at run time with g++. Its version is not pinned, because Debian removes old
+# versions from its mirrors; the tag of the base image fixes the release.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
 
-# Mode 1777, because compose.yaml runs as the caller, who may have another UID: caches in HOME must be writable for all.
+# Mode 1777, because compose.yaml runs as the caller, who may have another UID and needs to write caches in HOME.
 RUN groupadd --gid 1000 rexnet \
     && useradd --uid 1000 --gid 1000 --create-home rexnet \
     && mkdir -p /home/rexnet/.cache /workspace/data /workspace/runs \
     && chown rexnet:rexnet /home/rexnet/.cache /workspace/runs \
     && chmod 1777 /home/rexnet /home/rexnet/.cache
 
-# NO_ALBUMENTATIONS_UPDATE  importing albumentations would ask the network for updates
+# NO_ALBUMENTATIONS_UPDATE  keeps albumentations from checking for updates on import
 # NVIDIA_*                  for hosts whose default runtime is `nvidia`; `--gpus` and compose choose devices themselves
-# PATH                      the virtual environment lies outside of HOME and /workspace, so that no mount hides it
+# PATH                      the virtual environment is outside of HOME and /workspace, so that no mount hides it
 ENV NO_ALBUMENTATIONS_UPDATE=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     NVIDIA_VISIBLE_DEVICES=all \
@@ -31,7 +31,7 @@ ENV NO_ALBUMENTATIONS_UPDATE=1 \
 
 WORKDIR /workspace
 
-# Before the code, so that a change of code does not install the packages again.
+# Installed before the code is copied, so that a change of code does not reinstall the packages.
 COPY requirements.txt ./
 RUN python -m venv /opt/venv \
     && pip install --no-cache-dir --progress-bar off --require-hashes -r requirements.txt
@@ -39,13 +39,13 @@ RUN python -m venv /opt/venv \
 COPY pyproject.toml README.md LICENSE train.py evaluate.py ./
 COPY configs configs
 COPY src src
-# Editable, so that the image holds code and recipes once. The code stays root's, so that no run changes it; chmod,
-# because a checkout made under umask 077 is readable for nobody else.
+# Editable, so that the image contains code and recipes once. Root owns the code, so that no run changes it; chmod makes
+# a checkout created under umask 077 readable.
 RUN pip install --no-cache-dir --no-deps --no-build-isolation -e . \
     && chmod -R a+rX .
 
-# HOME, because Docker would set it to / for a UID that the image does not know. The user by number, because Kubernetes
-# can tell only then that it is not root.
+# Docker would set HOME to / for a UID that the image does not know. The user is a number, because otherwise Kubernetes
+# cannot verify that it is not root.
 ENV HOME=/home/rexnet
 USER 1000:1000
 ENTRYPOINT ["python"]

@@ -1,11 +1,11 @@
-# Every target makes the environment first, if it is missing or older than requirements.txt.
+# Every target first installs the environment if it is missing or older than requirements.txt.
 PYTHON ?= python3
 BOARD_PORT ?= 6006
 BIN := .venv/bin
 
 .PHONY: help quickstart test torture lint format board requirements clean
 
-help:  ## Say what can be made
+help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 quickstart: .venv/ready  ## Train ReXNet on real images, without a download, in about two minutes
@@ -14,7 +14,7 @@ quickstart: .venv/ready  ## Train ReXNet on real images, without a download, in 
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-torture: .venv/ready  ## Interrupt, kill, fill and damage everything; writes docs/reliability.md (20 minutes)
+torture: .venv/ready  ## Run the fault injection; writes docs/reliability.md (20 minutes)
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m torture
 
@@ -23,7 +23,7 @@ lint: .venv/ready  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/ready  ## Put the code into the agreed form
+format: .venv/ready  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -32,12 +32,12 @@ board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
 		|| { echo "error: port $(BOARD_PORT) is in use; choose another: make board BOARD_PORT=6007" >&2; exit 2; }
 	"$(BIN)/tensorboard" --logdir runs --host 127.0.0.1 --port $(BOARD_PORT)
 
-# requirements.txt pins every package with its hashes; setuptools is among them, so nothing is fetched unpinned.
+# requirements.txt pins every package, including setuptools, with its hashes, so nothing unpinned is downloaded.
 .venv/ready: requirements.txt
 	rm -rf .venv
 	if command -v uv >/dev/null; then uv venv --python "$(PYTHON)" .venv; else "$(PYTHON)" -m venv .venv; fi
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
-		"error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; give another: make PYTHON=python3.12" % sys.version_info[:2])'
+		"error: Python 3.11 or newer is required, but $(PYTHON) is %d.%d; select another: make PYTHON=python3.12" % sys.version_info[:2])'
 	if command -v uv >/dev/null; then \
 		uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt && \
 		uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .; \
@@ -47,9 +47,9 @@ board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
 	fi
 	touch $@
 
-requirements: pyproject.toml  ## Pin anew what pyproject.toml allows (needs uv)
+requirements: pyproject.toml  ## Update the pinned versions within the bounds of pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra quickstart --extra explain --extra export --extra dev --universal \
 		--python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements.txt
 
-clean:  ## Remove the environment and caches; runs and data stay
+clean:  ## Remove the environment and caches, but no runs or data
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

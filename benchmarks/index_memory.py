@@ -37,7 +37,7 @@ def visit(index: Index, results: "object") -> None:
     """What a loader process does with an index: reads all of it, and reports what that took."""
     before = own_mb()
     total = sum(len(index.paths[position]) + int(index.labels[position]) for position in range(0, len(index), 7))
-    total += int(index.spans.sum())
+    total += int(index.source.spans.sum())
     results.put((before, own_mb() - before, total))
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     start, before = time.perf_counter(), own_mb()
     index = made_up_index(options.images)
-    arrays = (index.paths.text, index.paths.ends, index.labels, index.spans)
+    arrays = (index.paths.text, index.paths.ends, index.labels, index.source.spans)
     print(f"{options.images:,} images: {sum(a.nbytes for a in arrays) / 1e6:.0f} MB in arrays, ", end="")
     print(f"made in {time.perf_counter() - start:.1f} s, pid {os.getpid()}, own memory +{own_mb() - before:.0f} MB")
     for method in ("fork", "forkserver", "spawn"):

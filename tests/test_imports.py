@@ -56,7 +56,7 @@ DOORS = {
     "jinja2": ["report/report.py", "publishing/card.py"],
     "matplotlib": ["figures", "training/validation_pictures.py", "evaluation/heatmaps.py"],
     "tensorboard": ["runs/run.py", "report/record.py"],
-    "scipy": ["data/datasets/listing.py", "metrics"],
+    "scipy": ["data/datasets/list_files.py", "metrics"],
     "sklearn": ["data/datasets/digits.py"],
     "timm": ["models", "class_names.py", "evaluation/timm_networks.py"],
     "huggingface_hub": ["models/fetching.py"],

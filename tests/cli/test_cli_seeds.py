@@ -67,7 +67,7 @@ def test_several_seeds_are_for_new_runs_started_here(
     small_run: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["train", "--resume", str(tmp_path), "--seeds", "2"]) == 2
-    assert "--seeds: is for new runs" in capsys.readouterr().err
+    assert "--seeds: starts new runs only" in capsys.readouterr().err
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     assert main(["train", "--config", "finetune/folder.yaml", "--seeds", "2", *small_run]) == 2
     assert "--seeds: starts its own processes" in capsys.readouterr().err

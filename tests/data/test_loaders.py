@@ -8,7 +8,7 @@ from rexnet.config import Config, load_config
 from rexnet.data.augment.transforms import build_eval_transform
 from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import ImageDataset
-from rexnet.data.datasets.folder import index_folders
+from rexnet.data.datasets.class_folders import index_folders
 from rexnet.data.loaders import (
     LoaderSettings,
     build_eval_loader,

@@ -221,7 +221,7 @@ def test_the_manifest_goes_where_it_is_told(root: Path, tmp_path: Path, capsys: 
 def test_what_is_no_data_set_gets_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, tmp_path)[::2] == (
         2,
-        f"error: {tmp_path}: has no train/ with one folder for each class; it holds nothing\n",
+        f"error: {tmp_path}: has no train/ with one folder for each class; it contains nothing\n",
     )
     assert "--dataset birds: should be one of folder, csv, imagenet" in run(capsys, tmp_path, "--dataset", "birds")[2]
     assert "does not exist" in run(capsys, tmp_path / "nowhere")[2]

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from rexnet.config import load_config
-from rexnet.data.datasets.folder import index_folders
+from rexnet.data.datasets.class_folders import index_folders
 from rexnet.dataset_tools.preview import _shares, choose_images, draw_preview, write_preview
 from rexnet.errors import ConfigError
 from rexnet.figures.image_grid import GAP, LEGEND, LINE, MARGIN, TILE

@@ -59,7 +59,7 @@ def test_it_is_offered_where_folders_are_not_divided_and_trains(
 ) -> None:
     arguments = ["train", "--config", "finetune/folder.yaml", *small_run]
     assert main([*arguments, f"data.root={images}"]) == 2
-    assert f"it holds ant/, bee/; to hold a part of all images back for validation: rexnet data split {images}" in (
+    assert f"it contains ant/, bee/; to hold out images for validation: rexnet data split {images}" in (
         capsys.readouterr().err
     )
     assert main(["data", "split", str(images)]) == 0

@@ -1,4 +1,4 @@
-"""The command line: one parser, one file a command. Heavy imports wait until a command needs them."""
+"""The command line: one parser, with one file per command. Commands import heavy libraries only when they run."""
 
 import argparse
 import logging
@@ -25,22 +25,9 @@ from rexnet.cli import (
 from rexnet.errors import RexnetError, user_message
 from rexnet.system.launcher import check_launch_environment, is_rank_zero
 
-COMMANDS = (
-    train_command,
-    evaluate_command,
-    predict_command,
-    report_command,
-    export_command,
-    publish_command,
-    runs_command,
-    models_command,
-    data_command,
-    doctor_command,
-)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0 done, 1 training diverged, 2 the input is at fault, 130 Ctrl-C."""
+    """Runs a command and returns its exit code: 0 success, 1 diverged or failed, 2 invalid input, 130 Ctrl-C."""
     options = parse(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
@@ -56,28 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        if not _has_lost_its_reader():
+        if not _reader_has_closed():
             raise
         return 0
     except OSError as error:
-        if error.filename is None:  # not of a file, so not the user's to mend
+        if error.filename is None:  # no file of the user is involved, so this is a bug
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
 
 
-def _has_lost_its_reader() -> bool:
-    """Whether who reads standard output, such as `head`, has seen enough; then nothing more goes there."""
+def _reader_has_closed() -> bool:
+    """Returns True if the reader of standard output, such as `head`, is gone; further output is then discarded."""
     watch = select.poll()
     watch.register(sys.stdout.fileno(), 0)
     if not watch.poll(0):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python fails to flush at exit
     return True
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options of a command; overrides may also stand behind options, where argparse alone does not look."""
+    """Parses the command line; overrides may also follow options, which argparse alone does not support."""
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and not (hasattr(options, "overrides") and all(re.match(r"[\w.]+=", argument) for argument in rest)):
@@ -88,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Takes options by their whole names only: `--seed 3`, meant as seed=3, would else be `--seeds 3`."""
+    """Accepts options by their full names only, so that `--seed 3` is not taken for `--seeds 3`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -96,10 +83,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
-    parser = _Parser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
+    """Returns the parser of all commands."""
+    parser: argparse.ArgumentParser = _Parser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
     parser.add_argument("--version", action="version", version=f"rexnet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_parser(commands)
+    train_command.add_parser(commands)
+    evaluate_command.add_parser(commands)
+    predict_command.add_parser(commands)
+    report_command.add_parser(commands)
+    export_command.add_parser(commands)
+    publish_command.add_parser(commands)
+    runs_command.add_parser(commands)
+    models_command.add_parser(commands)
+    data_command.add_parser(commands)
+    doctor_command.add_parser(commands)
     return parser

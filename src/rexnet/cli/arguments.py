@@ -1,22 +1,48 @@
-"""Kinds of arguments that several commands take."""
+"""Arguments and argument types that several commands share."""
 
 import argparse
+from pathlib import Path
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
+CONFIG_HELP = "YAML file, or the name of one in configs/"
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds the positional arguments CONFIG and section.key=value."""
+    parser.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Adds the positional arguments section.key=value."""
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that override the file")
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Adds --weights."""
+    parser.add_argument("--weights", choices=("ema", "raw"), help="default: EMA if the run has it, otherwise raw")
+
+
+def add_moved_data(parser: argparse.ArgumentParser) -> None:
+    """Adds --data."""
+    parser.add_argument("--data", metavar="ROOT", type=Path, help="data set (default: where the run found it)")
+
+
 def count(text: str) -> int:
-    """A number of 0 or more, for argparse."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"should be 0 or more, not {number}")
-    return number
+    """Parses an integer of at least 0."""
+    return _at_least(0, text)
 
 
 def positive(text: str) -> int:
-    """A number of 1 or more, for argparse."""
+    """Parses an integer of at least 1."""
+    return _at_least(1, text)
+
+
+def _at_least(bound: int, text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"should be 1 or more, not {number}")
+    if number < bound:
+        raise argparse.ArgumentTypeError(f"should be {bound} or more, not {number}")
     return number

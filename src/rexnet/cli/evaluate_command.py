@@ -10,14 +10,14 @@ TTA = ("flip", "sizes")
 
 
 def add_parser(commands: Commands) -> None:
-    """Adds the command to the parser."""
+    """Adds the command."""
     parser = commands.add_parser(
         "evaluate",
         help="evaluate trained networks",
-        description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or "
-        "networks of timm (timm/NAME, or timm/NAME=FILE with the weights of a file). One result is printed with "
-        "details; several are printed as a table, with McNemar's test between results on the same images, and with "
-        "mean and standard deviation of runs that differ only in their seed.",
+        description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
+        "networks (timm/NAME, or timm/NAME=FILE with local weights). A single result is printed in detail. Several "
+        "results become a table, with McNemar's test between those on the same images, and mean and standard "
+        "deviation over runs that differ only in their seed.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
     parser.add_argument(
@@ -26,7 +26,7 @@ def add_parser(commands: Commands) -> None:
         type=Path,
         nargs="+",
         default=[],
-        help="other images: a data set with the same classes, or with some of them",
+        help="other data sets with the same classes or some of them",
     )
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument(
@@ -34,26 +34,22 @@ def add_parser(commands: Commands) -> None:
         choices=WEIGHTS,
         nargs="+",
         default=[],
-        help="EMA (default, if there are any), raw, or the mean of a run's best checkpoints",
+        help="EMA (default if the run has it), raw, or a mean of the run's best checkpoints",
     )
-    parser.add_argument(
-        "--image-size", metavar="N", type=positive, nargs="+", default=[], help="other sizes than in training"
-    )
-    parser.add_argument("--tta", metavar="flip,sizes", type=_tta, default=(), help="test-time augmentation")
-    parser.add_argument("--calibrate", action="store_true", help="fit a temperature on other images, and save it")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="where to write the results (default: in the run)")
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="where to write the table")
-    parser.add_argument("--error-grid", action="store_true", help="write a PNG of the most wrong and least sure images")
-    parser.add_argument(
-        "--heatmaps", metavar="N", type=count, default=0, help="write a PNG of N images with Grad-CAM heat maps"
-    )
+    parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")
+    parser.add_argument("--tta", metavar="flip,sizes", type=_views, default=(), help="test-time augmentation")
+    parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="result as JSON (default: in the run folder)")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="table as CSV")
+    parser.add_argument("--grid", action="store_true", help="draw the worst and the least certain images as a PNG")
+    parser.add_argument("--heatmaps", metavar="N", type=count, default=0, help="draw Grad-CAM heat maps of N images")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
-    parser.add_argument("--trust-pt2", action="store_true", help="read .pt2 files, which can execute code")
+    parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluates and prints, alone or as one of the processes of torchrun."""
+    """Evaluates, alone or as one of the processes that torchrun started."""
     from rexnet.evaluation.evaluate import Request, evaluate
     from rexnet.evaluation.heatmaps import require_captum
     from rexnet.evaluation.inference import View
@@ -82,13 +78,12 @@ def run(options: argparse.Namespace) -> int:
     results = evaluate(options.sources, request)
     if processes.is_first:
         print_and_save(results, options.json, options.csv)
-        write_pictures(results, options.error_grid, options.heatmaps)
+        write_pictures(results, options.grid, options.heatmaps)
     return 0
 
 
-def _tta(text: str) -> tuple[str, ...]:
-    """Parses test-time augmentations, for argparse."""
+def _views(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     if not set(names) <= set(TTA):
-        raise argparse.ArgumentTypeError(f"should be {', '.join(TTA)} or both with a comma between, not {text!r}")
+        raise argparse.ArgumentTypeError(f"should be flip, sizes or flip,sizes, not {text!r}")
     return names

@@ -6,21 +6,21 @@ from rexnet.cli.arguments import Commands, positive
 
 
 def add_parser(commands: Commands) -> None:
-    """Adds the command to the parser."""
+    """Adds the command."""
     parser = commands.add_parser(
         "models",
-        help="list the family: cost, published accuracy, weights",
-        description="List the networks of the family with parameters, multiply-adds and activations as computed from "
-        "the code, the published accuracy on ImageNet-1k, and where the weights are.",
+        help="list the networks of the ReXNet family with cost, published accuracy and weights",
+        description="List the networks of the ReXNet family with parameters, multiply-adds and activations computed "
+        "from the code, their published accuracy on ImageNet-1k, and the location of the weights.",
         epilog="example: models rexnet_100 rexnet_lite_100 --image-size 192",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="networks (default: all)")
     parser.add_argument("--image-size", type=positive, default=224, metavar="PIXELS", help="default: 224")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the tables."""
+    """Prints the table."""
     import difflib
 
     from rexnet.errors import ConfigError
@@ -32,9 +32,7 @@ def run(options: argparse.Namespace) -> int:
             nearest = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(f"no network {name!r} in the family" + (f"; nearest: {nearest[0]}" if nearest else ""))
     chosen = [known[name] for name in options.names] or list(FAMILY)
-    print(
-        f"At {options.image_size} px; MACs: multiply-adds of convolutions and linear layers, activations: their outputs"
-    )
+    print(f"At {options.image_size} px; MACs and activations are those of convolutions and linear layers")
     print(f"{'name':16} {'params M':>8} {'MACs G':>7} {'activ. M':>8} {'top-1':>6} {'top-5':>6}  weights")
     for published in chosen:
         cost = count_cost(published, options.image_size)

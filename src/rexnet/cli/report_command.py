@@ -7,27 +7,24 @@ from rexnet.cli.arguments import Commands
 
 
 def add_parser(commands: Commands) -> None:
-    """Adds the command to the parser."""
+    """Adds the command."""
     parser = commands.add_parser(
         "report",
-        help="one HTML file about a run, or about several side by side",
+        help="write an HTML report of one run or a comparison of several",
         description="Write one self-contained HTML file about a run: curves, results with intervals, mistakes, "
-        "classes, calibration, data, recipe. Several runs are compared on one page. Without kept predictions the best "
-        "checkpoint is measured first.",
+        "classes, calibration, data and recipe. Several runs are compared on one page. A run without stored "
+        "predictions is evaluated first.",
         epilog="example: report runs/quickstart-20261121-120236",
     )
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+")
     parser.add_argument(
-        "--out",
-        metavar="FILE",
-        type=Path,
-        help="where to write (default: RUN/report.html; of several: beside the first)",
+        "--out", metavar="FILE", type=Path, help="default: RUN/report.html; for several runs, next to the first"
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes the page."""
+    """Writes the report."""
     from rexnet.report.report import write_report
     from rexnet.report.summary import default_target
     from rexnet.system.atomic_files import require_writable

@@ -7,7 +7,7 @@ from rexnet.cli.arguments import Commands
 
 
 def add_parser(commands: Commands) -> None:
-    """Adds the command to the parser."""
+    """Adds the command."""
     parser = commands.add_parser(
         "runs",
         help="list runs with state, accuracy, time and size",

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rexnet.cli.arguments import Commands, positive
+from rexnet.cli.arguments import CONFIG_HELP, Commands, add_overrides, positive
 from rexnet.system.launcher import is_rank_zero
 
 if TYPE_CHECKING:
@@ -14,28 +14,20 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Commands) -> None:
-    """Adds the command to the parser."""
+    """Adds the command."""
     parser = commands.add_parser(
         "train",
         help="train or fine-tune a network",
-        description="Train or fine-tune a network as a configuration says.",
+        description="Train or fine-tune a network with the recipe of a configuration file.",
         epilog="example: train --config finetune/cub200.yaml data.root=/data/CUB_200_2011 trainer.devices=2",
     )
-    parser.add_argument("--config", metavar="YAML", help="a file, or the name of one in configs/")
-    parser.add_argument(
-        "--resume", metavar="RUN", help="go on with a run folder or checkpoint; auto: the newest in trainer.runs_dir"
-    )
-    parser.add_argument(
-        "--allow-change", metavar="KEY", action="append", default=[], help="let the recipe of a resumed run differ here"
-    )
-    parser.add_argument(
-        "--doctor", action="store_true", help="look at the run first, as `rexnet doctor`; errors end it"
-    )
-    parser.add_argument(
-        "--seeds", metavar="N", type=positive, default=1, help="train so often, one after the other, with seed+0 to N-1"
-    )
-    parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and stop")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="values that win over the file")
+    parser.add_argument("--config", metavar="CONFIG", help=CONFIG_HELP)
+    parser.add_argument("--resume", metavar="RUN", help="run folder, checkpoint, or auto for the newest run")
+    parser.add_argument("--allow-change", metavar="KEY", action="append", default=[], help="key that may differ")
+    parser.add_argument("--doctor", action="store_true", help="check the run first, as `rexnet doctor` does")
+    parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="train N times, with seed+0 to seed+N-1")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and exit")
+    add_overrides(parser)
     parser.set_defaults(run=run)
 
 
@@ -45,28 +37,28 @@ def run(options: argparse.Namespace) -> int:
 
     config, resume = _resolve(options)
     if options.print_config:
-        if config.model.name != "rexnet":  # which needs no timm to know its preprocessing
+        if config.model.name != "rexnet":  # only networks of timm have their own preprocessing
             from rexnet.models.factory import adopt_preprocessing
 
             config = adopt_preprocessing(config)
         print(dump_config(config), end="")
         return 0
-    if options.doctor and is_rank_zero():  # Lightning starts the others by the same command
-        from rexnet.cli.doctor_command import examine_and_print
+    if options.doctor and is_rank_zero():  # Lightning starts the other ranks with the same command
+        from rexnet.cli.doctor_command import print_findings
 
-        code = examine_and_print(config)
+        code = print_findings(config)
         if code:
             return code
     if options.seeds > 1:
         from rexnet.cli.seeds import train_seeds
 
         return train_seeds(config, options.seeds, sys.argv)
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the first step there is nothing to save
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the first step there is nothing to save
     try:
         from rexnet.training.fit import fit
 
         outcome = fit(config, resume=resume, allowed=options.allow_change)
-        if config.trainer.report:
+        if config.trainer.report and is_rank_zero():
             _report(Path(outcome["run"]))
     finally:
         signal.signal(signal.SIGINT, before)
@@ -74,25 +66,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _report(run: Path) -> None:
-    """Writes the report of a run that has ended; whatever goes wrong costs only the report."""
+    """Writes the report; a failure is only logged, because the run itself is complete."""
     import logging
 
-    if not is_rank_zero():
-        return
     log = logging.getLogger(__name__)
     try:
         from rexnet.report.report import write_report
         from rexnet.report.summary import default_target
 
         write_report([run], target := default_target([run]))
-    except Exception as error:  # the run itself is done and safe
-        log.warning(f"the report was not made: {error}; try again with rexnet report {run}")
-    else:
         log.info(f"Report       {target}")
+    except Exception as error:
+        log.warning(f"the report could not be written: {error}; try again with rexnet report {run}")
 
 
 def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
-    """The configuration to train, and what to go on with."""
+    """Returns the configuration to train with, and the run or checkpoint to resume."""
     from rexnet.config import load_config
     from rexnet.config.schema import TrainerConfig
     from rexnet.errors import ConfigError
@@ -100,12 +89,10 @@ def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
 
     if options.resume is None:
         if options.config is None or options.allow_change:
-            raise ConfigError(
-                "give either --config YAML for a new run or --resume RUN (and --allow-change KEY) to go on with one"
-            )
+            raise ConfigError("give --config CONFIG for a new run, or --resume RUN with any --allow-change KEY")
         return load_config(options.config, options.overrides), None
     if options.seeds > 1:
-        raise ConfigError("--seeds: is for new runs; go on with each of them by itself")
+        raise ConfigError("--seeds: starts new runs only; resume each run separately")
     resume = Path(options.resume)
     if options.resume == "auto":
         prefix = "trainer.runs_dir="

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from rexnet.data.datasets.class_folders import FOLDER_NAMES, class_folders, index_class_folders
 from rexnet.data.datasets.csv_table import Row
-from rexnet.data.datasets.folder import FOLDER_NAMES, class_folders, index_class_folders
 from rexnet.data.datasets.index import Index
 from rexnet.errors import ConfigError, DataError
 from rexnet.system.atomic_files import atomic_write

@@ -13,7 +13,7 @@ from rexnet.class_names import IMAGENET_CLASSES, match_classes
 from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.by_name import recognise_layout
-from rexnet.data.datasets.folder import FOLDER_NAMES, class_folders, index_class_folders
+from rexnet.data.datasets.class_folders import FOLDER_NAMES, class_folders, index_class_folders
 from rexnet.data.datasets.index import Index, Split, build_index
 from rexnet.data.sources.image_files import is_image
 from rexnet.data.sources.shared_memory import share

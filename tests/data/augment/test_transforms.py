@@ -26,7 +26,7 @@ from rexnet.data.augment.transforms import (
     draw_crop,
 )
 from rexnet.data.dataset import Batch, ImageDataset, Sample, stack
-from rexnet.data.datasets.folder import index_folders
+from rexnet.data.datasets.class_folders import index_folders
 from rexnet.data.datasets.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.sampling import SampleKey, TrainBatchSampler

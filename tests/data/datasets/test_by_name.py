@@ -68,7 +68,7 @@ def test_a_table_is_recognised_by_its_suffix_and_a_tar_is_a_folder(tmp_path: Pat
 
 
 def test_boxes_are_for_the_data_sets_that_have_them() -> None:
-    with pytest.raises(ValidationError, match="crop_to_box is for cub200 and cars; food101 has no bounding boxes"):
+    with pytest.raises(ValidationError, match="crop_to_box needs cub200 or cars; food101 has no bounding boxes"):
         SourceConfig(dataset="food101", root=Path(), crop_to_box=True)
 
 

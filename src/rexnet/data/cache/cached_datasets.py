@@ -238,10 +238,7 @@ def fingerprint(config: Config, index: Index, name: str) -> str:
     Of an archive, its own size and time say the same.
     """
     keys = config.data.model_dump_json(include=RELATED)
-    digest = hashlib.sha256(f"{keys}\n{name}\n{_state(str(index.root))}\n".encode())
-    for path in index.paths:
-        state = "" if index.archive else _state(os.path.join(index.root, path))
-        digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256(f"{keys}\n{name}\n{index.source.stamp()}\n".encode())
     if index.boxes is not None:
         digest.update(index.boxes.tobytes())
     return digest.hexdigest()[:16]

@@ -6,12 +6,12 @@ from pathlib import Path
 from rexnet.config.data_schema import DatasetName, SourceConfig
 from rexnet.data.datasets.aircraft import index_aircraft
 from rexnet.data.datasets.cars import index_cars
+from rexnet.data.datasets.class_folders import folder_splits, index_folders
 from rexnet.data.datasets.csv_table import index_csv, table_splits
 from rexnet.data.datasets.cub200 import index_cub200
 from rexnet.data.datasets.digits import write_digits
 from rexnet.data.datasets.download import fetch, where_from
 from rexnet.data.datasets.flowers102 import index_flowers102
-from rexnet.data.datasets.folder import folder_splits, index_folders
 from rexnet.data.datasets.food101 import index_food101
 from rexnet.data.datasets.imagenet import DEVKIT, DEVKIT_TAR, TRAIN_TAR, VAL_TAR, index_imagenet
 from rexnet.data.datasets.index import Index, Split, join

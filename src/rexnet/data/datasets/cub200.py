@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.listing import Published, check_counts, find_folder, index_listed, read_lines
+from rexnet.data.datasets.list_files import Published, check_counts, find_folder, index_listed, read_lines
 from rexnet.errors import DataError
 
 PUBLISHED = Published(

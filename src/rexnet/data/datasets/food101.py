@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.listing import Published, check_counts, find_folder, index_named, read_lines
+from rexnet.data.datasets.list_files import Published, check_counts, find_folder, index_named, read_lines
 
 PUBLISHED = Published(
     "Food-101",

@@ -11,14 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from rexnet.class_names import first_synonyms, imagenet_synonyms
-from rexnet.data.datasets.folder import class_folders, class_of, index_class_folders, index_members, index_tar_folders
-from rexnet.data.datasets.index import Index, Split, build_index
-from rexnet.data.datasets.listing import Published, check_counts, read_lines, read_mat
+from rexnet.data.datasets.class_folders import class_folders, class_of, index_class_folders, index_tar_folders
+from rexnet.data.datasets.index import Index, Split, build_index, label_source
+from rexnet.data.datasets.list_files import Published, check_counts, read_lines, read_mat
 from rexnet.data.sources.image_files import is_hidden, is_image
-from rexnet.data.sources.tar import load_members
+from rexnet.data.sources.tar import open_tar
 from rexnet.errors import DataError, first_sentence
 
 PUBLISHED = Published(
@@ -120,7 +118,7 @@ def _train(root: Path, devkit: Devkit | None) -> Index:
     wanted = tuple(devkit.synonyms) if devkit else None
     if (root / "train").is_dir():
         return index_class_folders(root / "train", wanted or class_folders(root / "train"), "the devkit")
-    return index_tar_folders(root / TRAIN_TAR, load_members(_require(root, "train", TRAIN_TAR)), "", wanted)
+    return index_tar_folders(open_tar(_require(root, "train", TRAIN_TAR)), "", wanted)
 
 
 def _val(root: Path, devkit: Devkit | None) -> Index:
@@ -131,19 +129,18 @@ def _val(root: Path, devkit: Devkit | None) -> Index:
             return index_class_folders(folder, classes, "the devkit" if devkit else "the training images")
         names = sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
         return build_index(folder, names, _flat_labels(folder, names, classes, devkit), classes)
-    tar = _require(root, "val", VAL_TAR)
-    members = load_members(tar)
-    names = list(members.names)
+    tar = open_tar(_require(root, "val", VAL_TAR))
+    names = list(tar.paths)
     if all("/" in name for name in names):
-        return index_tar_folders(tar, members, "", classes)
-    return index_members(tar, members, np.arange(len(names)), _flat_labels(tar, names, classes, devkit), classes)
+        return index_tar_folders(tar, "", classes)
+    return label_source(tar, _flat_labels(tar.root, names, classes, devkit), classes)
 
 
 def _training_classes(root: Path) -> tuple[str, ...]:
     if (root / "train").is_dir():
         return class_folders(root / "train")
-    members = load_members(_require(root, "train", TRAIN_TAR))
-    return tuple(sorted({class_of(name, "") for name in members.names}))
+    tar = open_tar(_require(root, "train", TRAIN_TAR))
+    return tuple(sorted({class_of(name, "") for name in tar.paths}))
 
 
 def _flat_labels(place: Path, names: Sequence[str], classes: Sequence[str], devkit: Devkit | None) -> list[int]:

@@ -45,7 +45,7 @@ def manifest_path(config: SourceConfig) -> Path:
 
 def paths_of(index: Index, root: Path) -> Iterator[str]:
     """The paths that a manifest of the data set at `root` has for the images of `index`."""
-    is_table = index.archive is None and root.is_file()  # whose paths start from its folder
+    is_table = root.is_file() and index.root != root  # its paths are relative to its folder
     prefix = os.path.relpath(index.root, root.parent if is_table else root)
     for path in index.paths:
         yield os.path.normpath(os.path.join(prefix, path))

@@ -71,6 +71,10 @@ class Names(Sequence[str]):
             ends.append(len(text))
         return cls(share(np.frombuffer(text, np.uint8)), share(np.array(ends, np.int64)))
 
+    def select(self, positions: Sequence[int] | np.ndarray) -> "Names":
+        """Returns the names at `positions`, in that order."""
+        return Names.pack(self[position] for position in np.asarray(positions).tolist())
+
     def __len__(self) -> int:
         return len(self.ends)
 

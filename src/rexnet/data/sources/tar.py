@@ -1,7 +1,7 @@
-"""Images straight out of a tar: an index of its members, made once, and reading by position.
+"""Images read directly from a tar: its members are indexed once, then read by position.
 
 The format is POSIX.1-1988 ustar with the GNU and pax extensions, as `tarfile` reads it. Tars inside the tar, as in
-ImageNet's training archive, are entered as if they were folders.
+ImageNet's training archive, count as folders.
 """
 
 import hashlib
@@ -10,14 +10,15 @@ import os
 import tarfile
 import weakref
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from rexnet.data.sources.image_files import is_image, printable, size_text
 from rexnet.data.sources.shared_memory import Names, share
+from rexnet.data.sources.source import Source, digest
 from rexnet.errors import ConfigError, DataError, first_sentence
 from rexnet.system.atomic_files import atomic_write, cache_folder
 from rexnet.system.terminal import progress_bar
@@ -28,105 +29,112 @@ FORMAT = 1
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LARGE = 1 << 30
+FileState = tuple[int, int]
+"""Size and modification time (ns) of a file."""
 
 
-class Members(NamedTuple):
-    """The images in a tar, folder by folder in order of name."""
+class TarSource(Source):
+    """Images in a tar, read by position from any number of processes, each with its own file descriptor.
 
-    names: Names
-    """Path of each; a tar inside the tar counts as a folder of its name."""
-    spans: np.ndarray
-    """Offset and size in bytes, int64 (n, 2)."""
-    stamp: tuple[int, int]
-    """Size and modification time (ns) of the tar."""
-
-
-class Archive:
-    """An open tar, read by position; any number of processes may read at once.
+    Args:
+        root: the tar.
+        paths: path of each image in it.
+        spans: offset and size of each image in bytes, int64 (n, 2).
+        state: size and modification time that the tar had when it was indexed.
 
     Raises:
-        DataError: the file is gone, or is not the one that was indexed.
+        DataError: the tar is gone or has changed since it was indexed.
     """
 
-    def __init__(self, path: Path, stamp: tuple[int, int]) -> None:
-        self.path, self.stamp = path, stamp
+    def __init__(self, root: Path, paths: Names, spans: np.ndarray, state: FileState) -> None:
+        self.root, self.paths, self.spans, self.state = root, paths, spans, state
         try:
-            self.descriptor = os.open(path, os.O_RDONLY)
+            self.descriptor = os.open(root, os.O_RDONLY)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+            raise DataError(f"{root}: cannot be read: {error.strerror}") from None
         weakref.finalize(self, os.close, self.descriptor)
-        status = os.fstat(self.descriptor)
-        if (status.st_size, status.st_mtime_ns) != stamp:
-            raise DataError(f"{path}: has changed since it was indexed; start again")
+        if _state_of(os.fstat(self.descriptor)) != state:
+            raise DataError(f"{root}: has changed since it was indexed; start again")
 
-    def __reduce__(self) -> tuple[type["Archive"], tuple[Path, tuple[int, int]]]:
-        return Archive, (self.path, self.stamp)  # each process opens its own
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TarSource, (self.root, self.paths, self.spans, self.state)
 
-    def read(self, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset` on.
-
-        Raises:
-            DataError: the tar ends before.
-        """
+    def read(self, position: int) -> bytes:
+        offset, size = self.spans[position].tolist()
         content = os.pread(self.descriptor, size, offset)
         if len(content) != size:
-            raise DataError(f"{self.path}: ends at byte {offset + len(content):,}, inside an image")
+            raise DataError(f"{self.root}: ends at byte {offset + len(content):,}, inside an image")
         return content
 
+    def select(self, positions: Sequence[int] | np.ndarray) -> "TarSource":
+        chosen = np.asarray(positions, dtype=np.int64)
+        return TarSource(self.root, self.paths.select(chosen), share(self.spans[chosen]), self.state)
 
-def load_members(path: Path) -> Members:
-    """The images in the tar at `path`, from the index beside it, which is made if it is missing or out of date.
+    def join(self, other: Source) -> "TarSource":
+        if not isinstance(other, TarSource) or other.root != self.root:
+            raise DataError(f"{self.root} and {other.root}: images of two archives cannot be joined")
+        names = Names.pack(path for source in (self, other) for path in source.paths)
+        return TarSource(self.root, names, share(np.concatenate((self.spans, other.spans))), self.state)
 
-    Where the tar's folder cannot be written, the index goes to the user's cache folder.
+    def stamp(self) -> str:
+        return digest([f"{self.state}", *self.paths])
+
+
+def open_tar(path: Path) -> TarSource:
+    """Opens the images in a tar, folder by folder in the order of their names.
+
+    Uses the index file next to the tar, which is created if it is missing or out of date. If the folder of the tar is
+    read-only, the index goes to the user's cache folder.
 
     Raises:
         DataError: the tar is missing, compressed, truncated or damaged.
     """
     try:
-        status = path.stat()
+        state = _state_of(path.stat())
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    stamp = (status.st_size, status.st_mtime_ns)
     places = _index_places(path)
     for place in places:
-        members = _read_index(place, stamp)
-        if members is not None:
-            return members
-    if status.st_size > LARGE:
-        log.info(f"{path}: making an index of its {size_text(status.st_size)}, once")
-    members = scan(path, stamp)
-    if not any(_write_index(place, members) for place in places):
-        log.warning(f"{path}: its index could not be kept, so the next run makes it again")
-    return members
+        source = _read_index(place, path, state)
+        if source is not None:
+            return source
+    if state[0] > LARGE:
+        log.info(f"{path}: indexing {size_text(state[0])}, once")
+    source = scan(path, state)
+    if not any(_write_index(place, source) for place in places):
+        log.warning(f"{path}: its index could not be saved, so the next run creates it again")
+    return source
 
 
-def scan(path: Path, stamp: tuple[int, int]) -> Members:
-    """The images in a tar, by its headers.
+def scan(path: Path, state: FileState) -> TarSource:
+    """Finds the images in a tar by reading its headers.
 
     Raises:
-        DataError: it is compressed, truncated or damaged, or holds links or sparse files in the place of images.
+        DataError: it is compressed, truncated or damaged, or has links or sparse files instead of images.
     """
     rows: list[tuple[str, int, int]] = []
-    with open(path, "rb") as file, progress_bar(stamp[0], "B", unit_scale=True, delay=1) as bar:
+    with open(path, "rb") as file, progress_bar(state[0], "B", unit_scale=True, delay=1) as bar:
         if file.read(6).startswith(COMPRESSED):
-            raise DataError(
-                f"{path}: is compressed; images are read by position, so unpack it, or make it a plain .tar"
-            )
-        for row in _walk(file, path, 0, stamp[0], ""):
+            raise DataError(f"{path}: is compressed, so images cannot be read by position; decompress it to a .tar")
+        for row in _walk(file, path, 0, state[0], ""):
             rows.append(row)
             bar.update(row[1] - bar.n)
     rows.sort(key=lambda row: by_folder(row[0]))
     spans = np.array([row[1:] for row in rows], np.int64).reshape(-1, 2)
-    return Members(Names.pack(row[0] for row in rows), share(spans), stamp)
+    return TarSource(path, Names.pack(row[0] for row in rows), share(spans), state)
 
 
 def by_folder(name: str) -> str:
-    """A key that sorts paths folder by folder, where `a/x` comes before `a-b/x`."""
+    """Returns a key that sorts paths folder by folder: `a/x` comes before `a-b/x`."""
     return name.replace("/", "\0")
 
 
+def _state_of(status: os.stat_result) -> FileState:
+    return status.st_size, status.st_mtime_ns
+
+
 def _walk(file: BinaryIO, path: Path, start: int, end: int, prefix: str) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of each image between two bytes of `file` that hold a tar."""
+    """Yields name, offset and size of each image in the tar between two bytes of `file`."""
     file.seek(start)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -143,7 +151,7 @@ def _walk(file: BinaryIO, path: Path, start: int, end: int, prefix: str) -> Iter
                     yield name, *_span(member, path)
             _require_end(file, path, tar.offset, end)
     except tarfile.TarError as error:
-        raise DataError(f"{path}: is not a sound tar, truncated or damaged: {first_sentence(error)}") from None
+        raise DataError(f"{path}: is not a valid tar, or truncated or damaged: {first_sentence(error)}") from None
 
 
 def _span(member: tarfile.TarInfo, path: Path) -> tuple[int, int]:
@@ -154,7 +162,7 @@ def _span(member: tarfile.TarInfo, path: Path) -> tuple[int, int]:
 
 
 def _require_end(file: BinaryIO, path: Path, offset: int, end: int) -> None:
-    """A tar ends with a block of zeros; `tarfile` takes any damaged header after the first for its end."""
+    """Requires the block of zeros that ends a tar: `tarfile` takes any damaged header after the first for the end."""
     file.seek(offset)
     if offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
         raise _truncated(path, offset)
@@ -170,24 +178,25 @@ def _index_places(path: Path) -> tuple[Path, Path]:
     return path.with_name(name), cache_folder() / f"{of_path}{name}"
 
 
-def _read_index(place: Path, stamp: tuple[int, int]) -> Members | None:
-    """The index at `place`, or None if it is missing, damaged, or of another state of the tar."""
+def _read_index(place: Path, path: Path, state: FileState) -> TarSource | None:
+    """Returns the indexed images, or None if the index file is missing, damaged or out of date."""
     try:
         with open(place, "rb") as file, np.load(file, allow_pickle=False) as content:
-            if content["stamp"].tolist() != [FORMAT, *stamp]:
+            if content["stamp"].tolist() != [FORMAT, *state]:
                 return None
             names = Names(share(content["text"]), share(content["ends"]))
-            return Members(names, share(content["spans"]), stamp)
+            spans = share(content["spans"])
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+    return TarSource(path, names, spans, state)
 
 
-def _write_index(place: Path, members: Members) -> bool:
-    """Whether the index could be written; others see all of it or nothing."""
-    stamp = np.array([FORMAT, *members.stamp], np.int64)
+def _write_index(place: Path, source: TarSource) -> bool:
+    """Writes the index file atomically; returns False if it cannot be written."""
+    stamp = np.array([FORMAT, *source.state], np.int64)
     try:
         with atomic_write(place) as temporary:
-            np.savez(temporary, text=members.names.text, ends=members.names.ends, spans=members.spans, stamp=stamp)
+            np.savez(temporary, text=source.paths.text, ends=source.paths.ends, spans=source.spans, stamp=stamp)
     except ConfigError:
         return False
     return True

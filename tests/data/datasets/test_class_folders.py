@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import write_images
 
+from rexnet.data.datasets.class_folders import folder_splits, index_folders
 from rexnet.data.datasets.digits import write_digits
-from rexnet.data.datasets.folder import folder_splits, index_folders
 from rexnet.data.datasets.index import Split
 from rexnet.errors import DataError
 
@@ -135,8 +135,8 @@ def test_files_that_cannot_be_read_are_kept_so_that_reading_names_them(tmp_path:
 @pytest.mark.parametrize(
     ("splits", "split", "message"),
     [
-        ({"val": ["a"]}, "train", r"has no train/ with one folder for each class; it holds val"),
-        ({"train": ["a"], "x": ["a"]}, "val", r"has no val/ or validation/ or test/.*; it holds "),
+        ({"val": ["a"]}, "train", r"has no train/ with one folder for each class; it contains val"),
+        ({"train": ["a"], "x": ["a"]}, "val", r"has no val/ or validation/ or test/.*; it contains "),
         ({"train": ["a", "b", "c"], "val": ["a"]}, "val", r"val: lacks 2 classes of .*: b, c"),
         ({"train": ["a"], "val": ["a", "z"]}, "val", r"val: has one class unknown to .*: z"),
         ({"train": ["a", "b", "c"], "val": ["a", "c"]}, "val", r"val: lacks one class of .*: b"),
@@ -153,21 +153,21 @@ def test_a_folder_that_is_not_as_it_should_be_is_named(
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
     root = folder_root(tmp_path, {"train": ["a"], "val": ["a"]})
     (root / "train" / "empty").mkdir()
-    with pytest.raises(DataError, match=r"train/empty: this class holds no image"):
+    with pytest.raises(DataError, match=r"train/empty: this class has no image"):
         index_folders(root, "train")
     (root / "train" / "a").rename(root / "a")
     (root / "train" / "empty").rmdir()
-    with pytest.raises(DataError, match=r"train: holds no class folders, it is empty"):
+    with pytest.raises(DataError, match=r"train: has no class folders, it is empty"):
         index_folders(root, "train")
 
 
 def test_a_file_that_is_no_tar_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"no tar at all" * 100)
-    with pytest.raises(DataError, match=r"x\.tar: is not a sound tar"):
+    with pytest.raises(DataError, match=r"x\.tar: is not a valid tar"):
         index_folders(tmp_path / "x.tar", "train")
     with tarfile.open(tmp_path / "y.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("train/notes.txt"), io.BytesIO())
-    with pytest.raises(DataError, match=r"y\.tar: has no train/ .*it holds nothing"):
+    with pytest.raises(DataError, match=r"y\.tar: has no train/ .*it contains nothing"):
         index_folders(tmp_path / "y.tar", "train")
 
 
