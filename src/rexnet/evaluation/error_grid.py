@@ -47,7 +47,9 @@ def caption_images(result: Result, positions: np.ndarray) -> list[str]:
     rows = probabilities_of(predictions.logits[positions], result.temperature or 1.0)
     for label, probabilities in zip(predictions.labels[positions].tolist(), rows, strict=True):
         predicted = int(probabilities.argmax())
-        second = "(right)" if predicted == label else f"{probabilities[predicted]:.0%} {predictions.class_names[predicted]}"
+        second = (
+            "(right)" if predicted == label else f"{probabilities[predicted]:.0%} {predictions.class_names[predicted]}"
+        )
         captions.append(f"{probabilities[label]:.0%} {predictions.class_names[label]}\n{second}")
     return captions
 

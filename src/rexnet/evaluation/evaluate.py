@@ -66,7 +66,9 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     """
     _check_request(request)
     kinds = request.weights or (None,)
-    return evaluate_candidates([load_candidate(str(source), kind, request) for source in sources for kind in kinds], request)
+    return evaluate_candidates(
+        [load_candidate(str(source), kind, request) for source in sources for kind in kinds], request
+    )
 
 
 def evaluate_candidates(candidates: Sequence[Candidate], request: Request) -> list[Result]:
@@ -127,7 +129,11 @@ def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[
 
 
 def _infer(
-    model: InferenceModel, index: Index, request: Request, title: str, view: View = View()  # noqa: B008
+    model: InferenceModel,
+    index: Index,
+    request: Request,
+    title: str,
+    view: View = View(),  # noqa: B008
 ) -> InferenceResult:
     return run_inference(model, index, view, request.processes, title if request.progress else None)
 

@@ -38,7 +38,9 @@ def write_heatmaps(path: Path, result: Result, count: int) -> None:
     images = view_images(result, positions)
     pixels = torch.from_numpy(images).to(model.device.torch_device)
     inputs = normalize(pixels, model.preprocessing.mean, model.preprocessing.std)
-    predicted, truth = (torch.from_numpy(rows[positions]) for rows in (predictions.logits.argmax(1), predictions.labels))
+    predicted, truth = (
+        torch.from_numpy(rows[positions]) for rows in (predictions.logits.argmax(1), predictions.labels)
+    )
     rows = [
         picture_row("Image", "with its classes", images, caption_images(result, positions)),
         picture_row("Heat map", "predicted class", overlay(images, grad_cam(model.network, inputs, predicted))),

@@ -43,7 +43,9 @@ class View(NamedTuple):
     def describe(self, preprocessing: Preprocessing) -> str:
         """Returns words such as `224 px, flip`."""
         augmentation = {"flip": self.flip, "sizes": self.sizes}
-        return ", ".join([f"{self.of(preprocessing).image_size} px", *(name for name, on in augmentation.items() if on)])
+        return ", ".join(
+            [f"{self.of(preprocessing).image_size} px", *(name for name, on in augmentation.items() if on)]
+        )
 
 
 class InferenceResult(NamedTuple):
@@ -102,7 +104,7 @@ def average_probabilities(logits: list[Tensor]) -> Tensor:
 def count_in_batches(predictions: Predictions, batch_size: int) -> dict[str, float]:
     """Returns `top1`, `top5` and `loss`, added batch by batch as in training's validation."""
     logits, labels = torch.from_numpy(predictions.logits), torch.from_numpy(np.array(predictions.labels))
-    batches = zip(logits.split(batch_size), labels.split(batch_size), strict=True)
+    batches = zip(torch.split(logits, batch_size), torch.split(labels, batch_size), strict=True)
     counts = zip(*itertools.starmap(count_batch, batches), strict=True)
     correct1, correct5, loss = (torch.stack(values).sum() for values in counts)
     n = len(labels)

@@ -96,7 +96,9 @@ def load_inference_model(
         case ".onnx" | ".pt2" if not path.is_dir():
             return _wrap_export(path, weights, trust_pt2)
         case ".pth" | ".pt":
-            raise CheckpointError(f"{path}: holds weights without config and classes; name the network: timm/NAME={path}")
+            raise CheckpointError(
+                f"{path}: holds weights without config and classes; name the network: timm/NAME={path}"
+            )
     trained = load_trained(path, weights)
     return wrap_trained(trained, _name(path, trained.path), fold)
 

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -35,36 +35,39 @@ def load_timm(name: str) -> TimmNetwork:
     name, _, file = name.partition("=")
     if not re.fullmatch(r"[\w.-]+", name):
         raise ConfigError(f"timm/{name}: should be timm/NAME, timm/NAME.TAG or timm/NAME=FILE")
+    config = _read_pretrained_config(name)
     names = imagenet_class_names()
     model = build_model(ModelConfig(name=f"timm/{name}", dropout=0.0, drop_path=0.0), names, pretrained=False)
-    preprocessing, tag = _read_pretrained_config(name, names)
-    if not file and not tag:
+    if not file and not config.tag:
         raise CheckpointError(f"timm/{name}: timm has no weights for it; name a file: timm/{name}=FILE")
     bare = name.partition(".")[0]
-    path = Path(file) if file else fetch_weights(f"timm/{bare}.{tag}", bare)
+    path = Path(file) if file else fetch_weights(f"timm/{bare}.{config.tag}", bare)
     try:
         model.load_state_dict(read_weights(path).weights)
     except RuntimeError as error:
         raise CheckpointError(
             f"{path}: does not fit timm/{name} with {IMAGENET_CLASSES:,} classes: {first_sentence(error)}"
         ) from None
+    size, crop_pct = (config.test_input_size or config.input_size)[-1], config.test_crop_pct or config.crop_pct
+    preprocessing = Preprocessing(size, crop_pct, config.interpolation, config.mean, config.std, names)
     return TimmNetwork(model.eval(), preprocessing)
 
 
-def _read_pretrained_config(name: str, class_names: tuple[str, ...]) -> tuple[Preprocessing, str]:
-    """Returns the preprocessing of timm's validation for a network, and the tag of its weights."""
+def _read_pretrained_config(name: str) -> Any:
+    """Returns timm's pretrained config of a network whose preprocessing and classes are supported."""
     import timm
 
     try:
-        own = timm.get_pretrained_cfg(name, allow_unregistered=False)
+        config = timm.get_pretrained_cfg(name, allow_unregistered=not timm.is_model(name))
     except RuntimeError as error:
         raise CheckpointError(f"timm/{name}: timm has no weights of this tag: {first_sentence(error)}") from None
-    if own.num_classes != IMAGENET_CLASSES:
-        raise ConfigError(f"timm/{name}: has {own.num_classes:,} classes, not ImageNet's {IMAGENET_CLASSES:,}")
-    if own.crop_mode != "center" or own.interpolation not in ("bilinear", "bicubic"):
+    if config is None:  # build_model names the nearest network
+        return None
+    if config.num_classes != IMAGENET_CLASSES:
+        raise ConfigError(f"timm/{name}: has {config.num_classes:,} classes, not ImageNet's {IMAGENET_CLASSES:,}")
+    if config.crop_mode != "center" or config.interpolation not in ("bilinear", "bicubic"):
         raise ConfigError(
-            f"timm/{name}: needs crop mode {own.crop_mode} and {own.interpolation} interpolation; supported are center "
-            f"crops, bilinear and bicubic"
+            f"timm/{name}: needs crop mode {config.crop_mode} and {config.interpolation} interpolation; supported are "
+            f"center crops, bilinear and bicubic"
         )
-    size, crop_pct = (own.test_input_size or own.input_size)[-1], own.test_crop_pct or own.crop_pct
-    return Preprocessing(size, crop_pct, own.interpolation, own.mean, own.std, class_names), own.tag
+    return config

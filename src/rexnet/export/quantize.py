@@ -48,7 +48,10 @@ def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None
                 str(temporary),
                 Calibration(),
                 quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=["Conv", "Gemm"],  # activations and gates would lose the most accuracy for the least speed
+                op_types_to_quantize=[
+                    "Conv",
+                    "Gemm",
+                ],  # activations and gates would lose the most accuracy for the least speed
                 per_channel=True,
                 reduce_range=True,  # 7-bit weights: 8 bits overflow on CPUs without VNNI
                 weight_type=quantization.QuantType.QInt8,

@@ -81,7 +81,9 @@ def predict_files(
     _warn(model, source)
     errors: list[str] = []
     counts = dict.fromkeys(Outcome._fields, 0)
-    shows_bar = is_interactive() and (output is not None or not sys.stdout.isatty())  # the table on a screen is progress
+    shows_bar = is_interactive() and (
+        output is not None or not sys.stdout.isatty()
+    )  # the table on a screen is progress
     total = sum(1 for _ in find_files(inputs)) if shows_bar else None
     with _open_output(output) as file, progress_bar(total, " images", shows_bar) as bar:
         write = open_table(file, form, min(top, len(model.class_names)))
