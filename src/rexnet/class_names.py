@@ -1,4 +1,4 @@
-"""Names of classes: which of one classifier are those of another, and what ImageNet's are called."""
+"""Matches classes by name, and knows the names of the ImageNet classes."""
 
 import functools
 import re
@@ -11,15 +11,15 @@ WORDNET_NUMBER = re.compile(r"n\d{8}")
 def match_classes(
     names: Sequence[str], source_names: Sequence[str] | None, source_classes: int
 ) -> list[tuple[int, int]]:
-    """Pairs (row of `names`, row of the source) of classes with the same name, apart from case and punctuation.
+    """Returns pairs (row of `names`, row of the source) of classes with equal names, ignoring case and punctuation.
 
-    A source of 1,000 classes that tells no names is taken for ImageNet-1k, whose classes go by their WordNet number
+    A source of 1,000 unnamed classes is assumed to be ImageNet-1k, whose classes are known by their WordNet number
     (`n01440764`) and by each of their English names (`tench`, `Tinca tinca`).
 
     Args:
-        names: the wanted classes.
-        source_names: the classes of the source, if it tells them.
-        source_classes: how many classes the source has.
+        names: the classes to find.
+        source_names: the classes of the source, if known.
+        source_classes: number of classes of the source.
     """
     rows: dict[str, int]
     if source_names is not None:
@@ -33,39 +33,39 @@ def match_classes(
 
 @functools.cache
 def _imagenet_rows() -> dict[str, int]:
-    """Row of each ImageNet-1k class by its names, without those that two classes share (crane, maillot)."""
+    """Maps each name of an ImageNet-1k class to its row, except names that two classes share (crane, maillot)."""
     synonyms = imagenet_synonyms().items()
     named = ((name, row) for row, (wnid, names) in enumerate(synonyms) for name in (wnid, *names.split(",")))
     return _unambiguous((_plain(name), row) for name, row in named)
 
 
 def imagenet_synonyms() -> dict[str, str]:
-    """The English names of each ImageNet-1k class, separated by commas, by its WordNet number, in the usual order."""
-    from timm.data import ImageNetInfo  # only here: it takes seconds
+    """Maps the WordNet number of each ImageNet-1k class to its English names, separated by commas, in class order."""
+    from timm.data import ImageNetInfo  # imported here, because it takes seconds
 
     info = ImageNetInfo("imagenet-1k")
     return dict(zip(info.label_names(), info.label_descriptions(), strict=True))
 
 
 def imagenet_class_names() -> tuple[str, ...]:
-    """The first English name of each ImageNet-1k class, with its WordNet number where two classes share it."""
+    """Returns the first English name of each ImageNet-1k class, with its WordNet number if two classes share it."""
     synonyms = imagenet_synonyms()
     return first_synonyms(tuple(synonyms), synonyms)
 
 
 def first_synonyms(wnids: Sequence[str], synonyms: Mapping[str, str]) -> tuple[str, ...]:
-    """The first of its synonyms for each class, with its WordNet number where two of these classes share it.
+    """Returns the first synonym of each class, with its WordNet number if two of these classes share it.
 
     Args:
         wnids: the WordNet numbers of the classes.
-        synonyms: names by number, separated by commas; a class without any keeps its number.
+        synonyms: names by number, separated by commas; a class without names keeps its number.
     """
     names = [synonyms.get(wnid, wnid).partition(",")[0].strip() for wnid in wnids]
     return tuple(f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in zip(names, wnids, strict=True))
 
 
 def readable_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names of classes for people: an English name in place of each WordNet number of ImageNet-1k."""
+    """Replaces each WordNet number of ImageNet-1k with the English name of its class."""
     if not any(WORDNET_NUMBER.fullmatch(name) for name in names):
         return tuple(names)
     english = dict(zip(imagenet_synonyms(), imagenet_class_names(), strict=True))
@@ -80,5 +80,5 @@ def _unambiguous(named: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 def _plain(name: str) -> str:
-    """A name without case and punctuation, so that `Great_White-Shark` is `great white shark`."""
+    """Removes case and punctuation, so that `Great_White-Shark` equals `great white shark`."""
     return re.sub(r"[\W_]+", " ", name).strip().lower()

@@ -14,7 +14,7 @@ def add_parser(commands: Commands) -> None:
         description="Write one self-contained HTML file about a run: curves, results with intervals, mistakes, "
         "classes, calibration, data and recipe. Several runs are compared on one page. A run without stored "
         "predictions is evaluated first.",
-        epilog="example: report runs/quickstart-20261121-120236",
+        epilog="example: rexnet report runs/quickstart-20261121-120236",
     )
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+")
     parser.add_argument(
@@ -25,8 +25,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the report."""
-    from rexnet.report.report import write_report
-    from rexnet.report.summary import default_target
+    from rexnet.report.report import default_target, write_report
     from rexnet.system.atomic_files import require_writable
 
     target = options.out or default_target(options.runs)

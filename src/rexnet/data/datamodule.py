@@ -18,7 +18,7 @@ from rexnet.data.cache.cached_datasets import (
     lacking_eval_bytes,
     require_filled,
 )
-from rexnet.data.dataset import Batch, ImageDataset, Sample, stack
+from rexnet.data.dataset import Batch, ImageDataset, Sample
 from rexnet.data.datasets import load_index
 from rexnet.data.loaders import (
     batch_bytes,
@@ -32,6 +32,7 @@ from rexnet.data.loaders import (
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.workers import PREFETCHED
 from rexnet.system.device import use_channels_last
+from rexnet.system.lightning_internals import resume_position
 
 
 class ImageData(pl.LightningDataModule):
@@ -108,13 +109,6 @@ class ImageData(pl.LightningDataModule):
             for key in sampler.batch_at(epoch, number)
         ]
 
-    def batch_at(self, epoch: int, batch: int) -> Batch:
-        """The batch of this process once more, read here and now: it is a function of these two numbers."""
-        assert self.trainer is not None
-        sampler = self._train_sampler(self.trainer.global_rank)
-        dataset = self.loaded[0]  # that of training, with its cache
-        return stack([dataset[key] for key in sampler.batch_at(epoch, batch)])
-
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """(images, targets) on the device; training batches are augmented."""
         assert self.trainer is not None
@@ -138,11 +132,9 @@ class ImageData(pl.LightningDataModule):
         return dataset
 
     def _position(self, batches_per_epoch: int) -> tuple[int, int]:
-        """Epoch and batch at which a fit starts, from the progress that Lightning restored."""
+        """Returns the epoch and batch at which training starts."""
         assert self.trainer is not None
-        loop = self.trainer.fit_loop
-        epoch = loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # its base class hides it
-        batch = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
+        epoch, batch = resume_position(self.trainer)
         return (epoch, batch) if batch < batches_per_epoch else (epoch + 1, 0)
 
 

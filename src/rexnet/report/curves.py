@@ -1,32 +1,9 @@
-"""Which curves a page has, for one run and for several side by side."""
+"""The curves of a report, for one run or several."""
 
 from collections.abc import Sequence
 
 from rexnet.figures.svg_plots import SERIES, Line, draw_lines
-from rexnet.report.record import Points, RunRecord
-
-Figure = tuple[str, str]
-"""Heading and SVG."""
-
-
-def draw_run(record: RunRecord) -> list[Figure]:
-    """The curves of one run; those without a point are left out."""
-    loss = [
-        Line("training", record.by_epoch("train/loss") or record.column("train/loss"), 0),
-        Line("validation", record.column("val/loss"), 1),
-        Line("averaged", record.column("val_ema/loss"), 2),
-    ]
-    top1 = [Line("raw", record.column("val/top1"), 1), Line("averaged", record.column("val_ema/top1"), 2)]
-    top1 += [Line("top-5", record.column("val_ema/top5") or record.column("val/top5"), 3, "dashed")]
-    figures = [
-        ("Loss", draw_lines("Loss", loss)),
-        ("Validation accuracy", draw_lines("Validation accuracy", top1, "%")),
-    ]
-    for heading, unit, tag, scale, log in QUANTITIES:
-        line = Line(heading, _scaled(record.by_epoch(tag) or record.column(tag), scale), 0)
-        figures.append((heading, draw_lines(heading, [line], unit, log=log)))
-    return [(heading, svg) for heading, svg in figures if svg]
-
+from rexnet.runs.run import Points, Run
 
 QUANTITIES = (
     ("Learning rate", "", "train/lr", 1, False),
@@ -34,36 +11,53 @@ QUANTITIES = (
     ("Speed", "images/s", "train/images_per_s", 1, False),
     ("Waiting for data", "% of the time", "train/data_wait_share", 100, False),
 )
-"""Heading, unit, tag, factor, and whether the axis is logarithmic."""
+"""Heading, unit, tag, factor, and True for a logarithmic axis."""
+
+Figure = tuple[str, str]
+"""Heading and SVG."""
 
 
-def draw_comparison(records: Sequence[RunRecord]) -> list[Figure]:
-    """The same curves with a line for each run."""
-
-    def lines(*tags: str, scale: float = 1) -> list[Line]:
-        found = []
-        for number, record in enumerate(records):
-            points = next((points for tag in tags if (points := record.column(tag))), None)
-            found.append(
-                Line(record.name, _scaled(points or record.by_epoch(tags[0]), scale), number, style_of(number))
-            )
-        return found
-
-    def draw(heading: str, lines: list[Line], unit: str = "", log: bool = False) -> str:
-        return draw_lines(heading, lines, unit, log=log, legend=False)  # the names are long, the page has a key
-
-    figures = [
-        ("Validation top-1", draw("Validation top-1", lines("val_ema/top1", "val/top1"), "%")),
-        ("Validation loss", draw("Validation loss", lines("val_ema/loss", "val/loss"))),
-        ("Training loss", draw("Training loss", lines("train/loss"))),
+def draw_run(run: Run) -> list[Figure]:
+    """Returns the curves of one run that have any point."""
+    loss = [
+        Line("training", run.curve("train/loss"), 0),
+        Line("validation", run.column("val/loss"), 1),
+        Line("EMA", run.column("val_ema/loss"), 2),
     ]
-    for heading, unit, tag, scale, log in QUANTITIES:
-        figures.append((heading, draw(heading, lines(tag, scale=scale), unit, log)))
+    top5 = run.column("val_ema/top5") or run.column("val/top5")
+    accuracy = [
+        Line("raw", run.column("val/top1"), 1),
+        Line("EMA", run.column("val_ema/top1"), 2),
+        Line("top-5", top5, 3, "dashed"),
+    ]
+    figures = [
+        ("Loss", draw_lines("Loss", loss)),
+        ("Validation accuracy", draw_lines("Validation accuracy", accuracy, "%")),
+    ]
+    for heading, unit, tag, factor, log in QUANTITIES:
+        figures.append((heading, draw_lines(heading, [Line(heading, _scaled(run.curve(tag), factor))], unit, log=log)))
     return [(heading, svg) for heading, svg in figures if svg]
 
 
-def style_of(number: int) -> str:
-    """How the line of a run is drawn: solid, once all colours are in use dashed, then dotted."""
+def draw_comparison(runs: Sequence[Run]) -> list[Figure]:
+    """Returns the same curves with a line for each run."""
+    figures = []
+    for heading, unit, tags, factor, log in (
+        ("Validation top-1", "%", ("val_ema/top1", "val/top1"), 1, False),
+        ("Validation loss", "", ("val_ema/loss", "val/loss"), 1, False),
+        ("Training loss", "", ("train/loss",), 1, False),
+        *((heading, unit, (tag,), factor, log) for heading, unit, tag, factor, log in QUANTITIES),
+    ):
+        lines = []
+        for number, run in enumerate(runs):
+            points = next(filter(None, map(run.column, tags)), run.curve(tags[0]))
+            lines.append(Line(run.name, _scaled(points, factor), number, line_style(number)))
+        figures.append((heading, draw_lines(heading, lines, unit, log=log, legend=False)))  # the page has one legend
+    return [(heading, svg) for heading, svg in figures if svg]
+
+
+def line_style(number: int) -> str:
+    """Returns the style of a run's line: solid, then dashed and dotted once all colors are in use."""
     return ("solid", "dashed", "dotted")[number // SERIES % 3]
 
 

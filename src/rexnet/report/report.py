@@ -1,11 +1,10 @@
-"""From run folders to one HTML file."""
+"""Writes one HTML file about one run or several, which needs no server and no network."""
 
 import itertools
 import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
@@ -15,194 +14,164 @@ import numpy as np
 
 from rexnet import __version__
 from rexnet.config.portable import make_portable
-from rexnet.data.datasets.index import Split
+from rexnet.data.datasets.index import Index, Split
 from rexnet.data.sources.image_files import printable
-from rexnet.errors import ConfigError, first_sentence
+from rexnet.errors import ConfigError, RexnetError, first_sentence
 from rexnet.figures.data_uri import embed_picture
-from rexnet.metrics.statistics import mcnemar
-from rexnet.report.calibration import describe_calibration
-from rexnet.report.classes import describe_classes
-from rexnet.report.curves import draw_comparison, draw_run, style_of
-from rexnet.report.images import count_classes, describe_data, open_split
-from rexnet.report.measured import LEFT_OUT, Measured, find_or_measure
-from rexnet.report.mistakes import describe_mistakes
-from rexnet.report.recipe import compare_recipes, describe_recipe
-from rexnet.report.record import Fault, RunRecord, read_run
-from rexnet.report.seeds import describe_seeds
-from rexnet.report.summary import (
-    COMPARED,
-    RESULT_COLUMNS,
-    compare_values,
-    describe_environment,
-    describe_logged,
-    describe_result,
-    describe_state,
-    describe_tiles,
-    describe_usage,
-)
+from rexnet.preprocessing import resolve_preprocessing
+from rexnet.report.answers import describe_calibration, describe_classes, describe_mistakes
+from rexnet.report.curves import draw_run
+from rexnet.report.provenance import describe_data, describe_environment, describe_recipe, describe_usage, open_split
+from rexnet.report.side_by_side import compare_runs
+from rexnet.report.summary import RESULT_COLUMNS, describe_logged, describe_result, describe_state, describe_tiles
 from rexnet.runs.checkpoint_files import checkpoint_folder
+from rexnet.runs.run import EVENTS, KeptPredictions, Run
+from rexnet.runs.run_folder import ENVIRONMENT_FILE, TABLE_FILE
 from rexnet.system.atomic_files import atomic_write
 
 log = logging.getLogger(__name__)
 
 AUGMENTED_WIDTH = 640  # pixels
+LEFT_OUT = "Mistakes, classes and calibration are left out, since they need the predictions for single images: {why}."
+SECTIONS = {
+    "curves": "Curves",
+    "results": "Results",
+    "mistakes": "Mistakes",
+    "classes": "Classes",
+    "calibration": "Calibration",
+    "data": "Data",
+    "recipe": "Recipe",
+    "environment": "Environment",
+    "usage": "Use it",
+}
+"""Headings by key of a run's context; a section without content is left out."""
+SECTION_OF = {ENVIRONMENT_FILE: "environment", TABLE_FILE: "curves", EVENTS: "curves"}  # of damaged files; else results
+
 Context = dict[str, Any]
 
 
-def write_report(runs: Sequence[Path], target: Path, published_as: str | None = None) -> None:
-    """Writes one self-contained page about a run, or about several side by side.
+def write_report(folders: Sequence[Path], target: Path, published_as: str | None = None) -> None:
+    """Writes a self-contained page about one run, or a comparison of several.
 
-    Where a run keeps no predictions, its best checkpoint is measured first; where the images are gone or a file of the
-    run is damaged, the page says what it leaves out.
+    A best checkpoint without kept predictions is evaluated first. If the images are gone or a file of a run is
+    damaged, the page names what is missing.
 
     Args:
-        runs: run folders; one that goes on is told as far as it has come.
-        target: the HTML file; written whole or not at all.
-        published_as: what the public is to call a single run; the page then leaves out what belongs to this machine:
-            folders, command line, system, what stopped the run, measurements on other images, and the lines to copy,
-            which name the run's folder.
+        folders: run folders; a run in progress is reported up to its last epoch.
+        target: the HTML file, which is written completely or not at all.
+        published_as: public name of a single run; the page then leaves out what belongs to this machine: folders,
+            command line, system, reason of a stop, evaluations on other images, and the lines to copy.
 
     Raises:
-        ConfigError: a folder is no run, is named twice, its configuration is damaged, or the file cannot be written.
+        ConfigError: a folder is not a run or is given twice, its config is damaged, or the file cannot be written.
     """
-    if len({run.resolve() for run in runs}) < len(runs):
-        raise ConfigError("a run is named twice; a comparison needs different ones")
-    records = [read_run(run) for run in runs]
-    measured: list[list[Measured]] = []
-    contexts = []
-    for record in records:
-        context, found = _describe(record, published_as)
-        contexts.append(context)
-        measured.append(found)
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError("a run is given twice; a comparison needs different ones")
+    opened = [Run(folder) for folder in folders]
+    for run in opened:
+        run.config  # noqa: B018 - raises if it is damaged, before anything is evaluated
+    contexts, runs, results = zip(*(_describe(run, published_as) for run in opened), strict=True)
     page = _template().render(
-        title=contexts[0]["name"] if len(records) == 1 else f"{len(records)} runs",
+        title=contexts[0]["name"] if len(runs) == 1 else f"{len(runs)} runs",
         made=time.strftime("%Y-%m-%d %H:%M"),
         version=__version__,
         style=_package_file("report.css"),
         runs=contexts,
-        comparison=_compare(records, measured) if len(records) > 1 else None,
+        comparison=compare_runs(runs, results) if len(runs) > 1 else None,
     )
     with atomic_write(target) as temporary:
         temporary.write_bytes(page.encode("utf-8", "replace"))
 
 
-def _describe(record: RunRecord, published_as: str | None) -> tuple[Context, list[Measured]]:
-    """All that the page says about one run, and the predictions that it rests on."""
+def default_target(folders: Sequence[Path]) -> Path:
+    """Returns the default path of a report: in the run folder, or next to the first of several."""
+    return folders[0] / "report.html" if len(folders) == 1 else folders[0].resolve().parent / "report.html"
+
+
+def _describe(run: Run, published_as: str | None) -> tuple[Context, Run, KeptPredictions | None]:
+    """Returns the content of a run's sections, the run with its predictions, and the best of them."""
     public = published_as is not None
-    train, val = open_split(record.config, "train"), open_split(record.config, "val")
-    measured, notes, damage = find_or_measure(record, val)
-    faults = [*record.faults, *damage]
-    measured = [one._replace(predictions=one.predictions.with_readable_classes()) for one in measured]
+    config = make_portable(run.config) if public else run.config
+    train, val = open_split(run.config.data, "train"), open_split(run.config.data, "val")
+    run, note = _with_predictions(run, val)
+    results = [kept._replace(predictions=kept.predictions.with_readable_classes()) for kept in run.kept_predictions]
     if public:
-        measured = [one for one in measured if one.images in get_args(Split)]  # others name folders
-        notes = [LEFT_OUT.format(why="it was not measured")] if notes and not measured else []
-    told = replace(record, config=make_portable(record.config)) if public else record
-    classes: tuple[str, ...] = val.class_names if val is not None else ()
-    context: Context = {"mistakes": None, "classes": None, "calibration": None}
-    if measured:
-        predictions = measured[0].predictions
-        classes = predictions.class_names
-        shown = val if measured[0].images == "val" else open_split(record.config, "test")
-        context["mistakes"] = describe_mistakes(predictions, record.config, shown)
-        context["classes"] = describe_classes(predictions, count_classes(train, len(classes)))
-        checkpoint = checkpoint_folder(record.folder) / f"{measured[0].checkpoint}.ckpt"
-        context["calibration"], damage = describe_calibration(predictions, checkpoint, measured[0].weights)
-        faults += damage
-    augmented, damage = _embed_augmented(record)
-    faults += damage
-    for fault in faults:
-        log.warning(f"{record.folder}/{fault.sentence}")
-    context |= {
-        "name": published_as or record.name,
-        "state": describe_state(record, public),
-        "notes": notes,
-        "tiles": describe_tiles(record, measured[0] if measured else None, classes),
-        "figures": draw_run(record),
-        "logged": describe_logged(record, len(val) if val is not None else None),
-        "result_columns": RESULT_COLUMNS,
-        "results": [describe_result(one) for one in measured],
-        "data": describe_data(told.config, train, val),
-        "augmented": augmented,
-        "recipe": describe_recipe(told),
-        "environment": describe_environment(record, public),
-        "usage": [] if public else describe_usage(record, len(classes)),
-    }
-    context["faults"] = {part: [fault.sentence for fault in faults if fault.part == part] for part, _ in PARTS}
-    always = {"data", "recipe", *(fault.part for fault in faults)}
-    context["parts"] = [part for part in PARTS if part[0] in always or context[KEYS[part[0]]]]
-    return context, measured
-
-
-def _embed_augmented(record: RunRecord) -> tuple[str | None, list[Fault]]:
-    """The first augmented images, where the event files hold a picture that is whole."""
-    if record.augmented is None:
-        return None, []
+        results = [kept for kept in results if kept.images in get_args(Split)]  # others name folders
+        note = LEFT_OUT.format(why="the run was not evaluated") if note and not results else ""
+    damage: dict[str, list[str]] = {section: [] for section in SECTIONS}
+    for damaged in run.damage:
+        damage[SECTION_OF.get(damaged.file, "results")].append(str(damaged))
+    best = results[0] if results else None
+    context: Context = dict.fromkeys(SECTIONS)
+    classes = val.class_names if val is not None else ()
+    if best is not None:
+        classes = best.predictions.class_names
+        shown = val if best.images == "val" else open_split(run.config.data, "test")
+        context["mistakes"] = describe_mistakes(best.predictions, shown, resolve_preprocessing(run.config, classes))
+        context["classes"] = describe_classes(best.predictions, train)
+        checkpoint = checkpoint_folder(run.folder) / f"{best.checkpoint}.ckpt"
+        context["calibration"], fault = describe_calibration(best.predictions, checkpoint, best.weights)
+        damage["calibration"] += [fault] if fault else []
+    augmented = None
     try:
-        return embed_picture(record.augmented, AUGMENTED_WIDTH), []
-    except (OSError, ValueError) as error:  # as Pillow raises
-        return None, [Fault("data", f"events.out.tfevents: its picture cannot be read: {first_sentence(error)}")]
-
-
-PARTS = tuple(
-    (heading.split()[0].lower(), heading)
-    for heading in (
-        "Curves",
-        "Results",
-        "Mistakes",
-        "Classes",
-        "Calibration",
-        "Data",
-        "Recipe",
-        "Environment",
-        "Use it",
-    )
-)
-KEYS = {name: name for name, _ in PARTS} | {"curves": "figures", "results": "logged", "use": "usage"}
-"""Which entry of a run's context must not be empty for a part to be there."""
-
-
-def _compare(records: Sequence[RunRecord], measured: Sequence[list[Measured]]) -> Context:
-    """The part on several runs: numbers and curves side by side, tests, and what differs in the recipes."""
-    firsts = [found[0] if found else None for found in measured]
-    rows = [
-        {"name": record.name, "cells": compare_values(record, first), "line": style_of(number)}
-        for number, (record, first) in enumerate(zip(records, firsts, strict=True))
-    ]
-    tests = []
-    for (a, first), (b, second) in _pairs(list(zip(records, firsts, strict=True))):
-        if first is None or second is None or not _same_images(first, second):
-            continue
-        result = mcnemar(first.predictions, second.predictions)
-        tests.append(
-            f"{a.name} alone is right on {result.only_first} images, {b.name} alone on {result.only_second}: "
-            f"McNemar's test gives p = {result.p_value:.2g}."
-        )
-    if seeds := describe_seeds(records, firsts):
-        tests.insert(0, seeds)
-    return {
-        "columns": COMPARED,
-        "rows": rows,
-        "tests": tests,
-        "figures": draw_comparison(records),
-        "differences": compare_recipes(list(records)),
+        augmented = run.augmented and embed_picture(run.augmented, AUGMENTED_WIDTH)
+    except (OSError, ValueError) as error:  # raised by Pillow
+        damage["data"].append(f"{EVENTS}: its picture cannot be read: {first_sentence(error)}")
+    for sentence in itertools.chain(*damage.values()):
+        log.warning(f"{run.folder}/{sentence}")
+    logged = describe_logged(run, len(val) if val is not None else None)
+    context |= {
+        "name": published_as or run.name,
+        "state": describe_state(run, public),
+        "note": note,
+        "tiles": describe_tiles(run, best, classes),
+        "curves": draw_run(run),
+        "results": {
+            "columns": RESULT_COLUMNS,
+            "evaluated": [describe_result(kept) for kept in results],
+            "logged": logged,
+        },
+        "data": describe_data(config.data, train, val),
+        "augmented": augmented,
+        "recipe": describe_recipe(config, run.environment.get("command")),
+        "environment": describe_environment(run.environment, public),
+        "usage": [] if public else describe_usage(run, len(classes)),
+        "damage": damage,
     }
+    if not results and not logged:
+        context["results"] = None
+    context["sections"] = [(key, title) for key, title in SECTIONS.items() if context[key] or damage[key]]
+    return context, run, best
 
 
-def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
-    return [(first, second) for number, first in enumerate(items) for second in items[number + 1 :]]
+def _with_predictions(run: Run, val: Index | None) -> tuple[Run, str]:
+    """Evaluates the best checkpoint unless its predictions are kept; returns the run, and a note if that fails."""
+    if run.kept_predictions and run.kept_predictions[0].is_best:
+        return run, ""
+    if val is None:
+        why = f"{run.config.data.root} is not on this machine"
+    elif run.best_checkpoint is None:
+        why = "there is no checkpoint yet"
+    else:
+        from rexnet.evaluation.evaluate import Request, evaluate  # slow to import, and often not needed
 
-
-def _same_images(first: Measured, second: Measured) -> bool:
-    one, other = first.predictions, second.predictions
-    same = one.names == other.names and one.class_names == other.class_names
-    return same and np.array_equal(one.labels, other.labels)
+        for damaged in run.kept_damage:  # the evaluation may replace it
+            log.warning(f"{run.folder}/{damaged}")
+        try:
+            evaluate([run.folder], Request())[0].save()
+        except RexnetError as error:
+            return run, f"Not evaluated: {error}"
+        return Run(run.folder), ""
+    if run.kept_predictions:
+        return run, f"The best checkpoint was not evaluated on the validation images: {why}."
+    return run, LEFT_OUT.format(why=why)
 
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     figures = itertools.count()
     filters: dict[str, Callable[..., str]] = {
-        "number": _number,
+        "number": lambda value: "\N{EN DASH}" if np.isnan(value) else f"{value:.1f}",
         "plain": _plain,
         "own_ids": lambda svg: re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>figure{next(figures)}-", svg),
     }
@@ -210,13 +179,8 @@ def _template() -> jinja2.Template:
     return environment.from_string(_package_file("report.html.jinja"))
 
 
-def _number(value: float) -> str:
-    """A share in percent, or a dash where there is none."""
-    return "–" if np.isnan(value) else f"{value:.1f}"  # noqa: RUF001 - a dash of a table
-
-
 def _plain(value: Any) -> str:
-    """A value of a configuration as YAML has it."""
+    """Returns the value of a config as YAML writes it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return printable(f"{value:g}" if isinstance(value, float) else str(value))

@@ -1,39 +1,31 @@
-"""A run in a few numbers and words: state, tiles, tables, environment, and how to use its weights."""
+"""State and results of a run in a few numbers: the top of a report and its tables of results."""
 
-import itertools
-import json
-import shlex
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from rexnet.data.sources.image_files import printable
-from rexnet.metrics.statistics import Interval, Summary, summarise, wilson_interval
-from rexnet.models.factory import build_model, timm_name
-from rexnet.models.family import FAMILY, count_cost_of
-from rexnet.report.measured import Measured
-from rexnet.report.record import RunRecord
-from rexnet.runs.checkpoint_files import checkpoint_folder
-from rexnet.runs.state import read_state
+from rexnet.metrics.statistics import Interval, summarise, wilson_interval
+from rexnet.models.factory import build_model
+from rexnet.models.family import count_cost_of
+from rexnet.runs.run import KeptPredictions, Run
 
-KINDS = {"val_ema": "averaged", "val": "raw"}
-WEIGHTS = {"ema": "averaged", "raw": "raw"}
+WEIGHTS = {"ema": "EMA", "val_ema": "EMA", "val": "raw"}
 RESULT_COLUMNS = ("n", "Top-1 %", "Top-5 %", "Balanced %", "Loss", "Brier", "ECE %")
-COMPARED = ("Epochs", "Best top-1 % (logged)", "Top-1 % (measured)", "Loss", "ECE %", "Parameters", "Time")
+LOGGED_DIGITS = {"top1": 2, "top5": 2, "loss": 4}
 
 
 class State(NamedTuple):
-    """Whether a run has come to its end."""
+    """The state of a run in words."""
 
     kind: str
-    word: str
-    words: str
+    """Style of the label: `finished`, `running` or `unfinished`."""
+    label: str
+    text: str
 
 
 class Tile(NamedTuple):
-    """One number that stands at the top."""
+    """A number at the top of the page."""
 
     label: str
     value: str
@@ -41,194 +33,97 @@ class Tile(NamedTuple):
     note: str = ""
 
 
-def describe_state(record: RunRecord, public: bool = False) -> State:
-    """How far a run has come, and whether it goes on; a folder of an earlier version tells only the former.
-
-    For the public it does not tell why the run has stopped, which can name folders and machines.
-    """
-    known, total = read_state(record.folder), record.config.schedule.total_epochs
-    taken = f"{record.epochs} of {total} epochs in {_in_words(seconds_of(record))}"
-    if known.state == "finished" or (known.state == "unknown" and record.is_whole):
-        return State("finished", "finished", taken)
-    written = [path.stat().st_mtime for path in record.folder.glob("*") if path.is_file()]
-    last = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(written)))
-    if known.state == "running":
-        return State("running", "running", f"{taken} so far, last written to at {last}")
-    word = "unfinished" if known.state == "unknown" else known.state
-    why = "" if public else f"{known.detail}; "
-    return State("unfinished", word, f"{why}{taken}, last written to at {last}")
+def describe_state(run: Run, public: bool = False) -> State:
+    """Describes the progress of a run; in public without the reason of a stop, which can name folders and machines."""
+    state, progress = run.state, f"{run.epochs} of {run.total_epochs} epochs in {describe_duration(run.state.seconds)}"
+    if state.state == "finished":
+        return State("finished", "finished", progress)
+    written = max(path.stat().st_mtime for path in run.folder.glob("*") if path.is_file())
+    last = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
+    if state.state == "running":
+        return State("running", "running", f"{progress} so far, last update at {last}")
+    reason = "" if public else f"{state.detail}; "
+    label = "unfinished" if state.state == "unknown" else state.state
+    return State("unfinished", label, f"{reason}{progress}, last update at {last}")
 
 
-def seconds_of(record: RunRecord) -> float:
-    """Time that the epochs took, over all processes that went on with the run."""
-    clock = [float(row["seconds"]) for row in record.table if row.get("seconds")]
-    ends = [now for now, after in itertools.pairwise([*clock, 0.0]) if after < now]  # each process begins at 0
-    return sum(ends)
-
-
-def describe_tiles(record: RunRecord, measured: Measured | None, classes: tuple[str, ...]) -> list[Tile]:
-    """The numbers that one looks for first."""
+def describe_tiles(run: Run, result: KeptPredictions | None, classes: tuple[str, ...]) -> list[Tile]:
+    """Returns accuracy, calibration, size and speed."""
     tiles = []
-    if measured is not None:
-        summary = summarise(measured.predictions)
-        kind = f"{WEIGHTS.get(measured.weights, measured.weights)} weights, {summary.n:,} images"
-        kind += "" if measured.is_best else f" ({measured.checkpoint}, {measured.images})"
+    if result is not None:
+        summary = summarise(result.predictions)
+        source = f"{_weights(result)} weights, {summary.n:,} images"
+        source += "" if result.is_best else f" ({result.checkpoint}, {result.images})"
         tiles += [
-            Tile("Top-1", f"{summary.top1:.2f}", "%", f"{_interval(summary.top1_interval)}; {kind}"),
-            Tile("Top-5", f"{summary.top5:.2f}", "%", _interval(summary.top5_interval)),
+            Tile("Top-1", f"{summary.top1:.2f}", "%", f"{describe_interval(summary.top1_interval)}; {source}"),
+            Tile("Top-5", f"{summary.top5:.2f}", "%", describe_interval(summary.top5_interval)),
             Tile("Calibration error", f"{summary.ece:.1f}", "%"),
         ]
-    elif (best := record.best("val_ema/top1") or record.best("val/top1")) is not None:
-        tiles.append(Tile("Best top-1", f"{best[1]:.2f}", "%", f"epoch {best[0]}, as logged"))
+    elif run.best_top1 is not None:
+        tiles.append(Tile("Best top-1", f"{run.best_top1[1]:.2f}", "%", f"epoch {run.best_top1[0]}, as logged"))
     if classes:
-        cost = _count_cost(record, classes)
-        size = record.config.data.image_size
+        parameters, macs = network_cost(run, classes)
+        model, size = run.config.model, run.config.data.image_size
+        name = f"rexnet {model.variant} {model.width_mult:g}x" if model.name == "rexnet" else model.name
         tiles += [
-            Tile("Parameters", f"{cost[0] / 1e6:.2f}", "M", _network(record)),
-            Tile("Multiply-adds", f"{cost[1] / 1e6:,.0f}", "M", f"at {size} x {size} pixels"),
+            Tile("Parameters", f"{parameters / 1e6:.2f}", "M", name),
+            Tile("Multiply-adds", f"{macs / 1e6:,.0f}", "M", f"at {size} x {size} pixels"),
         ]
-    if record.table:
-        speeds = [value for _, value in record.column("train/images_per_s")]
-        tiles.append(Tile("Speed", f"{sorted(speeds)[len(speeds) // 2]:,.0f}", "images/s", "median of the epochs"))
+    if speeds := sorted(value for _, value in run.column("train/images_per_s")):
+        tiles.append(Tile("Speed", f"{speeds[len(speeds) // 2]:,.0f}", "images/s", "median of the epochs"))
     return tiles
 
 
-def describe_result(measured: Measured) -> dict[str, Any]:
-    """A line of the final table."""
-    summary = summarise(measured.predictions)
-    return {
-        "checkpoint": measured.checkpoint,
-        "weights": WEIGHTS.get(measured.weights, measured.weights),
-        "split": measured.images,
-        "cells": _values(summary),
-    }
-
-
-def describe_logged(record: RunRecord, images: int | None) -> list[dict[str, Any]]:
-    """Best and last validation of the averaged and of the raw weights; with intervals where `images` is known."""
-    lines = []
-    for prefix, weights in KINDS.items():
-        best = record.best(f"{prefix}/top1")
-        if best is None:
-            continue
-        last = [f"{record.column(f'{prefix}/{name}')[-1][1]:.{digits}f}" for name, digits in LOGGED.items()]
-        interval = "" if images is None else f" [{_interval(wilson_interval(round(best[1] * images / 100), images))}]"
-        lines.append({"weights": weights, "cells": [f"{best[1]:.2f}{interval}", str(best[0]), *last]})
-    return lines
-
-
-LOGGED = {"top1": 2, "top5": 2, "loss": 4}
-"""Columns and their digits."""
-
-
-def compare_values(record: RunRecord, measured: Measured | None) -> list[str]:
-    """A run's line in a comparison; see `COMPARED`."""
-    best = record.best("val_ema/top1") or record.best("val/top1")
-    summary = None if measured is None else summarise(measured.predictions)
-    parameters = "" if measured is None else f"{_count_cost(record, measured.predictions.class_names)[0] / 1e6:.2f} M"
-    return [
-        f"{record.epochs} of {record.config.schedule.total_epochs}",
-        "" if best is None else f"{best[1]:.2f}",
-        "" if summary is None else f"{summary.top1:.2f} [{_interval(summary.top1_interval)}]",
-        "" if summary is None else f"{summary.loss:.4f}",
-        "" if summary is None else f"{summary.ece:.1f}",
-        parameters,
-        _in_words(seconds_of(record)),
-    ]
-
-
-def describe_environment(record: RunRecord, public: bool = False) -> list[tuple[str, str]]:
-    """Versions, hardware and, unless for the public, command and system, as pairs of a label and a text."""
-    facts = record.environment
-    git, packages, cpu = (_mapping(facts.get(name)) for name in ("git", "packages", "cpu"))
-    changed = git.get("changed_files") or []
-    pairs: list[tuple[str, Any]] = [
-        ("Command", shlex.join(map(str, facts.get("command") or []))),
-        ("Commit", git.get("commit")),
-        ("Changed files", ", ".join(map(str, changed)) if git.get("commit") else None),
-        ("Started", facts.get("started")),
-        ("GPUs", (", ".join(map(str, facts.get("gpus") or [])) or "none") if facts else None),
-        ("CPU", f"{cpu.get('cores')} cores, {cpu.get('torch_threads')} threads" if cpu else None),
-        ("Python", facts.get("python")),
-        ("System", facts.get("platform")),
-        *packages.items(),
-    ]
-    private = ("Command", "Changed files", "System") if public else ()
-    return [(label, printable(str(value))) for label, value in pairs if value and label not in private]
-
-
-def describe_usage(record: RunRecord, classes: int) -> list[tuple[str, str]]:
-    """Lines to copy: what one does with a run."""
-    run, quoted = record.folder, shlex.quote(str(record.folder))
-    if not any(checkpoint_folder(run).glob("*.ckpt")):
-        return []
-    lines = [
-        ("Measure again", f"rexnet evaluate {quoted}"),
-        ("Name the classes of images", f"rexnet predict {quoted} IMAGES --out answers.csv"),
-        ("Export", f"rexnet export {quoted} --to onnx safetensors"),
-        (
-            "Load in Python",
-            "from pathlib import Path\nfrom rexnet.checkpoints.checkpoint import load_trained\n\n"
-            f"trained = load_trained(Path({_literal(run)}))\n"
-            "logits = trained.model(images)  # normalised, N x 3 x H x W",
-        ),
-    ]
-    if not record.is_whole:
-        lines.insert(0, ("Go on", f"rexnet train --resume {quoted}"))
-    model = record.config.model
-    known = {published.name for published in FAMILY}
-    if model.name == "rexnet" and (name := timm_name(model.variant, model.width_mult)) in known and classes:
-        path = _literal(run / "export" / "model.safetensors")
-        code = f'import timm\n\nmodel = timm.create_model("{name}", num_classes={classes}, checkpoint_path={path})'
-        lines.append(("Load with timm, after the export", code))
-    return lines
-
-
-def _literal(path: Path) -> str:
-    """A path as Python writes it, in double quotes."""
-    return json.dumps(str(path), ensure_ascii=False)
-
-
-def _values(summary: Summary) -> list[str]:
-    return [
+def describe_result(result: KeptPredictions) -> dict[str, Any]:
+    """Returns a row of the table of evaluations; see `RESULT_COLUMNS`."""
+    summary = summarise(result.predictions)
+    cells = [
         f"{summary.n:,}",
-        f"{summary.top1:.2f} [{_interval(summary.top1_interval)}]",
-        f"{summary.top5:.2f} [{_interval(summary.top5_interval)}]",
+        f"{summary.top1:.2f} [{describe_interval(summary.top1_interval)}]",
+        f"{summary.top5:.2f} [{describe_interval(summary.top5_interval)}]",
         f"{summary.balanced_accuracy:.2f}",
         f"{summary.loss:.4f}",
         f"{summary.brier:.4f}",
         f"{summary.ece:.1f}",
     ]
+    return {"checkpoint": result.checkpoint, "weights": _weights(result), "split": result.images, "cells": cells}
 
 
-def _count_cost(record: RunRecord, classes: tuple[str, ...]) -> tuple[int, int]:
-    """Parameters and multiply-adds of the run's network."""
+def describe_logged(run: Run, images: int | None) -> list[dict[str, Any]]:
+    """Returns the best and last validation of EMA and raw weights, with intervals if the number of images is known."""
+    rows = []
+    for prefix in ("val_ema", "val"):
+        best = run.best(f"{prefix}/top1")
+        if best is None:
+            continue
+        last = [f"{run.column(f'{prefix}/{name}')[-1][1]:.{digits}f}" for name, digits in LOGGED_DIGITS.items()]
+        top1 = f"{best[1]:.2f}"
+        if images is not None:
+            top1 += f" [{describe_interval(wilson_interval(round(best[1] * images / 100), images))}]"
+        rows.append({"weights": WEIGHTS[prefix], "cells": [top1, str(best[0]), *last]})
+    return rows
+
+
+def network_cost(run: Run, classes: tuple[str, ...]) -> tuple[int, int]:
+    """Returns parameters and multiply-adds of the run's network."""
     with torch.device("meta"):
-        model = build_model(record.config.model, classes, pretrained=False)
-    cost = count_cost_of(model, record.config.data.image_size)
+        model = build_model(run.config.model, classes, pretrained=False)
+    cost = count_cost_of(model, run.config.data.image_size)
     return cost.params, cost.macs
 
 
-def _network(record: RunRecord) -> str:
-    model = record.config.model
-    return f"rexnet {model.variant} {model.width_mult:g}x" if model.name == "rexnet" else model.name
-
-
-def _interval(interval: Interval) -> str:
+def describe_interval(interval: Interval) -> str:
+    """Returns a confidence interval in percent."""
     return f"{interval[0]:.1f} to {interval[1]:.1f}"
 
 
-def _in_words(seconds: float) -> str:
+def describe_duration(seconds: float) -> str:
+    """Returns a time in its two largest units."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def default_target(runs: list[Path]) -> Path:
-    """Where a report goes when nobody says: into the run's folder, or beside the first of several."""
-    return runs[0] / "report.html" if len(runs) == 1 else runs[0].resolve().parent / "report.html"
+def _weights(result: KeptPredictions) -> str:
+    return WEIGHTS.get(result.weights, result.weights)

@@ -150,7 +150,12 @@ class Run:
         if lost and not fault and self.state.state != "running":  # whose last events are not flushed yet
             fault = f"lacks {lost} of the {len(self.rows)} epochs of {TABLE_FILE}"
         faults = {ENVIRONMENT_FILE: self._environment[1], TABLE_FILE: self.table_fault, EVENTS: fault}
-        return [Damage(file, fault) for file, fault in faults.items() if fault] + self._kept[1]
+        return [Damage(file, fault) for file, fault in faults.items() if fault] + self.kept_damage
+
+    @property
+    def kept_damage(self) -> list[Damage]:
+        """The damage of kept predictions."""
+        return self._kept[1]
 
     @property
     def table_fault(self) -> str:

@@ -26,7 +26,7 @@ from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets.class_folders import index_folders
 from rexnet.data.sampling import SampleKey
 from rexnet.errors import DataError
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -66,8 +66,8 @@ def test_a_run_with_a_cache_ends_with_the_same_weights_and_leaves_no_memory(smal
     ends = {}
     for kind in ("null", "ram", "disk"):
         config = load_config("finetune/folder.yaml", [*small_run, f"data.cache={kind}"])
-        metrics = fit(config)
-        ends[kind] = torch.load(metrics["best_checkpoint"], weights_only=True)["state_dict"]
+        metrics = train(config)
+        ends[kind] = torch.load(metrics.best_checkpoint, weights_only=True)["state_dict"]
         if kind == "ram":
             assert caches_in_memory(config) == []
         if kind == "disk":

@@ -1,0 +1,170 @@
+"""Mistakes, classes and calibration: the parts of a report that need the predictions for single images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rexnet.checkpoints.temperature import fitted_where, load_temperature
+from rexnet.data.augment.transforms import build_eval_transform
+from rexnet.data.dataset import ImageDataset
+from rexnet.data.datasets.index import Index
+from rexnet.data.sources.image_files import printable
+from rexnet.errors import CheckpointError, DataError
+from rexnet.figures.data_uri import embed_matrix, embed_picture
+from rexnet.figures.svg_plots import Line, draw_lines, draw_reliability
+from rexnet.metrics.predictions import Predictions
+from rexnet.metrics.statistics import (
+    ConfusedPair,
+    calibration_error,
+    class_scores,
+    confusion_matrix,
+    most_confused,
+    most_wrong,
+    probabilities_of,
+    reliability_bins,
+    summarise,
+)
+from rexnet.preprocessing import Preprocessing
+
+LARGEST_TABLE = 25  # classes of a confusion matrix that is readable as a table
+BLOCK = 16  # most confused classes, shown as a table of their own if there are more
+PAIRS = 12
+IMAGES = 18
+TILE = 160  # pixels
+CLASS_ROWS = 40  # of more classes the best and worst are shown, and all in a folded table
+CLASS_ENDS = 10
+SMALLEST_GAP = 0.05  # percent between confidence and accuracy that are shown as different
+
+
+def describe_mistakes(predictions: Predictions, index: Index | None, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Returns the confusion matrix as table and picture, the most confused pairs, and the most wrong images.
+
+    Args:
+        predictions: logits and labels.
+        index: the images, if they are on this machine.
+        preprocessing: how evaluation showed them to the network.
+    """
+    matrix, names = confusion_matrix(predictions), predictions.class_names
+    wrong = int(matrix.sum() - matrix.trace())
+    pairs = most_confused(predictions, PAIRS)
+    return {
+        "sentence": f"{wrong:,} of {len(predictions.labels):,} images were taken for another class.",
+        "block": _lay_out(matrix, names, pairs),
+        "picture": _draw_matrix(matrix) if len(names) > LARGEST_TABLE else None,
+        "pairs": pairs,
+        "images": _describe_most_wrong(predictions, index, preprocessing),
+    }
+
+
+def describe_classes(predictions: Predictions, train: Index | None) -> dict[str, Any]:
+    """Returns tables of the classes, worst first, and plots of all of them if there are many."""
+    classes = len(predictions.class_names)
+    trained: list[int] = []
+    if train is not None and len(train.class_names) == classes:
+        trained = np.bincount(train.labels, minlength=classes).tolist()
+    counts: Sequence[int | None] = trained or [None] * classes
+    rows = [{**s._asdict(), "trained": n} for s, n in zip(class_scores(predictions), counts, strict=True)]
+    ranked = sorted((row for row in rows if row["support"]), key=lambda row: (row["recall"], row["f1"]))
+    if len(rows) <= CLASS_ROWS:
+        return {"tables": [("Classes, worst first, in percent", ranked)], "all": [], "figures": []}
+    figures = [("Recall, classes in ascending order", _draw_ranked([row["recall"] for row in ranked], "%"))]
+    if trained:
+        figures.append(("Training images, classes in ascending order", _draw_ranked(sorted(trained), "images")))
+    tables = [
+        (f"The {CLASS_ENDS} worst classes, in percent", ranked[:CLASS_ENDS]),
+        (f"The {CLASS_ENDS} best classes, in percent", ranked[::-1][:CLASS_ENDS]),
+    ]
+    return {"tables": tables, "all": rows, "figures": figures}
+
+
+def describe_calibration(predictions: Predictions, checkpoint: Path, weights: str) -> tuple[dict[str, Any], str]:
+    """Returns the reliability diagram with its summary, and the damage of the temperature next to the checkpoint."""
+    bins = reliability_bins(probabilities_of(predictions.logits), predictions.labels)
+    filled = bins.images > 0
+    share = bins.images[filled] / bins.images.sum()
+    confidence, accuracy = (float((values[filled] * share).sum()) for values in (bins.confidence, bins.accuracy))
+    verdict = "overconfident" if confidence > accuracy else "underconfident"
+    if abs(confidence - accuracy) < SMALLEST_GAP:
+        verdict = "well calibrated on average"
+    sentence = (
+        f"The mean confidence is {confidence:.1f} % and the accuracy {accuracy:.1f} % ({verdict}); the expected "
+        f"calibration error is {calibration_error(bins):.1f} % ({len(bins.images)} bins)."
+    )
+    rows = zip(bins.confidence[filled], bins.accuracy[filled], bins.images[filled], strict=True)
+    words = "; ".join(
+        f"confidence {sure:.0f} %: accuracy {right:.0f} %, {images:,} images" for sure, right, images in rows
+    )
+    shares = [np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy)]
+    svg = draw_reliability(shares[0], shares[1], bins.images, f"Reliability diagram. {words}")
+    damage = ""
+    try:
+        temperature = load_temperature(checkpoint, weights) if checkpoint.is_file() else None
+        if temperature is not None:
+            error, source = summarise(predictions, temperature).ece, fitted_where(checkpoint, weights)
+            sentence += f" With the temperature that predictions and exports use it is {error:.1f} % ({source})."
+    except CheckpointError as fault:
+        damage = str(fault).replace(f"{checkpoint.parent}/", f"{checkpoint.parent.name}/")
+    return {"sentence": sentence, "svg": svg}, damage
+
+
+def _lay_out(matrix: np.ndarray, names: tuple[str, ...], pairs: list[ConfusedPair]) -> dict[str, Any]:
+    """Returns the matrix as a table: of all classes, or of the most confused ones if there are too many."""
+    chosen, caption = list(range(len(names))), "Confusion matrix"
+    is_part = len(names) > LARGEST_TABLE
+    if is_part:
+        involved = dict.fromkeys(name for pair in pairs for name in (pair.truth, pair.taken_for))
+        chosen = sorted(names.index(name) for name in list(involved)[:BLOCK])
+        caption = f"Confusion matrix of the {len(chosen)} most confused classes"
+    support = matrix.sum(1)
+    rows = []
+    for row in chosen:
+        counts = [int(matrix[row, column]) for column in chosen]
+        if is_part:
+            counts.append(int(support[row]) - sum(counts))
+        rows.append([(count, count / max(1, int(support[row]))) for count in counts])
+    return {"caption": caption, "names": [names[row] for row in chosen], "has_others": is_part, "rows": rows}
+
+
+def _draw_matrix(matrix: np.ndarray) -> dict[str, str]:
+    classes = len(matrix)
+    uri, step = embed_matrix(matrix / np.maximum(1, matrix.sum(1, keepdims=True)))
+    grain = f" A pixel shows the largest share of {step} x {step} cells." if step > 1 else ""
+    return {
+        "uri": uri,
+        "caption": f"All {classes:,} classes: true class from top to bottom, predicted class from left to right",
+        "alt": f"Confusion matrix of {classes:,} classes; right answers on the diagonal, mistakes off it.{grain}",
+    }
+
+
+def _draw_ranked(values: Sequence[float], unit: str) -> str:
+    points = [(number, value) for number, value in enumerate(values, start=1)]
+    return draw_lines("Classes in ascending order", [Line("class", points)], unit, x_label="class")
+
+
+def _describe_most_wrong(
+    predictions: Predictions, index: Index | None, preprocessing: Preprocessing
+) -> list[dict[str, Any]]:
+    """Returns the most confident wrong answers, with pictures if `index` holds the very images that were evaluated."""
+    probabilities = probabilities_of(predictions.logits)
+    answers, confidences = probabilities.argmax(1), probabilities.max(1)
+    has_images = index is not None and tuple(index.paths) == predictions.names
+    dataset = ImageDataset(index, build_eval_transform(preprocessing)) if index is not None and has_images else None
+
+    def embed(position: int) -> str | None:
+        try:
+            return None if dataset is None else embed_picture(dataset.view(position, 0), TILE)
+        except DataError:
+            return None
+
+    return [
+        {
+            "uri": embed(position),
+            "name": printable(predictions.names[position]),
+            "true": predictions.class_names[int(predictions.labels[position])],
+            "taken_for": predictions.class_names[int(answers[position])],
+            "confidence": 100 * float(confidences[position]),
+        }
+        for position in most_wrong(predictions, IMAGES).tolist()
+    ]

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from rexnet.config import Config, load_config
+from rexnet.config.load import CONFIG_FOLDERS
+from rexnet.models.factory import build_model
+
+SHIPPED = sorted(CONFIG_FOLDERS[-1].rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_config_loads_and_builds_its_network(path: Path) -> None:
+    config = load_config(path)
+    with torch.device("meta"):
+        model = build_model(config.model, [str(n) for n in range(1000)], pretrained=False)
+    assert model.get_classifier().out_features == 1000
+
+
+def test_the_shipped_files_are_those_that_are_promised() -> None:
+    names = {str(path.relative_to(CONFIG_FOLDERS[-1])) for path in SHIPPED}
+    widths = {f"rexnet_{width}x.yaml" for width in ("0.9", "1.0", "1.3", "1.5", "2.0", "2.2", "3.0")}
+    widths.add("rexnet_lite_1.0x.yaml")
+    tuned = {f"finetune/{name}.yaml" for name in ("aircraft", "cars", "cub200", "flowers102", "folder", "food101")}
+    assert names == widths | tuned | {"imagenet.yaml", "quickstart.yaml"}
+
+
+@pytest.mark.parametrize("path", [p for p in SHIPPED if p.stem != "imagenet"], ids=lambda path: path.stem)
+def test_every_recipe_says_its_command(path: Path) -> None:
+    header = path.read_text().split("base:")[0]
+    assert "# Command" in header
+    if path.stem.startswith("rexnet_"):
+        assert "# Expected" in header
+        assert "# Source" in header
+
+
+@pytest.mark.parametrize(
+    ("width", "drop_path"), [("0.9", 0), ("1.0", 0), ("1.3", 0), ("1.5", 0.1), ("2.0", 0.1), ("2.2", 0.1), ("3.0", 0.1)]
+)
+def test_the_imagenet_recipe_is_the_authors(width: str, drop_path: float) -> None:
+    config = load_config(f"rexnet_{width}x.yaml")
+    assert config.model.width_mult == float(width)
+    assert config.model.drop_path == drop_path
+    assert config.model.dropout == 0.2
+    assert config.data.batch_size == 512
+    assert (config.optimizer.name, config.optimizer.lr, config.optimizer.momentum) == ("sgd", 0.5, 0.9)
+    assert (config.optimizer.weight_decay, config.loss.label_smoothing) == (1e-5, 0.1)
+    schedule = config.schedule
+    assert (schedule.epochs, schedule.warmup_epochs, schedule.cooldown_epochs) == (400, 5, 10)
+    assert (schedule.warmup_lr, schedule.min_lr) == (1e-4, 1e-5)
+    policy = config.augmentation.randaugment
+    assert policy is not None
+    assert (policy.magnitude, policy.magnitude_std, policy.num_ops) == (9, 0.5, 2)
+    assert (config.augmentation.erase_prob, config.augmentation.erase_mode) == (0.2, "pixel")
+    assert (config.augmentation.crop_scale, config.augmentation.interpolation) == ((0.08, 1.0), "random")
+    assert (config.eval_transform.crop_pct, config.eval_transform.interpolation) == (0.875, "bicubic")
+
+
+def test_every_key_is_described() -> None:
+    def undescribed(section: type, path: str) -> list[str]:
+        found = []
+        for key, field in section.model_fields.items():
+            below = [
+                t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if hasattr(t, "model_fields")
+            ]
+            if below:
+                found += undescribed(below[0], f"{path}{key}.")
+            elif not field.description and f"{path}{key}" not in ("name", "seed"):
+                found.append(path + key)
+        return found
+
+    assert undescribed(Config, "") == []

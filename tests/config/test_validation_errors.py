@@ -1,0 +1,72 @@
+import pytest
+import yaml
+
+from rexnet.config import dump_config, load_config, parse_config
+from rexnet.errors import ConfigError
+
+
+def test_all_faults_are_named_at_once_with_path_bound_value_and_nearest_key() -> None:
+    overrides = ["optimizer.lrr=3", "augmentation.flip=2", "modle.x=1", "trainer.devices=0", "data.batch_size=many"]
+    with pytest.raises(ConfigError) as caught:
+        load_config("quickstart", overrides)
+    message = str(caught.value)
+    assert "optimizer.lrr: no such key; nearest: optimizer.lr" in message
+    assert "augmentation.flip: input should be less than or equal to 1, found 2" in message
+    assert "modle: no such key; nearest: model" in message
+    assert "trainer.devices: input should be greater than or equal to 1, found 0" in message
+    assert "data.batch_size: " in message
+    assert "found 'many'" in message
+
+
+def test_a_key_in_the_wrong_section_is_pointed_to_the_right_one() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.batch_size: no such key; nearest: data\.batch_size"):
+        load_config("quickstart", ["optimizer.batch_size=3"])
+
+
+def test_a_missing_key_is_named() -> None:
+    tree = yaml.safe_load(dump_config(load_config("quickstart")))
+    del tree["optimizer"]["lr"], tree["schedule"]
+    with pytest.raises(ConfigError, match=r"2 errors\n  optimizer\.lr: required, but not set\n  schedule: required"):
+        parse_config(tree, source="x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "augmentation.crop_scale=[0.9, 0.1]",
+            r"augmentation: crop_scale should be \[smallest, largest\], not \[0\.9, 0\.1\]",
+        ),
+        ("schedule.warmup_epochs=99", r"schedule: warmup_epochs should be below epochs \(8\), not 99"),
+        ("trainer.val_every_epochs=3", r"trainer\.val_every_epochs \(3\) should divide the 8 epochs of the schedule"),
+        ("schedule.min_lr=5", r"schedule\.min_lr \(5\) should not exceed optimizer\.lr"),
+        ("model.name=resnet", r"model\.name: .*found 'resnet'"),
+        ("optimizer.lr=.inf", r"optimizer\.lr: .*finite.*found inf"),
+        ("data.batch_size=true", r"data\.batch_size: should be a number, not true or false, found True"),
+        ("data.batch_size", r"'data\.batch_size': overrides have the form section\.key=value"),
+        ("data.mean=[", r"the value of data\.mean.*not valid YAML"),
+        (
+            "model={name: timm/resnet50, width_mult: 2, dropout: 0, drop_path: 0}",
+            r"model: width_mult is for rexnet only",
+        ),
+    ],
+)
+def test_what_contradicts_is_refused_in_words(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("quickstart", [override])
+
+
+def test_keys_of_the_previous_version_name_their_replacement() -> None:
+    tree = yaml.safe_load(dump_config(load_config("quickstart")))
+    tree["optimizer"]["label_smoothing"] = tree.pop("loss")["label_smoothing"]
+    tree["trainer"] |= {"histograms": False, "model_graph": False, "profile": True}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(tree, source="old.yaml")
+    assert str(caught.value).splitlines()[1:] == [
+        "  loss: required, but not set",
+        "  optimizer.label_smoothing: moved to loss.label_smoothing",
+        "  trainer.histograms: removed in 0.2.0; log histograms in a callback given to rexnet.train",
+        "  trainer.model_graph: removed in 0.2.0; TensorBoard's SummaryWriter.add_graph draws the graph of"
+        " rexnet.rexnet()",
+        "  trainer.profile: removed in 0.2.0; run torch.profiler in a callback given to rexnet.train",
+    ]

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+from rexnet.config import Config, load_config
+from rexnet.data.datasets import load_index
+from rexnet.report.provenance import (
+    compare_recipes,
+    describe_data,
+    describe_environment,
+    describe_recipe,
+    describe_usage,
+    open_split,
+)
+from rexnet.runs.run import Run
+
+
+def test_images_are_opened_only_where_they_are(small_config: Config, tmp_path: Path) -> None:
+    index = open_split(small_config.data, "val")
+    assert index is not None
+    assert len(index) == 15
+    assert open_split(small_config.data.model_copy(update={"root": tmp_path / "nowhere"}), "val") is None
+    assert open_split(small_config.data.model_copy(update={"root": tmp_path}), "val") is None
+
+
+def test_splits_are_described_by_their_smallest_and_largest_class(small_config: Config) -> None:
+    train = load_index(small_config.data, "train")
+    uneven = train.select([0, 1, 2, 8, 9, 16])  # 3 ants, 2 bees, 1 cow
+    facts = describe_data(small_config.data, uneven, None)
+    assert facts["splits"] == [("training", 6, "cow (1)", "ant (3)")]
+    assert describe_data(small_config.data, train, None)["splits"] == [("training", 24, "8 each", "8 each")]
+
+
+def test_recipes_differ_by_what_changes_the_network(small_config: Config) -> None:
+    other = load_config("finetune/folder.yaml", ["optimizer.lr=0.5", "data.num_workers=3"])
+    one = load_config("finetune/folder.yaml", ["optimizer.lr=0.25", "seed=1"])
+    assert compare_recipes([one, one]) == []
+    assert dict(compare_recipes([one, other])) == {"seed": [1, 0], "optimizer.lr": [0.25, 0.5]}
+    recipe = describe_recipe(one, ["rexnet", "train", "--config", "finetune/folder.yaml"])
+    assert recipe["base"] == "imagenet.yaml"
+    assert dict(recipe["differences"])["optimizer.lr"][0] == 0.25
+    assert describe_recipe(one, None)["base"] is None
+    assert describe_recipe(one, ["train", "--config=/nowhere.yaml"])["differences"] == []
+
+
+def test_the_environment_of_a_published_run_names_no_command(trained_run: Path) -> None:
+    facts = Run(trained_run).environment
+    private, public = dict(describe_environment(facts)), dict(describe_environment(facts, public=True))
+    assert private.keys() - public.keys() >= {"Command", "System"}
+    assert public["Python"] == facts["python"]
+    assert describe_environment({}) == []
+    assert describe_environment({"git": 3, "gpus": []}) == [("GPUs", "none")]
+
+
+def test_lines_to_copy_depend_on_the_state_of_the_run(trained_run: Path, tmp_path: Path) -> None:
+    labels = [label for label, _ in describe_usage(Run(trained_run), 3)]
+    assert labels == ["Evaluate again", "Classify images", "Export", "Load in Python"]
+    unfinished = tmp_path / "it's"
+    unfinished.mkdir()
+    config = (trained_run / "config.yaml").read_text().replace("width_mult: 0.2", "width_mult: 1.0")
+    (unfinished / "config.yaml").write_text(config)
+    assert describe_usage(Run(unfinished), 3) == []
+    (unfinished / "checkpoints").mkdir()
+    (unfinished / "checkpoints" / "last.ckpt").touch()
+    usage = dict(describe_usage(Run(unfinished), 3))
+    assert usage["Resume"] == f"""rexnet train --resume '{tmp_path}/it'"'"'s'"""
+    assert f'load_trained(Path("{unfinished}"))' in usage["Load in Python"]
+    assert 'timm.create_model("rexnet_100", num_classes=3' in usage["Load with timm, after the export"]

@@ -1,0 +1,77 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rexnet.metrics.predictions import Predictions
+from rexnet.report.summary import (
+    describe_duration,
+    describe_logged,
+    describe_result,
+    describe_state,
+    describe_tiles,
+    network_cost,
+)
+from rexnet.runs.run import KeptPredictions, Run
+from rexnet.runs.run_folder import TABLE_COLUMNS
+from rexnet.runs.state import RunLock
+
+LOGITS = np.float32([[2, 0], [2, 0], [0, 2], [2, 0]])
+PREDICTIONS = Predictions(LOGITS, np.array([0, 0, 1, 1]), ("a", "b", "c", "d"), ("x", "y"))  # 3 of 4 are right
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_run, tmp_path / "run"))
+
+
+def test_a_state_names_progress_and_reason(run: Path) -> None:
+    assert describe_state(Run(run))[:2] == ("finished", "finished")
+    lock = RunLock(run)
+    assert describe_state(Run(run)).kind == "running"
+    lock.fail(OSError("no space on /secret"))
+    state = describe_state(Run(run))
+    assert (state.kind, state.label) == ("unfinished", "failed")
+    assert state.text.startswith("OSError: no space on /secret; 2 of 2 epochs in ")
+    assert "secret" not in describe_state(Run(run), public=True).text
+
+
+def test_results_come_with_intervals() -> None:
+    row = describe_result(KeptPredictions("epoch001", "ema", "val", PREDICTIONS, True))
+    assert (row["weights"], row["split"]) == ("EMA", "val")
+    assert row["cells"][:4] == ["4", "75.00 [30.1 to 95.4]", "100.00 [51.0 to 100.0]", "75.00"]
+    assert row["cells"][4] == "0.6269"  # log(1 + e^-2) three times, log(1 + e^2) once
+
+
+def test_tiles_prefer_evaluated_accuracy_to_the_logged_one(run: Path) -> None:
+    tiles = describe_tiles(Run(run), KeptPredictions("last", "raw", "test", PREDICTIONS), ("x", "y"))
+    assert tiles[0] == ("Top-1", "75.00", "%", "30.1 to 95.4; raw weights, 4 images (last, test)")
+    assert [tile.label for tile in tiles[3:]] == ["Parameters", "Multiply-adds", "Speed"]
+    best = Run(run).best_top1
+    assert best is not None
+    assert describe_tiles(Run(run), None, ())[0].note == f"epoch {best[0]}, as logged"
+    parameters, macs = network_cost(Run(run), ("x", "y"))
+    assert f"{parameters / 1e6:.2f}" == tiles[3].value
+    assert macs > parameters
+
+
+def test_logged_accuracy_gets_an_interval_once_the_images_are_known(run: Path) -> None:
+    row = {"epoch": 1, "step": 3, "val/top1": 75, "val/top5": 100, "val/loss": 0.5}
+    line = ",".join(str(row.get(name, "")) for name in TABLE_COLUMNS)
+    (run / "metrics.csv").write_text(f"{','.join(TABLE_COLUMNS)}\n{line}\n")
+    (logged,) = describe_logged(Run(run), None)
+    assert logged == {"weights": "raw", "cells": ["75.00", "1", "75.00", "100.00", "0.5000"]}
+    (logged,) = describe_logged(Run(run), 4)
+    assert logged["cells"][0] == "75.00 [30.1 to 95.4]"
+
+
+def test_durations_have_two_units_at_most() -> None:
+    assert [describe_duration(seconds) for seconds in (0, 119, 120, 7199, 7200, 90000)] == [
+        "0 s",
+        "119 s",
+        "2 min",
+        "2 h 0 min",
+        "2 h 0 min",
+        "25 h 0 min",
+    ]
