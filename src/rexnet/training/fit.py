@@ -89,7 +89,7 @@ def fit(
             repair_run(resumed, config)
         _attach(trainer, config, folder, module.monitored, resumed)
         log.info(_announce(config, trainer, data, module, folder))
-        with explained_faults(data.loaded, config.data.worker_timeout):
+        with explained_faults(data.datasets, config.data.worker_timeout):
             trainer.fit(module, datamodule=data, ckpt_path=resumed and resumed.checkpoint, weights_only=True)
         end_with_parent(trainer, together=False)
         trainer.strategy.barrier()  # before process 0 may end
