@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BOARD_PORT ?= 6006
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python --compile-bytecode,$(PIP))
 
 .PHONY: help quickstart test torture lint format board requirements clean
 
@@ -32,19 +34,16 @@ board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
 		|| { echo "error: port $(BOARD_PORT) is in use; choose another: make board BOARD_PORT=6007" >&2; exit 2; }
 	"$(BIN)/tensorboard" --logdir runs --host 127.0.0.1 --port $(BOARD_PORT)
 
-# requirements.txt pins every package, including setuptools, with its hashes, so nothing unpinned is downloaded.
+# requirements.txt pins every package, including setuptools, with its hashes, so nothing unpinned is downloaded. The file
+# `ready` is written last: an interrupted installation starts over and reuses what pip or uv has downloaded.
 .venv/ready: requirements.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and \
+		"error: Python 3.11, 3.12 or 3.13 is required, but $(PYTHON) is %d.%d; select another: make PYTHON=python3.12" % sys.version_info[:2])'
+	@echo "Installing into .venv (2.5 GB to download, 6 GB on disk): half a minute with uv, four minutes with pip"
 	rm -rf .venv
 	if command -v uv >/dev/null; then uv venv --python "$(PYTHON)" .venv; else "$(PYTHON)" -m venv .venv; fi
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
-		"error: Python 3.11 or newer is required, but $(PYTHON) is %d.%d; select another: make PYTHON=python3.12" % sys.version_info[:2])'
-	if command -v uv >/dev/null; then \
-		uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.txt && \
-		uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .; \
-	else \
-		$(BIN)/pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements.txt && \
-		$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation -e .; \
-	fi
+	$(INSTALL) --require-hashes -r requirements.txt
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
 requirements: pyproject.toml  ## Update the pinned versions within the bounds of pyproject.toml (needs uv)

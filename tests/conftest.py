@@ -92,11 +92,11 @@ def image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run; tests leave it as it is."""
-    from rexnet.training.fit import fit
+    from rexnet.training.classification import train
 
     runs = tmp_path_factory.mktemp("trained")
     overrides = [*SMALL_RUN, "model.depth_mult=0.1", f"data.root={image_root}", f"trainer.runs_dir={runs}"]
-    return Path(fit(load_config("finetune/folder.yaml", overrides))["run"])
+    return train(load_config("finetune/folder.yaml", overrides)).run
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ def small_config(small_run: list[str]) -> Config:
     return load_config("finetune/folder.yaml", small_run)
 
 
-def final_state(metrics: dict[str, Any]) -> dict[str, Any]:
-    return torch.load(Path(metrics["run"]) / "checkpoints" / "last.ckpt", weights_only=True)
+def final_state(run: Path) -> dict[str, Any]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
 def assert_same_tensors(one: Any, other: Any) -> None:

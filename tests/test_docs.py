@@ -34,10 +34,18 @@ def console_lines() -> list[tuple[str, bool]]:
 
 
 def commands() -> list[tuple[str, bool]]:
-    """Every shown command line of ours, also those in the headers of recipes."""
+    """Every shown command line of ours, also those in the headers of recipes and in help texts."""
     recipes = [path.read_text() for path in (ROOT / "configs").rglob("*.yaml")]
-    headers = [(line, False) for text in recipes for line in re.findall(r"^# Command +(.*)$", text, re.MULTILINE)]
-    return [(line, refused) for line, refused in [*console_lines(), *headers] if OURS.match(line)]
+    headers = [line for text in recipes for line in re.findall(r"^# Command +(.*)$", text, re.MULTILINE)]
+    helps = [command.epilog for command in subcommands(build_parser()).values() if command.epilog]
+    examples = [text.removeprefix("example: ").partition(";")[0] for text in helps]
+    lines = [*console_lines(), *((line, False) for line in (*headers, *examples))]
+    return [(line, refused) for line, refused in lines if OURS.match(line)]
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    groups = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return groups[0] if groups else {}
 
 
 def scripts() -> list[str]:
@@ -85,14 +93,13 @@ def test_a_shown_command_is_one_that_the_program_takes(line: str, refused: bool)
 def test_commands_within_the_text_exist_with_their_options(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     for span in re.findall(r"`(rexnet [^`]+)`", text):
-        parser: argparse.ArgumentParser = build_parser()
+        parser = build_parser()
         for word in span.split()[1:]:
             if word.startswith("--"):
                 assert word in parser._option_string_actions, span
-            groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-            if groups:
-                assert word in groups[0].choices, span
-                parser = groups[0].choices[word]
+            if subcommands(parser):
+                assert word in subcommands(parser), span
+                parser = subcommands(parser)[word]
 
 
 @pytest.mark.parametrize("line", scripts())

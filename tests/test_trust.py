@@ -22,7 +22,7 @@ from conftest import SMALL_RUN
 from rexnet.cli import main
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
 
 
 class Canary:
@@ -39,7 +39,7 @@ class Canary:
 def run(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     config = load_config("finetune/folder.yaml", [*SMALL_RUN, f"data.root={image_root}", f"trainer.runs_dir={runs}"])
-    return Path(fit(config.model_copy(update={"name": "trusted"}))["run"])
+    return train(config.model_copy(update={"name": "trusted"})).run
 
 
 def hostile_archive(path: Path, canary: Path) -> None:

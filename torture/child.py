@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from rexnet.config import load_config
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
 
 
 class Fault(Callback):
@@ -48,4 +48,4 @@ if __name__ == "__main__":
     logging.getLogger("rexnet").setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.ERROR)
     planted = [Fault(json.loads(os.environ["FAULT"]))] if "FAULT" in os.environ else []
     resume = Path(os.environ["RESUME"]) if "RESUME" in os.environ else None
-    fit(load_config("finetune/folder.yaml", sys.argv[1:]), resume, callbacks=planted)
+    train(load_config("finetune/folder.yaml", sys.argv[1:]), resume, callbacks=planted)

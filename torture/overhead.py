@@ -14,8 +14,8 @@ from rexnet.data.keys import mix
 from rexnet.data.sampling import BATCH, MODEL
 from rexnet.models.factory import rexnet
 from rexnet.training.checkpoint_io import DurableCheckpointIO
-from rexnet.training.ema import build_average, update_average
-from rexnet.training.faults import NonFiniteGuard, propagate_nonfinite
+from rexnet.training.ema import build_ema, update_ema
+from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
 
 REPEATS = 7
 IMAGES = 32  # in a step
@@ -36,7 +36,7 @@ def measure_overheads() -> str:
     """A section of Markdown."""
     network, images, labels = rexnet(1.0), torch.randn(IMAGES, 3, 224, 224), torch.randint(0, 1000, (IMAGES,))
     network = network.to(memory_format=torch.channels_last)
-    average, guard = build_average(network), NonFiniteGuard()
+    ema, guard = build_ema(network), NonFiniteGuard()
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, fused=True)
     guard.start(network)
 
@@ -44,16 +44,17 @@ def measure_overheads() -> str:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(network(images), labels).backward()
         optimizer.step()
-        update_average(average, network, 0.999)
+        update_ema(ema, network, 0.999)
 
     def guarding() -> None:
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         propagate_nonfinite(torch.ones((), requires_grad=True)).backward()
-        guard.settle(guard.judge(torch.nn.utils.get_total_norm(gradients), optimizer))
+        guard.check(torch.nn.utils.get_total_norm(gradients), optimizer)
+        guard.rollback(optimizer)
 
     whole = seconds(step, 3)
     durable, plain = time_saves({"w": torch.randn(25_000_000)})
-    state = {**network.state_dict(), **{f"average.{name}": value for name, value in average.state_dict().items()}}
+    state = {**network.state_dict(), **{f"ema.{name}": value for name, value in ema.state_dict().items()}}
     moments = [entry["momentum_buffer"] for entry in optimizer.state.values()]
     safe, unsafe = time_saves(state | {"moments": moments})
     shares = {

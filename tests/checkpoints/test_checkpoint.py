@@ -9,7 +9,7 @@ from rexnet.checkpoints.checkpoint import load_trained, read_checkpoint
 from rexnet.config import Config
 from rexnet.errors import CheckpointError
 from rexnet.training.checkpoint_io import DurableCheckpointIO
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
 
     runs = tmp_path_factory.mktemp("runs")
     config = load_config("finetune/folder.yaml", [*SMALL_RUN, f"data.root={image_root}", f"trainer.runs_dir={runs}"])
-    return Path(fit(config)["run"])
+    return train(config).run
 
 
 def last(run: Path) -> Path:

@@ -46,7 +46,7 @@ def test_training_does_not_begin_where_the_doctor_finds_an_error(
     assert not (tmp_path / "runs").exists()
 
     begun: list[str] = []
-    monkeypatch.setattr("rexnet.training.fit.fit", lambda config, **_: begun.append(config.name))
+    monkeypatch.setattr("rexnet.training.classification.train", lambda config, **_: begun.append(config.name))
     monkeypatch.setattr("rexnet.doctor.examine.examine", lambda _: [Finding("warning", "x", "y")])
     assert main(arguments) == 0
     assert begun == ["small"]

@@ -1,5 +1,4 @@
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +17,8 @@ from rexnet.doctor.rehearsal import (
     rehearse,
     rehearsed,
 )
-from rexnet.training.fit import build_classifier, fit
+from rexnet.errors import ConfigError
+from rexnet.training.classification import build_classifier, train
 
 
 @pytest.fixture(autouse=True)
@@ -30,31 +30,22 @@ def test_a_learning_rate_that_breaks_the_network_is_an_error(small_run: list[str
     config = load_config("finetune/folder.yaml", [*small_run, "optimizer.lr=1e30"])
     data = ImageData(config)
     small = rehearsed(config, data.device_batch)
-    seen = rehearse(small, build_classifier(small, data.class_names, 4), fixed_batch(small, data))
+    seen = rehearse(small, build_classifier(small, data.class_names, [8, 8, 8], 4), fixed_batch(small, data))
     finding = judge_losses(seen.losses, config.optimizer.lr)
     assert (finding.level, finding.subject) == ("error", "learning")
 
 
-def test_a_step_that_does_not_fit_is_computed_in_parts_and_said(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_that_does_not_fit_is_said_with_the_key(small_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     data = ImageData(small_config)
     small = rehearsed(small_config, data.device_batch)
-    module = build_classifier(small, data.class_names, 4)
-    compute = module.compute_loss
+    module = build_classifier(small, data.class_names, [8, 8, 8], 4)
 
-    def out_of_memory(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        if len(images) > 4:
-            raise torch.OutOfMemoryError("planted")
-        return compute(images, targets)
+    def run_out_of_memory(batch: object, batch_idx: int) -> torch.Tensor:
+        raise torch.OutOfMemoryError("planted")
 
-    monkeypatch.setattr(module, "compute_loss", out_of_memory)
-    seen = rehearse(small, module, fixed_batch(small, data))
-    assert seen.parts == 2
-    assert seen.images_per_s > 0
-    finding = judge_memory(seen, share=8, free=10**12)
-    assert finding.level == "error"
-    assert finding.text == "8 images at once did not fit, 4 did; set trainer.accumulate to 2 times what it is"
+    monkeypatch.setattr(module, "training_step", run_out_of_memory)
+    with pytest.raises(ConfigError, match=r"out of GPU memory after step 0 .* set trainer\.accumulate=2"):
+        rehearse(small, module, fixed_batch(small, data))
 
 
 def test_what_the_backward_pass_needs_is_counted() -> None:
@@ -66,7 +57,7 @@ def test_what_the_backward_pass_needs_is_counted() -> None:
 
 def test_a_batch_that_a_cpu_cannot_hold_is_not_tried(small_config: Config) -> None:
     data = ImageData(small_config)
-    module = build_classifier(small_config, data.class_names, 4)
+    module = build_classifier(small_config, data.class_names, [8, 8, 8], 4)
     assert foresee_memory(rehearsed(small_config, 8), module, free=10**9) is None
     refusal = foresee_memory(rehearsed(small_config, 8_000_000), module, free=10**9)
     assert refusal is not None
@@ -76,8 +67,8 @@ def test_a_batch_that_a_cpu_cannot_hold_is_not_tried(small_config: Config) -> No
 
 def test_the_size_of_a_checkpoint_is_foretold(small_run: list[str]) -> None:
     config = load_config("finetune/folder.yaml", [*small_run, "trainer.max_steps=1"])
-    run = Path(fit(config)["run"])
-    predicted = checkpoint_bytes(config, build_classifier(config, ("ant", "bee", "cow"), 3))
+    run = train(config).run
+    predicted = checkpoint_bytes(config, build_classifier(config, ("ant", "bee", "cow"), (8, 8, 8), 3))
     assert predicted == pytest.approx((run / "checkpoints" / "last.ckpt").stat().st_size, rel=0.15)
     adamw = [
         "optimizer.name=adamw",
@@ -86,7 +77,7 @@ def test_the_size_of_a_checkpoint_is_foretold(small_run: list[str]) -> None:
         "ema=null",
     ]
     config = load_config("finetune/folder.yaml", [*small_run, *adamw])
-    other = checkpoint_bytes(config, build_classifier(config, ("ant", "bee", "cow"), 3))
+    other = checkpoint_bytes(config, build_classifier(config, ("ant", "bee", "cow"), (8, 8, 8), 3))
     assert other == pytest.approx(predicted, rel=0.05)
 
 

@@ -18,14 +18,14 @@ from rexnet.evaluation.results_output import print_and_keep, print_and_keep_all
 from rexnet.export.formats import write_safetensors
 from rexnet.metrics.calibration import split_in_halves
 from rexnet.metrics.predictions import load_predictions
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     config = load_config("finetune/folder.yaml", [*SMALL_RUN, f"data.root={image_root}", f"trainer.runs_dir={runs}"])
-    return Path(fit(config)["run"])
+    return train(config).run
 
 
 def evaluate(source: Path, json_path: Path | None = None, **request: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rexnet.export.formats import require_official
 from rexnet.export.reading import open_onnx, open_program
 from rexnet.models.naming import to_official_names
 from rexnet.prediction.predict import predict
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
 
 NAMES = ("ant", "bee", "cow")
 
@@ -39,7 +39,7 @@ def run(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     overrides += ["schedule.epochs=2", "schedule.warmup_epochs=0.5", "trainer.accelerator=cpu", "optimizer.lr=0.05"]
     overrides += ["trainer.precision=fp32", f"data.root={image_root}", f"trainer.runs_dir={folder}"]
-    return Path(fit(load_config("finetune/folder.yaml", overrides))["run"])
+    return train(load_config("finetune/folder.yaml", overrides)).run
 
 
 @pytest.fixture(scope="module")

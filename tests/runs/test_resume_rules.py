@@ -27,7 +27,7 @@ def test_auto_is_the_run_that_was_begun_last_and_never_a_new_one(
     small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resumed: list[Path] = []
-    monkeypatch.setattr("rexnet.training.fit.fit", lambda config, resume, allowed: resumed.append(resume))
+    monkeypatch.setattr("rexnet.training.classification.train", lambda config, resume, allowed: resumed.append(resume))
     runs = tmp_path / "runs"
     auto = ["train", "--resume", "auto", f"trainer.runs_dir={runs}"]
     assert main(auto) == 2

@@ -22,7 +22,7 @@ from rexnet.system.launcher import (
     local_and_world_size,
     started_by_launcher,
 )
-from rexnet.training.fit import build_trainer
+from rexnet.training.trainer import build_trainer
 
 ROOT = Path(__file__).parents[2]
 JOB = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7"}  # what each shell of a job has

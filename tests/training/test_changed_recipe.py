@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.config import Config, dump_config, load_config
 from rexnet.errors import CheckpointError, ConfigError
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
 from rexnet.training.resume import Resumed, repair_run
 
 
@@ -23,7 +23,7 @@ def configured(small_run: list[str], *overrides: str) -> Config:
 
 def test_a_changed_recipe_acts_where_it_is_allowed(small_run: list[str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "rexnet")
-    run = Path(fit(configured(small_run, "trainer.max_steps=3", "trainer.accumulate=2"))["run"])
+    run = train(configured(small_run, "trainer.max_steps=3", "trainer.accumulate=2")).run
     rates: list[float] = []
 
     class Rates(Callback):
@@ -34,13 +34,13 @@ def test_a_changed_recipe_acts_where_it_is_allowed(small_run: list[str], caplog:
         small_run, "schedule.epochs=4", "optimizer.lr=0.08", "optimizer.weight_decay=0.5", "trainer.accumulate=1"
     )
     with pytest.raises(ConfigError, match=r"--allow-change optimizer\.lr --allow-change optimizer\.weight_decay"):
-        fit(changed, resume=run)
+        train(changed, resume=run)
     allowed = ["schedule", "optimizer.lr", "optimizer.weight_decay", "trainer.accumulate"]
-    rest = fit(changed, resume=run, allowed=allowed, callbacks=[Rates()])
-    straight = fit(configured(small_run, "schedule.epochs=4", "optimizer.lr=0.08"), callbacks=[Rates()])
-    assert rest["step"] == straight["step"] == 12
+    rest = train(changed, resume=run, allowed=allowed, callbacks=[Rates()])
+    straight = train(configured(small_run, "schedule.epochs=4", "optimizer.lr=0.08"), callbacks=[Rates()])
+    assert rest.step == straight.step == 12
     assert rates[:9] == pytest.approx(rates[9 + 3 :], rel=1e-12)
-    assert final_state(rest)["optimizer_states"][0]["param_groups"][0]["weight_decay"] == 0.5
+    assert final_state(rest.run)["optimizer_states"][0]["param_groups"][0]["weight_decay"] == 0.5
     assert (
         "The run now has 4 epochs instead of 2, and the cosine ends after epoch 4 instead of 2: at step 3"
         in caplog.text
@@ -59,19 +59,19 @@ def test_every_changed_key_of_the_recipe_is_written_down(
     """Else the next `--resume`, as of a requeued job, would go back to the old value, and be refused."""
     old, new = configured(small_run), configured(small_run, change)
     (tmp_path / "config.yaml").write_text(dump_config(old))
-    repair_run(Resumed(tmp_path / "checkpoints" / "last.ckpt", tmp_path, 7, old), new)
+    repair_run(Resumed(tmp_path / "checkpoints" / "last.ckpt", tmp_path, 7, old, 3, {}), new)
     assert load_config(tmp_path / "config.yaml") == (new if is_written else old)
     assert (tmp_path / "config-until-step7.yaml").is_file() == is_written
 
 
 def test_more_epochs_of_cool_down_need_no_permission(small_run: list[str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "rexnet")
-    run = fit(configured(small_run))
-    longer = fit(configured(small_run, "schedule.cooldown_epochs=1"), resume=Path(run["run"]))
-    assert longer["step"] == 9
+    run = train(configured(small_run))
+    longer = train(configured(small_run, "schedule.cooldown_epochs=1"), resume=run.run)
+    assert longer.step == 9
     assert "3 epochs instead of 2: the cool-down at learning rate 0.0001 lasts 1 epochs" in caplog.text
-    straight = fit(configured(small_run, "schedule.cooldown_epochs=1"))
-    assert_same_tensors(final_state(straight)["state_dict"], final_state(longer)["state_dict"])
+    straight = train(configured(small_run, "schedule.cooldown_epochs=1"))
+    assert_same_tensors(final_state(straight.run)["state_dict"], final_state(longer.run)["state_dict"])
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,13 @@ def test_more_epochs_of_cool_down_need_no_permission(small_run: list[str], caplo
         (
             ["schedule.epochs=1", "schedule.warmup_epochs=0.2"],
             ["schedule"],
-            r"schedule\.epochs: 1 .* trained 1 already",
+            r"schedule\.epochs: 1 .* has already trained 1",
         ),
-        (["trainer.accumulate=2"], ["trainer.accumulate"], r"trainer\.accumulate: can change at an epoch's end only"),
+        (
+            ["trainer.accumulate=2"],
+            ["trainer.accumulate"],
+            r"trainer\.accumulate: can change only at the end",
+        ),
         ([], ["optimizer.lrr"], r"--allow-change optimizer\.lrr: no such key; nearest: optimizer\.lr"),
     ],
     ids=str,
@@ -94,7 +98,7 @@ def test_what_cannot_change_is_refused_even_when_allowed(
     change: list[str], allowed: list[str], message: str, four_steps: Path, small_run: list[str]
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        fit(configured(small_run, *change), resume=four_steps, allowed=allowed)
+        train(configured(small_run, *change), resume=four_steps, allowed=allowed)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +108,7 @@ def four_steps(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Pa
 
     runs = tmp_path_factory.mktemp("runs")
     settings = [*SMALL_RUN, f"data.root={image_root}", f"trainer.runs_dir={runs}", "trainer.max_steps=4"]
-    return Path(fit(load_config("finetune/folder.yaml", settings))["run"])
+    return train(load_config("finetune/folder.yaml", settings)).run
 
 
 def test_other_training_images_are_refused(
@@ -116,7 +120,7 @@ def test_other_training_images_are_refused(
         if path.name > "000.png":
             path.unlink()
     with pytest.raises(ConfigError, match=r"gives 2 steps an epoch, but the run at .* began with 3"):
-        fit(configured(small_run, f"data.root={root}"), resume=four_steps)
+        train(configured(small_run, f"data.root={root}"), resume=four_steps)
 
 
 def test_a_checkpoint_of_other_tensor_types_is_refused(four_steps: Path, small_run: list[str], tmp_path: Path) -> None:
@@ -127,5 +131,5 @@ def test_a_checkpoint_of_other_tensor_types_is_refused(four_steps: Path, small_r
     content["state_dict"]["model.head.fc.bias"] = content["state_dict"]["model.head.fc.bias"].double()
     torch.save(content, last)
     with pytest.raises(CheckpointError, match=r"1 tensors differ, such as model\.head\.fc\.bias"):
-        fit(configured(small_run), resume=run)
+        train(configured(small_run), resume=run)
     assert json.loads(content["rexnet"]["config"])["name"] == "small"

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from pytorch_lightning.callbacks import Callback
 from rexnet.config import load_config
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
 
 torch.set_num_threads(1)
 
@@ -51,9 +51,9 @@ class Probe(Callback):
 if __name__ == "__main__":
     callbacks = [Probe()] if "SIGNAL_AT" not in os.environ else [SignalAt()]
     resume = Path(os.environ["RESUME"]) if "RESUME" in os.environ else None
-    metrics = fit(load_config("finetune/folder.yaml", sys.argv[2:]), resume, callbacks=callbacks)
+    result = train(load_config("finetune/folder.yaml", sys.argv[2:]), resume, callbacks=callbacks)
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        Path(sys.argv[1], "run.txt").write_text(metrics["run"])
+        Path(sys.argv[1], "run.txt").write_text(str(result.run))
 '''
 
 
@@ -144,10 +144,9 @@ def test_a_signal_to_the_second_process_stops_both_and_they_go_on_to_the_same_bi
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr[-3000:]
     assert "Traceback" not in stopped.stderr
     (run,) = (tmp_path / "runs").iterdir()
-    assert final_state({"run": run})["global_step"] == 5
+    assert final_state(run)["global_step"] == 5
     assert train_on_two(tmp_path, image_root, RESUME=str(run)).returncode == 0
-    whole, resumed = (final_state({"run": next((root / "runs").iterdir())}) for root in (two_processes, tmp_path))
+    whole, resumed = (final_state(next((root / "runs").iterdir())) for root in (two_processes, tmp_path))
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same_tensors(whole[key], resumed[key])
-    assert whole["step_log"]["epoch"] == resumed["step_log"]["epoch"]  # the logged loss, of both processes
-    assert whole["step_log"]["windows"] == resumed["step_log"]["windows"]
+    assert whole["loss_window"] == resumed["loss_window"]  # the logged loss, of both processes

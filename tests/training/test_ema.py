@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from rexnet.training.ema import build_average, decay_at, update_average
+from rexnet.training.ema import build_ema, decay_at, update_ema
 
 
 def test_the_decay_grows_from_a_short_memory_to_its_final_value() -> None:
@@ -14,7 +14,7 @@ def test_the_decay_grows_from_a_short_memory_to_its_final_value() -> None:
 def test_the_average_is_the_formula_over_weights_and_batchnorm_statistics() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
-    average = build_average(model)
+    average = build_ema(model)
     expected = {name: value.double().numpy().copy() for name, value in model.state_dict().items()}
     for step in range(1, 6):
         with torch.no_grad():
@@ -22,7 +22,7 @@ def test_the_average_is_the_formula_over_weights_and_batchnorm_statistics() -> N
                 parameter.add_(torch.randn_like(parameter))
         model(torch.randn(8, 3))  # moves the running statistics
         decay = decay_at(step, 0.9)
-        update_average(average, model, decay)
+        update_ema(average, model, decay)
         for name, value in model.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * value.double().numpy()
     for name, value in average.state_dict().items():
@@ -33,6 +33,6 @@ def test_the_average_is_the_formula_over_weights_and_batchnorm_statistics() -> N
 
 
 def test_the_average_takes_no_gradient_and_stays_in_evaluation_mode() -> None:
-    average = build_average(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
+    average = build_ema(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
     assert not average.training
     assert all(not parameter.requires_grad for parameter in average.parameters())

@@ -3,6 +3,8 @@
 They compute nothing, and have neither the backward pass nor the fused optimisers.
 """
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -11,8 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from rexnet.config import load_config
 from rexnet.data.augment.batch import augment_batch, normalize
 from rexnet.models.factory import build_model
-from rexnet.training.ema import update_average
-from rexnet.training.module import Classifier
+from rexnet.training.classifier import Classifier
+from rexnet.training.ema import update_ema
+from rexnet.training.losses import CrossEntropy
 
 SMALL = ["model.width_mult=0.2", "model.depth_mult=0.1", "model.dropout=0.2", "model.drop_path=0.2"]
 MIXED = ["augmentation.mixup=0.2", "augmentation.cutmix=1"]  # erasing would ask the driver for random numbers
@@ -29,6 +32,7 @@ def placed(module: Classifier) -> Classifier:
             part._parameters[name] = None if parameter is None else nn.Parameter(like(parameter))
         for name, buffer in part._buffers.items():
             part._buffers[name] = None if buffer is None else like(buffer)
+    module.window.sums = like(module.window.sums)
     for metrics in (module.val_metrics, module.val_ema_metrics):
         assert metrics is not None
         for name, value in metrics._defaults.items():
@@ -38,7 +42,8 @@ def placed(module: Classifier) -> Classifier:
 
 def test_a_step_and_a_validation_would_lie_on_the_gpu_as_a_whole() -> None:
     config = load_config("finetune/folder.yaml", ["data.root=/data", *SMALL, *MIXED])
-    module = Classifier(config, build_model(config.model, ["a", "b", "c"], pretrained=False), ["a", "b", "c"], 3)
+    model = build_model(config.model, ["a", "b", "c"], pretrained=False)
+    module = Classifier(config, model, CrossEntropy(0.1), ["a", "b", "c"], 3)
     assert module.ema_model is not None
     with FakeTensorMode():
         placed(module)
@@ -50,10 +55,11 @@ def test_a_step_and_a_validation_would_lie_on_the_gpu_as_a_whole() -> None:
         for seed in (0, 4):  # mixup, CutMix
             views = normalize(images, config.data.mean, config.data.std)
             mixed, shares = augment_batch(views, labels, config.augmentation, 3, seed)
-            assert module.compute_loss(mixed, shares).device.type == "cuda"
+            assert module.training_step((mixed, shares), 0).device.type == "cuda"
         gradients = [torch.empty_like(parameter) for parameter in module.model.parameters()]
-        bad = ~torch.isfinite(torch.nn.utils.get_total_norm(gradients))
-        module.guard.settle(bad)
-        update_average(module.ema_model, module.model, 0.9, skip=bad)
+        optimizer = SimpleNamespace(param_groups=[{"fused": True}], state={})
+        module.guard.check(torch.nn.utils.get_total_norm(gradients), optimizer)
+        module.guard.rollback(optimizer)
+        update_ema(module.ema_model, module.model, 0.9, skip=module.guard.bad)
         module.val_metrics.update(module.ema_model(views), labels)
         assert {value.device.type for value in module.val_metrics.compute().values()} == {"cuda"}

@@ -13,8 +13,9 @@ from torch import nn
 from rexnet.config import Config, load_config
 from rexnet.errors import DivergenceError
 from rexnet.runs.run_folder import read_table
-from rexnet.training.faults import NonFiniteGuard, SkipReport, clear_unset_momentum, propagate_nonfinite
-from rexnet.training.fit import fit
+from rexnet.training.callbacks.skipped_steps import SkippedSteps
+from rexnet.training.classification import train
+from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -45,26 +46,26 @@ def test_a_bad_step_changes_nothing_and_is_reported_with_its_images(
     small_run: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     poison_at = Poison(4)
-    run = fit(configured(small_run, "schedule.epochs=3"), callbacks=[poison_at])
+    run = train(configured(small_run, "schedule.epochs=3"), callbacks=[poison_at])
     before, after = poison_at.states[3], poison_at.states[4]
     for name, value in before["state"].items():
         if not name.endswith("num_batches_tracked"):  # a count, which nothing is computed from
             assert torch.equal(value, after["state"][name]), name
     assert_same_tensors(before["momentum"], after["momentum"])
     assert not torch.equal(after["state"]["model.head.fc.weight"], poison_at.states[5]["state"]["model.head.fc.weight"])
-    assert run["step"] == 9
-    (line,) = (Path(run["run"]) / "skipped_steps.jsonl").read_text().splitlines()
+    assert run.step == 9
+    (line,) = (run.run / "skipped_steps.jsonl").read_text().splitlines()
     noted = json.loads(line)
     assert (noted["step"], noted["epoch"], len(noted["images"])) == (4, 2, 8)
     assert all(Path(path).is_file() for path in noted["images"])
     assert "step 4 was skipped: its loss or gradient is NaN or infinite" in caplog.text
-    assert [float(row["train/loss"]) > 0 for row in read_table(Path(run["run"]) / "metrics.csv")] == [True] * 3
+    assert [float(row["train/loss"]) > 0 for row in read_table(run.run / "metrics.csv")] == [True] * 3
 
 
 def test_the_first_step_can_be_the_bad_one(small_run: list[str]) -> None:
     """PyTorch's fused SGD would go on with uninitialised memory as its momentum."""
     poison_at = Poison(1)
-    fit(configured(small_run), callbacks=[poison_at])
+    train(configured(small_run), callbacks=[poison_at])
     assert all(not value.any() for value in poison_at.states[1]["momentum"].values())
     assert all(torch.isfinite(value).all() for value in poison_at.states[6]["momentum"].values())
 
@@ -72,11 +73,11 @@ def test_the_first_step_can_be_the_bad_one(small_run: list[str]) -> None:
 def test_several_bad_steps_in_a_row_stop_the_run_and_name_the_images(small_run: list[str]) -> None:
     config = configured(small_run, "schedule.epochs=3", "trainer.max_bad_steps=3")
     with pytest.raises(DivergenceError, match=r"infinite in 3 steps in a row, lastly in step 7 with /.* and 5 more"):
-        fit(config, callbacks=[Poison(1, 2, 5, 6, 7)])
+        train(config, callbacks=[Poison(1, 2, 5, 6, 7)])
     (run,) = config.trainer.runs_dir.iterdir()
     saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 6
-    assert saved["step_log"]["bad_steps"] == [2, 4]  # in a row, in all: a resumed run goes on counting
+    assert saved["guard"] == {"streak": 2}  # a resumed run continues to count
     for file in (run / "checkpoints").glob("*.ckpt"):
         state = torch.load(file, weights_only=True)["state_dict"]
         assert all(torch.isfinite(value).all() for value in state.values())
@@ -103,20 +104,17 @@ def test_the_guard_keeps_every_kind_of_state(kind: Any) -> None:
     guard.start(network)
     snapshots = []
     for bad in (True, False, False, True, False):
-        first = not optimizer.state
         optimizer.zero_grad()
         images = torch.full((5, 3), float("nan")) if bad else torch.randn(5, 3)
         network(images).mean().backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters()])
-        verdict = guard.judge(norm, optimizer)
+        guard.check(norm, optimizer)
         optimizer.step()
-        if first:
-            clear_unset_momentum(optimizer, verdict)
-        guard.settle(verdict)
+        guard.rollback(optimizer)
         weights = {name: value.clone() for name, value in network.state_dict().items() if "tracked" not in name}
         memory = [value.clone() for state in optimizer.state.values() for value in state.values()]
         snapshots.append((weights, memory))
-    assert guard.pop() == [True, False, False, True, False]
+    assert guard.pop() == [1, 0, 0, 1, 0]
     assert guard.pop() == []
     assert_same_tensors(snapshots[2], snapshots[3])
     for index in (1, 2, 4):
@@ -124,11 +122,11 @@ def test_the_guard_keeps_every_kind_of_state(kind: Any) -> None:
     assert all(torch.isfinite(value).all() for value in snapshots[4][1])
 
 
-def test_a_collapsed_loss_scale_of_fp16_is_reported(small_run: list[str], tmp_path: Path) -> None:
-    report = SkipReport(configured(small_run), tmp_path)
+def test_a_collapsed_loss_scale_of_fp16_is_reported(tmp_path: Path) -> None:
+    skipped, module = SkippedSteps(tmp_path, limit=10, lr=0.05), SimpleNamespace(guard=NonFiniteGuard())
     scaler = SimpleNamespace(get_scale=lambda: 2.0**-15)
     trainer: Any = SimpleNamespace(global_step=9, precision_plugin=SimpleNamespace(scaler=scaler))
     with pytest.raises(DivergenceError, match=r"fp16's loss scale fell to 3\.05e-05 at step 9\. None of these"):
-        report.look(trainer, NonFiniteGuard(), steps_per_epoch=3)
+        skipped.report(trainer, module)
     scaler.get_scale = lambda: 1.0
-    report.look(trainer, NonFiniteGuard(), steps_per_epoch=3)
+    skipped.report(trainer, module)

@@ -15,7 +15,8 @@ from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.runs.checkpoint_files import find_checkpoint
 from rexnet.runs.run_folder import read_table
 from rexnet.system.device import resolve_devices
-from rexnet.training.fit import build_trainer, fit
+from rexnet.training.classification import train
+from rexnet.training.trainer import build_trainer
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -40,11 +41,11 @@ class Watch(Callback):
 
 
 def test_a_run_leaves_everything_in_its_folder(small_run: list[str]) -> None:
-    metrics = fit(configured(small_run))
-    run = Path(metrics["run"])
+    result = train(configured(small_run))
+    run, metrics = result.run, result.metrics
     assert {path.name for path in run.iterdir()} >= {"config.yaml", "metrics.csv", "environment.json", "checkpoints"}
     assert (run / "checkpoints" / "last.ckpt").is_file()
-    assert metrics["step"] == 6
+    assert result.step == 6
     assert load_config(run / "config.yaml") == configured(small_run)
 
     rows = read_table(run / "metrics.csv")
@@ -72,31 +73,31 @@ def test_a_run_leaves_everything_in_its_folder(small_run: list[str]) -> None:
 def test_it_learns_and_repeats_itself(small_run: list[str]) -> None:
     plain = ["augmentation.randaugment=null", "augmentation.erase_prob=0"]
     config = configured(small_run, "schedule.epochs=12", "optimizer.lr=0.02", *plain)
-    first, second = fit(config), fit(config)
-    assert first["val/top1"] > 60  # chance is 33; six seeds reached 66 to 100
-    assert first["run"] != second["run"]
-    assert_same_tensors(final_state(first)["state_dict"], final_state(second)["state_dict"])
+    first, second = train(config), train(config)
+    assert first.metrics["val/top1"] > 60  # chance is 33; six seeds reached 66 to 100
+    assert first.run != second.run
+    assert_same_tensors(final_state(first.run)["state_dict"], final_state(second.run)["state_dict"])
 
 
 def test_another_seed_ends_elsewhere(small_run: list[str]) -> None:
     """The control of the two tests above: equality is not automatic."""
-    one, other = (fit(configured(small_run, f"seed={seed}", "schedule.epochs=1")) for seed in (1, 2))
-    weights = [final_state(run)["state_dict"]["model.features.3.conv_pwl.conv.weight"] for run in (one, other)]
+    one, other = (train(configured(small_run, f"seed={seed}", "schedule.epochs=1")) for seed in (1, 2))
+    weights = [final_state(run.run)["state_dict"]["model.features.3.conv_pwl.conv.weight"] for run in (one, other)]
     assert not torch.equal(*weights)
 
 
 def test_accumulation_steps_the_schedule_by_optimiser_steps(small_run: list[str]) -> None:
     whole, parts = Watch(), Watch()
-    fit(configured(small_run), callbacks=[whole])
-    run = fit(configured(small_run, "trainer.accumulate=2"), callbacks=[parts])
-    assert run["step"] == 6
+    train(configured(small_run), callbacks=[whole])
+    run = train(configured(small_run, "trainer.accumulate=2"), callbacks=[parts])
+    assert run.step == 6
     assert [shape for shape, _ in parts.batches] == [(4,)] * 12
     assert parts.rates[::2] == pytest.approx(whole.rates)
 
 
 def test_mixed_labels_arrive_as_shares(small_run: list[str]) -> None:
     watch = Watch()
-    fit(configured(small_run, "augmentation.mixup=1.0", "schedule.epochs=1"), callbacks=[watch])
+    train(configured(small_run, "augmentation.mixup=1.0", "schedule.epochs=1"), callbacks=[watch])
     assert watch.batches == [((8, 3), torch.float32)] * 3
 
 
@@ -143,7 +144,7 @@ def test_label_smoothing_and_clipping_act(small_run: list[str]) -> None:
 
     watch = Watch()
     settings = ["optimizer.clip_grad=0.01", "loss.label_smoothing=0.9", "schedule.epochs=1"]
-    fit(configured(small_run, *settings), callbacks=[Norms(), watch])
+    train(configured(small_run, *settings), callbacks=[Norms(), watch])
     assert norms
     assert max(norms) <= 0.0101
     module = watch.module
@@ -163,7 +164,7 @@ def test_a_frozen_backbone_stays_as_it_was_statistics_included(small_run: list[s
             self.states.append({name: value.clone() for name, value in pl_module.model.state_dict().items()})
 
     snapshots = Snapshots()
-    fit(configured(small_run, "optimizer.freeze_backbone_epochs=2", "schedule.epochs=3"), callbacks=[snapshots])
+    train(configured(small_run, "optimizer.freeze_backbone_epochs=2", "schedule.epochs=3"), callbacks=[snapshots])
     first, second, third = snapshots.states
     changed = {name for name in first if not torch.equal(first[name], second[name])}
     assert changed == {"head.fc.weight", "head.fc.bias"}
@@ -172,9 +173,9 @@ def test_a_frozen_backbone_stays_as_it_was_statistics_included(small_run: list[s
 
 def test_the_last_checkpoint_is_the_last_even_when_it_is_not_among_the_best(small_run: list[str]) -> None:
     plateau = ["optimizer.lr=1e-12", "schedule.warmup_lr=0", "schedule.min_lr=0", "trainer.keep_best=1"]
-    run = fit(configured(small_run, *plateau, "schedule.epochs=4"))
-    assert final_state(run)["global_step"] == 12
-    assert Path(run["best_checkpoint"]).name.startswith("epoch001-top1_")
+    run = train(configured(small_run, *plateau, "schedule.epochs=4"))
+    assert final_state(run.run)["global_step"] == 12
+    assert run.best_checkpoint.name.startswith("epoch001-top1_")
 
 
 def test_torchrun_decides_how_many_processes_there_are(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,30 +189,30 @@ def test_torchrun_decides_how_many_processes_there_are(small_run: list[str], mon
 def test_the_network_is_compiled_where_asked(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
     monkeypatch.setattr("torch.nn.Module.compile", lambda self: compiled.append(type(self).__name__))
-    fit(configured(small_run, "trainer.compile=true", "trainer.max_steps=1"))
-    fit(configured(small_run, "trainer.max_steps=1"))
+    train(configured(small_run, "trainer.compile=true", "trainer.max_steps=1"))
+    train(configured(small_run, "trainer.max_steps=1"))
     assert compiled == ["ReXNet"]
 
 
 def test_early_stopping_ends_a_run_that_does_not_improve(small_run: list[str]) -> None:
     settings = ["schedule.epochs=9", "optimizer.lr=1e-12", "schedule.warmup_lr=0", "schedule.min_lr=0"]
-    run = fit(configured(small_run, *settings, "ema=null", "trainer.early_stopping_patience=2"))
-    assert run["step"] < 27
+    run = train(configured(small_run, *settings, "ema=null", "trainer.early_stopping_patience=2"))
+    assert run.step < 27
 
 
 def test_the_best_checkpoints_are_kept_with_the_last(small_run: list[str]) -> None:
-    run = fit(configured(small_run, "schedule.epochs=4", "trainer.keep_best=2"))
-    files = sorted(path.name for path in (Path(run["run"]) / "checkpoints").iterdir())
+    run = train(configured(small_run, "schedule.epochs=4", "trainer.keep_best=2"))
+    files = sorted(path.name for path in (run.run / "checkpoints").iterdir())
     assert len(files) == 4
     assert files[-2:] == ["last.ckpt", "previous.ckpt"]
-    assert Path(run["best_checkpoint"]) == find_checkpoint(Path(run["run"]))  # also among equals
+    assert run.best_checkpoint == find_checkpoint(run.run)  # also among equals
 
 
 def test_an_existing_run_folder_is_never_touched(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.strftime", lambda *_: "20260101-000000")
     config = configured(small_run, "schedule.epochs=1")
-    assert Path(fit(config)["run"]).name == "small-20260101-000000"
-    assert Path(fit(config)["run"]).name == "small-20260101-000000-2"
+    assert train(config).run.name == "small-20260101-000000"
+    assert train(config).run.name == "small-20260101-000000-2"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_what_cannot_be_trained_is_said_before_a_folder_is_made(
     overrides: list[str], error: type[Exception], message: str, small_run: list[str], tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=message):
-        fit(configured(small_run, *(override.format(tmp=tmp_path) for override in overrides)))
+        train(configured(small_run, *(override.format(tmp=tmp_path) for override in overrides)))
     assert not (tmp_path / "runs").exists()
 
 
@@ -244,5 +245,5 @@ def test_what_cannot_be_trained_is_said_before_a_folder_is_made(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_gpu_trains_in_every_precision(precision: str, small_run: list[str]) -> None:
-    run = fit(configured(small_run, "trainer.accelerator=gpu", "trainer.devices=1", f"trainer.precision={precision}"))
-    assert run["step"] == 6
+    run = train(configured(small_run, "trainer.accelerator=gpu", "trainer.devices=1", f"trainer.precision={precision}"))
+    assert run.step == 6

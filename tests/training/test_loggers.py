@@ -1,7 +1,6 @@
 """W&B and MLflow: stand-ins show what they are told; where they are installed, what they stored is read back."""
 
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rexnet.config import Config, load_config
 from rexnet.errors import ConfigError
 from rexnet.training import loggers as module
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
 
 SMALL = ("model.depth_mult=0.1", "trainer.log_every_steps=3")
 
@@ -42,9 +41,6 @@ class Tracker(Logger):
     def finish(self, exit_code: int) -> None:
         self.calls.append(("finish", exit_code))
 
-    def update_run(self, *arguments: str) -> None:
-        self.calls.append(arguments)
-
 
 @pytest.fixture
 def trackers(monkeypatch: pytest.MonkeyPatch) -> list[Tracker]:
@@ -60,28 +56,25 @@ def trackers(monkeypatch: pytest.MonkeyPatch) -> list[Tracker]:
     return opened
 
 
-def test_trackers_get_recipe_and_outcome_and_keep_their_run_when_it_moves_and_goes_on(
-    trackers: list[Tracker], small_run: list[str], tmp_path: Path
+def test_trackers_get_recipe_and_metrics_and_a_resumed_run_is_a_new_entry_of_the_same_name(
+    trackers: list[Tracker], small_run: list[str]
 ) -> None:
     settings = [*small_run, *SMALL, "trainer.loggers=[wandb,mlflow]"]
-    run = Path(fit(load_config("finetune/folder.yaml", [*settings, "trainer.max_steps=3"]))["run"])
-    moved = run.rename(tmp_path / "moved")
-    fit(load_config("finetune/folder.yaml", settings), resume=moved)
+    run = train(load_config("finetune/folder.yaml", [*settings, "trainer.max_steps=3"])).run
+    train(load_config("finetune/folder.yaml", settings), resume=run)
     wandb, mlflow, wandb_again, mlflow_again = trackers
     assert wandb.options["save_dir"] == run
     assert (wandb.options["project"], mlflow.options["experiment_name"]) == ("small", "small")
+    assert (wandb.options["name"], mlflow.options["run_name"]) == (run.name, run.name)
     assert mlflow.options["tracking_uri"] == f"sqlite:///{run.parent / 'mlflow.db'}"
     assert wandb.recipe["optimizer"]["lr"] == mlflow.recipe["optimizer.lr"] == 0.05
-    assert json.loads((moved / "tracking.json").read_text()) == {"wandb": run.name, "mlflow": "made"}
-    assert (wandb_again.options["id"], mlflow_again.options["run_id"]) == (run.name, "made")
+    assert (wandb_again.options, mlflow_again.options) == (wandb.options, mlflow.options)
     assert wandb_again.recipe == {**wandb.recipe, "trainer": {**wandb.recipe["trainer"], "max_steps": None}}
-    assert mlflow_again.recipe == {}  # MLflow refuses a parameter that has changed
-    assert mlflow_again.calls == [("made", "RUNNING")]
     assert wandb.calls == wandb_again.calls == [("finish", 0)]
     assert (6, "final/best_top1") in wandb_again.points
-    for told in (wandb.points + wandb_again.points, mlflow.points + mlflow_again.points):
-        assert [step for step, name in told if name == "train/loss"] == [3, 6]
-        assert [step for step, name in told if name == "val_ema/top1"] == [3, 6]
+    for points in (wandb.points + wandb_again.points, mlflow.points + mlflow_again.points):
+        assert [step for step, name in points if name == "train/loss"] == [3, 6]
+        assert [step for step, name in points if name == "val_ema/top1"] == [3, 6]
 
 
 def test_a_tracker_that_does_not_start_is_one_sentence(
@@ -97,7 +90,7 @@ def test_a_tracker_that_does_not_start_is_one_sentence(
         r"wandb login, or WANDB_MODE=offline, may help$"
     )
     with pytest.raises(ConfigError, match=message):
-        fit(small_config.model_copy(update={"trainer": trainer}))
+        train(small_config.model_copy(update={"trainer": trainer}))
 
 
 def test_what_the_trackers_users_set_wins(
@@ -126,11 +119,11 @@ def test_a_tracker_that_is_lost_costs_no_run_and_is_said_once(
     for name in ("log_metrics", "finish", "finalize"):
         monkeypatch.setattr(Tracker, name, fail)
     settings = [*small_run, *SMALL, "trainer.loggers=[wandb,mlflow]", "schedule.epochs=1", "schedule.warmup_epochs=0"]
-    run = Path(fit(load_config("finetune/folder.yaml", settings))["run"])
+    run = train(load_config("finetune/folder.yaml", settings)).run
     assert (run / "metrics.csv").read_text().count("\n") == 2
     assert len(asked) == 3  # each once, and W&B for the end
     for kind in ("wandb", "mlflow"):
-        message = f"trainer.loggers: {kind} is lost: ConnectionError: the server is down; the run goes on without it"
+        message = f"trainer.loggers: {kind} is lost: ConnectionError: the server is down; training continues without it"
         assert caplog.text.count(message) == 1
 
 
@@ -141,16 +134,16 @@ def test_a_logger_whose_package_is_missing_is_refused_before_the_run(
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == missing else True)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     trainer = small_config.trainer.model_copy(update={"loggers": (kind,)})
-    message = rf"{missing} is not installed; `pip install 'rexnet-lightning\[{kind}\]'` brings it"
+    message = rf"{missing} is not installed; run `pip install 'rexnet-lightning\[{kind}\]'`"
     with pytest.raises(ConfigError, match=message):
-        fit(small_config.model_copy(update={"trainer": trainer}))
+        train(small_config.model_copy(update={"trainer": trainer}))
     assert not small_config.trainer.runs_dir.exists()
     assert kind not in sys.modules
 
 
 @pytest.mark.filterwarnings("ignore")  # those of libraries that are not pinned here
 @pytest.mark.parametrize("kind", ["wandb", "mlflow"])
-def test_an_installed_tracker_keeps_one_run_beside_or_in_the_run_folder(
+def test_an_installed_tracker_writes_next_to_or_into_the_run_folder(
     kind: str, small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(kind)
@@ -159,16 +152,16 @@ def test_an_installed_tracker_keeps_one_run_beside_or_in_the_run_folder(
     for name, value in module.MLFLOW_SETTINGS.items():  # so that what training sets is undone
         monkeypatch.setenv(name, value)
     settings = [*small_run, *SMALL, f"trainer.loggers=[{kind}]"]
-    run = Path(fit(load_config("finetune/folder.yaml", [*settings, "trainer.max_steps=3"]))["run"])
-    fit(load_config("finetune/folder.yaml", settings), resume=run)
+    run = train(load_config("finetune/folder.yaml", [*settings, "trainer.max_steps=3"])).run
+    train(load_config("finetune/folder.yaml", settings), resume=run)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     if kind == "wandb":
-        assert len(list(run.glob(f"wandb/offline-run-*-{run.name}/*.wandb"))) == 2  # one id, a file for each session
+        assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 2  # one for each session
         return
     tracking: Any = importlib.import_module("mlflow.tracking")
     client = tracking.MlflowClient(f"sqlite:///{run.parent / 'mlflow.db'}")
-    (found,) = client.search_runs([client.get_experiment_by_name("small").experiment_id])
-    assert (found.info.status, found.data.params["optimizer.lr"]) == ("FINISHED", "0.05")
-    history = client.get_metric_history(found.info.run_id, "val_ema/top1")
-    assert [point.step for point in history] == [3, 6]
-    assert found.data.metrics["final/val_ema/top1"] == history[-1].value
+    found = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    assert [(each.info.run_name, each.info.status) for each in found] == [(run.name, "FINISHED")] * 2
+    assert {each.data.params["optimizer.lr"] for each in found} == {"0.05"}
+    histories = [client.get_metric_history(each.info.run_id, "val_ema/top1") for each in found]
+    assert sorted(point.step for history in histories for point in history) == [3, 6]

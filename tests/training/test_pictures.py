@@ -7,8 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rexnet.config import load_config
 from rexnet.runs.run_folder import read_table
-from rexnet.training.fit import fit
-from rexnet.training.validation_pictures import draw_confusion
+from rexnet.training.callbacks.validation_images import draw_confusion
+from rexnet.training.classification import train
 
 SCALARS = {
     *(f"train/{name}" for name in ("loss", "grad_norm", "lr", "images_per_s", "data_wait_share")),
@@ -25,7 +25,7 @@ MORE = ("trainer.loggers=[csv]", "trainer.pictures_every_epochs=20", "schedule.e
 def board(small_run: list[str]) -> tuple[Path, Any]:
     """A run with everything that TensorBoard can have, and its events."""
     config = load_config("finetune/folder.yaml", [*small_run, *MORE])
-    run = Path(fit(config)["run"])
+    run = train(config).run
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     return run, events

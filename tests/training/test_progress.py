@@ -5,7 +5,7 @@ import pytest
 from tqdm import tqdm
 
 from rexnet.system.terminal import logging_above_bar, progress_bar
-from rexnet.training.progress import choose_format
+from rexnet.training.callbacks.progress import choose_format
 
 PARTS = ["loss 0.726", "best 90.28", "78 img/s", "wait 2%", "0.8 GB"]
 AT_80 = "epoch 3/8 36% 128/352 01:27 left loss 0.726 best 90.28 78 img/s wait 2% 0.8 GB"

@@ -14,7 +14,8 @@ from rexnet.config import Config, load_config
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.errors import CheckpointError
 from rexnet.runs.run_folder import read_table
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
+from rexnet.training.run_training import TrainingResult
 from rexnet.training.signals import Stopped
 
 FULL = ["augmentation.mixup=0.2", "augmentation.cutmix=1.0", "model.drop_path=0.2", "schedule.epochs=3"]
@@ -52,53 +53,52 @@ class SignalAt(Callback):
         self._send(trainer, "saving")
 
 
-def interrupted(config: Config, *signals: SignalAt) -> dict[str, Any]:
+def interrupted(config: Config, *signals: SignalAt) -> TrainingResult:
     """A run that is stopped by each of the signals in turn, and goes on each time."""
     resume: Path | None = None
     for signal_at in signals:
         with pytest.raises(Stopped) as caught:
-            fit(config, resume, callbacks=[signal_at])
+            train(config, resume, callbacks=[signal_at])
         assert caught.value.code == 128 + signal_at.number
         (resume,) = config.trainer.runs_dir.iterdir()
-    return fit(config, resume)
+    return train(config, resume)
 
 
-def assert_same_outcome(one: dict[str, Any], other: dict[str, Any]) -> None:
+def assert_same_outcome(one: TrainingResult, other: TrainingResult) -> None:
     """Equal to the last bit: weights, averages, optimiser, schedule, callbacks' state, table and TensorBoard."""
-    mine, theirs = final_state(one), final_state(other)
+    mine, theirs = final_state(one.run), final_state(other.run)
     for state, run in ((mine, one), (theirs, other)):
         for callback in state["callbacks"].values():  # paths, and what stands in two forms
             for name in ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path"):
-                callback[name] = str(callback.get(name, "")).replace(run["run"], "RUN")
+                callback[name] = str(callback.get(name, "")).replace(str(run.run), "RUN")
             best = callback.get("best_k_models", {})
             callback["best_k_models"] = {Path(path).name: score for path, score in best.items()}
             callback.pop("wait_count", None) if callback.get("patience") is None else None
-        state["step_log"]["latest"] = {
-            name: value for name, value in state["step_log"]["latest"].items() if name in EXACT_COLUMNS
-        }
-    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "callbacks", "step_log"):
+        latest = state["callbacks"]["StepLog"]["latest"]
+        state["callbacks"]["StepLog"]["latest"] = {name: latest[name] for name in latest if name in EXACT_COLUMNS}
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "callbacks", "guard", "loss_window"):
         assert_same_tensors(mine[key], theirs[key])
-    tables = [read_table(Path(run["run"]) / "metrics.csv") for run in (one, other)]
+    tables = [read_table(run.run / "metrics.csv") for run in (one, other)]
     assert [[row[name] for name in EXACT_COLUMNS] for row in tables[0]] == [
         [row[name] for name in EXACT_COLUMNS] for row in tables[1]
     ]
     assert scalars(one) == scalars(other)
     assert shown(one) == shown(other)
-    names = [sorted(path.name for path in (Path(run["run"]) / "checkpoints").iterdir()) for run in (one, other)]
+    names = [sorted(path.name for path in (run.run / "checkpoints").iterdir()) for run in (one, other)]
     assert names[0] == names[1]
 
 
-def scalars(run: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
+def scalars(run: TrainingResult) -> dict[str, list[tuple[int, float]]]:
     """What TensorBoard shows, but for speed, waiting and memory."""
-    events = EventAccumulator(run["run"])
+    events = EventAccumulator(str(run.run))
     events.Reload()
     names = [name for name in events.Tags()["scalars"] if not name.startswith(("system", "train/images", "train/data"))]
     return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in names}
 
 
-def shown(run: dict[str, Any]) -> dict[str, list[tuple[int, bytes]]]:
+def shown(run: TrainingResult) -> dict[str, list[tuple[int, bytes]]]:
     """What TensorBoard shows beside scalars: pictures, texts, precision-recall curves; of HParams the keys' number."""
-    events = EventAccumulator(run["run"], size_guidance={"images": 0, "tensors": 0})
+    events = EventAccumulator(str(run.run), size_guidance={"images": 0, "tensors": 0})
     events.Reload()
     tags = events.Tags()
     pictures = {tag: [(e.step, e.encoded_image_string) for e in events.Images(tag)] for tag in tags["images"]}
@@ -126,17 +126,17 @@ def shown(run: dict[str, Any]) -> dict[str, list[tuple[int, bytes]]]:
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
     stops: list[int], settings: list[str], small_run: list[str]
 ) -> None:
-    whole = fit(configured(small_run, *settings))
-    rest = fit(configured(small_run, *settings, f"trainer.max_steps={stops[0]}"))
+    whole = train(configured(small_run, *settings))
+    rest = train(configured(small_run, *settings, f"trainer.max_steps={stops[0]}"))
     for stop, next_stop in zip(stops, [*stops[1:], 9], strict=True):
-        assert rest["step"] == stop
-        before = rest["run"]
-        rest = fit(configured(small_run, *settings, f"trainer.max_steps={next_stop}"), resume=Path(before))
-        assert rest["run"] == before
-    one, other = final_state(whole), final_state(rest)
+        assert rest.step == stop
+        before = rest.run
+        rest = train(configured(small_run, *settings, f"trainer.max_steps={next_stop}"), resume=before)
+        assert rest.run == before
+    one, other = final_state(whole.run), final_state(rest.run)
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same_tensors(one[key], other[key])
-    tables = [read_table(Path(run["run"]) / "metrics.csv") for run in (whole, rest)]
+    tables = [read_table(run.run / "metrics.csv") for run in (whole, rest)]
     names = ["epoch", "step", "val/top1", "val/loss", "val_ema/loss"]
     assert [[row[name] for name in names] for row in tables[0]] == [[row[name] for name in names] for row in tables[1]]
 
@@ -157,7 +157,7 @@ def test_a_run_stopped_by_signals_ends_where_the_uninterrupted_one_does(
     signals: list[SignalAt], more: list[str], small_run: list[str], tmp_path: Path
 ) -> None:
     settings = [*FULL, "trainer.early_stopping_patience=9", "trainer.keep_best=2", "trainer.accumulate=2", *more]
-    whole = fit(configured(small_run, *settings))
+    whole = train(configured(small_run, *settings))
     config = configured(small_run, *settings, f"trainer.runs_dir={tmp_path / 'stopped'}")
     resumed = interrupted(config, *signals)
     assert_same_outcome(whole, resumed)
@@ -172,22 +172,22 @@ def test_a_run_stopped_by_signals_ends_where_the_uninterrupted_one_does(
 def test_the_comparison_above_can_fail(small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A negative control: an order that forgets the epoch, as Lightning's does, is found out."""
     config = configured(small_run, "schedule.epochs=2", f"trainer.runs_dir={tmp_path / 'stopped'}")
-    whole = fit(configured(small_run, "schedule.epochs=2"))
+    whole = train(configured(small_run, "schedule.epochs=2"))
     with pytest.raises(Stopped):
-        fit(config, callbacks=[SignalAt(4)])
+        train(config, callbacks=[SignalAt(4)])
     (run,) = config.trainer.runs_dir.iterdir()
     monkeypatch.setattr(TrainBatchSampler, "start_at", lambda self, epoch, batch: None)
     with pytest.raises(AssertionError):
-        assert_same_outcome(whole, fit(config, run))
+        assert_same_outcome(whole, train(config, run))
 
 
 def test_a_moved_run_goes_on_with_its_list_of_the_best(small_run: list[str], tmp_path: Path) -> None:
-    run = fit(configured(small_run, "trainer.max_steps=3"))
+    run = train(configured(small_run, "trainer.max_steps=3"))
     moved = tmp_path / "elsewhere" / "moved"
-    shutil.copytree(run["run"], moved)
-    rest = fit(configured(small_run), resume=moved)
-    assert Path(rest["run"]) == moved
-    callbacks = final_state(rest)["callbacks"]
+    shutil.copytree(run.run, moved)
+    rest = train(configured(small_run), resume=moved)
+    assert rest.run == moved
+    callbacks = final_state(rest.run)["callbacks"]
     (best,) = [state for name, state in callbacks.items() if name.startswith("BestCheckpoints")]
     assert {Path(path).parent for path in best["best_k_models"]} == {moved / "checkpoints"}
     assert len(best["best_k_models"]) == 2
@@ -197,9 +197,9 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(
     small_run: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "rexnet")
-    whole = fit(configured(small_run, "schedule.epochs=3"))
+    whole = train(configured(small_run, "schedule.epochs=3"))
     run = tmp_path / "copy"
-    shutil.copytree(whole["run"], run)
+    shutil.copytree(whole.run, run)
     last = run / "checkpoints" / "last.ckpt"
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
@@ -207,22 +207,22 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(
     (run / "checkpoints" / ".last.ckpt.99.tmp").write_text("half")
     with (run / "metrics.csv").open("a") as table:
         table.write("\0\0\0\n4,12")  # what a machine that went down can leave of rows
-    rest = fit(configured(small_run, "schedule.epochs=3"), resume=run)
+    rest = train(configured(small_run, "schedule.epochs=3"), resume=run)
     assert "last.ckpt: cannot be read as a checkpoint, damaged: its part " in caplog.text
-    assert "going on from previous.ckpt (step 6) instead" in caplog.text
+    assert "resuming from previous.ckpt (step 6) instead" in caplog.text
     assert "deleted .last.ckpt.99.tmp, left by a process that was killed" in caplog.text
     assert (run / "checkpoints" / "last.ckpt.damaged").is_file()
     assert "metrics.csv: 2 of its 5 rows cannot be read and are left out" in caplog.text
     assert [row["epoch"] for row in read_table(run / "metrics.csv")] == ["1", "2", "3"]
-    assert_same_tensors(final_state(whole)["state_dict"], final_state(rest)["state_dict"])
+    assert_same_tensors(final_state(whole.run)["state_dict"], final_state(rest.run)["state_dict"])
     assert scalars(rest)["train/loss"] == scalars(whole)["train/loss"]  # no point twice
 
 
 def test_nothing_whole_to_go_on_from_is_an_error(small_run: list[str]) -> None:
-    run = Path(fit(configured(small_run, "trainer.max_steps=1"))["run"])
+    run = train(configured(small_run, "trainer.max_steps=1")).run
     (run / "checkpoints" / "last.ckpt").write_bytes(b"half")
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be read as a checkpoint, damaged"):
-        fit(configured(small_run), resume=run)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be read as a checkpoint, truncated"):
+        train(configured(small_run), resume=run)
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(CheckpointError, match="holds no checkpoint to go on from"):
-        fit(configured(small_run), resume=run)
+    with pytest.raises(CheckpointError, match="has no checkpoint to resume from"):
+        train(configured(small_run), resume=run)

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 from conftest import SMALL_RUN
 
-from rexnet.config import load_config
-from rexnet.training.fit import build_trainer
-from rexnet.training.signals import GracefulStop, Stopped, install_signal_handlers
+from rexnet.training.callbacks.graceful_stop import GracefulStop
+from rexnet.training.signals import Stopped
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +49,7 @@ def test_a_signal_to_all_processes_ends_the_run_with_a_checkpoint(tmp_path: Path
     (last,) = (tmp_path / "runs").glob("*/checkpoints/last.ckpt")
     assert "Stopped by SIGTERM after step " in said
     assert f"saved as {last}" in said
-    assert f"Go on with  rexnet train --resume {last.parent.parent}" in said
+    assert f"Resume with  rexnet train --resume {last.parent.parent}" in said
     assert "Traceback" not in said
     assert subprocess.run(["pgrep", "-g", str(process.pid)], check=False, capture_output=True).stdout == b""
 
@@ -73,14 +71,14 @@ def test_a_second_press_of_ctrl_c_does_not_wait_for_the_step(monkeypatch: pytest
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
     monkeypatch.setattr(signal, "signal", lambda number, handler: sent.append((number, handler)))
     stop = GracefulStop(tmp_path)
-    stop._note(signal.SIGINT, None)
+    stop._receive(signal.SIGINT, None)
     now[0] += 0.1
-    stop._note(signal.SIGINT, None)  # a terminal and a launcher that pass on one press
-    stop._note(signal.SIGTERM, None)
+    stop._receive(signal.SIGINT, None)  # a terminal and a launcher that pass on one press
+    stop._receive(signal.SIGTERM, None)
     assert sent == []
     assert stop.received == signal.SIGINT
     now[0] += 2
-    stop._note(signal.SIGINT, None)
+    stop._receive(signal.SIGINT, None)
     assert sent == [(signal.SIGINT, signal.SIG_DFL), (os.getpid(), signal.SIGINT)]
 
 
@@ -88,24 +86,12 @@ def test_the_exit_code_is_that_of_a_shell() -> None:
     assert [Stopped(number).code for number in (15, 2, 10)] == [143, 130, 138]
 
 
-def test_what_lightning_would_do_on_signals_is_switched_off(small_run: list[str]) -> None:
-    """Guards the names of Lightning's internals, which may change from one version to the next."""
-    trainer: Any = build_trainer(load_config("finetune/folder.yaml", small_run))
-    assert callable(pl.trainer.connectors.signal_connector._SignalConnector.register_signal_handlers)
-    assert callable(trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor)
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
-    install_signal_handlers(trainer)
-    trainer._signal_connector.register_signal_handlers()
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor()
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
-
-
 def test_handlers_are_given_back(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
     stop, trainer = GracefulStop(tmp_path), Any
     trainer = type("Trainer", (), {"world_size": 1})()
     stop.on_train_start(trainer, None)  # type: ignore[arg-type]
-    assert signal.getsignal(signal.SIGTERM) == stop._note
+    assert signal.getsignal(signal.SIGTERM) == stop._receive
     stop.on_train_end(trainer, None)  # type: ignore[arg-type]
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
     thread = threading.Thread(target=stop.on_train_start, args=(trainer, None))  # a notebook's, which may set none

@@ -17,7 +17,7 @@ def add_parser(commands: Commands) -> None:
         help="check a run before it starts",
         description="Check everything that a run needs in about a minute: data, memory, disk space, loading and "
         "training speed, and a falling loss. Exit code 2 if there is an error.",
-        epilog="example: doctor finetune/cub200.yaml data.root=/data/CUB_200_2011",
+        epilog="example: rexnet doctor finetune/cub200.yaml data.root=/data/CUB_200_2011",
     )
     add_config(parser)
     parser.add_argument("--json", action="store_true", help="print the findings as a JSON list")

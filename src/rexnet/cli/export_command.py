@@ -16,7 +16,7 @@ def add_parser(commands: Commands) -> None:
         description="Export a trained network as ONNX, torch.export program, safetensors, weight file of the authors' "
         "code or int8 ONNX. The exported programs map RGB bytes to probabilities. Every file is compared with the "
         "network on real images.",
-        epilog="example: export runs/NAME --to onnx torch safetensors",
+        epilog="example: rexnet export runs/NAME --to onnx torch safetensors",
     )
     parser.add_argument("run_or_checkpoint", metavar="RUN_OR_CHECKPOINT", type=Path)
     parser.add_argument(

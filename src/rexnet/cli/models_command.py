@@ -12,7 +12,7 @@ def add_parser(commands: Commands) -> None:
         help="list the networks of the ReXNet family with cost, published accuracy and weights",
         description="List the networks of the ReXNet family with parameters, multiply-adds and activations computed "
         "from the code, their published accuracy on ImageNet-1k, and the location of the weights.",
-        epilog="example: models rexnet_100 rexnet_lite_100 --image-size 192",
+        epilog="example: rexnet models rexnet_100 rexnet_lite_100 --image-size 192",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks (default: all)")
     parser.add_argument("--image-size", type=positive, default=224, metavar="PIXELS", help="default: 224")

@@ -14,7 +14,7 @@ def add_parser(commands: Commands) -> None:
         help="classify images",
         description="Write one line per image with the most probable classes and their probabilities, or the reason "
         "why the image could not be read. Exit code 2 if no image could be read.",
-        epilog="example: predict runs/NAME holiday/ 'more/**/*.jpg' --out holiday.csv",
+        epilog="example: rexnet predict runs/NAME holiday/ 'more/**/*.jpg' --out holiday.csv",
     )
     parser.add_argument("source", metavar="SOURCE", help="run, checkpoint, export, timm/NAME or timm/NAME=FILE")
     parser.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, folders (recursively) or glob patterns")

@@ -14,7 +14,7 @@ def add_parser(commands: Commands) -> None:
         description="Write one self-contained HTML file about a run: curves, results with intervals, mistakes, "
         "classes, calibration, data and recipe. Several runs are compared on one page. A run without stored "
         "predictions is evaluated first.",
-        epilog="example: report runs/quickstart-20261121-120236",
+        epilog="example: rexnet report runs/quickstart-20261121-120236",
     )
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+")
     parser.add_argument(

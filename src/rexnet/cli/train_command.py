@@ -19,11 +19,13 @@ def add_parser(commands: Commands) -> None:
         "train",
         help="train or fine-tune a network",
         description="Train or fine-tune a network with the recipe of a configuration file.",
-        epilog="example: train --config finetune/cub200.yaml data.root=/data/CUB_200_2011 trainer.devices=2",
+        epilog="example: rexnet train --config finetune/cub200.yaml data.root=/data/CUB_200_2011 trainer.devices=2",
     )
     parser.add_argument("--config", metavar="CONFIG", help=CONFIG_HELP)
-    parser.add_argument("--resume", metavar="RUN", help="run folder, checkpoint, or auto for the newest run")
-    parser.add_argument("--allow-change", metavar="KEY", action="append", default=[], help="key that may differ")
+    parser.add_argument("--resume", metavar="RUN", help="run or checkpoint to resume; auto: the newest run")
+    parser.add_argument(
+        "--allow-change", metavar="KEY", action="append", default=[], help="key that may change on resume"
+    )
     parser.add_argument("--doctor", action="store_true", help="check the run first, as `rexnet doctor` does")
     parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="train N times, with seed+0 to seed+N-1")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and exit")
@@ -55,11 +57,11 @@ def run(options: argparse.Namespace) -> int:
         return train_seeds(config, options.seeds, sys.argv)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the first step there is nothing to save
     try:
-        from rexnet.training.fit import fit
+        from rexnet.training.classification import train
 
-        outcome = fit(config, resume=resume, allowed=options.allow_change)
+        result = train(config, resume=resume, allowed=options.allow_change)
         if config.trainer.report and is_rank_zero():
-            _report(Path(outcome["run"]))
+            _report(result.run)
     finally:
         signal.signal(signal.SIGINT, before)
     return 0

@@ -11,7 +11,7 @@ from rexnet.config.schema import Config
 from rexnet.data.augment.batch import augment_batch, normalize
 from rexnet.data.cache.cached_datasets import build_eval_dataset, build_train_dataset
 from rexnet.data.cache.filling import CacheStore
-from rexnet.data.dataset import Batch, Sample, stack
+from rexnet.data.dataset import Batch, Sample
 from rexnet.data.datasets import load_index
 from rexnet.data.loaders import (
     batch_bytes,
@@ -26,6 +26,7 @@ from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.workers import PREFETCHED
 from rexnet.preprocessing import resolve_preprocessing
 from rexnet.system.device import use_channels_last
+from rexnet.system.lightning_internals import resume_position
 
 
 class ImageData(pl.LightningDataModule):
@@ -118,21 +119,13 @@ class ImageData(pl.LightningDataModule):
             for key in sampler.batch_at(epoch, number)
         ]
 
-    def batch_at(self, epoch: int, batch: int) -> Batch:
-        """Loads a batch of this process again, in this process: it is a function of these two numbers."""
-        assert self.trainer is not None
-        sampler = self._train_sampler(self.trainer.global_rank)
-        return stack([self.train_dataset[key] for key in sampler.batch_at(epoch, batch)])
-
     def _train_sampler(self, rank: int) -> TrainBatchSampler:
         return build_train_sampler(self.config, self.train_index, rank, self.world_size)
 
     def _position(self, batches_per_epoch: int) -> tuple[int, int]:
         """Returns epoch and batch at which this fit starts, from the progress that Lightning restored."""
         assert self.trainer is not None
-        loop = self.trainer.fit_loop
-        epoch = loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # its base class hides it
-        batch = loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
+        epoch, batch = resume_position(self.trainer)
         return (epoch, batch) if batch < batches_per_epoch else (epoch + 1, 0)
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.doctor.finding import Finding, attempt
@@ -28,7 +30,8 @@ from rexnet.errors import ConfigError, RexnetError, user_message
 from rexnet.models.factory import adopt_preprocessing
 from rexnet.system.device import free_memory, resolve_accelerator, resolve_devices, set_up_arithmetic
 from rexnet.system.launcher import started_by_launcher
-from rexnet.training.fit import build_classifier
+from rexnet.training.accumulation import settle_accumulation
+from rexnet.training.classification import build_classifier
 
 
 def examine(config: Config) -> Iterator[Finding]:
@@ -70,16 +73,20 @@ def examine(config: Config) -> Iterator[Finding]:
 
 def _rehearse(config: Config, data: ImageData) -> Iterator[Finding]:
     """The checks that need the network."""
-    small = rehearsed(config, data.device_batch)
-    module = build_classifier(small, data.class_names, steps_per_epoch=STEPS - 1)  # the peak learning rate at the last
+    small, counts = rehearsed(config, data.device_batch), data.train_index.class_counts().tolist()
+    module = build_classifier(small, data.class_names, counts, steps_per_epoch=STEPS - 1)  # ends at the peak rate
     size = checkpoint_bytes(config, module)
     yield from check_disk(config, size)
-    free = free_memory(resolve_accelerator(config.trainer))
+    accelerator = resolve_accelerator(config.trainer)
+    free, images = free_memory(accelerator), data.device_batch
+    if config.trainer.accumulate == "auto" and accelerator == "gpu":
+        images //= settle_accumulation(config, module, images, torch.device("cuda")).trainer.micro_batches
+        small = rehearsed(config, images)
     refusal = foresee_memory(small, module, free)
     if refusal is not None:
         yield refusal
         return
     seen = rehearse(small, module, fixed_batch(small, data))
-    yield judge_memory(seen, data.device_batch, free)
+    yield judge_memory(seen, images, free)
     yield judge_losses(seen.losses, config.optimizer.lr)
     yield from forecast(config, data, seen, size)

@@ -20,9 +20,10 @@ from rexnet.data.loaders import build_train_sampler
 from rexnet.doctor.finding import Finding
 from rexnet.doctor.machine import megabytes
 from rexnet.system.device import autocast_dtype, resolve_accelerator, resolve_precision, use_channels_last
-from rexnet.training.fit import build_trainer, quieten_lightning
-from rexnet.training.module import Classifier
-from rexnet.training.step_log import peak_memory_gb
+from rexnet.training.callbacks.step_log import peak_memory_gb
+from rexnet.training.classifier import Classifier
+from rexnet.training.run_training import explained_memory
+from rexnet.training.trainer import build_trainer
 
 STEPS = 20
 SECONDS = 15.0  # after which no further step begins
@@ -39,8 +40,6 @@ class Rehearsal(Callback):
     losses: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     memory_gb: float = 0.0
-    parts: int = 1
-    """In which the batch was computed, once memory had run out."""
     images_per_s: float = 0.0
     """Of one device in training."""
     eval_images_per_s: float = 0.0
@@ -81,9 +80,8 @@ def rehearse(config: Config, module: Classifier, batch: tuple[Tensor, Tensor]) -
     """Trains on one batch and measures; `config` is that of one device, from `rehearsed`.
 
     Raises:
-        RexnetError: not even a part of the batch fits into memory.
+        ConfigError: the batch does not fit into GPU memory.
     """
-    quieten_lightning()
     share, seen = len(batch[0]), Rehearsal()
     trainer = build_trainer(config, [seen])
     trainer.limit_val_batches = 0
@@ -91,16 +89,17 @@ def rehearse(config: Config, module: Classifier, batch: tuple[Tensor, Tensor]) -
         torch.cuda.reset_peak_memory_stats()
     again: Any = [batch] * (STEPS + 1)  # one more, so that no epoch ends
     loader = DataLoader(again, batch_size=None)
-    trainer.fit(module, loader, loader)
+    with explained_memory(trainer):
+        trainer.fit(module, loader, loader)
     device = trainer.strategy.root_device
-    seen.memory_gb, seen.parts = peak_memory_gb(device), module.parted.parts
+    seen.memory_gb = peak_memory_gb(device)
     seen.images_per_s = share * (len(seen.seconds) - 1) / sum(seen.seconds[1:])
     seen.eval_images_per_s = share / _time_evaluation(config, module.to(device), batch[0].to(device))
     return seen
 
 
 def foresee_memory(config: Config, module: Classifier, free: int) -> Finding | None:
-    """What is wrong, where one step would take more memory than there is; a GPU says so itself and goes on in parts."""
+    """What is wrong, where one step would take more memory than there is; a GPU says so itself."""
     needed, share = predict_memory(config, module), config.data.batch_size
     if resolve_accelerator(config.trainer) == "gpu" or needed <= free:
         return None
@@ -111,9 +110,6 @@ def foresee_memory(config: Config, module: Classifier, free: int) -> Finding | N
 def judge_memory(seen: Rehearsal, share: int, free: int) -> Finding:
     """What a step took of the memory that was there."""
     text = f"{seen.memory_gb:.2f} GB at its peak with {share} images at once, {megabytes(free)} were free"
-    if seen.parts > 1:
-        remedy = f"set trainer.accumulate to {seen.parts} times what it is"
-        return Finding("error", "memory", f"{share} images at once did not fit, {share // seen.parts} did; {remedy}")
     if seen.memory_gb * 1e9 > 0.9 * free:
         return Finding("warning", "memory", f"{text}; little is left, so set trainer.accumulate")
     return Finding("ok", "memory", text)

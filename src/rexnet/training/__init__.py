@@ -1,1 +1,1 @@
-"""A run: module, schedule, averaging, callbacks, and `fit`, which puts them together."""
+"""Training: losses, optimizer, schedule, EMA, skipped steps, callbacks, resume, and `train`, which runs them."""

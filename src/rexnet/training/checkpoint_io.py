@@ -1,4 +1,4 @@
-"""Writes checkpoints that cannot be lost, and reads only what is whole."""
+"""Lets Lightning write checkpoints that are never lost, and read only intact ones."""
 
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,15 @@ from rexnet.runs.checkpoint_files import LAST, PREVIOUS
 class DurableCheckpointIO(TorchCheckpointIO):
     """Saves Lightning's checkpoints by `save_durably`; the replaced `last.ckpt` becomes `previous.ckpt`.
 
-    Lightning's own way stages in TMPDIR, and a move between file systems is a copy over the live file.
+    Lightning itself stages files in TMPDIR, and a move from another file system is a copy over the live file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Writes `checkpoint` to `path`, completely or not at all.
 
         Raises:
-            CheckpointError: a weight is NaN or infinite, the folder cannot be written to, the disk is full, or the file
-                would not load without executing code; the previous file is untouched.
+            CheckpointError: a weight is NaN or infinite, the folder is not writable, the disk is full, or the file
+                would execute code on loading; the previous file is untouched.
         """
         target = Path(path)
         for name, tensor in walk_tensors({key: checkpoint.get(key) for key in ("state_dict", "optimizer_states")}):

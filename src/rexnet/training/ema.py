@@ -1,4 +1,4 @@
-"""Exponential moving average of a network's weights and BatchNorm statistics."""
+"""Exponential moving average (EMA) of a network's weights and BatchNorm statistics."""
 
 import copy
 
@@ -6,23 +6,27 @@ import torch
 from torch import Tensor, nn
 
 
-def build_average(model: nn.Module) -> nn.Module:
-    """A copy of `model` that takes no gradients and always computes in evaluation mode."""
+def build_ema(model: nn.Module) -> nn.Module:
+    """Returns a copy of `model` that takes no gradients and computes in evaluation mode."""
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
 def decay_at(step: int, decay: float) -> float:
-    """The decay after optimiser step `step` (counted from 1): a short memory first, `decay` in the end."""
+    """Returns the decay after optimizer step `step` (counted from 1), which grows from 2 / 11 to `decay`."""
     return min(decay, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float, skip: Tensor | None = None) -> None:
-    """Moves `average` towards `model`: weights and BatchNorm statistics by the decay; counters are copied.
+def update_ema(ema: nn.Module, model: nn.Module, decay: float, skip: Tensor | None = None) -> None:
+    """Moves weights and BatchNorm statistics of `ema` towards those of `model`, and copies its counters.
 
-    Where `skip` (a bool on the device) is true, it stays where it is; the host need not know.
+    Args:
+        ema: the average; changed in place.
+        model: the network in training.
+        decay: part of the old average that stays.
+        skip: a bool on the device; where it is True, the average stays as it is without the host waiting for it.
     """
-    pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
+    pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
     averages = [mine for mine, _ in pairs if mine.is_floating_point()]
     values = [theirs for mine, theirs in pairs if mine.is_floating_point()]
     share = torch.full((), 1 - decay, device=averages[0].device)

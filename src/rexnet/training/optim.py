@@ -1,4 +1,4 @@
-"""Optimisers and their parameter groups."""
+"""Optimizers and their parameter groups."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from rexnet.models.factory import split_parameters
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, scales_loss: bool = False) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum or AdamW over the groups of `group_parameters`.
+    """Builds SGD with Nesterov momentum, or AdamW, over the groups of `group_parameters`.
 
-    The fused form is a third of the plain one's time on a CPU, and can skip a step without asking the device. Only
-    where fp16 scales the loss it is not taken: it would leave gradients scaled where they are clipped, and the scaler
-    skips bad steps by itself.
+    The fused form takes a third of the plain one's time on a CPU, and can skip a step without asking the device. It is
+    not used where fp16 scales the loss: it would leave gradients scaled where they are clipped, and the scaler skips
+    bad steps itself.
     """
     groups = group_parameters(model, config)
     fused = None if scales_loss else True
@@ -27,10 +27,10 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, scales_loss: bool
 
 
 def fit_optimizer_to_device(optimizer: Any, scales_loss: bool = False) -> None:
-    """Mends what a restored state brings from another device: the choice of the fused form, and memory layouts.
+    """Adapts a restored state that comes from another device: its choice of the fused form, and its memory layouts.
 
-    The fused form of the CPU reads momentum in the order of its parameter's memory; NCHW momentum beside an NHWC
-    parameter would be applied scrambled.
+    The fused form of the CPU reads momentum in the memory order of the parameter; NCHW momentum of an NHWC parameter
+    would be applied scrambled.
     """
     for group in optimizer.param_groups:
         group["fused"] = None if scales_loss else True
@@ -42,9 +42,9 @@ def fit_optimizer_to_device(optimizer: Any, scales_loss: bool = False) -> None:
 
 
 def group_parameters(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Backbone and classifier, each with and without weight decay.
+    """Returns backbone and classifier, each with and without weight decay.
 
-    Vectors (BatchNorm's weights and all biases) are not decayed, as in the training script that the ReXNet authors
+    Vectors (weights of BatchNorm and all biases) are not decayed, as in the training script that the authors of ReXNet
     used; pulling them to zero changes the function, not its complexity.
     """
     backbone, classifier = split_parameters(model)

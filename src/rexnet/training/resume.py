@@ -1,4 +1,4 @@
-"""Going on with a run: which checkpoint, whether it fits, and what a changed recipe means for its state."""
+"""Resumes a run: finds the checkpoint, checks that it fits, and applies a changed recipe to its state."""
 
 import json
 import logging
@@ -20,36 +20,39 @@ from rexnet.runs.checkpoint_files import checkpoint_folder, newest_first
 from rexnet.runs.resume_rules import describe_longer_run, require_same_recipe
 from rexnet.runs.run_folder import CONFIG_FILE
 from rexnet.system.atomic_files import atomic_write
-from rexnet.training.module import Classifier
 from rexnet.training.optim import build_optimizer
 from rexnet.training.schedule import build_schedule
+from rexnet.training.training_module import TrainingModule
 
 log = logging.getLogger(__name__)
 
 
 class Resumed(NamedTuple):
-    """What a run goes on from."""
+    """The checkpoint from which a run resumes."""
 
     checkpoint: Path
     folder: Path
     step: int
-    stored: Config
-    """The recipe that it was made with."""
+    config: Config
+    """Its config so far."""
+    steps_per_epoch: int | None
+    tensors: dict[str, tuple[torch.Size, torch.dtype]]
+    """Shape and type of each tensor of the module."""
     damaged: tuple[Path, ...] = ()
-    """Newer checkpoints that are not whole."""
+    """Newer checkpoints that cannot be read."""
 
 
 class ChangedRecipe(Callback):
-    """Lets a changed recipe act: optimisers and schedules would take their old values out of the checkpoint."""
+    """Applies a changed recipe: optimizer and schedule would restore their old values from the checkpoint."""
 
-    def __init__(self, stored: Config) -> None:
-        self.stored = stored
+    def __init__(self, old: Config) -> None:
+        self.old = old
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        assert isinstance(pl_module, Classifier)
-        old, new = self.stored, pl_module.config
+        assert isinstance(pl_module, TrainingModule)
+        old, new = self.old, pl_module.config
         if (old.optimizer, old.schedule) == (new.optimizer, new.schedule):
             return
         step = checkpoint["global_step"]
@@ -68,48 +71,22 @@ class ChangedRecipe(Callback):
             log.info(text)
 
 
-def resume_from(path: Path, module: Classifier, allowed: Collection[str] = ()) -> Resumed:
-    """The checkpoint to go on from, checked against the network and the recipe; in a run folder the newest whole one.
-
-    Args:
-        path: a run folder or a checkpoint in it.
-        module: the network and the recipe to go on with.
-        allowed: keys of the recipe that may differ.
+def find_resumed(path: Path) -> Resumed:
+    """Reads the checkpoint to resume from: the given file, or the newest readable one of a run folder.
 
     Raises:
-        CheckpointError: nothing there, nothing whole, or of another network.
-        ConfigError: the recipe differs.
+        CheckpointError: there is none.
     """
     checkpoint, content, damaged = _read_newest(path) if path.is_dir() else (path, read_checkpoint(path), [])
-    folder = checkpoint.parent.parent
-    stored = parse_config(json.loads(content[ENTRY]["config"]), source=f"the configuration in {checkpoint}")
-    require_same_recipe(stored, module.config, allowed, path)
-    _require_same_tensors(content["state_dict"], module, checkpoint)
-    _require_position(stored, module, content, checkpoint)
-    return Resumed(checkpoint, folder, content["global_step"], stored, tuple(damaged))
-
-
-def repair_run(resumed: Resumed, config: Config) -> None:
-    """Makes the folder of a run that is about to go on its own again, once no other process trains in it.
-
-    What killed processes left behind is deleted, damaged checkpoints are put aside under another name, and a changed
-    recipe is written down.
-    """
-    for file in resumed.damaged:
-        file.rename(file.with_name(f"{file.name}.damaged"))
-    checkpoints = checkpoint_folder(resumed.folder)
-    stale = remove_stale_temporaries(checkpoints)
-    if stale:
-        log.info(f"{checkpoints}: deleted {', '.join(stale)}, left by a process that was killed")
-    if recipe_of(resumed.stored) != recipe_of(config):
-        before = f"config-until-step{resumed.step}.yaml"
-        for name, content in {before: resumed.stored, CONFIG_FILE: config}.items():
-            with atomic_write(resumed.folder / name) as temporary:
-                temporary.write_text(dump_config(content), encoding="utf-8")
+    entry = content[ENTRY]
+    config = parse_config(json.loads(entry["config"]), source=f"the configuration in {checkpoint}")
+    tensors = {name: (value.shape, value.dtype) for name, value in content["state_dict"].items()}
+    step, steps_per_epoch = content["global_step"], entry.get("steps_per_epoch")
+    return Resumed(checkpoint, checkpoint.parent.parent, step, config, steps_per_epoch, tensors, tuple(damaged))
 
 
 def _read_newest(run: Path) -> tuple[Path, dict[str, Any], list[Path]]:
-    """The newest checkpoint of a run folder that is whole, its content, and newer ones that are not."""
+    """Returns the newest readable checkpoint of a run folder, its content, and newer ones that are damaged."""
     damaged: list[Path] = []
     faults: list[str] = []
     for file in newest_first(run):
@@ -120,41 +97,64 @@ def _read_newest(run: Path) -> tuple[Path, dict[str, Any], list[Path]]:
             damaged.append(file)
             continue
         if faults:
-            log.warning(f"{'; '.join(faults)}; going on from {file.name} (step {content['global_step']}) instead")
+            log.warning(f"{'; '.join(faults)}; resuming from {file.name} (step {content['global_step']}) instead")
         return file, content, damaged
-    raise CheckpointError("; ".join(faults) or f"{run}: holds no checkpoint to go on from")
+    raise CheckpointError("; ".join(faults) or f"{run}: has no checkpoint to resume from")
 
 
-def _require_same_tensors(state: dict[str, torch.Tensor], module: Classifier, path: Path) -> None:
-    wanted = module.state_dict()
-    other = list(state.keys() ^ wanted.keys())
-    for name in state.keys() & wanted.keys():
-        if (state[name].shape, state[name].dtype) != (wanted[name].shape, wanted[name].dtype):
-            other.append(name)
+def require_resumable(resumed: Resumed, module: TrainingModule, allowed: Collection[str] = ()) -> None:
+    """Checks that a module can continue from a checkpoint.
+
+    Args:
+        resumed: the checkpoint.
+        module: the network, with the config to continue with.
+        allowed: keys of the recipe that may differ.
+
+    Raises:
+        CheckpointError: its network is another one.
+        ConfigError: the recipe, the number of training images or the micro-batches within an epoch differ.
+    """
+    path, new, step, steps = resumed.checkpoint, module.config, resumed.step, module.steps_per_epoch
+    require_same_recipe(resumed.config, new, allowed, resumed.folder)
+    wanted = {name: (value.shape, value.dtype) for name, value in module.state_dict().items()}
+    names = resumed.tensors.keys() | wanted.keys()
+    other = [name for name in names if resumed.tensors.get(name) != wanted.get(name)]
     if other:
         raise CheckpointError(
             f"{path}: cannot be resumed with this configuration: {len(other)} tensors differ, such as {min(other)}"
         )
+    if resumed.steps_per_epoch is None:
+        raise CheckpointError(f"{path}: has no position in training; it can be evaluated, but not resumed")
+    if resumed.steps_per_epoch != steps:
+        raise ConfigError(
+            f"data.root: {new.data.root} gives {steps} steps an epoch, but the run at {path} began with "
+            f"{resumed.steps_per_epoch}; it can only resume with the training images that it began with"
+        )
+    if resumed.config.trainer.accumulate != new.trainer.accumulate and step % steps:
+        raise ConfigError(
+            f"trainer.accumulate: can change only at the end of an epoch, but {path} is at step {step} in epochs of "
+            f"{steps}; see the other files there"
+        )
+    if step > new.schedule.total_epochs * steps:
+        raise ConfigError(
+            f"schedule.epochs: {new.schedule.total_epochs} with the cool-down, but {path} has already trained "
+            f"{step // steps}"
+        )
 
 
-def _require_position(stored: Config, module: Classifier, content: dict[str, Any], path: Path) -> None:
-    """Refuses another count of steps an epoch, and other parts of a step in the middle of an epoch."""
-    new, step = module.config, content["global_step"]
-    steps_per_epoch = content[ENTRY].get("steps_per_epoch")
-    if steps_per_epoch is None:
-        raise CheckpointError(f"{path}: was written by an earlier version; it can be evaluated, but not resumed")
-    if steps_per_epoch != module.steps_per_epoch:
-        raise ConfigError(
-            f"data.root: {new.data.root} gives {module.steps_per_epoch} steps an epoch, but the run at {path} began "
-            f"with {steps_per_epoch}; it goes on only with the training images that it began with"
-        )
-    if stored.trainer.accumulate != new.trainer.accumulate and step % module.steps_per_epoch:
-        raise ConfigError(
-            f"trainer.accumulate: can change at an epoch's end only, but {path} is of step {step} in epochs of "
-            f"{module.steps_per_epoch}; see the other files there"
-        )
-    if step > new.schedule.total_epochs * module.steps_per_epoch:
-        raise ConfigError(
-            f"schedule.epochs: {new.schedule.total_epochs} with the cool-down, but {path} has trained "
-            f"{step // module.steps_per_epoch} already"
-        )
+def repair_run(resumed: Resumed, config: Config) -> None:
+    """Cleans up the folder of a run that is about to resume, once no other process trains in it.
+
+    Leftovers of killed processes are deleted, damaged checkpoints are renamed, and a changed recipe is written down.
+    """
+    for file in resumed.damaged:
+        file.rename(file.with_name(f"{file.name}.damaged"))
+    checkpoints = checkpoint_folder(resumed.folder)
+    stale = remove_stale_temporaries(checkpoints)
+    if stale:
+        log.info(f"{checkpoints}: deleted {', '.join(stale)}, left by a process that was killed")
+    if recipe_of(resumed.config) != recipe_of(config):
+        before = f"config-until-step{resumed.step}.yaml"
+        for name, content in {before: resumed.config, CONFIG_FILE: config}.items():
+            with atomic_write(resumed.folder / name) as temporary:
+                temporary.write_text(dump_config(content), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the optimiser step."""
+"""The learning rate as a pure function of the optimizer step."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rexnet.config.schema import ScheduleConfig
 class Schedule:
     """Linear warm-up, half a cosine and a constant cool-down, as factors of the peak learning rate.
 
-    The cosine starts where the warm-up ends. Steps are optimiser steps, so accumulation and the number of devices do
+    The cosine starts where the warm-up ends. Steps are optimizer steps, so accumulation and the number of devices do
     not change it.
     """
 
@@ -20,7 +20,7 @@ class Schedule:
     last_factor: float
 
     def __call__(self, step: int) -> float:
-        """The factor at optimiser step `step`, counted from 0."""
+        """Returns the factor at optimizer step `step`, counted from 0."""
         if step < self.warmup_steps:
             return self.first_factor + (1.0 - self.first_factor) * step / self.warmup_steps
         if step >= self.end_step:
@@ -30,7 +30,7 @@ class Schedule:
 
 
 def build_schedule(config: ScheduleConfig, peak_lr: float, steps_per_epoch: int) -> Schedule:
-    """The configured schedule, its epochs counted in optimiser steps."""
+    """Builds the configured schedule, with epochs counted in optimizer steps."""
     return Schedule(
         warmup_steps=round(config.warmup_epochs * steps_per_epoch),
         end_step=config.epochs * steps_per_epoch,

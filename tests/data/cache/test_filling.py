@@ -13,7 +13,7 @@ from rexnet.data.cache.cached_datasets import CachedImages
 from rexnet.data.datamodule import ImageData, fill_caches
 from rexnet.data.dataset import ImageDataset
 from rexnet.errors import DataError
-from rexnet.training.fit import fit
+from rexnet.training.classification import train
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -24,7 +24,7 @@ def test_a_run_with_a_cache_ends_with_the_same_weights_and_leaves_no_memory(smal
     ends = {}
     for kind in ("null", "ram", "disk"):
         config = load_config("finetune/folder.yaml", [*small_run, f"data.cache={kind}"])
-        ends[kind] = torch.load(fit(config)["best_checkpoint"], weights_only=True)["state_dict"]
+        ends[kind] = torch.load(train(config).best_checkpoint, weights_only=True)["state_dict"]
         if kind == "disk":
             kept = sorted((config.trainer.runs_dir / "image-cache").iterdir())
             assert len(kept) == 2

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on."""
+"""Shows the progress of a run on a terminal."""
 
 import contextlib
 import sys
@@ -9,9 +9,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from rexnet.system.terminal import MARGIN, Bar, logging_above_bar, progress_bar
-from rexnet.training.step_log import StepLog
+from rexnet.training.callbacks.step_log import StepLog
+from rexnet.training.training_module import TrainingModule
 
-SHOWN = {"val/top1": "top-1", "val_ema/top1": "averaged"}
+SHOWN = {"val/top1": "top-1", "val_ema/top1": "EMA"}
 WIDE = f"{{desc}} {{percentage:3.0f}}%|{{bar:-{MARGIN}}}| step {{n}}/{{total}} [{{elapsed}}, {{remaining}} left]"
 NARROW = "{desc} {percentage:.0f}% {n}/{total} {remaining} left"
 
@@ -19,10 +20,10 @@ NARROW = "{desc} {percentage:.0f}% {n}/{total} {remaining} left"
 class Progress(Callback):
     """A bar over the whole run, and one line an epoch.
 
-    The bar has epoch, step, remaining time of the run, loss, best top-1 so far (of the averaged weights where there are
-    any), images/s, the share of waiting for data, and the most memory used. It vanishes when the run ends.
+    The bar shows epoch, step, remaining time of the run, loss, best top-1 so far (of the EMA where there is one),
+    images/s, the share of time spent waiting for data, and peak memory. It vanishes when the run ends.
 
-    Where the output is no terminal there are only the lines.
+    If the output is not a terminal, there are only the lines.
     """
 
     def __init__(self, steps: StepLog) -> None:
@@ -39,7 +40,7 @@ class Progress(Callback):
                 " steps",
                 initial=trainer.global_step,
                 leave=False,
-                smoothing=0,  # the remaining time is that of the pace so far, validations included
+                smoothing=0,  # so that the remaining time includes validations
                 bar_format=WIDE,
             )
             self._above.enter_context(logging_above_bar(self.bar))
@@ -55,16 +56,16 @@ class Progress(Callback):
         if self._describe(trainer, ", validating"):
             self.bar.refresh()
 
-    def _describe(self, trainer: pl.Trainer, doing: str = "") -> bool:
-        """Says around the bar what goes on, if it is seen."""
+    def _describe(self, trainer: pl.Trainer, activity: str = "") -> bool:
+        """Updates the text around the bar; returns False if nobody sees it."""
         if self.bar is None or self.bar.disable:
             return False
-        self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{doing}", refresh=False)
+        self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{activity}", refresh=False)
         self.bar.bar_format = choose_format(self.bar.format_dict, self._parts(trainer))
         return True
 
     def _parts(self, trainer: pl.Trainer) -> list[str]:
-        """What stands behind the bar, as far as it is known, the first things first."""
+        """Returns the known values behind the bar, the most important first."""
         latest, best = self.steps.latest, getattr(trainer.checkpoint_callback, "best_model_score", None)
         parts = [f"loss {latest['train/loss']:.3f}"] if latest else []
         if best is not None:
@@ -80,8 +81,10 @@ class Progress(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar is None or not (self.trained or self.validated):
-            return  # Lightning ends the epoch once more that a resumed run had finished
-        parts = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}", f"loss {self.steps.epoch_loss:.3f}"]
+            return  # Lightning ends an epoch again that a resumed run had already finished
+        assert isinstance(pl_module, TrainingModule)
+        parts = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"]
+        parts.append(f"loss {pl_module.window.epoch_mean:.3f}")
         if self.validated:
             shown = {label: trainer.callback_metrics.get(name) for name, label in SHOWN.items()}
             parts += [f"{label} {float(value):5.2f}" for label, value in shown.items() if value is not None]
@@ -100,14 +103,14 @@ class Progress(Callback):
 
 
 def choose_format(state: dict[str, Any], parts: Sequence[str]) -> str:
-    """The richest format of a bar that fits into the terminal: with a drawn bar, without, and without the last parts.
+    """Returns the richest format that fits into the terminal: with a bar, without it, and with ever fewer parts.
 
     Args:
-        state: the bar's, from tqdm.
-        parts: what stands behind it.
+        state: tqdm's `format_dict` of the bar.
+        parts: values behind the bar, the most important first.
     """
     forms = [", ".join([WIDE, *parts]), *(" ".join([NARROW, *parts[:end]]) for end in range(len(parts), 0, -1))]
-    unlimited = {**state, "ncols": None}  # a drawn bar then has ten columns
+    unlimited = {**state, "ncols": None}  # the bar then has ten columns
     room = (state["ncols"] or sys.maxsize) - MARGIN
     fitting = (form for form in forms if len(Bar.format_meter(**{**unlimited, "bar_format": form})) <= room)
     return next(fitting, NARROW)

@@ -8,7 +8,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 
 from rexnet.data.sampling import EvalBatchSampler
-from rexnet.metrics.classification import ClassificationMetrics
+from rexnet.metrics.classification_metrics import ClassificationMetrics
 
 
 def test_top1_top5_and_loss_are_those_counted_by_hand() -> None:

@@ -1,0 +1,62 @@
+"""Writes `metrics.csv`, one row an epoch."""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from rexnet.runs.run_folder import TABLE_COLUMNS, TABLE_FILE, read_table
+from rexnet.system.atomic_files import atomic_write
+from rexnet.training.callbacks.step_log import StepLog
+from rexnet.training.training_module import TrainingModule
+
+
+class EpochTable(Callback):
+    """Appends a row after each epoch; a resumed run first drops the rows that it is about to write again."""
+
+    def __init__(self, run_folder: Path, steps: StepLog) -> None:
+        self.path = run_folder / TABLE_FILE
+        self.steps = steps
+        self._validated: dict[str, float] = {}
+        self._last_epoch = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        self._began = time.perf_counter()
+        if trainer.is_global_zero:
+            finished = trainer.global_step // pl_module.steps_per_epoch
+            rows = [row for row in read_table(self.path) if int(row["epoch"]) <= finished]
+            with atomic_write(self.path) as temporary:
+                _write_rows(temporary, rows, mode="w")
+            self._last_epoch = int(rows[-1]["epoch"]) if rows else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validated": self._validated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the metrics of a run that was killed between its checkpoint and its row."""
+        self._validated = state_dict["validated"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.current_epoch < self._last_epoch:
+            return  # Lightning ends an epoch again that a resumed run had already finished
+        assert isinstance(pl_module, TrainingModule)
+        values = {**self.steps.latest, **self._validated, "train/loss": pl_module.window.epoch_mean}
+        row = {name: f"{value:.6g}" for name, value in values.items() if name in TABLE_COLUMNS}
+        row |= {"epoch": str(trainer.current_epoch + 1), "step": str(trainer.global_step)}
+        _write_rows(self.path, [row | {"seconds": f"{time.perf_counter() - self._began:.1f}"}], mode="a")
+        self._validated = {}
+
+
+def _write_rows(path: Path, rows: list[dict[str, str]], mode: str) -> None:
+    with open(path, mode, newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, TABLE_COLUMNS)
+        if mode == "w":
+            writer.writeheader()
+        writer.writerows(rows)

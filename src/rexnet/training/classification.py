@@ -1,0 +1,102 @@
+"""Trains a classifier: assembles network, loss and data from a config, and runs them."""
+
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from rexnet.config import Config
+from rexnet.data.datamodule import ImageData
+from rexnet.data.keys import mix
+from rexnet.models.factory import adopt_preprocessing, build_model
+from rexnet.system.device import resolve_device
+from rexnet.training.accumulation import SameMicroBatches, settle_accumulation, with_micro_batches
+from rexnet.training.classifier import Classifier
+from rexnet.training.losses import build_loss
+from rexnet.training.resume import find_resumed
+from rexnet.training.run_training import TrainingResult, run_training
+from rexnet.training.signals import end_with_parent
+from rexnet.training.trainer import build_trainer
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    config: Config, resume: Path | None = None, callbacks: Sequence[Callback] = (), allowed: Collection[str] = ()
+) -> TrainingResult:
+    """Trains a classifier.
+
+    Its weights come from the checkpoint to resume, else from `model.pretrained`, else from the seed.
+
+    Args:
+        config: the run.
+        resume: a run folder or checkpoint to continue, in the same folder.
+        callbacks: more of Lightning's callbacks.
+        allowed: keys of the recipe that may differ from those of the run to resume.
+
+    Raises:
+        Stopped: a signal ended the run after a checkpoint was saved.
+        RexnetError: the config, the data, a weight file or the training itself is at fault.
+    """
+    resumed = find_resumed(resume) if resume is not None else None
+    config = adopt_preprocessing(config)
+    if resumed is not None and config.trainer.accumulate == "auto":
+        config = with_micro_batches(config, resumed.config.trainer.micro_batches)
+    trainer = build_trainer(config, callbacks)
+    end_with_parent(trainer)
+    data = ImageData(config, trainer.world_size)
+    counts = data.train_index.class_counts().tolist()
+    module = build_classifier(config, data.class_names, counts, data.steps_per_epoch, pretrained=resume is None)
+    if config.trainer.accumulate == "auto":
+        module.config = settle_accumulation(config, module, data.device_batch, trainer.strategy.root_device)
+        number = module.config.trainer.micro_batches
+        log.info(f"trainer.accumulate: auto settled on {number}")
+        if number > 1:
+            data = ImageData(module.config, trainer.world_size)
+        trainer.accumulate_grad_batches = number
+        trainer.callbacks.append(SameMicroBatches())  # type: ignore[attr-defined]
+    hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
+    log.info(_describe(module, data, f"{trainer.precision} on {trainer.world_size} x {hardware}"))
+    result = run_training(module, data, trainer, resumed, allowed)
+    if result.best_checkpoint is not None and "best_top1" in result.metrics:
+        weights = "EMA" if module.ema_model is not None else "raw weights"
+        log.info(
+            f"\nBest top-1   {result.metrics['best_top1']:.2f} %  ({weights}, {result.best_checkpoint.name})\n"
+            f"Results      {result.run}\n"
+            f"Evaluate     rexnet evaluate {result.run}\n"
+            f"TensorBoard  tensorboard --logdir {result.run.parent}"
+        )
+    return result
+
+
+def build_classifier(
+    config: Config,
+    class_names: Sequence[str],
+    class_counts: Sequence[int],
+    steps_per_epoch: int,
+    pretrained: bool = True,
+) -> Classifier:
+    """Builds the network and all that trains it, with weights that depend on the seed, or pretrained ones.
+
+    Raises:
+        ConfigError: there is no such network, or the class weights do not fit the classes.
+        CheckpointError: `model.pretrained` is missing, damaged or of another network.
+    """
+    torch.manual_seed(mix(config.seed) >> 1)
+    model = build_model(config.model, class_names, pretrained)
+    model = model.to(memory_format=resolve_device(config.trainer).memory_format)
+    return Classifier(config, model, build_loss(config.loss, class_counts), class_names, steps_per_epoch)
+
+
+def _describe(module: Classifier, data: ImageData, hardware: str) -> str:
+    config = module.config
+    parameters = sum(p.numel() for p in module.model.parameters()) / 1e6
+    name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
+    return (
+        f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {hardware}\n"
+        f"{len(data.train_index):,} training and {len(data.val_index):,} validation images of {len(data.class_names)} "
+        f"classes\n{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with {config.data.batch_size} "
+        f"images"
+    )

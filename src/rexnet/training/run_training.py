@@ -1,0 +1,127 @@
+"""Runs a training: run folder, callbacks, loggers, resume, and a tidy end whatever ends it."""
+
+import contextlib
+import logging
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+
+from rexnet.data.workers import explained_faults
+from rexnet.errors import ConfigError, ProcessError
+from rexnet.runs.checkpoint_files import best_first
+from rexnet.runs.run_folder import close_run, open_run
+from rexnet.runs.state import RunLock
+from rexnet.system.lightning_internals import disable_signal_handlers
+from rexnet.training.callbacks import build_callbacks
+from rexnet.training.loggers import build_loggers, close_loggers, require_loggers
+from rexnet.training.resume import ChangedRecipe, Resumed, repair_run, require_resumable
+from rexnet.training.signals import end_other_processes, end_with_parent
+from rexnet.training.training_module import TrainingModule
+
+log = logging.getLogger(__name__)
+
+LOST_PEER = re.compile(r"[Cc]onnection (reset|closed|refused)|NCCL|[Bb]roken pipe")  # words of gloo and NCCL
+
+
+class TrainingResult(NamedTuple):
+    """The outcome of a training."""
+
+    metrics: dict[str, float]
+    """Metrics of the last validation, and the best value of the monitored one as `best_NAME`."""
+    run: Path
+    """The run folder."""
+    best_checkpoint: Path | None
+    step: int
+    """Optimizer steps of the whole run."""
+
+
+def run_training(
+    module: TrainingModule,
+    data: pl.LightningDataModule,
+    trainer: pl.Trainer,
+    resumed: Resumed | None = None,
+    allowed: Collection[str] = (),
+) -> TrainingResult:
+    """Trains a module in a run folder of its own, or in that of the run to resume.
+
+    It knows nothing of the task. The config is the module's.
+
+    Args:
+        module: the network in training.
+        data: its data; besides Lightning's interface it has `datasets` (those that loaders read), `received` (arrival time of
+            the latest batch) and `paths_of_step(epoch, batch)`.
+        trainer: from `build_trainer`.
+        resumed: the checkpoint to continue from.
+        allowed: keys of the recipe that may differ from those of that checkpoint.
+
+    Raises:
+        Stopped: a signal ended the run after a checkpoint was saved.
+        RexnetError: the config, the checkpoint, the data or the training itself is at fault.
+    """
+    config = module.config
+    require_loggers(config.trainer.loggers)
+    if resumed is not None:
+        require_resumable(resumed, module, allowed)
+    folder = resumed.folder if resumed is not None else open_run(config)
+    lock: RunLock | None = None
+    try:
+        lock = RunLock(folder, trainer.is_global_zero)
+        if resumed is not None and trainer.is_global_zero:
+            repair_run(resumed, config)
+        trainer.callbacks[:0] = build_callbacks(config, folder, module.monitored)  # type: ignore[attr-defined]
+        if resumed is not None:
+            trainer.callbacks.append(ChangedRecipe(resumed.config))  # type: ignore[attr-defined]
+        # What was logged after the checkpoint will be logged again; TensorBoard drops it.
+        trainer.loggers = build_loggers(config, folder, None if resumed is None else resumed.step + 1)
+        log.info(f"Run folder {folder}")
+        datasets = data.datasets  # type: ignore[attr-defined]  # not of Lightning's interface
+        disable_signal_handlers(trainer)  # `GracefulStop` handles them
+        with explained_faults(datasets, config.data.worker_timeout), explained_memory(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=resumed and resumed.checkpoint, weights_only=True)
+        end_with_parent(trainer, together=False)
+        trainer.strategy.barrier()  # before process 0 may end
+        lock.finish()
+    except BaseException as error:
+        if lock is not None:
+            lock.fail(error)
+        end_other_processes(trainer, error)
+        close_loggers(trainer.loggers, error)
+        if trainer.world_size > 1 and isinstance(error, RuntimeError) and LOST_PEER.search(str(error)):
+            raise ProcessError("another process of this run ended first; its message is above") from None
+        raise
+    finally:
+        close_run()
+    close_loggers(trainer.loggers, None)
+    return _collect_result(trainer, module.monitored, folder)
+
+
+@contextlib.contextmanager
+def explained_memory(trainer: pl.Trainer) -> Iterator[None]:
+    """Turns a lack of GPU memory into a sentence that names the remedy.
+
+    Raises:
+        ConfigError: memory ran out.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        number = trainer.accumulate_grad_batches
+        raise ConfigError(
+            f"trainer.accumulate: process {trainer.global_rank} ran out of GPU memory after step {trainer.global_step} "
+            f"with {number} micro-batches a step; set trainer.accumulate={2 * number}, and to resume at the end of an "
+            f"epoch add --allow-change trainer.accumulate"
+        ) from None
+
+
+def _collect_result(trainer: pl.Trainer, monitored: str, folder: Path) -> TrainingResult:
+    callback: Any = trainer.checkpoint_callback
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if callback.best_model_score is not None:
+        metrics[f"best_{monitored.partition('/')[2]}"] = float(callback.best_model_score)
+    kept = best_first(folder)  # among equals the later one, as in evaluation
+    best = kept[0] if kept else Path(callback.best_model_path) if callback.best_model_path else None
+    return TrainingResult(metrics, folder, best, trainer.global_step)

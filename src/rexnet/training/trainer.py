@@ -1,0 +1,93 @@
+"""Builds Lightning's Trainer from a config."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.kubeflow import KubeflowEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.strategies import DDPStrategy
+
+from rexnet.config import Config
+from rexnet.system.device import resolve_device, resolve_devices
+from rexnet.system.launcher import check_process_count, detect_launcher
+from rexnet.training.checkpoint_io import DurableCheckpointIO
+
+EXPECTED_WARNINGS = (
+    r".*LeafSpec.* is deprecated",  # Lightning 2.6 with torch 2.15
+    r".*does not have many workers",  # `data.num_workers` is chosen, not forgotten
+    r".*smaller than the logging interval",  # the step log also writes at the end of each epoch
+    r"Detected call of `lr_scheduler.step\(\)` before",  # fp16 may skip the first step while it finds its scale
+    r".*in eval mode at the start of training",  # the EMA
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run keeps its folder
+    r".*It is recommended to use `self.log",  # every process has the same numbers already
+    r".*dataloader is not resumable",  # ours is: the sampler starts where the run stopped
+)
+
+
+def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trainer:
+    """Builds the Trainer for the configured hardware, precision and length.
+
+    Raises:
+        ConfigError: the hardware or the precision is not available here.
+    """
+    silence_lightning()
+    settings = config.trainer
+    device = resolve_device(settings)
+    devices = resolve_devices(settings, device.accelerator)
+    check_process_count(devices, settings.num_nodes)
+    single = settings.num_nodes * devices == 1
+    frozen = config.optimizer.freeze_backbone_epochs > 0
+    return pl.Trainer(
+        accelerator=device.accelerator,
+        devices=devices,
+        num_nodes=settings.num_nodes,
+        # Parameters without a gradient are expected only while the backbone is frozen.
+        strategy="auto" if single else DDPStrategy(find_unused_parameters=frozen, gradient_as_bucket_view=True),
+        precision=device.precision,
+        plugins=[DurableCheckpointIO(), detect_cluster()],
+        max_epochs=config.schedule.total_epochs,
+        max_steps=settings.max_steps or -1,
+        accumulate_grad_batches=settings.micro_batches,
+        check_val_every_n_epoch=settings.val_every_epochs,
+        log_every_n_steps=settings.log_every_steps,
+        sync_batchnorm=settings.sync_batchnorm and not single,
+        deterministic=settings.deterministic,
+        benchmark=not settings.deterministic,
+        use_distributed_sampler=False,  # ours gives each process its own images already
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
+
+
+def detect_cluster() -> ClusterEnvironment:
+    """Returns the cluster environment of the launcher.
+
+    Lightning does not detect Kubeflow, and takes any shell inside a SLURM job for a task of srun.
+    """
+    match detect_launcher():
+        case "torchrun":
+            return TorchElasticEnvironment()
+        case "srun":
+            return SLURMEnvironment(auto_requeue=False)  # docs/slurm.sbatch requeues
+        case "kubeflow":
+            return KubeflowEnvironment()
+        case _:
+            return LightningEnvironment()
+
+
+def silence_lightning() -> None:
+    """Hides Lightning's notices about itself, and warnings about what is intended here."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

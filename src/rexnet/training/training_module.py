@@ -1,0 +1,133 @@
+"""The part of training that all tasks share: optimizer, schedule, EMA, skipped steps, and their state."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from rexnet.config import Config
+from rexnet.data.keys import mix
+from rexnet.data.sampling import MODEL
+from rexnet.models.factory import split_parameters
+from rexnet.system.lightning_internals import grad_scaler
+from rexnet.training.ema import build_ema, decay_at, update_ema
+from rexnet.training.loss_window import LossWindow
+from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
+from rexnet.training.optim import build_optimizer, fit_optimizer_to_device
+from rexnet.training.schedule import build_schedule
+
+
+class TrainingModule(pl.LightningModule):
+    """A network with its optimizer, schedule, EMA and guard; all that callbacks and `run_training` know of a task.
+
+    A task adds `training_step`, which passes its loss through `record_loss`, `trial_loss`, the steps of validation,
+    `monitored`, and a description in `on_save_checkpoint`.
+
+    Args:
+        config: the run.
+        model: the network; trained in place.
+        steps_per_epoch: optimizer steps, for the schedule.
+    """
+
+    monitored: str
+    """Metric that decides which checkpoint is best."""
+
+    def __init__(self, config: Config, model: nn.Module, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.config = config
+        self.model = model
+        self.ema_model = build_ema(model) if config.ema else None
+        self.steps_per_epoch = steps_per_epoch
+        self.guard = NonFiniteGuard()
+        self.window = LossWindow()
+        self.grad_norm = torch.zeros(())
+        """L2 norm of the last gradient before clipping."""
+
+    def record_loss(self, loss: Tensor) -> Tensor:
+        """Adds a loss to the log's mean and returns it, with a gradient that shows if it is not finite."""
+        self.window.add(loss)
+        return propagate_nonfinite(loss)
+
+    def trial_loss(self, images: Tensor) -> Tensor:
+        """Returns a training loss of images with random targets, to find out whether a step fits into memory."""
+        raise NotImplementedError
+
+    def on_fit_start(self) -> None:
+        """Compiles the network where configured."""
+        if self.config.trainer.compile:
+            self.model.compile()
+
+    def on_train_start(self) -> None:
+        """Prepares a new or resumed run on its device."""
+        self.on_train_epoch_start()  # Lightning skips that hook when a run resumes within an epoch
+        fit_optimizer_to_device(self.optimizers(use_pl_optimizer=False), self._scales_loss())
+        self.guard.start(self.model)
+        self.window.to(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Freezes the backbone with its BatchNorm statistics in the configured first epochs."""
+        if self.config.optimizer.freeze_backbone_epochs:
+            frozen = self.current_epoch < self.config.optimizer.freeze_backbone_epochs
+            backbone, _ = split_parameters(self.model)
+            for parameter in backbone:
+                parameter.requires_grad_(not frozen)
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train(not frozen)
+        if self.ema_model is not None:
+            self.ema_model.eval()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Makes dropout and drop-path a function of (seed, epoch, batch, rank), so that a resumed run repeats them."""
+        if batch_idx == 0:
+            self.window.start_epoch()
+        torch.manual_seed(mix(self.config.seed, self.current_epoch, batch_idx, self.global_rank, MODEL) >> 1)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Measures the gradient, clips it where configured, and checks that it is finite."""
+        clip = self.config.optimizer.clip_grad
+        if clip is not None:
+            self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        else:
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            self.grad_norm = torch.nn.utils.get_total_norm(gradients)
+        self.guard.check(self.grad_norm, optimizer)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Updates weights and EMA; a bad gradient changes neither."""
+        super().optimizer_step(*args, **kwargs)
+        self.guard.rollback(self.optimizers(use_pl_optimizer=False))
+        if self.ema_model is not None and self.config.ema is not None:
+            decay = decay_at(self.global_step + 1, self.config.ema.decay)
+            update_ema(self.ema_model, self.model, decay, skip=self.guard.bad)
+
+    def on_validation_start(self) -> None:
+        """Gives all processes the BatchNorm statistics of the first, so that they validate the same network."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Builds the optimizer, and the schedule that is stepped with it."""
+        optimizer = build_optimizer(self.model, self.config.optimizer, self._scales_loss())
+        schedule = build_schedule(self.config.schedule, self.config.optimizer.lr, self.steps_per_epoch)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the state of the guard and of the logged loss."""
+        checkpoint["guard"] = self.guard.state_dict()
+        checkpoint["loss_window"] = self.window.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores that state."""
+        self.guard.load_state_dict(checkpoint["guard"])
+        self.window.load_state_dict(checkpoint["loss_window"])
+
+    def _scales_loss(self) -> bool:
+        return grad_scaler(self.trainer) is not None
