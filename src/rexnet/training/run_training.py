@@ -52,8 +52,8 @@ def run_training(
 
     Args:
         module: the network in training.
-        data: its data; besides Lightning's interface it has `datasets` (those that loaders read), `received` (arrival time of
-            the latest batch) and `paths_of_step(epoch, batch)`.
+        data: its data; besides Lightning's interface it has `datasets` (those that loaders read), `received` (arrival
+            time of the latest batch) and `paths_of_step(epoch, batch)`.
         trainer: from `build_trainer`.
         resumed: the checkpoint to continue from.
         allowed: keys of the recipe that may differ from those of that checkpoint.
