@@ -123,18 +123,6 @@ def stand_in_model(config: Config, logits: Any, class_names: Sequence[str] = ("a
     return InferenceModel("stand-in", preprocessing, device, loader, 8, logits, config=config)
 
 
-def caches_in_memory(config: Config) -> list[Path]:
-    """The caches of this run that lie in /dev/shm; other runs on this machine may have theirs there."""
-    from rexnet.data.cache.cached_datasets import _cache_path, _eval_name, _train_name
-    from rexnet.data.datamodule import ImageData
-
-    data = ImageData(config)
-    caches = ((data.train_index, _train_name(config)), (data.val_index, _eval_name(config)))
-    places = [_cache_path(config, index, name) for index, name in caches]
-    assert {place.parent for place in places} == {Path("/dev/shm")}
-    return [place for place in places if place.exists()]
-
-
 def final_state(run: Path) -> dict[str, Any]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_RUN, assert_same_tensors, caches_in_memory, final_state
+from conftest import SMALL_RUN, assert_same_tensors, final_state
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rexnet.evaluation.evaluate import Request, evaluate
@@ -134,13 +134,6 @@ def test_there_is_one_run_folder_and_its_checkpoints_are_whole(two_processes: Pa
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["global_step"] == 9
     assert len((run / "metrics.csv").read_text().splitlines()) == 4
-
-
-def test_the_memory_that_both_processes_shared_is_free_after_the_run(two_processes: Path) -> None:
-    from rexnet.config import load_config
-
-    run = Path((two_processes / "run.txt").read_text())
-    assert caches_in_memory(load_config(str(run / "config.yaml"))) == []
 
 
 @pytest.mark.slow
