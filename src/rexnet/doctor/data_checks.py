@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rexnet.data.cache.cached_datasets import CachedImages, build_train_dataset, lacking_eval_bytes
 from rexnet.data.datamodule import ImageData
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.manifest import manifest_path, paths_of, read_manifest
+from rexnet.data.sources.image_files import size_text
 from rexnet.dataset_tools.check_report import UNEVEN_CLASSES
 from rexnet.doctor.finding import Finding
 
@@ -72,13 +72,9 @@ def check_manifest(data: ImageData) -> Iterator[Finding]:
 
 
 def check_cache(data: ImageData) -> Iterator[Finding]:
-    """Checks that the cache of decoded images has space."""
-    config = data.config
-    if config.data.cache is None:
+    """Checks that the cache of decoded images is filled or has space."""
+    if data.config.data.cache is None:
         return
-    dataset = build_train_dataset(config, data.train_index, lacking_eval_bytes(config, data.val_index))
-    assert isinstance(dataset, CachedImages)
-    if config.data.cache == "ram":
-        dataset.cache.unlink()
-    text = f"{dataset.cache.path.parent} has space for all images"
-    yield Finding("ok", "cache", f"{text}; {dataset.cache.filled:,} of {len(dataset):,} training images are cached")
+    needed, free = data.cache.require_space()
+    text = f"needs about {size_text(needed)}, {size_text(free)} are free" if needed else "is filled"
+    yield Finding("ok", "cache", text)

@@ -29,7 +29,7 @@ def compare_speeds(data: ImageData, loader: float, model: float) -> Finding:
     workers = settings.local_workers(data.world_size)
     text = f"loader {loader:,.0f} images/s with {workers} workers, model {model:,.0f}"
     if cache is not None:
-        text += f"; with data.cache={cache} only the first epoch decodes images"
+        text += f"; data.cache={cache} is faster once it is filled"
     if loader >= model or cache is not None:
         return Finding("ok", "loading", text)
     needed = math.ceil(max(1, workers) * model / loader)
