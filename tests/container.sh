@@ -44,6 +44,7 @@ root=$(images mount "$container")
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $release" | head -n 1)
 debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,python3-dev,ca-certificates \
     "$release" "$root" "$mirror" >"$work/debootstrap.log" || { tail "$work/debootstrap.log"; exit 1; }
+rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
 ln -s python3 "$root/usr/bin/python"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 keys="cert|client-cert|index-url|proxy|default-timeout|timeout|trusted-host"
@@ -59,7 +60,7 @@ images bud --isolation chroot --pull-never --network host --layers=false --tag r
 container=$(images from --pull-never rexnet-lightning)
 root=$(images mount "$container")
 echo "built in $((SECONDS - started)) s"
-echo "size $(du -sm "$root" | cut -f1) MB, of which $(du -sm "$root/opt/venv" | cut -f1) MB are packages"
+echo "size $(du -sBMB "$root" | cut -f1), of which $(du -sBMB "$root/opt/venv" | cut -f1) are packages"
 
 # Prints the key $1 of the image's configuration, one item per line.
 field() {
@@ -73,6 +74,7 @@ mapfile -t written < <(field Volumes)
 entrypoint=$(field Entrypoint) folder=$(field WorkingDir)
 [ "$(field User)" = 1000:1000 ] || { echo "error: USER is $(field User)"; exit 1; }
 
+shared=64m # of shared memory, Docker's default
 mkdir "$root/workspace/tests" # a mount point
 cp -r tests "$work/tests" # the checkout may change meanwhile
 # Runs the entrypoint as the UID $1 with the other arguments, with new volumes each time, as `docker run --rm` does.
@@ -86,15 +88,15 @@ inside() {
     done
     # shellcheck disable=SC2016
     unshare --mount --net --pid --fork --kill-child bash -euc '
-        root=$1 work=$2 user=$3 folder=$4 count=$5
-        shift 5
+        root=$1 work=$2 user=$3 folder=$4 shared=$5 count=$6
+        shift 6
         ip link set lo up 2>/dev/null || true
         mount -o remount,bind,ro "$root"
         mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
         mount -t tmpfs -o nosuid,noexec,nodev,mode=1777 tmpfs "$root/tmp"
         mount -t tmpfs -o nosuid,mode=755 tmpfs "$root/dev"
         mkdir "$root/dev/shm"
-        mount -t tmpfs -o nosuid,noexec,nodev,mode=1777,size=64m tmpfs "$root/dev/shm"
+        mount -t tmpfs -o nosuid,noexec,nodev,mode=1777,size="$shared" tmpfs "$root/dev/shm"
         for device in null zero random urandom; do
             touch "$root/dev/$device"
             mount --bind "/dev/$device" "$root/dev/$device"
@@ -105,7 +107,8 @@ inside() {
         mount --bind -o ro "$work/tests" "$root/workspace/tests"
         exec chroot "$root" setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs --bounding-set=-all \
             env -i --chdir "$folder" "$@"
-    ' inside "$root" "$work" "$user" "$folder" "${#written[@]}" "${written[@]}" "${environment[@]}" "$entrypoint" "$@"
+    ' inside "$root" "$work" "$user" "$folder" "$shared" "${#written[@]}" "${written[@]}" \
+        "${environment[@]}" "$entrypoint" "$@"
 }
 
 echo "== as user 1000"
@@ -153,6 +156,7 @@ END
 inside 4321 tests/compilers.py 2>"$work/compilers.log" || { tail "$work/compilers.log"; exit 1; }
 
 echo "== tests"
+shared=1g # data.cache=ram leaves 64 MB of it free
 inside 1000 -m pytest -p no:cacheprovider tests/config tests/models tests/data
 
 echo "== compose.yaml, as Docker Compose reads it"

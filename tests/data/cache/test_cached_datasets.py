@@ -140,7 +140,8 @@ def test_no_room_is_said_before_the_run_begins(small_run: list[str], monkeypatch
 def test_too_little_space_is_one_sentence(tmp_path: Path) -> None:
     require_space(tmp_path / "not" / "there", 1000, "")
     with pytest.raises(
-        DataError, match=r"data\.cache: needs 1,000,000\.0 GB in .*, where .* [GM]B are free; buy a disk"
+        DataError,
+        match=r"data\.cache: needs 1,000,000\.0 GB and a reserve of 67\.1 MB in .*, where .* [GM]B are free; buy a disk",
     ):
         require_space(tmp_path, 10**15, "buy a disk")
 

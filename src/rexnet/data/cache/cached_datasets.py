@@ -206,7 +206,10 @@ def require_space(folder: Path, wanted: int, hint: str) -> int:
     if place == SHARED_MEMORY:
         free = min(free, available_memory())
     if free < wanted + RESERVE:
-        raise DataError(f"data.cache: needs {size_text(wanted)} in {place}, where {size_text(free)} are free; {hint}")
+        raise DataError(
+            f"data.cache: needs {size_text(wanted)} and a reserve of {size_text(RESERVE)} in {place}, where "
+            f"{size_text(free)} are free; {hint}"
+        )
     return free
 
 
