@@ -42,7 +42,7 @@ table above and the tests.
 | flipped bits found in images | about 5 % of JPEGs | all, by the manifest (`tests/dataset_tools/test_check.py`) |
 | decoding damaged files: crashes, hangs | OpenCV: 1, 1 | none (`tests/data/sources/test_decode.py`) |
 | accuracy on 5 images by two processes, beside the true one | 0.133 below (padded), 0.200 above (averaged) | \
-equal, for 1 to 16 images on 1 to 3 processes (`tests/metrics/test_classification.py`) |
+equal, for 1 to 16 images on 1 to 3 processes (`tests/metrics/test_classification_metrics.py`) |
 | steps after the first NaN, non-finite files written | 16, 2 or more | at most `max_bad_steps`, none |
 | averaged and raw weights swapped when validation is interrupted | 3 of 3 | never swapped |
 | different views among 64 of one image, 4 loader processes | 16 | 64 (`tests/data/augment/test_transforms.py`) |
