@@ -74,7 +74,6 @@ mapfile -t written < <(field Volumes)
 entrypoint=$(field Entrypoint) folder=$(field WorkingDir)
 [ "$(field User)" = 1000:1000 ] || { echo "error: USER is $(field User)"; exit 1; }
 
-shared=64m # of shared memory, Docker's default
 mkdir "$root/workspace/tests" # a mount point
 cp -r tests "$work/tests" # the checkout may change meanwhile
 # Runs the entrypoint as the UID $1 with the other arguments, with new volumes each time, as `docker run --rm` does.
@@ -88,15 +87,15 @@ inside() {
     done
     # shellcheck disable=SC2016
     unshare --mount --net --pid --fork --kill-child bash -euc '
-        root=$1 work=$2 user=$3 folder=$4 shared=$5 count=$6
-        shift 6
+        root=$1 work=$2 user=$3 folder=$4 count=$5
+        shift 5
         ip link set lo up 2>/dev/null || true
         mount -o remount,bind,ro "$root"
         mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
         mount -t tmpfs -o nosuid,noexec,nodev,mode=1777 tmpfs "$root/tmp"
         mount -t tmpfs -o nosuid,mode=755 tmpfs "$root/dev"
         mkdir "$root/dev/shm"
-        mount -t tmpfs -o nosuid,noexec,nodev,mode=1777,size="$shared" tmpfs "$root/dev/shm"
+        mount -t tmpfs -o nosuid,noexec,nodev,mode=1777,size=64m tmpfs "$root/dev/shm"
         for device in null zero random urandom; do
             touch "$root/dev/$device"
             mount --bind "/dev/$device" "$root/dev/$device"
@@ -107,8 +106,7 @@ inside() {
         mount --bind -o ro "$work/tests" "$root/workspace/tests"
         exec chroot "$root" setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs --bounding-set=-all \
             env -i --chdir "$folder" "$@"
-    ' inside "$root" "$work" "$user" "$folder" "$shared" "${#written[@]}" "${written[@]}" \
-        "${environment[@]}" "$entrypoint" "$@"
+    ' inside "$root" "$work" "$user" "$folder" "${#written[@]}" "${written[@]}" "${environment[@]}" "$entrypoint" "$@"
 }
 
 echo "== as user 1000"
@@ -156,7 +154,6 @@ END
 inside 4321 tests/compilers.py 2>"$work/compilers.log" || { tail "$work/compilers.log"; exit 1; }
 
 echo "== tests"
-shared=1g # data.cache=ram leaves 64 MB of it free
 inside 1000 -m pytest -p no:cacheprovider tests/config tests/models tests/data
 
 echo "== compose.yaml, as Docker Compose reads it"

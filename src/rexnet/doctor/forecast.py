@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import torch
 
 from rexnet.config import Config
-from rexnet.data.cache.cached_datasets import build_train_dataset
+from rexnet.data.augment.transforms import build_train_transform
 from rexnet.data.datamodule import ImageData
+from rexnet.data.dataset import ImageDataset
 from rexnet.data.loaders import build_train_sampler, resolve_loader
 from rexnet.data.workers import explained_faults
 from rexnet.dataset_tools.loader_speed import measure_speed
@@ -22,8 +23,7 @@ SECONDS = 4.0  # of loading
 
 def measure_loading(config: Config, data: ImageData) -> float:
     """Images/s that all loader processes of this machine deliver, decoding each."""
-    plain = config.model_copy(update={"data": config.data.model_copy(update={"cache": None})})
-    dataset = build_train_dataset(plain, data.train_index)
+    dataset = ImageDataset(data.train_index, build_train_transform(config.data, config.augmentation), config.seed)
     settings = resolve_loader(config.data, config.trainer)
     settings = settings._replace(workers=settings.local_workers(data.world_size), devices=1)
     with explained_faults([dataset], config.data.worker_timeout):
@@ -42,7 +42,7 @@ def compare_speeds(config: Config, loader: float, model: float, workers: int, co
     """
     text = f"loader {loader:,.0f} img/s with {workers} processes, model {model:,.0f}"
     if config.data.cache is not None:
-        text += f"; from data.cache={config.data.cache} all but the first epoch load faster"
+        text += f"; from data.cache={config.data.cache}, once it is filled, images load faster"
     if loader >= model or config.data.cache is not None:
         return Finding("ok", "loading", text)
     needed = math.ceil(max(1, workers) * model / loader)

@@ -8,13 +8,13 @@ import numpy as np
 
 from rexnet.config import Config
 from rexnet.data.augment.transforms import build_train_transform
-from rexnet.data.cache.cached_datasets import CachedImages, build_train_dataset, lacking_eval_bytes
 from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.manifest import manifest_path, paths_of, read_manifest
 from rexnet.data.loaders import build_loader, resolve_loader
 from rexnet.data.sampling import TrainBatchSampler
+from rexnet.data.sources.image_files import size_text
 from rexnet.data.workers import explained_faults
 from rexnet.dataset_tools.check_report import UNEVEN_CLASSES
 from rexnet.doctor.finding import Finding
@@ -106,12 +106,9 @@ def check_cache(config: Config, data: ImageData) -> Iterator[Finding]:
     """Whether the decoded images have room."""
     if config.data.cache is None:
         return
-    dataset = build_train_dataset(config, data.train_index, lacking_eval_bytes(config, data.val_index))
-    assert isinstance(dataset, CachedImages)
-    if config.data.cache == "ram":
-        dataset.cache.unlink()
-    there = f"{dataset.cache.filled:,} of {len(dataset):,} training images are in it"
-    yield Finding("ok", "cache", f"{dataset.cache.path.parent} has room for all images; {there}")
+    needed, free = data.cache.require_space()
+    text = f"the cache will take about {size_text(needed)}, {size_text(free)} are free" if needed else "it is filled"
+    yield Finding("ok", "cache", text)
 
 
 def _digest(image: np.ndarray) -> bytes:

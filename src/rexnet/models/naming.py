@@ -67,7 +67,7 @@ def _rename(name: str, modules: dict[str, str]) -> str:
 
 
 def _is_lite(official: Weights) -> bool:
-    return "output.4.weight" in official
+    return "output.0.weight" in official or "output.4.weight" in official
 
 
 def _official_blocks(weights: Weights) -> list[_Block]:
