@@ -27,9 +27,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from rexnet.config import Config, load_config
-from rexnet.data.cache.cached_datasets import build_train_dataset, fill_cache
-from rexnet.data.dataset import CachedImages, stack
+from rexnet.data.cache.cached_datasets import build_train_dataset
+from rexnet.data.cache.filling import CacheStore
+from rexnet.data.dataset import stack
 from rexnet.data.datasets.index import build_index
+from rexnet.data.loaders import resolve_loader
 from rexnet.data.sampling import TrainBatchSampler
 
 BATCH = 64
@@ -91,13 +93,14 @@ def build_sides(paths: list[Path], options: argparse.Namespace, workers: int, fo
 def our_loader(config: Config, paths: list[Path], workers: int) -> Callable[[], Iterable]:
     """Our loader, with a filled cache if the configuration has one."""
     labels = np.zeros(len(paths), dtype=np.int64)
-    dataset = build_train_dataset(
-        config, build_index(Path("/"), [str(path.absolute()) for path in paths], labels, ("any",))
-    )
-    if isinstance(dataset, CachedImages):
-        fill_cache(dataset, 0, config.data)
-        size = dataset.cache.used_bytes / 1e9
-        print(f"cache: short side at most {dataset.short_side} px, {size:.2f} GB for {len(paths)} images", flush=True)
+    index = build_index(Path("/"), [str(path.absolute()) for path in paths], labels, ("any",))
+    dataset = build_train_dataset(index, config.data, config.augmentation, config.seed)
+    cache = CacheStore([dataset], config.data, config.trainer)
+    cache.fill(resolve_loader(config.data, config.trainer)._replace(workers=0))
+    cache.open()
+    for cached in cache.datasets:
+        size = cache.path_of(cached).stat().st_size / 1e9
+        print(f"cache: {cached.content}, {size:.2f} GB for {len(paths)} images", flush=True)
     sampler = TrainBatchSampler(len(paths), min(BATCH, len(paths)), seed=0, last_batch="pad")
     loader = DataLoader(
         dataset, batch_sampler=sampler, collate_fn=stack, num_workers=workers, persistent_workers=workers > 0

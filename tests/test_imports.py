@@ -29,8 +29,8 @@ ORDER = (
     "data/sampling",
     "data/workers",
     "data/dataset",
-    "data/cache",
     "data/loaders",
+    "data/cache",
     "data/datamodule",
     "figures",
     "dataset_tools",
@@ -83,7 +83,7 @@ DOORS = {
     "onnxruntime": ["export"],
     "torchvision": ["training", "data/datasets"],
     "tqdm": ["system/terminal.py"],
-    "pytorch_lightning": ["training", "data/datamodule.py", "doctor/rehearsal.py", "system/lightning_internals.py"],
+    "pytorch_lightning": ["training", "data/datamodule.py", "doctor/dry_run.py", "system/lightning_internals.py"],
 }
 
 

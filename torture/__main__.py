@@ -1,4 +1,4 @@
-"""`make torture`: runs every case, prints as it goes, and writes docs/reliability.md."""
+"""`make torture` runs every case, prints its result, and writes docs/reliability.md."""
 
 import argparse
 import platform
@@ -17,44 +17,44 @@ from torture.cases import ALL
 from torture.overhead import measure_overheads
 from torture.runs import ROOT
 
-HEADER = """# What a run survives
+HEADER = """# Reliability
 
 Written by `make torture` ({python}, torch {torch}, {cores} CPU cores, {minutes:.0f} minutes). Every case starts
-processes as a user does, on a network of 0.36 M parameters and 24 images; "equal bits" compares weights, averages,
-optimiser, schedule and the table of metrics with a run that was never stopped, tolerance zero.
+processes as a user does, with a network of 0.36 M parameters and 24 images. "Equal bits" means that weights, EMA,
+optimizer, schedule and table of metrics are exactly those of an uninterrupted run.
 
 | case | as promised | figure |
 | --- | --- | --- |
 """
 STOCK = """
-## Beside stock Lightning
+## Compared with stock Lightning
 
-Its column was measured on pytorch-lightning 2.6.6 (CPU, gloo) before this program was written; the right one is the
-table above and the tests.
+The column of stock Lightning was measured with pytorch-lightning 2.6.6 (CPU, gloo) before this program was written;
+the right column follows from the table above and from the tests.
 
-| | stock Lightning 2.6.6 | here |
+| | stock Lightning 2.6.6 | this project |
 | --- | --- | --- |
-| resumed runs equal to the uninterrupted one | 3 of 11, those without randomness | all |
+| resumed runs that equal the uninterrupted one | 3 of 11, those without randomness | all |
 | SIGTERM to one of two processes: ends within 10 s, saved | 0 of 5 | all |
 | `last.ckpt` unreadable after SIGKILL while saving, TMPDIR elsewhere | 3 of 12 | 0 of 50 |
 | previous checkpoint lost on a full disk, TMPDIR elsewhere | yes | no |
 | flipped bits that change a value, found in a checkpoint | 0 of 200 | all |
 | flipped bits found in images | about 5 % of JPEGs | all, by the manifest (`tests/dataset_tools/test_check.py`) |
 | decoding damaged files: crashes, hangs | OpenCV: 1, 1 | none (`tests/data/sources/test_decode.py`) |
-| accuracy on 5 images by two processes, beside the true one | 0.133 below (padded), 0.200 above (averaged) | \
-equal, for 1 to 16 images on 1 to 3 processes (`tests/metrics/test_classification_metrics.py`) |
+| error of the accuracy on 5 images with two processes | 0.133 too low (padded), 0.200 too high (averaged) | \
+none, for 1 to 16 images on 1 to 3 processes (`tests/metrics/test_classification_metrics.py`) |
 | steps after the first NaN, non-finite files written | 16, 2 or more | at most `max_bad_steps`, none |
-| averaged and raw weights swapped when validation is interrupted | 3 of 3 | never swapped |
+| EMA and raw weights swapped when validation is interrupted | 3 of 3 | never swapped |
 | different views among 64 of one image, 4 loader processes | 16 | 64 (`tests/data/augment/test_transforms.py`) |
 | connections at import; hostile files that ran code | 1; 1 | none; none (`tests/test_trust.py`) |
 """
 
 
 def main() -> int:
-    """Runs all, or the groups named on the command line, and returns 1 if anything broke its promise."""
+    """Runs all groups, or those named on the command line, and returns 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
     names = [group.__name__ for group in ALL]
-    only = f"only these, and docs/reliability.md stays: {', '.join(names)}"
+    only = f"run only these, and do not write docs/reliability.md: {', '.join(names)}"
     parser.add_argument("groups", nargs="*", metavar="GROUP", choices=[*names, []], help=only)
     wanted, rows, began = parser.parse_args().groups, [], time.monotonic()
     with tempfile.TemporaryDirectory(dir=ROOT / "runs" if (ROOT / "runs").is_dir() else None) as name:

@@ -1,4 +1,4 @@
-"""The cases: each yields (what was done, whether it came out as promised, a figure)."""
+"""The cases of `make torture`; each yields its name, True if the promise was kept, and a figure."""
 
 import contextlib
 import json
@@ -25,35 +25,39 @@ TERM, INT, USR1, KILL = (int(getattr(signal, f"SIG{name}")) for name in ("TERM",
 
 
 def resumes(folder: Path, images: Path) -> Iterator[Outcome]:
-    """Stops and goes on; the end must be that of the run that was never stopped."""
+    """Stops and resumes a run; the result must equal that of an uninterrupted run."""
     full = ("trainer.early_stopping_patience=9", "trainer.keep_best=2")
     plans: dict[str, tuple[tuple[str, ...], list[dict[str, Any]], tuple[str, ...]]] = {
         "in the first epoch": (full, [{"step": 0, "act": TERM}], ()),
         "at an epoch's last step": (full, [{"step": 2, "act": TERM}], ()),
         "in validation": (full, [{"step": 3, "act": TERM, "place": "validation"}], ()),
         "at an epoch's first step": (full, [{"step": 3, "act": TERM}], ()),
-        "three times, with accumulation": (
+        "three times, with gradient accumulation": (
             (*full, "trainer.accumulate=2"),
             [{"step": 1, "act": TERM}, {"step": 4, "act": INT}, {"step": 6, "act": USR1, "place": "validation"}],
             (),
         ),
-        "with AdamW, without averages": (
+        "with AdamW, without EMA": (
             ("optimizer.name=adamw", "optimizer.lr=0.001", "schedule.warmup_lr=0", "ema=null"),
             [{"step": 4, "act": TERM}],
             (),
         ),
-        "2 loader processes, then none": (("data.num_workers=2",), [{"step": 4, "act": TERM}], ("data.num_workers=0",)),
-        "loader processes begun anew each epoch": (
+        "with 2 loader processes, then none": (
+            ("data.num_workers=2",),
+            [{"step": 4, "act": TERM}],
+            ("data.num_workers=0",),
+        ),
+        "with loader processes restarted every epoch": (
             ("data.num_workers=2", "data.persistent_workers=false"),
             [{"step": 4, "act": TERM}],
             (),
         ),
-        "loader processes by forkserver": (
+        "with loader processes started by forkserver": (
             ("data.num_workers=1", "data.start_method=forkserver"),
             [{"step": 4, "act": TERM}],
             (),
         ),
-        "2 processes": (("trainer.devices=2",), [{"step": 4, "rank": 1, "act": TERM}], ()),
+        "with 2 processes": (("trainer.devices=2",), [{"step": 4, "rank": 1, "act": TERM}], ()),
     }
     wholes: dict[tuple[str, ...], dict[str, Any]] = {}
     for number, (name, (settings, faults, later)) in enumerate(plans.items()):
@@ -71,15 +75,15 @@ def resumes(folder: Path, images: Path) -> Iterator[Outcome]:
 
 
 def kills(folder: Path, images: Path) -> Iterator[Outcome]:
-    """SIGKILL at ten random moments; always on from the newest whole checkpoint."""
-    draw, settings = random.Random(0), ("schedule.epochs=30", "data.num_workers=1")
+    """Kills a run at ten random moments and resumes it from its newest intact checkpoint."""
+    rng, settings = random.Random(0), ("schedule.epochs=30", "data.num_workers=1")
     assert train(folder / "straight", images, *settings).returncode == 0
     done = 0
     for _ in range(10):
         runs = list((folder / "killed").glob("*/checkpoints/last.ckpt"))
         more = {"RESUME": str(runs[0].parents[1])} if runs else {}
         process = start(command(folder / "killed", images, *settings), "Run folder", **more)
-        time.sleep(draw.uniform(0.5, 4))
+        time.sleep(rng.uniform(0.5, 4))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, KILL)
         process.communicate()
@@ -92,11 +96,11 @@ def kills(folder: Path, images: Path) -> Iterator[Outcome]:
     more = {"RESUME": str(runs[0].parents[1])} if runs else {}
     finished = train(folder / "killed", images, *settings, **more).returncode == 0
     equal = finished and same(outcome(only_run(folder / "straight")), outcome(only_run(folder / "killed")))
-    yield f"killed at {done} random moments, each time resumed: equal bits", equal, "equal" if equal else "DIFFERENT"
+    yield f"killed at {done} random moments and resumed each time: equal bits", equal, "equal" if equal else "DIFFERENT"
 
 
 def signals(folder: Path, images: Path) -> Iterator[Outcome]:
-    """Signals to two processes, in both ways of starting them."""
+    """Sends SIGTERM to two processes, started by Lightning or by torchrun."""
     settings = ("trainer.devices=2", "schedule.epochs=999", "data.num_workers=1")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     plans = [("Lightning", target) for target in ("process 0", "process 1", "both", "the whole group")]
@@ -118,28 +122,28 @@ def signals(folder: Path, images: Path) -> Iterator[Outcome]:
         last = only_run(folder / str(number)) / "checkpoints" / "last.ckpt"
         good = "Stopped by SIGTERM" in said and "ORPHANS" not in said and find_damage(last) is None and seconds <= 10
         expected = 143 if launcher == "Lightning" else 1  # torchrun reports its own
-        name = f"SIGTERM to {target} ({launcher}, 2 processes): ends within 10 s, saved, nothing left over"
+        name = f"SIGTERM to {target} ({launcher}, 2 processes): ends within 10 s, saved, no process left"
         yield name, good and code == expected, f"{seconds:.1f} s, exit code {code}"
 
 
 def losses(folder: Path, images: Path) -> Iterator[Outcome]:
-    """One of two processes is lost; the other must not wait for it."""
+    """Loses one of two processes; the other must not wait for it."""
     settings = ("trainer.devices=2", "schedule.epochs=999")
     for rank, act in ((0, KILL), (1, KILL), (0, "raise"), (1, "raise")):
         arguments = command(folder / f"{rank}{act}", images, *settings)
         process = start(arguments, "Run folder", FAULT={"step": 4, "rank": rank, "act": act})
         code, seconds, said = end(process)
         what = "raises an error" if act == "raise" else "is killed"
-        name = f"process {rank} of 2 {what}: all end, nothing left over"
+        name = f"process {rank} of 2 {what}: all end, no process left"
         yield name, code not in (0, -1) and "ORPHANS" not in said, f"{seconds:.0f} s with start-up, exit code {code}"
 
 
 def numbers(folder: Path, images: Path) -> Iterator[Outcome]:
-    """NaN images."""
+    """Trains on NaN images."""
     one = train(folder / "one", images, FAULT={"step": 4, "act": "nan"})
     run = only_run(folder / "one")
     skipped = len((run / "skipped_steps.jsonl").read_text().splitlines())
-    yield "one step of NaN: skipped, the run goes on", one.returncode == 0 and skipped == 1, f"{skipped} skipped"
+    yield "one step of NaN: skipped, the run continues", one.returncode == 0 and skipped == 1, f"{skipped} skipped"
     for world in (1, 2):
         settings = (f"trainer.devices={world}", "trainer.max_bad_steps=3")
         fault = {"step": 4, "until": 99, "rank": world - 1, "act": "nan"}
@@ -148,18 +152,18 @@ def numbers(folder: Path, images: Path) -> Iterator[Outcome]:
         states = [torch.load(file, weights_only=True)["state_dict"] for file in files]
         bad = sum(not all(value.isfinite().all() for value in state.values()) for state in states)
         good = many.returncode == 1 and bad == 0 and "3 steps in a row" in many.stderr
-        name = f"NaN for ever on one of {world} processes: stopped after 3 steps, no such file written"
+        name = f"persistent NaN on one of {world} processes: stopped after 3 steps, no non-finite file written"
         yield name, good, f"{bad} of {len(files)} files not finite"
 
 
 def content(megabytes: int, seed: int) -> dict[str, Any]:
-    """Something of the shape of a checkpoint."""
+    """Returns the content of a checkpoint of about this size."""
     generator = torch.Generator().manual_seed(seed)
     return {"rexnet": {}, "state_dict": {"w": torch.randn(megabytes * 250_000, generator=generator)}}
 
 
 def same_values(path: Path, expected: dict[str, Any]) -> bool:
-    """True if a checkpoint loads with the expected weights, or is refused."""
+    """Returns True if a checkpoint loads with the expected weights, or is refused."""
     try:
         return torch.equal(read_checkpoint(path)["state_dict"]["w"], expected["state_dict"]["w"])
     except CheckpointError:
@@ -167,8 +171,8 @@ def same_values(path: Path, expected: dict[str, Any]) -> bool:
 
 
 def saves(folder: Path, images: Path) -> Iterator[Outcome]:
-    """SIGKILL while saving, with the temporary folder on another file system; damage; full and read-only disks."""
-    draw, path, damaged, contents = random.Random(0), folder / "last.ckpt", 0, [content(10, seed) for seed in range(2)]
+    """Kills a process while it saves, with TMPDIR on another file system; damages files; fills and locks the disk."""
+    rng, path, damaged, contents = random.Random(0), folder / "last.ckpt", 0, [content(10, seed) for seed in range(2)]
     io = DurableCheckpointIO()
     io.save_checkpoint(contents[0], path)
     os.environ["TMPDIR"] = "/dev/shm"
@@ -178,15 +182,15 @@ def saves(folder: Path, images: Path) -> Iterator[Outcome]:
             while True:
                 for each in contents:
                     io.save_checkpoint(each, path)
-        time.sleep(draw.uniform(0.0, 0.3))
+        time.sleep(rng.uniform(0.0, 0.3))
         os.kill(pid, KILL)
         os.waitpid(pid, 0)
         damaged += find_damage(path) is not None
     del os.environ["TMPDIR"]
-    yield "SIGKILL while saving, 50 times: last.ckpt is whole", damaged == 0, f"{damaged} of 50 damaged"
+    yield "SIGKILL while saving, 50 times: last.ckpt is intact", damaged == 0, f"{damaged} of 50 damaged"
     io.save_checkpoint(content(1, 0), path)
     whole, missed, found = path.read_bytes(), 0, 0
-    for place in (draw.randrange(8 * len(whole)) for _ in range(200)):
+    for place in (rng.randrange(8 * len(whole)) for _ in range(200)):
         flipped = bytearray(whole)
         flipped[place // 8] ^= 1 << place % 8
         path.write_bytes(flipped)
@@ -203,7 +207,7 @@ def saves(folder: Path, images: Path) -> Iterator[Outcome]:
 
 
 def disks(folder: Path, io: DurableCheckpointIO) -> Iterator[Outcome]:
-    """A disk of 6 MB that fills up, and one that becomes read-only (where this user may mount)."""
+    """Saves to a disk of 6 MB that fills up, and to one that becomes read-only, if this user may mount."""
     disk = folder / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], check=False).returncode:
@@ -225,7 +229,7 @@ def disks(folder: Path, io: DurableCheckpointIO) -> Iterator[Outcome]:
             kept = (disk / "last.ckpt").read_bytes() == before and find_damage(disk / "last.ckpt") is None
             files = len(list(disk.iterdir()))
             yield (
-                f"{name}: an error, the previous file stays byte for byte",
+                f"{name}: an error, the previous file is unchanged",
                 kept and "untouched" in said,
                 f"{files} files",
             )
@@ -234,7 +238,7 @@ def disks(folder: Path, io: DurableCheckpointIO) -> Iterator[Outcome]:
 
 
 def slurm(folder: Path, images: Path) -> Iterator[Outcome]:
-    """docs/slurm.sbatch between a stand-in for srun and one for scontrol, with the signals that SLURM sends."""
+    """Runs docs/slurm.sbatch with replacements of srun and scontrol, and sends the signals that SLURM sends."""
     tools, settings = folder / "bin", ["schedule.epochs=12", "data.num_workers=1"]
     tools.mkdir()
     (tools / "srun").write_text('#!/bin/bash\nshift\nexec "$@"\n')

@@ -1,4 +1,4 @@
-"""A small training in a process of its own, with a fault planted at one step: `python -m torture.child KEY=VALUE...`.
+"""Trains a small network in its own process, with a fault injected at one step: `python -m torture.child KEY=VALUE...`.
 
 The fault comes from the environment as JSON in FAULT: {"step": 4, "rank": 1, "act": 15}; `act` is a signal to this
 process, "raise", or "nan" (until "until").
@@ -19,13 +19,13 @@ from rexnet.training.classification import train
 
 
 class Fault(Callback):
-    """Does what FAULT says."""
+    """Injects the fault that FAULT describes."""
 
     def __init__(self, fault: dict[str, Any]) -> None:
         self.fault = fault
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-        """Before the step that follows `step` finished ones."""
+        """Injects the fault before the step that follows `step` completed ones."""
         here = trainer.global_rank == self.fault.get("rank", 0)
         act, step = self.fault["act"], self.fault["step"]
         if here and act == "nan" and step <= trainer.global_step <= self.fault.get("until", step):
@@ -37,7 +37,7 @@ class Fault(Callback):
                 os.kill(os.getpid(), act)
 
     def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
-        """In the validation after `step` steps."""
+        """Injects the fault in the validation after `step` steps."""
         if self.fault.get("place") == "validation" and trainer.global_step == self.fault["step"]:
             os.kill(os.getpid(), self.fault["act"])
 

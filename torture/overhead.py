@@ -1,4 +1,4 @@
-"""What the safety costs, of a step at 224 pixels and of a save: `python -m torture.overhead` prints it alone."""
+"""Measures the cost of the protections per training step and per save; `python -m torture.overhead` runs it alone."""
 
 import random
 import statistics
@@ -23,7 +23,7 @@ STEPS = 100  # in the short epoch over which a save is spread
 
 
 def seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Median time of a call."""
+    """Returns the median time of a call."""
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -33,7 +33,7 @@ def seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 def measure_overheads() -> str:
-    """A section of Markdown."""
+    """Returns a section of Markdown."""
     network, images, labels = rexnet(1.0), torch.randn(IMAGES, 3, 224, 224), torch.randint(0, 1000, (IMAGES,))
     network = network.to(memory_format=torch.channels_last)
     ema, guard = build_ema(network), NonFiniteGuard()
@@ -59,17 +59,17 @@ def measure_overheads() -> str:
     safe, unsafe = time_saves(state | {"moments": moments})
     shares = {
         "seeding dropout by (seed, epoch, batch, rank), and each image's augmentation": seconds(seed_step),
-        f"saving safely instead of by torch.save, once in {STEPS} steps": (safe - unsafe) / STEPS,
-        "watching for NaN (norm, masks, BatchNorm's statistics)": seconds(guarding),
+        f"safe saving instead of torch.save, once in {STEPS} steps": (safe - unsafe) / STEPS,
+        "detecting NaN (norm, masks, BatchNorm's statistics)": seconds(guarding),
     }
     lines = [f"| {name} | {100 * cost / whole:.3f} % of a step |" for name, cost in shares.items()]
     lines.append(f"| saving 100 MB, synced and read back | {durable:.2f} s (torch.save alone: {plain:.2f} s) |")
-    title = f"\n## What it costs\n\nReXNet 1.0x, {IMAGES} images of 224 px, {whole:.1f} s a step.\n\n"
-    return title + "| what | cost |\n| --- | --- |\n" + "\n".join(lines) + "\n"
+    title = f"\n## Cost\n\nReXNet 1.0x, {IMAGES} images of 224 px, {whole:.1f} s a step.\n\n"
+    return title + "| protection | cost |\n| --- | --- |\n" + "\n".join(lines) + "\n"
 
 
 def seed_step() -> None:
-    """All seeding of one step: the network's, and that of its images and of what the batch draws."""
+    """Does all seeding of one step: for the network, each image and the batch."""
     torch.manual_seed(mix(0, 1, 2, 3, MODEL) >> 1)
     keys = [mix(0, 1, position) for position in range(IMAGES)]
     for key in keys:
@@ -78,7 +78,7 @@ def seed_step() -> None:
 
 
 def time_saves(weights: dict[str, Any]) -> tuple[float, float]:
-    """Seconds of a save as ours and as torch.save's, in the current folder's file system."""
+    """Returns the seconds of a safe save and of torch.save, on the file system of the current folder."""
     content = {"rexnet": {}, "state_dict": weights}
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         durable = seconds(lambda: DurableCheckpointIO().save_checkpoint(content, Path(folder) / "last.ckpt"), 3)

@@ -1,4 +1,4 @@
-"""Starts small trainings and compares what they leave."""
+"""Starts small training runs and compares their results."""
 
 import csv
 import json
@@ -25,20 +25,20 @@ MARKS: dict[int, bytes] = {}
 
 
 def command(folder: Path, images: Path, *overrides: str) -> list[str]:
-    """A training of 9 steps in 3 epochs, its run below `folder`."""
+    """Returns the command of a training run of 9 steps in 3 epochs, with its run folder in `folder`."""
     where = [f"data.root={images}", f"trainer.runs_dir={folder}"]
     return [sys.executable, "-m", "torture.child", *SMALL, *where, *overrides]
 
 
 def environment(**more: Any) -> dict[str, str]:
-    """That of a user with one thread, and the given entries, as JSON where they are no text."""
+    """Returns the environment of a user with one thread and the given entries, as JSON unless they are text."""
     added = {name: value if isinstance(value, str) else json.dumps(value) for name, value in more.items()}
     inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
     return inherited | {"OMP_NUM_THREADS": "1"} | added
 
 
 def train(folder: Path, images: Path, *overrides: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Runs it to its end, whatever that is."""
+    """Runs a training to its end, successful or not."""
     return subprocess.run(
         command(folder, images, *overrides),
         cwd=ROOT,
@@ -51,7 +51,7 @@ def train(folder: Path, images: Path, *overrides: str, **more: Any) -> subproces
 
 
 def start(arguments: list[str], words: str, **more: Any) -> subprocess.Popen[str]:
-    """Starts something and waits until it says `words`."""
+    """Starts a command and waits until it prints `words`."""
     mark = f"{MARK}={uuid.uuid4()}"
     env = environment(**more) | dict([mark.split("=")])
     process = subprocess.Popen(arguments, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -64,7 +64,7 @@ def start(arguments: list[str], words: str, **more: Any) -> subprocess.Popen[str
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, float, str]:
-    """Exit code, seconds and last words of a process that has been told to end, and of all that it started."""
+    """Returns exit code, seconds and last output of a process that was told to end, with all its descendants."""
     began = time.monotonic()
     try:
         _, said = process.communicate(timeout=40)
@@ -80,7 +80,7 @@ def end(process: subprocess.Popen[str]) -> tuple[int, float, str]:
 
 
 def members(started: int) -> dict[int, list[bytes]]:
-    """The environments of processes that are alive and descend from a started one.
+    """Returns the environments of the living descendants of a process.
 
     torchrun gives each of its workers a session of its own, so that the process group does not tell.
     """
@@ -96,7 +96,7 @@ def members(started: int) -> dict[int, list[bytes]]:
 
 
 def ranks(process: subprocess.Popen[str]) -> dict[int, int]:
-    """Process id by rank, of those that train."""
+    """Returns the process ID of each rank that trains."""
     by_rank = {}
     for pid, entries in sorted(members(process.pid).items(), reverse=True):  # forked loader processes are younger
         rank = next((int(entry[11:]) for entry in entries if entry.startswith(b"LOCAL_RANK=")), None)
@@ -106,13 +106,13 @@ def ranks(process: subprocess.Popen[str]) -> dict[int, int]:
 
 
 def only_run(folder: Path) -> Path:
-    """The one run below a folder."""
+    """Returns the only run in a folder."""
     (run,) = folder.iterdir()
     return run
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All of a run that must not depend on interruptions."""
+    """Returns everything in a run that must not depend on interruptions."""
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     with open(run / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -122,7 +122,7 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal to the last bit."""
+    """Returns True if two values are equal to the last bit."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):

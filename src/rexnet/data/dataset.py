@@ -36,13 +36,13 @@ class ImageDataset(Dataset[Sample]):
 
     def __init__(self, index: Index, transform: Transform, seed: int = 0) -> None:
         self.index, self.transform, self.seed = index, transform, seed
-        self.where = WorkerProgress()
+        self.progress = WorkerProgress()
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, sample: SampleKey) -> Sample:
-        self.where.note(sample.position)
+        self.progress.record(sample.position)
         parts = (sample.epoch, sample.position, sample.view) if sample.view else (sample.epoch, sample.position)
         key = mix(self.seed, *parts)
         return Sample(self.view(sample.position, key), int(self.index.labels[sample.position]), key)

@@ -28,14 +28,14 @@ class WorkerProgress:
         self.positions = multiprocessing.RawArray("q", [-1] * MOST)
         self.processes = multiprocessing.RawArray("q", [0] * MOST)
 
-    def note(self, position: int) -> None:
+    def record(self, position: int) -> None:
         """Called in a loader process before it reads the image at `position` of the index."""
         worker = get_worker_info()
         if worker is not None and worker.id < MOST:
             self.positions[worker.id] = position
             self.processes[worker.id] = os.getpid()
 
-    def now(self) -> dict[int, int]:
+    def current(self) -> dict[int, int]:
         """Position by process id."""
         return {pid: self.positions[worker] for worker, pid in enumerate(self.processes) if pid}
 
@@ -70,7 +70,7 @@ def explained_faults(datasets: Sequence[Any], timeout: float) -> Iterator[None]:
     After any error the loader processes are ended.
 
     Args:
-        datasets: those being loaded, each with `where` (a `WorkerProgress`) and `path_of(position)`.
+        datasets: those being loaded, each with `progress` (a `WorkerProgress`) and `path_of(position)`.
         timeout: seconds after which a batch is given up.
 
     Raises:
@@ -101,7 +101,9 @@ def end_workers() -> None:
 
 
 def _explain(text: str, datasets: Sequence[Any], timeout: float) -> str | None:
-    at = {pid: dataset.path_of(position) for dataset in datasets for pid, position in dataset.where.now().items()}
+    at = {
+        pid: dataset.path_of(position) for dataset in datasets for pid, position in dataset.progress.current().items()
+    }
     if "timed out" in text:
         alive = {process.pid for process in multiprocessing.active_children()}
         where = "; ".join(f"process {pid} is at {path}" for pid, path in at.items() if pid in alive)

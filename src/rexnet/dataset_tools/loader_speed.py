@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from rexnet.config.schema import Config
-from rexnet.data.cache.cached_datasets import CachedImages, build_train_dataset, fill_cache
+from rexnet.data.cache.cached_datasets import build_train_dataset
+from rexnet.data.cache.filling import CacheStore
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
 from rexnet.data.loaders import LoaderSettings, build_loader, build_train_sampler, resolve_loader
@@ -29,12 +30,11 @@ def measure_speeds(config: Config, numbers: Sequence[int], seconds: float) -> It
         DataError: the data set is missing or too small, an image is broken, or a loader process died or hung.
     """
     index = load_index(config.data, "train")
-    dataset = build_train_dataset(config, index)
-    if isinstance(dataset, CachedImages):
-        if config.data.cache == "ram":
-            dataset.cache.unlink()
-        fill_cache(dataset, max(numbers), config.data)
+    dataset = build_train_dataset(index, config.data, config.augmentation, config.seed)
     settings, sampler = resolve_loader(config.data, config.trainer), build_train_sampler(config, index)
+    cache = CacheStore([dataset], config.data, config.trainer)
+    cache.fill(settings._replace(workers=max(numbers)))
+    cache.open()
     for workers in numbers:
         with explained_faults([dataset], config.data.worker_timeout):
             speed = measure_speed(dataset, sampler, settings._replace(workers=workers), seconds)

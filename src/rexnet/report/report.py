@@ -153,13 +153,12 @@ def _with_predictions(run: Run, val: Index | None) -> tuple[Run, str]:
     elif run.best_checkpoint is None:
         why = "there is no checkpoint yet"
     else:
-        from rexnet.evaluation.evaluate import Request, measure_all  # slow to import, and often not needed
-        from rexnet.evaluation.results import keep
+        from rexnet.evaluation.evaluate import Request, evaluate  # slow to import, and often not needed
 
         for damaged in run.kept_damage:  # the evaluation may replace it
             log.warning(f"{run.folder}/{damaged}")
         try:
-            keep(measure_all([run.folder], Request())[0])
+            evaluate([run.folder], Request())[0].save()
         except RexnetError as error:
             return run, f"Not evaluated: {error}"
         return Run(run.folder), ""

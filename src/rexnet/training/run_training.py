@@ -52,8 +52,8 @@ def run_training(
 
     Args:
         module: the network in training.
-        data: its data; besides Lightning's interface it has `loaded` (data sets in use), `received` (arrival time of
-            the latest batch) and `paths_of_step(epoch, batch)`.
+        data: its data; besides Lightning's interface it has `datasets` (those that loaders read), `received` (arrival
+            time of the latest batch) and `paths_of_step(epoch, batch)`.
         trainer: from `build_trainer`.
         resumed: the checkpoint to continue from.
         allowed: keys of the recipe that may differ from those of that checkpoint.
@@ -71,16 +71,16 @@ def run_training(
     try:
         lock = RunLock(folder, trainer.is_global_zero)
         if resumed is not None and trainer.is_global_zero:
-            repair_run(resumed, config)
-        trainer.callbacks[:0] = build_callbacks(config, folder, module.monitored)  # type: ignore[attr-defined]
+            repair_run(resumed, module)
+        trainer.callbacks[:0] = build_callbacks(module, folder)  # type: ignore[attr-defined]
         if resumed is not None:
-            trainer.callbacks.append(ChangedRecipe(resumed.config))  # type: ignore[attr-defined]
+            trainer.callbacks.append(ChangedRecipe(resumed))  # type: ignore[attr-defined]
         # What was logged after the checkpoint will be logged again; TensorBoard drops it.
         trainer.loggers = build_loggers(config, folder, None if resumed is None else resumed.step + 1)
         log.info(f"Run folder {folder}")
-        loaded: Any = data
+        datasets = data.datasets  # type: ignore[attr-defined]  # not of Lightning's interface
         disable_signal_handlers(trainer)  # `GracefulStop` handles them
-        with explained_faults(loaded.loaded, config.data.worker_timeout), explained_memory(trainer):
+        with explained_faults(datasets, config.data.worker_timeout), explained_memory(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=resumed and resumed.checkpoint, weights_only=True)
         end_with_parent(trainer, together=False)
         trainer.strategy.barrier()  # before process 0 may end

@@ -144,7 +144,7 @@ def test_trivialaugment_takes_the_place_of_randaugment() -> None:
     transform = train_transform("augmentation.trivialaugment=true", "augmentation.randaugment=null")
     assert step(transform, TrivialAugment).fill == (124, 116, 104)
     assert not any(isinstance(step, RandAugment) for step in transform.steps)
-    with pytest.raises(ConfigError, match="trivialaugment takes the place of randaugment"):
+    with pytest.raises(ConfigError, match="trivialaugment replaces randaugment"):
         train_transform("augmentation.trivialaugment=true")
 
 

@@ -38,19 +38,20 @@ def share(values: np.ndarray) -> np.ndarray:
     descriptor = os.memfd_create("rexnet-index")
     with open(descriptor, "wb", closefd=False) as file:
         file.write(np.ascontiguousarray(values).data)
-    return _map(descriptor, values.dtype.str, values.shape)
+    return map_shared(descriptor, values.dtype.str, values.shape)
 
 
-def _receive(duplicate: Any, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    return _map(duplicate.detach(), dtype, shape)
-
-
-def _map(descriptor: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+def map_shared(descriptor: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Maps an open file as a read-only array, which closes the descriptor at its end."""
     memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     array = np.frombuffer(memory, dtype).reshape(shape).view(SharedArray)
     array.descriptor = descriptor
     weakref.finalize(array, os.close, descriptor)
     return array
+
+
+def _receive(duplicate: Any, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    return map_shared(duplicate.detach(), dtype, shape)
 
 
 class Names(Sequence[str]):
