@@ -83,7 +83,7 @@ DOORS = {
     "onnxruntime": ["export"],
     "torchvision": ["training", "data/datasets"],
     "tqdm": ["system/terminal.py"],
-    "pytorch_lightning": ["training", "data/datamodule.py", "doctor/rehearsal.py", "system/lightning_internals.py"],
+    "pytorch_lightning": ["training", "data/datamodule.py", "doctor/dry_run.py", "system/lightning_internals.py"],
 }
 
 

@@ -17,25 +17,12 @@ def add_parser(commands: Commands) -> None:
         description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
         "networks (timm/NAME, or timm/NAME=FILE with local weights). A single result is printed in detail. Several "
         "results become a table, with McNemar's test between those on the same images, and mean and standard "
-        "deviation over runs that differ only in their seed.",
+        "deviation over runs that differ only in their seed. The soups are means of a run's best checkpoints.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
-    parser.add_argument(
-        "--data",
-        metavar="ROOT",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="other data sets with the same classes or some of them",
-    )
+    parser.add_argument("--data", metavar="ROOT", type=Path, nargs="+", default=[], help="evaluate on other data sets")
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
-    parser.add_argument(
-        "--weights",
-        choices=WEIGHTS,
-        nargs="+",
-        default=[],
-        help="EMA (default if the run has it), raw, or a mean of the run's best checkpoints",
-    )
+    parser.add_argument("--weights", choices=WEIGHTS, nargs="+", default=[], help="default: EMA if the run has it")
     parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")
     parser.add_argument("--tta", metavar="flip,sizes", type=_views, default=(), help="test-time augmentation")
     parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
