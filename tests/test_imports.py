@@ -88,7 +88,7 @@ DOORS = {
         "api.py",
         "training",
         "data/datamodule.py",
-        "doctor/rehearsal.py",
+        "doctor/dry_run.py",
         "system/lightning_internals.py",
     ],
 }

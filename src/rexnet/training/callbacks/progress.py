@@ -11,7 +11,6 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.system.terminal import MARGIN, Bar, logging_above_bar, progress_bar
 from rexnet.training.callbacks.step_log import StepLog
-from rexnet.training.training_module import TrainingModule
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ class Progress(Callback):
         self.trained = False
         self._above = contextlib.ExitStack()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
             self.bar = progress_bar(
                 int(trainer.estimated_stepping_batches),
@@ -48,14 +47,12 @@ class Progress(Callback):
             )
             self._above.enter_context(logging_above_bar(self.bar))
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.trained = True
         if self._describe(trainer):
             self.bar.update(trainer.global_step - self.bar.n)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self._describe(trainer, ", validating"):
             self.bar.refresh()
 
@@ -79,13 +76,12 @@ class Progress(Callback):
             parts.append(f"{latest['system/memory_gb']:.1f} GB")
         return parts
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.validated = True
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.bar is None or not (self.trained or self.validated):
             return  # Lightning ends an epoch again that a resumed run had already finished
-        assert isinstance(pl_module, TrainingModule)
         parts = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"]
         parts.append(f"loss {pl_module.window.epoch_mean:.3f}")
         if self.validated:
@@ -96,12 +92,12 @@ class Progress(Callback):
         log.info("  ".join(parts))
         self.validated = self.trained = False
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.bar is not None:
             self.bar.close()
             self._above.close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
 
 
