@@ -68,7 +68,7 @@ def check_training(data: ImageData) -> Iterator[Finding]:
     yield from check_disk(config.trainer, checkpoint_bytes(module))
     free = free_memory(device.accelerator)
     if config.trainer.accumulate == "auto":
-        images //= settle_accumulation(config, module, images, device.torch_device).trainer.micro_batches
+        images //= settle_accumulation(module, images, device.torch_device)
     steps = run_steps(module, load_batch(data, images))
     yield check_memory(steps.peak_bytes, images, free)
     yield check_losses(steps.losses, config.optimizer.lr)

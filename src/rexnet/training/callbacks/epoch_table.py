@@ -13,7 +13,6 @@ from rexnet.runs.run import Run
 from rexnet.runs.run_folder import TABLE_COLUMNS, TABLE_FILE
 from rexnet.system.atomic_files import atomic_write
 from rexnet.training.callbacks.step_log import StepLog
-from rexnet.training.training_module import TrainingModule
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +26,7 @@ class EpochTable(Callback):
         self._validated: dict[str, float] = {}
         self._last_epoch = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, TrainingModule)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._began = time.perf_counter()
         if trainer.is_global_zero:
             finished = trainer.global_step // pl_module.steps_per_epoch
@@ -47,13 +45,12 @@ class EpochTable(Callback):
         """Restores the metrics of a run that was killed between its checkpoint and its row."""
         self._validated = state_dict["validated"]
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._validated = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero or trainer.current_epoch < self._last_epoch:
             return  # Lightning ends an epoch again that a resumed run had already finished
-        assert isinstance(pl_module, TrainingModule)
         values = {**self.steps.latest, **self._validated, "train/loss": pl_module.window.epoch_mean}
         row = {name: f"{value:.6g}" for name, value in values.items() if name in TABLE_COLUMNS}
         row |= {"epoch": str(trainer.current_epoch + 1), "step": str(trainer.global_step)}

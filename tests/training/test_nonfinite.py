@@ -123,7 +123,8 @@ def test_the_guard_keeps_every_kind_of_state(kind: Any) -> None:
 
 
 def test_a_collapsed_loss_scale_of_fp16_is_reported(tmp_path: Path) -> None:
-    skipped, module = SkippedSteps(tmp_path, limit=10, lr=0.05), SimpleNamespace(guard=NonFiniteGuard())
+    config = SimpleNamespace(optimizer=SimpleNamespace(lr=0.05))
+    skipped, module = SkippedSteps(tmp_path), SimpleNamespace(guard=NonFiniteGuard(), config=config)
     scaler = SimpleNamespace(get_scale=lambda: 2.0**-15)
     trainer: Any = SimpleNamespace(global_step=9, precision_plugin=SimpleNamespace(scaler=scaler))
     with pytest.raises(DivergenceError, match=r"fp16's loss scale fell to 3\.05e-05 at step 9\. None of these"):
