@@ -11,7 +11,7 @@ import numpy as np
 
 from rexnet.class_names import IMAGENET_CLASSES, match_classes
 from rexnet.config import Config
-from rexnet.data.datasets.by_name import load_eval_index, recognise_layout
+from rexnet.data.datasets.by_name import detect_layout, load_eval_index
 from rexnet.data.datasets.class_folders import FOLDER_NAMES, class_folders, index_class_folders
 from rexnet.data.datasets.index import Index, Split, build_index
 from rexnet.data.sources.image_files import is_image
@@ -38,7 +38,7 @@ def find_images(config: Config, split: Split, root: Path | None = None) -> Index
         return load_eval_index(config.data, split)
     if not root.exists():
         raise DataError(f"{root}: does not exist")
-    layout, own = recognise_layout(root), config.data.dataset
+    layout, own = detect_layout(root), config.data.dataset
     if layout == "folder" and (root.is_file() or (root / "train").is_dir()):
         is_own = own in TAKES_FOLDERS and (own != "imagenet" or any(root.glob("train/n0*")))
         layout = own if is_own else "folder"
