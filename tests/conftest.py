@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,18 @@ def small_run(image_root: Path, tmp_path: Path) -> list[str]:
 def small_config(small_run: list[str]) -> Config:
     """The configuration of `small_run`."""
     return load_config("finetune/folder.yaml", small_run)
+
+
+def stand_in_model(config: Config, logits: Any, class_names: Sequence[str] = ("ant", "bee", "cow")) -> Any:
+    """An inference model of this config that computes `logits` of the bytes."""
+    from rexnet.data.loaders import resolve_loader
+    from rexnet.evaluation.inference_model import InferenceModel
+    from rexnet.preprocessing import resolve_preprocessing
+    from rexnet.system.device import Device
+
+    preprocessing, loader = resolve_preprocessing(config, class_names), resolve_loader(config.data, config.trainer)
+    device = Device("cpu", "32-true", channels_last=True)
+    return InferenceModel("stand-in", preprocessing, device, loader, 8, logits, config=config)
 
 
 def final_state(run: Path) -> dict[str, Any]:

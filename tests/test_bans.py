@@ -16,7 +16,8 @@ BANNED = {
     r"sync_dist": "sync_dist averages wrongly over uneven shares",
     r"shell=True": "shell=True",
     r"0\.0\.0\.0": "listens to everybody",
-    r"load_from_checkpoint|torch\.hub": "builds what a file or a stranger's repository names",
+    r"load_from_checkpoint": "builds what a file names",
+    r"hub\.load\b|from torch\.hub import .*\bload\b|load_state_dict_from_url": "runs or unpickles a stranger's file",
     r"LOAD_TRUNCATED_IMAGES": "hides truncated images",
 }
 
@@ -45,6 +46,7 @@ def test_the_bans_find_what_they_ban() -> None:
         "run(x, shell=True)",
         "--host 0.0.0.0",
         "Model.load_from_checkpoint(path)",
+        "torch.hub.load('owner/repository', 'network')",
         "ImageFile.LOAD_TRUNCATED_IMAGES = True",
     ]
     for line, pattern in zip(guilty, BANNED, strict=True):

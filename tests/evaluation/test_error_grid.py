@@ -4,14 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import stand_in_model
 from PIL import Image
 from torch import Tensor, nn
 
 from rexnet.config import Config
 from rexnet.errors import ConfigError
-from rexnet.evaluation.error_grid import captions_of, view_images, write_error_grid
+from rexnet.evaluation.error_grid import caption_images, view_images, write_error_grid
 from rexnet.evaluation.eval_images import find_images
-from rexnet.evaluation.heatmaps import choose_positions, grad_cam, last_maps, lay_over, write_heatmaps
+from rexnet.evaluation.heatmaps import choose_positions, grad_cam, last_maps, overlay, write_heatmaps
+from rexnet.evaluation.inference import View
 from rexnet.evaluation.results import Result
 from rexnet.metrics.predictions import Predictions
 from rexnet.metrics.statistics import least_sure, most_wrong, summarise
@@ -36,15 +38,13 @@ class Corner(nn.Module):
 
 @pytest.fixture
 def result(image_root: Path, small_config: Config) -> Result:
-    index = find_images(small_config, "val", image_root)
+    index = find_images(small_config.data, "val", image_root)
     logits = np.eye(3, dtype=np.float32)[index.labels] * 4
     logits[3] = [-2, 5, 0]  # an ant for a bee, firmly
     logits[7] = [0.1, 0, 0]  # a bee for an ant, by a hair
     predictions = Predictions(logits, np.asarray(index.labels), tuple(index.paths), index.class_names)
-    return Result(
-        "net", "net", "ema", str(index.root), "val", "32 px", index, small_config, predictions, summarise(predictions),
-        50.0, network=Corner(),
-    )  # fmt: skip
+    model = dataclasses.replace(stand_in_model(small_config, lambda images: images), name="net", network=Corner())
+    return Result(model, "ema", index, "val", View(), predictions, summarise(predictions), 50.0)
 
 
 def test_the_most_wrong_and_the_least_sure_come_first(result: Result) -> None:
@@ -53,14 +53,14 @@ def test_the_most_wrong_and_the_least_sure_come_first(result: Result) -> None:
     logits = result.predictions.logits.copy()
     logits[[12, 2], [2, 0]] = [0.2, 0.3]  # right by a hair, and by a little more
     assert choose_positions(result.predictions._replace(logits=logits), 4).tolist() == [3, 7, 12, 2]
-    caption = captions_of(result, np.array([3, 0]))
+    caption = caption_images(result, np.array([3, 0]))
     assert caption[0] == "0% ant\n99% bee"
     assert caption[1] == "96% ant\n(right)"
 
 
-def test_a_sheet_shows_the_images_of_a_part_by_their_names(result: Result, tmp_path: Path) -> None:
-    write_error_grid(tmp_path / "sheet.png", result)
-    with Image.open(tmp_path / "sheet.png") as picture:
+def test_a_grid_shows_the_images_of_a_part_by_their_names(result: Result, tmp_path: Path) -> None:
+    write_error_grid(tmp_path / "grid.png", result)
+    with Image.open(tmp_path / "grid.png") as picture:
         assert picture.width > 6 * 128
     part = result.predictions.select(np.array([3, 7]))
     whole = view_images(result, np.array([7]))
@@ -75,7 +75,7 @@ def test_heat_lies_where_the_network_looks() -> None:
     heat = grad_cam(network, images, torch.tensor([0]))
     assert heat.shape == (1, 32, 32)
     assert heat.max() == pytest.approx(1.0)
-    dark = lay_over(np.zeros((1, 2, 2, 3), np.uint8), np.array([[[0.0, 1.0], [0.0, 0.0]]]))
+    dark = overlay(np.zeros((1, 2, 2, 3), np.uint8), np.array([[[0.0, 1.0], [0.0, 0.0]]]))
     assert dark[0, 0, 1].sum() > 10 * dark[0, 0, 0].sum()
 
 
@@ -85,4 +85,6 @@ def test_heat_maps_are_drawn_and_exports_are_refused(result: Result, tmp_path: P
     with Image.open(tmp_path / "heat.png") as picture:
         assert picture.width > 3 * 128
     with pytest.raises(ConfigError, match="net is an exported graph without gradients"):
-        write_heatmaps(tmp_path / "heat.png", dataclasses.replace(result, network=None), 3)
+        write_heatmaps(
+            tmp_path / "heat.png", dataclasses.replace(result, model=dataclasses.replace(result.model, network=None)), 3
+        )

@@ -12,9 +12,10 @@ from conftest import SMALL_RUN, write_images
 from rexnet.checkpoints.checkpoint import load_trained
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
-from rexnet.evaluation.evaluate import Request, measure_all
+from rexnet.evaluation.evaluate import Request
+from rexnet.evaluation.evaluate import evaluate as evaluate_all
 from rexnet.evaluation.inference import View
-from rexnet.evaluation.results_output import print_and_keep, print_and_keep_all
+from rexnet.evaluation.results_output import print_and_save
 from rexnet.export.formats import write_safetensors
 from rexnet.metrics.calibration import split_in_halves
 from rexnet.metrics.predictions import load_predictions
@@ -29,7 +30,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
 
 
 def evaluate(source: Path, json_path: Path | None = None, **request: Any) -> dict[str, Any]:
-    return print_and_keep(measure_all([source], Request(**request))[0], json_path)
+    results = evaluate_all([source], Request(**request))
+    print_and_save(results, json_path)
+    return results[0].as_json()
 
 
 @pytest.mark.parametrize(("weights", "prefix"), [("raw", "val"), ("ema", "val_ema")])
@@ -67,14 +70,14 @@ def test_several_sets_of_one_layout_are_told_apart_and_each_is_kept(
 ) -> None:
     for name, images in (("clean", 2), ("noisy", 3)):
         write_images(tmp_path / name / "val" / "ant", images, hue=0)
-    results = measure_all([run], Request(roots=(tmp_path / "clean", tmp_path / "noisy")))
-    print_and_keep_all(results, tmp_path / "table.json", tmp_path / "table.csv")
+    results = evaluate_all([run], Request(roots=(tmp_path / "clean", tmp_path / "noisy")))
+    print_and_save(results, tmp_path / "table.json", tmp_path / "table.csv")
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[:3]] == ["data", "clean/val", "noisy/val"]
     write_images(tmp_path / "b" / "clean" / "val" / "ant", 4, hue=0)  # in another call, under the same name
     for _ in range(2):
-        again = measure_all([run], Request(roots=(tmp_path / "b" / "clean",)))
-        print_and_keep(again[0])
-    names = [result.name for result in [*results, *again]]
+        again = evaluate_all([run], Request(roots=(tmp_path / "b" / "clean",)))
+        print_and_save(again)
+    names = [result.file_name for result in [*results, *again]]
     assert [re.sub("-[0-9a-f]{6}$", "", name.partition("-val-")[2]) for name in names] == [
         "clean-val",
         "noisy-val",
@@ -89,7 +92,7 @@ def test_images_of_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
         for name in ("ant", "bee", "dog"):
             write_images(tmp_path / split / name, 2, hue=1)
-    with pytest.raises(DataError, match=r"has 3 classes, other than the 3 of .*, which does not know: dog"):
+    with pytest.raises(DataError, match=r"has 3 classes, which should be among the 3 of .*; unknown: dog"):
         evaluate(run, roots=(tmp_path,))
 
 
@@ -99,16 +102,16 @@ def test_a_model_whose_images_are_elsewhere_asks_for_others(run: Path, tmp_path:
     write_safetensors(
         trained._replace(config=trained.config.model_copy(update={"data": data})), tmp_path / "m.safetensors"
     )
-    with pytest.raises(DataError, match=r"its images, path/to/images, are not here; say with --data which"):
+    with pytest.raises(DataError, match=r"its images, path/to/images, are not here; name others with --data"):
         evaluate(tmp_path / "m.safetensors")
 
 
 def test_several_weights_are_one_table_with_tests_between_them(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results = measure_all([run], Request(weights=("ema", "raw", "soup", "greedy-soup")))
+    results = evaluate_all([run], Request(weights=("ema", "raw", "soup", "greedy-soup")))
     assert [result.weights for result in results] == ["ema", "raw", "soup", "greedy-soup"]
-    print_and_keep_all(results, tmp_path / "table.json", tmp_path / "table.csv")
+    print_and_save(results, tmp_path / "table.json", tmp_path / "table.csv")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["model", "weights", "view"]
     assert lines[1].startswith(run.name)
@@ -124,29 +127,29 @@ def test_several_weights_are_one_table_with_tests_between_them(
 
 
 def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(run: Path) -> None:
-    plain = measure_all([run], Request())[0]
+    plain = evaluate_all([run], Request())[0]
     assert plain.temperature is None
-    result = measure_all([run], Request(calibrate=True))[0]
+    result = evaluate_all([run], Request(calibrate=True))[0]
     _, reported = split_in_halves(15)
     assert result.summary.n == len(reported) == 8
     assert list(result.predictions.names) == [plain.predictions.names[position] for position in reported]
-    assert "fitted on 7 of the 15 images of val, drawn at random; all figures are of the other 8" in result.remarks[0]
-    again = measure_all([run], Request())[0]
+    assert "fitted on 7 of the 15 images of val, a random half; all results are of the other 8" in result.remarks[0]
+    again = evaluate_all([run], Request())[0]
     assert again.temperature == result.temperature
-    assert "was fitted on 7 of the 15 images of val, drawn at random: on those very images" in again.remarks[0]
-    assert measure_all([run], Request(weights=("raw",)))[0].temperature is None
+    assert "was fitted on 7 of the 15 images of val, a random half: calibrated numbers" in again.remarks[0]
+    assert evaluate_all([run], Request(weights=("raw",)))[0].temperature is None
     Path(result.source).with_name(f"{Path(result.source).stem}-ema-temperature.json").unlink()
-    with pytest.raises(ConfigError, match="--calibrate: fits one temperature, to the plain view"):
-        measure_all([run], Request(calibrate=True, views=(View(flip=True),)))
+    with pytest.raises(ConfigError, match="--calibrate: fits one temperature, without --tta"):
+        evaluate_all([run], Request(calibrate=True, views=(View(flip=True),)))
 
 
 def test_some_of_the_classes_may_be_measured_and_all_compete(run: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "Cow", 4, hue=2)
     write_images(tmp_path / "bee", 3, hue=1)
-    result = measure_all([run], Request(roots=(tmp_path,)))[0]
+    result = evaluate_all([run], Request(roots=(tmp_path,)))[0]
     assert result.predictions.labels.tolist() == [2, 2, 2, 2, 1, 1, 1]
     assert result.predictions.logits.shape == (7, 3)
-    assert result.remarks == ("the images are of 2 of the 3 classes, by name; all of them compete",)
+    assert result.remarks == ("the images show 2 of the 3 classes; all of them compete",)
 
 
 def test_what_cannot_be_compared_or_averaged_is_said(run: Path, tmp_path: Path) -> None:
@@ -154,7 +157,7 @@ def test_what_cannot_be_compared_or_averaged_is_said(run: Path, tmp_path: Path) 
     content["rexnet"]["class_names"] = ["ant", "bee", "dog"]
     (tmp_path / "other" / "checkpoints").mkdir(parents=True)
     torch.save(content, tmp_path / "other" / "checkpoints" / "last.ckpt")
-    with pytest.raises(ConfigError, match=r"has 3 classes and other 3, other ones; measure each by itself"):
-        measure_all([run, tmp_path / "other"], Request())
-    with pytest.raises(CheckpointError, match="only a run folder with two or more of its best checkpoints"):
-        measure_all([tmp_path / "other"], Request(weights=("soup",)))
+    with pytest.raises(ConfigError, match=r"has 3 classes and other 3, other ones; evaluate each by itself"):
+        evaluate_all([run, tmp_path / "other"], Request())
+    with pytest.raises(CheckpointError, match="a soup needs a run folder with two of its best checkpoints, not 0"):
+        evaluate_all([tmp_path / "other"], Request(weights=("soup",)))

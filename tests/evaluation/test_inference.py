@@ -1,13 +1,16 @@
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import stand_in_model
 from torch import Tensor
 
 from rexnet.config import Config
 from rexnet.evaluation.eval_images import find_images
-from rexnet.evaluation.inference import View, mean_of_views, measure
+from rexnet.evaluation.inference import View, average_probabilities, run_inference
 from rexnet.evaluation.inference_model import InferenceModel
 
 
@@ -19,7 +22,7 @@ def left_half(images: Tensor) -> Tensor:
 
 @pytest.fixture
 def model(small_config: Config) -> InferenceModel:
-    return InferenceModel("stand-in", ("ant", "bee", "cow"), small_config, left_half)
+    return stand_in_model(small_config, left_half)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -27,11 +30,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def test_the_mean_over_an_image_and_its_mirror_image_is_that_by_hand(model: InferenceModel, image_root: Path) -> None:
-    index = find_images(model.config, "val", image_root)
+    index = find_images(None, "val", image_root)
     seen: list[Tensor] = []
-    watching = InferenceModel("watching", model.class_names, model.config, lambda x: seen.append(x) or left_half(x))
-    plain = measure(watching, index)
-    flipped = measure(model, index, View(flip=True))
+    watching = replace(model, logits=lambda x: seen.append(x) or left_half(x))
+    plain = run_inference(watching, index)
+    flipped = run_inference(model, index, View(flip=True))
     images = torch.cat(seen).numpy()
     by_hand = (
         softmax(left_half(torch.from_numpy(images)).numpy())
@@ -44,28 +47,27 @@ def test_the_mean_over_an_image_and_its_mirror_image_is_that_by_hand(model: Infe
 
 
 def test_three_sizes_and_a_larger_image_reach_the_network(model: InferenceModel, image_root: Path) -> None:
-    index = find_images(model.config, "val", image_root)
+    index = find_images(None, "val", image_root)
     sizes: list[int] = []
-    watching = InferenceModel(
-        "watching", model.class_names, model.config, lambda x: sizes.append(x.shape[2]) or left_half(x)
-    )
-    measure(watching, index, View(sizes=True))
+    watching = replace(model, logits=lambda x: sizes.append(x.shape[2]) or left_half(x))
+    run_inference(watching, index, View(sizes=True))
     assert list(dict.fromkeys(sizes)) == [32, 37, 41]
     sizes.clear()
-    measure(watching, index, View(image_size=48), workers=0)
+    run_inference(watching, index, View(image_size=48))
     assert set(sizes) == {48}
-    assert View(48, flip=True, sizes=True).describe(model.config) == "48 px, flip, sizes"
+    assert View(48, flip=True, sizes=True).describe(model.preprocessing) == "48 px, flip, sizes"
 
 
 def test_a_terminal_shows_how_many_images_are_done_and_other_outputs_nothing(
     model: InferenceModel, image_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index = find_images(model.config, "val", image_root)
-    measure(model, index, View(sizes=True), title="2 of 3")
+    index = find_images(None, "val", image_root)
+    run_inference(model, index, View(sizes=True), title="2 of 3")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    logging.getLogger("rexnet").setLevel("INFO")  # as the command line does
     monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)  # else a thread outlives the test
-    measure(model, index, View(sizes=True), title="2 of 3")
+    run_inference(model, index, View(sizes=True), title="2 of 3")
     shown = capsys.readouterr().err.split("\r")
     assert shown[1].startswith("2 of 3:   0%|")
     assert "| 0/45 [00:00<?, ? images/s]" in shown[1]
@@ -74,8 +76,8 @@ def test_a_terminal_shows_how_many_images_are_done_and_other_outputs_nothing(
 
 def test_a_mean_of_probabilities_stays_finite() -> None:
     certain = torch.tensor([[1000.0, 0.0]])
-    mean = mean_of_views([certain, certain])
+    mean = average_probabilities([certain, certain])
     assert mean.softmax(1)[0].tolist() == pytest.approx([1.0, 0.0])
     assert torch.isfinite(mean).all()
-    half = mean_of_views([certain, -certain])
+    half = average_probabilities([certain, -certain])
     assert half.softmax(1).tolist() == [[0.5, 0.5]]

@@ -32,7 +32,7 @@ def test_runs_and_checkpoints_give_the_networks_own_logits(trained_run: Path, pi
         opened = load_inference_model(source)
         torch.testing.assert_close(opened.logits(pictures), logits, atol=1e-5, rtol=0)
         assert (opened.class_names, opened.weights) == (("ant", "bee", "cow"), "ema")
-        assert (opened.config.data.image_size, opened.config.eval_transform.interpolation) == (32, "bicubic")
+        assert (opened.preprocessing.image_size, opened.preprocessing.interpolation) == (32, "bicubic")
     folded = load_inference_model(trained_run, fold=True).logits(pictures)
     torch.testing.assert_close(folded.softmax(1), logits.softmax(1), atol=1e-5, rtol=0)
 
@@ -44,7 +44,7 @@ def test_a_source_has_a_name_for_tables(trained_run: Path) -> None:
 
 def test_a_program_of_torch_export_is_opened_only_when_it_is_trusted(tmp_path: Path) -> None:
     (tmp_path / "x.pt2").write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match=r"x\.pt2: a \.pt2 can run code when it is read; .*add --trust-pt2"):
+    with pytest.raises(CheckpointError, match=r"x\.pt2: a \.pt2 can execute code when it is read; .*add --trust-pt2"):
         load_inference_model(tmp_path / "x.pt2")
 
 
@@ -55,7 +55,7 @@ def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
         str(tmp_path / "x.onnx"): r"x\.onnx: cannot be read as ONNX",
         str(tmp_path / "x.pt2"): r"x\.pt2: cannot be read as a program of torch\.export",
         str(tmp_path / "none.onnx"): r"none\.onnx: no such file",
-        str(tmp_path / "x.pth"): r"x\.pth: holds bare weights, .* timm/NAME=",
+        str(tmp_path / "x.pth"): r"x\.pth: holds weights without config and classes; .* timm/NAME=",
         str(tmp_path): "holds no checkpoint",
     }.items():
         with pytest.raises(CheckpointError, match=message):
@@ -76,7 +76,7 @@ def test_a_network_of_timm_takes_its_own_view_and_the_weights_of_a_file(tmp_path
     assert (opened.class_names[0], opened.class_names[134], opened.class_names[-1]) == (
         "tench", "crane (n02012849)", "toilet tissue"
     )  # fmt: skip
-    assert (opened.config.data.image_size, opened.config.eval_transform.crop_pct) == (160, 0.95)
+    assert (opened.preprocessing.image_size, opened.preprocessing.crop_pct) == (160, 0.95)
     with pytest.raises(CheckpointError, match=r"w\.safetensors: does not fit timm/resnet18 with 1,000 classes"):
         load_inference_model(f"timm/resnet18={tmp_path / 'w.safetensors'}")
 
@@ -86,7 +86,9 @@ def test_a_network_of_timm_takes_its_own_view_and_the_weights_of_a_file(tmp_path
     [
         ("timm/rexnet_10", "timm .* has no network 'rexnet_10'; nearest: timm/rexnet"),
         ("timm/vit_base_patch16_224.augreg_in21k", "has 21,843 classes, not ImageNet's 1,000"),
-        ("timm/coat_lite_medium_384.in1k", "crop mode squash"),
+        ("timm/coat_lite_medium_384.in1k", "needs crop mode squash"),
+        ("timm/rexnet_100.nothing", "has no weights of this tag"),
+        ("timm/a b", "should be timm/NAME"),
         ("timm/rexnet_100.nav_in1k={tmp}/nowhere.pth", r"/nowhere\.pth: no such weight file"),
     ],
 )

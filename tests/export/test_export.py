@@ -12,14 +12,14 @@ from rexnet.checkpoints.checkpoint import load_trained
 from rexnet.cli import main
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
-from rexnet.evaluation.evaluate import Request, measure_all
+from rexnet.evaluation.evaluate import Request, evaluate
 from rexnet.evaluation.inference_model import load_inference_model
 from rexnet.export import export as module
 from rexnet.export.export import export
 from rexnet.export.formats import require_official
 from rexnet.export.reading import open_onnx, open_program
 from rexnet.models.naming import to_official_names
-from rexnet.prediction.predict import predict
+from rexnet.prediction.predict import predict_files
 from rexnet.training.classification import train
 
 NAMES = ("ant", "bee", "cow")
@@ -84,7 +84,7 @@ def test_every_form_is_opened_as_the_classifier_that_it_came_from(
     np.testing.assert_allclose(given.softmax(1), probabilities(run, pictures), atol=tolerance)
     assert given.dtype == torch.float32
     assert (opened.name, opened.class_names, opened.weights) == (name, NAMES, "ema")
-    assert opened.config.data.image_size == 32
+    assert opened.preprocessing.image_size == 32
 
 
 def test_onnx_runtime_keeps_and_sends_nothing_for_its_makers(exported: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_onnx_file_predicts_what_its_run_predicts(
 ) -> None:
     tables = []
     for source, batch in ((run, 4), (exported / "model.onnx", 15)):
-        predict(str(source), [str(image_root / "val")], output=tmp_path / "x.jsonl", batch=batch)
+        predict_files(str(source), [str(image_root / "val")], output=tmp_path / "x.jsonl", batch_size=batch)
         tables.append([json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()])
     assert len(tables[0]) == 15
     for one, other in zip(*tables, strict=True):
@@ -166,7 +166,7 @@ def test_the_float_form_takes_normalised_images(run: Path, pictures: np.ndarray,
 def test_an_exported_safetensors_is_evaluated_and_exported_like_its_run(
     exported: Path, run: Path, tmp_path: Path
 ) -> None:
-    here, there = (result.summary for result in measure_all([run, exported / "model.safetensors"], Request()))
+    here, there = (result.summary for result in evaluate([run, exported / "model.safetensors"], Request()))
     assert (here.top1, here.loss, here.n) == (there.top1, there.loss, there.n)
     with pytest.raises(CheckpointError, match="holds the ema weights only, not the raw ones"):
         load_trained(exported / "model.safetensors", "raw")
@@ -234,7 +234,7 @@ def test_without_the_images_the_file_is_written_and_the_lack_is_said(
     monkeypatch.setattr(module, "open_program", lambda path: None)
     assert export(run, ["torch"], output=tmp_path) == {}
     assert (tmp_path / "model.pt2").is_file()
-    assert "parity was not measured: the data set's images are not here" in caplog.text
+    assert "the files were not compared with the network: the images are not here" in caplog.text
     with pytest.raises(DataError, match="--to int8 calibrates on training images, which are not here"):
         export(run, ["int8"], output=tmp_path)
     assert not (tmp_path / "model-int8.onnx").exists()

@@ -13,7 +13,7 @@ def test_int8_is_advised_against_where_it_is_slower_than_the_fastest_other_form(
     parities = int8(top1=79.0, images_per_s=45.0)
     advice = (
         "int8 computes 45 images/s on this machine and float32 70: it saves space here, not time; use float32 unless "
-        "the size of the file matters"
+        "file size matters"
     )
     assert find_faults(parities) == [advice]
     assert describe_parity(parities, [advice]).endswith(f"\n\nnote: {advice}")

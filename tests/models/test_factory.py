@@ -69,5 +69,5 @@ def test_the_baselines_are_built_by_name(name: str) -> None:
 
 
 def test_the_shape_of_rexnet_is_not_for_networks_of_timm() -> None:
-    with pytest.raises(ConfigError, match="variant is for rexnet only; timm/resnet18 has no variant"):
+    with pytest.raises(ConfigError, match="variant is for rexnet only, not for timm/resnet18"):
         recipe("model.name=timm/resnet18", "model.variant=lite")

@@ -1,6 +1,5 @@
 import argparse
 import pickle
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -73,16 +72,6 @@ def test_a_file_is_read_by_what_it_is_whatever_its_name(name: str, tmp_path: Pat
     else:
         torch.save(state, tmp_path / name, _use_new_zipfile_serialization=name != "old.safetensors")
     assert torch.equal(read_weights(tmp_path / name).weights["a"], state["a"])
-
-
-def test_the_tar_format_of_the_first_pytorch_is_refused_with_a_way_out(tmp_path: Path) -> None:
-    (tmp_path / "pickle").write_bytes(b"")
-    with tarfile.open(tmp_path / "w.pth", "w") as archive:
-        archive.add(tmp_path / "pickle", "pickle")
-    with pytest.raises(
-        CheckpointError, match=r"w\.pth: is in PyTorch's tar format of before 2017, .* and save it again"
-    ):
-        read_weights(tmp_path / "w.pth")
 
 
 def test_a_missing_file_and_one_without_tensors_are_refused(tmp_path: Path) -> None:

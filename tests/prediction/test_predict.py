@@ -13,9 +13,9 @@ from conftest import write_images
 from rexnet.cli import main
 from rexnet.data.sources.image_files import read_file
 from rexnet.errors import CheckpointError, DataError
-from rexnet.prediction import predict as module
+from rexnet.prediction import classify as module
 from rexnet.prediction.inputs import find_files
-from rexnet.prediction.predict import predict
+from rexnet.prediction.predict import predict_files
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -24,7 +24,11 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_each_image_has_a_line_with_its_likeliest_classes(trained_run: Path, image_root: Path, tmp_path: Path) -> None:
-    assert predict(str(trained_run), [str(image_root / "val")], output=tmp_path / "a.csv", batch=4) == (15, 0, 0)
+    assert predict_files(str(trained_run), [str(image_root / "val")], output=tmp_path / "a.csv", batch_size=4) == (
+        15,
+        0,
+        0,
+    )
     table = rows(tmp_path / "a.csv")
     assert [row["image"] for row in table] == sorted(str(path) for path in (image_root / "val").rglob("*.png"))
     for row in table:
@@ -70,7 +74,7 @@ def test_names_in_any_encoding_come_out_as_valid_text(trained_run: Path, image_r
         shutil.copy(os.fsencode(source), os.path.join(os.fsencode(tmp_path), name))
     given = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"*.png"))
     for suffix in ("csv", "jsonl"):
-        predict(str(trained_run), [given], top=1, output=tmp_path / f"out.{suffix}")
+        predict_files(str(trained_run), [given], top=1, output=tmp_path / f"out.{suffix}")
     found = [os.path.basename(row["image"]) for row in rows(tmp_path / "out.csv")]
     assert found == ["grün.png", "odd\\xff.png", 'two\nlines,"q".png']
     objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -97,7 +101,7 @@ def test_standard_output_gets_the_table_alone(
         (["*.nothing"], r"error: *.nothing: is a pattern that no file matches"),
         (["empty"], "error: empty: is a folder without files"),
         (["bad"], "error: none of 1 files could be read as an image"),
-        (["good", "--out", "x.xlsx"], "error: x.xlsx: should end in .csv or .jsonl, or --format say which"),
+        (["good", "--out", "x.xlsx"], "error: x.xlsx: should end in .csv or .jsonl, or --format should name"),
         (["good", "--out", "empty"], "error: empty: is a folder; give the name of a file"),
     ],
 )
@@ -124,7 +128,7 @@ def test_an_interrupted_table_is_not_written(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_classify", interrupted)
+    monkeypatch.setattr(module, "classify", interrupted)
     target = tmp_path / "x.csv"
     target.write_text("before")
     assert main(["predict", str(trained_run), str(image_root / "val"), "--out", str(target)]) == 130
@@ -139,17 +143,17 @@ def test_images_are_decoded_only_a_little_ahead(
     read: list[str] = []
     ahead: list[int] = []
 
-    def classify(model: object, images: np.ndarray, top: int) -> list[tuple[tuple[str, float], ...]]:
+    def classify(model: object, images: np.ndarray, top: int) -> list[module.Prediction]:
         ahead.append(len(read))
-        return [(("ant", 1.0),)] * len(images)
+        return [module.Prediction(("ant",), (1.0,))] * len(images)
 
     def counted(path: str) -> bytes:
         read.append(path)
         return read_file(path)
 
-    monkeypatch.setattr(module, "_classify", classify)
+    monkeypatch.setattr(module, "classify", classify)
     monkeypatch.setattr("rexnet.data.sources.decode.read_file", counted)
-    predict(str(trained_run), [str(image_root / "train")], output=tmp_path / "x.csv", batch=3, workers=2)
+    predict_files(str(trained_run), [str(image_root / "train")], output=tmp_path / "x.csv", batch_size=3, workers=2)
     assert len(ahead) == 8
     for number, images in enumerate(ahead, start=1):
         assert images <= 3 * number + 6
@@ -182,7 +186,7 @@ def test_a_model_file_of_a_stranger_runs_no_code(
     monkeypatch.chdir(tmp_path)
     (tmp_path / name.rpartition("=")[2]).write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
     with pytest.raises(CheckpointError):
-        predict(name, [str(image_root / "val")], output=tmp_path / "out.csv")
+        predict_files(name, [str(image_root / "val")], output=tmp_path / "out.csv")
     assert not (tmp_path / "canary").exists()
     assert not (tmp_path / "out.csv").exists()
 
@@ -190,5 +194,5 @@ def test_a_model_file_of_a_stranger_runs_no_code(
 def test_an_image_of_a_stranger_is_only_an_image(trained_run: Path, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(pickle.dumps(Canary(tmp_path / "canary")))
     with pytest.raises(DataError, match="none of 1 files"):
-        predict(str(trained_run), [str(tmp_path / "x.png")], output=tmp_path / "out.csv")
+        predict_files(str(trained_run), [str(tmp_path / "x.png")], output=tmp_path / "out.csv")
     assert not (tmp_path / "canary").exists()

@@ -68,7 +68,7 @@ def test_a_run_becomes_a_folder_that_loads_again_and_tells_no_place(
     for name, value in before.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value)
     card = (target / "README.md").read_text()
-    assert "On the 15 validation images (averaged weights" in card
+    assert "On the 15 validation images (EMA weights" in card
     assert "24 training images and 15 for validation" in card
     assert "timm" not in card  # it has no ReXNet of width 0.2
     for name in names:
@@ -143,12 +143,12 @@ def test_the_card_tells_numbers_with_intervals_and_what_they_are_of(
     write_card("birds", 2, trained, predictions, 1234, None, tmp_path / "README.md")
     card = (tmp_path / "README.md").read_text()
     assert "| top-1 | 75.00 % | 30.06 to 95.44 % |" in card  # Wilson's interval of 3 in 4
-    assert "| the same at temperature 1.500 (fitted on some of them) |" in card
+    assert "| the same at temperature 1.500 (fitted on some of these images) |" in card
     assert "\n# birds\n" in card
     assert "On the 4 validation images" in card
     assert "1,234 training images and 4 for validation" in card
     assert "Hardest classes: bee (50 % of 2), " in card
-    assert "Most often mistaken: bee for ant (1 of 2)." in card
+    assert "Most often confused: bee for ant (1 of 2)." in card
     assert "2 of 20 epochs, sgd, learning rate 0.01, batch 32" in card
     assert "Classes: ant, bee, &lt;b&gt;\\|cow\\`." in card
     assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-classification"
@@ -220,9 +220,9 @@ def test_a_failed_publication_leaves_nothing(
 def test_what_cannot_be_published_is_one_sentence(trained_run: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("mine")
-    with pytest.raises(ConfigError, match="full: is there already; give the name of a new folder"):
+    with pytest.raises(ConfigError, match="full: exists already; give the name of a new folder"):
         publish(trained_run, tmp_path / "full")
-    with pytest.raises(CheckpointError, match="is no run folder"):
+    with pytest.raises(CheckpointError, match="is not a run folder"):
         publish(trained_run / "config.yaml", tmp_path / "new")
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         publish(tmp_path / "full", tmp_path / "new")

@@ -39,3 +39,13 @@ def test_auto_is_the_run_that_was_begun_last_and_never_a_new_one(
     (runs / "d").mkdir()  # no run
     assert main(auto) == 0
     assert resumed == [runs / "a"]
+
+
+def test_auto_accumulation_of_a_file_does_not_refuse_the_number_that_the_run_settled_on(
+    small_run: list[str], tmp_path: Path
+) -> None:
+    settled = load_config("finetune/folder.yaml", [*small_run, "trainer.accumulate=2"])
+    (tmp_path / "config.yaml").write_text(dump_config(settled))
+    load_run_config(tmp_path, [*small_run, "trainer.accumulate=auto"], config="finetune/folder.yaml")
+    with pytest.raises(ConfigError, match=r"trainer\.accumulate goes from 2 to 4; to allow it"):
+        load_run_config(tmp_path, [*small_run, "trainer.accumulate=4"], config="finetune/folder.yaml")

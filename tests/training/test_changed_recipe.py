@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,7 +60,8 @@ def test_every_changed_key_of_the_recipe_is_written_down(
     """Else the next `--resume`, as of a requeued job, would go back to the old value, and be refused."""
     old, new = configured(small_run), configured(small_run, change)
     (tmp_path / "config.yaml").write_text(dump_config(old))
-    repair_run(Resumed(tmp_path / "checkpoints" / "last.ckpt", tmp_path, 7, old, 3, {}), new)
+    module: Any = SimpleNamespace(config=new)
+    repair_run(Resumed(tmp_path / "checkpoints" / "last.ckpt", tmp_path, 7, old, 3, {}), module)
     assert load_config(tmp_path / "config.yaml") == (new if is_written else old)
     assert (tmp_path / "config-until-step7.yaml").is_file() == is_written
 

@@ -12,7 +12,7 @@ import torch
 from conftest import SMALL_RUN, assert_same_tensors, final_state
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rexnet.evaluation.evaluate import Request, measure_all
+from rexnet.evaluation.evaluate import Request, evaluate
 
 PROBE = '''
 import json, os, sys
@@ -110,7 +110,7 @@ def test_each_image_is_seen_once_an_epoch_by_one_of_them(two_processes: Path) ->
 
 def test_one_process_evaluates_to_the_very_numbers_that_two_logged(two_processes: Path) -> None:
     run = Path((two_processes / "run.txt").read_text())
-    result = measure_all([run / "checkpoints" / "last.ckpt"], Request(weights=("raw",)))[0].as_json()
+    result = evaluate([run / "checkpoints" / "last.ckpt"], Request(weights=("raw",)))[0].as_json()
     metrics = ranks(two_processes)[0]["metrics"]
     assert result["n"] == 15  # odd: a padded sampler would count one image twice
     assert (result["top1"], result["loss"]) == (metrics["val/top1"], metrics["val/loss"])
@@ -122,7 +122,7 @@ def test_pictures_of_validation_are_drawn_every_second_epoch_from_each_answer_on
     events.Reload()
     for tag in ("val_ema/confusion", "val_ema/most_wrong"):
         assert [event.step for event in events.Images(tag)] == [6, 9]  # epochs 2 and 3, which is the last
-    classes = measure_all([run / "checkpoints" / "last.ckpt"], Request(weights=("ema",)))[0].as_json()["classes"]
+    classes = evaluate([run / "checkpoints" / "last.ckpt"], Request(weights=("ema",)))[0].as_json()["classes"]
     assert [one["support"] for one in classes] == [5, 5, 5]
     for one in classes:
         drawn = events.Scalars(f"val_ema_class/{one['name']}")

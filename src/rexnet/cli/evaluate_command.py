@@ -2,12 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rexnet.cli.arguments import Commands, count, positive
-
-if TYPE_CHECKING:
-    from rexnet.evaluation.processes import Processes
 
 WEIGHTS = ("ema", "raw", "soup", "greedy-soup")
 TTA = ("flip", "sizes")
@@ -21,31 +17,18 @@ def add_parser(commands: Commands) -> None:
         description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
         "networks (timm/NAME, or timm/NAME=FILE with local weights). A single result is printed in detail. Several "
         "results become a table, with McNemar's test between those on the same images, and mean and standard "
-        "deviation over runs that differ only in their seed.",
+        "deviation over runs that differ only in their seed. The soups are means of a run's best checkpoints.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
-    parser.add_argument(
-        "--data",
-        metavar="ROOT",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="other data sets with the same classes or some of them",
-    )
+    parser.add_argument("--data", metavar="ROOT", type=Path, nargs="+", default=[], help="evaluate on other data sets")
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
-    parser.add_argument(
-        "--weights",
-        choices=WEIGHTS,
-        nargs="+",
-        default=[],
-        help="EMA (default if the run has it), raw, or a mean of the run's best checkpoints",
-    )
+    parser.add_argument("--weights", choices=WEIGHTS, nargs="+", default=[], help="default: EMA if the run has it")
     parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")
     parser.add_argument("--tta", metavar="flip,sizes", type=_views, default=(), help="test-time augmentation")
     parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
     parser.add_argument("--json", metavar="FILE", type=Path, help="result as JSON (default: in the run folder)")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="table as CSV")
-    parser.add_argument("--sheet", action="store_true", help="draw the worst and the least certain images as a PNG")
+    parser.add_argument("--grid", action="store_true", help="draw the worst and the least certain images as a PNG")
     parser.add_argument("--heatmaps", metavar="N", type=count, default=0, help="draw Grad-CAM heat maps of N images")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
     parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
@@ -54,25 +37,21 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluates, alone or as one of the processes that torchrun started."""
-    from rexnet.evaluation.processes import joined
-
-    with joined() as processes:
-        _measure(options, processes)
-    return 0
-
-
-def _measure(options: argparse.Namespace, processes: "Processes") -> None:
-    from rexnet.evaluation.evaluate import Request, measure_all
+    from rexnet.evaluation.evaluate import Request, evaluate
+    from rexnet.evaluation.heatmaps import require_captum
     from rexnet.evaluation.inference import View
-    from rexnet.evaluation.results_output import print_and_keep, print_and_keep_all, write_pictures
+    from rexnet.evaluation.processes import join_processes
+    from rexnet.evaluation.results_output import print_and_save, write_pictures
     from rexnet.system.atomic_files import require_writable
 
-    for path in (options.json, options.csv):
-        if path is not None:
-            require_writable(path)
+    for path in filter(None, (options.json, options.csv)):
+        require_writable(path)
+    if options.heatmaps:
+        require_captum()
+    processes = join_processes()
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:
-        views += tuple(view._replace(flip="flip" in options.tta, sizes="sizes" in options.tta) for view in views)
+        views += tuple(view._replace(**dict.fromkeys(options.tta, True)) for view in views)
     request = Request(
         options.split,
         tuple(options.data),
@@ -83,18 +62,11 @@ def _measure(options: argparse.Namespace, processes: "Processes") -> None:
         options.trust_pt2,
         processes,
     )
-    if options.heatmaps:
-        from rexnet.evaluation.heatmaps import require_captum
-
-        require_captum()
-    results = measure_all(options.sources, request)
-    if not processes.is_first:
-        return
-    if len(results) == 1:
-        print_and_keep(results[0], options.json, options.csv)
-    else:
-        print_and_keep_all(results, options.json, options.csv)
-    write_pictures(results, options.sheet, options.heatmaps)
+    results = evaluate(options.sources, request)
+    if processes.is_first:
+        print_and_save(results, options.json, options.csv)
+        write_pictures(results, options.grid, options.heatmaps)
+    return 0
 
 
 def _views(text: str) -> tuple[str, ...]:

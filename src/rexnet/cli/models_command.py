@@ -24,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
     import difflib
 
     from rexnet.errors import ConfigError
-    from rexnet.models.family import FAMILY, MISPRINTS, count_cost
+    from rexnet.models.cost import count_cost
+    from rexnet.models.family import FAMILY
 
     known = {published.name: published for published in FAMILY}
     for name in options.names:
@@ -32,7 +33,10 @@ def run(options: argparse.Namespace) -> int:
             nearest = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(f"no network {name!r} in the family" + (f"; nearest: {nearest[0]}" if nearest else ""))
     chosen = [known[name] for name in options.names] or list(FAMILY)
-    print(f"At {options.image_size} px; MACs and activations are those of convolutions and linear layers")
+    print(
+        f"At {options.image_size} px; MACs and activations are those of convolutions and linear layers; accuracy as "
+        "published, at 224 px on ImageNet-1k"
+    )
     print(f"{'name':16} {'params M':>8} {'MACs G':>7} {'activ. M':>8} {'top-1':>6} {'top-5':>6}  weights")
     for published in chosen:
         cost = count_cost(published, options.image_size)
@@ -41,7 +45,4 @@ def run(options: argparse.Namespace) -> int:
             f"{published.name:16} {cost.params / 1e6:8.3f} {cost.macs / 1e9:7.3f} {cost.activations / 1e6:8.2f} "
             f"{top1:>6} {top5:>6}  {published.weights or '-'}"
         )
-    if not options.names:
-        print("\nPublished accuracy at 224 px on ImageNet-1k. Misprints in what was published:")
-        print("\n".join(f"- {line}" for line in MISPRINTS))
     return 0

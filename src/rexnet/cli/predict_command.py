@@ -30,10 +30,10 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Classifies images and writes the table."""
-    from rexnet.prediction.predict import predict
+    from rexnet.prediction.predict import predict_files
 
     try:
-        predict(
+        predict_files(
             options.source,
             options.inputs,
             options.top,

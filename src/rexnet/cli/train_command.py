@@ -23,9 +23,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--config", metavar="CONFIG", help=CONFIG_HELP)
     parser.add_argument("--resume", metavar="RUN", help="run or checkpoint to resume; auto: the newest run")
-    parser.add_argument(
-        "--allow-change", metavar="KEY", action="append", default=[], help="key that may change on resume"
-    )
+    parser.add_argument("--allow-change", metavar="KEY", action="append", default=[], help="key that may change")
     parser.add_argument("--doctor", action="store_true", help="check the run first, as `rexnet doctor` does")
     parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="train N times, with seed+0 to seed+N-1")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and exit")

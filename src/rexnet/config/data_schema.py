@@ -40,7 +40,20 @@ class SourceConfig(Section):
         return self
 
 
-class DataConfig(SourceConfig):
+class LoaderConfig(Section):
+    """The loader processes."""
+
+    num_workers: Annotated[Count | None, Role.MECHANICS] = None
+    """Loader processes per device; null: one per core available to the device, at most 16."""
+    persistent_workers: Annotated[bool, Role.MECHANICS] = True
+    """Keep the loader processes between epochs."""
+    start_method: Annotated[Literal["fork", "forkserver", "spawn"] | None, Role.MECHANICS] = None
+    """Start method of the loader processes; null: Python's default."""
+    worker_timeout: Annotated[float, Field(gt=0), Role.MECHANICS] = 600.0
+    """Seconds to wait for a batch before the run stops with an error, as when a disk hangs."""
+
+
+class DataConfig(LoaderConfig, SourceConfig):
     """The images, their batches and their loading."""
 
     image_size: Annotated[int, Field(ge=16, le=4096)]
@@ -58,14 +71,6 @@ class DataConfig(SourceConfig):
     """Short side of cached training images, as a multiple of `image_size`; larger images are reduced to it."""
     cache_folder: Annotated[Path | None, Role.MECHANICS] = None
     """Folder of `cache: disk`; null: `image-cache` in `trainer.runs_dir`."""
-    num_workers: Annotated[Count | None, Role.MECHANICS] = None
-    """Loader processes per device; null: one per core available to the device, at most 16."""
-    persistent_workers: Annotated[bool, Role.MECHANICS] = True
-    """Keep the loader processes between epochs."""
-    start_method: Annotated[Literal["fork", "forkserver", "spawn"] | None, Role.MECHANICS] = None
-    """Start method of the loader processes; null: Python's default."""
-    worker_timeout: Annotated[float, Field(gt=0), Role.MECHANICS] = 600.0
-    """Seconds to wait for a batch before the run stops with an error, as when a disk hangs."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Channel means of RGB scaled to 0..1."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD

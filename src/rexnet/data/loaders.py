@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from torch.utils.data import DataLoader
 
-from rexnet.config.data_schema import DataConfig
+from rexnet.config.data_schema import LoaderConfig
 from rexnet.config.schema import Config, TrainerConfig
 from rexnet.data.dataset import ImageDataset, Sample, stack
 from rexnet.data.datasets.index import Index
@@ -36,7 +36,7 @@ class LoaderSettings(NamedTuple):
         return self.workers * min(world_size, self.devices)
 
 
-def resolve_loader(data: DataConfig, trainer: TrainerConfig) -> LoaderSettings:
+def resolve_loader(data: LoaderConfig, trainer: TrainerConfig) -> LoaderSettings:
     """Resolves the loader settings for this machine.
 
     Raises:

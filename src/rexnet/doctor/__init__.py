@@ -1,1 +1,1 @@
-"""Looks at everything that a long run needs, before it begins: `rexnet doctor`."""
+"""Checks of a run before it starts: data, machine, a dry run, and an estimate of its time."""

@@ -1,4 +1,4 @@
-"""What a check says."""
+"""The result of a check."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
@@ -9,20 +9,20 @@ Level = Literal["ok", "warning", "error"]
 
 
 class Finding(NamedTuple):
-    """One line of the report."""
+    """One line of the doctor's output."""
 
     level: Level
     subject: str
-    """What was looked at, in a word or two."""
+    """The checked thing, in a word or two."""
     text: str
-    """What was found and, where it is not well, the remedy."""
+    """The result and, unless it is ok, the remedy."""
 
     def __str__(self) -> str:
         return f"{self.level:<8} {self.subject:<13} {self.text}"
 
 
 def attempt(subject: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings of a check; a fault that it runs into is its last."""
+    """Yields the findings of a check, and any error that it raises as the last one."""
     try:
         yield from check()
     except RexnetError as error:

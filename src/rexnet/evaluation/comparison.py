@@ -1,27 +1,30 @@
-"""Several results side by side: for the eye, as CSV and as JSON; with tests between them, and means over seeds."""
+"""Compares several results: a table, McNemar's tests and means over seeds, for the terminal, as CSV and as JSON."""
 
 import csv
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rexnet.config.differences import recipe_of
 from rexnet.evaluation.eval_images import name_roots
 from rexnet.evaluation.results import Result
 from rexnet.metrics.statistics import mcnemar, mean_and_deviation
 from rexnet.system.atomic_files import atomic_write
 
-MEANT = ("top1", "top5", "loss", "balanced_accuracy", "ece")  # numbers that are averaged over seeds
+AVERAGED = ("top1", "top5", "loss", "balanced_accuracy", "ece")  # metrics with a mean over seeds
 
 
 def describe_table(results: Sequence[Result]) -> str:
-    """The results as a table for the terminal, then what lies beneath it: seeds, tests, remarks."""
+    """Returns a table for the terminal, followed by means over seeds, tests and remarks."""
     names = name_roots([Path(result.data) for result in results])
     data = {str(root): [end] if len(names) > 1 else [] for root, end in names.items()}
     heading = ["data"] if len(names) > 1 else []
-    lines = _columns([_header(heading), *(_cells(result, data[result.data]) for result in results)])
-    if any(result.calibrated() for result in results):
-        lines += ["", "ECE a -> b: without and with the temperature that is kept for these weights"]
+    header = ["model", "weights", *heading, "view", "top-1 [95 %]", "top-5", "loss", "by class", "ECE", "n", "images/s"]
+    lines = _align([header, *(_cells(result, data[result.data]) for result in results)])
+    if any(result.calibrated for result in results):
+        lines += ["", "ECE a -> b: without and with the fitted temperature"]
     series = summarise_series(results)
     if series:
         lines += ["", "mean +- standard deviation over seeds"]
@@ -32,24 +35,24 @@ def describe_table(results: Sequence[Result]) -> str:
         ]
     pairs = compare(results)
     if pairs:
-        lines += ["", "McNemar's test: images that only one of the two names rightly"]
+        lines += ["", "McNemar's test: images that only one of the two classifies correctly"]
         header = ["first", "second", *heading, "only first", "only second", "p"]
-        lines += _columns([header, *(_pair_cells(pair, data[pair["data"]]) for pair in pairs)])
+        lines += _align([header, *(_pair_cells(pair, data[pair["data"]]) for pair in pairs)])
     remarks = dict.fromkeys(
-        f"{', '.join([name(result), *data[result.data]])}: {remark}" for result in results for remark in result.remarks
+        f"{', '.join([label(result), *data[result.data]])}: {remark}" for result in results for remark in result.remarks
     )
     return "\n".join([*lines, *([""] if remarks else []), *remarks])
 
 
-def name(result: Result) -> str:
-    """A result's name within a table."""
-    return f"{result.model} {result.weights} {result.view}".replace("  ", " ")
+def label(result: Result) -> str:
+    """Returns the name of a result within a table."""
+    return " ".join(filter(None, (result.model.name, result.weights, result.view_text)))
 
 
 def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """McNemar's test for all pairs that were measured on the same images."""
+    """Returns McNemar's test for every pair of results on the same images."""
     return [
-        {"first": name(one), "second": name(other), "data": one.data}
+        {"first": label(one), "second": label(other), "data": one.data}
         | mcnemar(one.predictions, other.predictions)._asdict()
         for one, other in itertools.combinations(results, 2)
         if one.data == other.data and one.predictions.names == other.predictions.names
@@ -57,26 +60,29 @@ def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def summarise_series(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Mean and standard deviation of results that differ in their seed alone."""
-    groups: dict[tuple[str, str, str, str], dict[int, Result]] = {}
+    """Returns mean and standard deviation of results whose recipes differ only in the seed."""
+    groups: dict[tuple[str, ...], dict[int, Result]] = {}
     for result in results:
-        key = (result.series, result.data, result.split, result.view)
-        groups.setdefault(key, {})[result.config.seed] = result
-    return [_mean_of(list(group.values())) for (series, *_), group in groups.items() if series and len(group) > 1]
+        if result.model.config is not None:
+            recipe = json.dumps(recipe_of(result.model.config) | {"seed": None})
+            key = (recipe, result.weights, result.data, result.split, result.view_text)
+            groups.setdefault(key, {})[result.model.config.seed] = result
+    return [_summarise_seeds(group) for group in groups.values() if len(group) > 1]
 
 
-def _mean_of(group: Sequence[Result]) -> dict[str, Any]:
-    first = group[0]
-    entry: dict[str, Any] = {"model": first.config.name, "weights": first.weights, "data": first.data}
-    entry["seeds"] = [result.config.seed for result in group]
-    for number in MEANT:
-        mean, deviation = mean_and_deviation([getattr(result.summary, number) for result in group])
-        entry |= {number: mean, f"{number}_deviation": deviation}
+def _summarise_seeds(group: dict[int, Result]) -> dict[str, Any]:
+    first = next(iter(group.values()))
+    assert first.model.config is not None
+    entry: dict[str, Any] = {"model": first.model.config.name, "weights": first.weights, "data": first.data}
+    entry["seeds"] = list(group)
+    for metric in AVERAGED:
+        mean, deviation = mean_and_deviation([getattr(result.summary, metric) for result in group.values()])
+        entry |= {metric: mean, f"{metric}_deviation": deviation}
     return entry
 
 
 def write_csv(results: Sequence[Result], path: Path) -> None:
-    """Writes a row for each result, whole or not at all.
+    """Writes one row per result, atomically.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -90,13 +96,13 @@ def write_csv(results: Sequence[Result], path: Path) -> None:
 
 
 def table_as_json(results: Sequence[Result]) -> dict[str, Any]:
-    """The results with tests between them and means over seeds."""
+    """Returns the results, the tests between them and the means over seeds."""
     content = {"results": [result.as_json() for result in results]}
     return content | {"comparisons": compare(results), "seeds": summarise_series(results)}
 
 
 def _flat(result: Result) -> dict[str, Any]:
-    """A row whose intervals are two columns each, and whose remarks are one."""
+    """Returns a row with two columns for each interval and one for all remarks."""
     row: dict[str, Any] = {}
     for key, value in result.row().items():
         if isinstance(value, tuple):
@@ -106,50 +112,41 @@ def _flat(result: Result) -> dict[str, Any]:
     return row
 
 
-def _header(data: list[str]) -> list[str]:
-    return ["model", "weights", *data, "view", "top-1 [95 %]", "top-5", "loss", "by class", "ECE", "n", "images/s"]
-
-
 def _cells(result: Result, data: list[str]) -> list[str]:
-    s, calibrated = result.summary, result.calibrated()
-    low, high = s.top1_interval
-    ece = f"{s.ece:.2f}" + (f" -> {calibrated['ece']:.2f}" if calibrated else "")
+    summary, (low, high) = result.summary, result.summary.top1_interval
     return [
-        result.model,
+        result.model.name,
         result.weights or "-",
         *data,
-        result.view,
-        f"{s.top1:.2f} [{low:.1f}, {high:.1f}]",
-        f"{s.top5:.2f}",
-        f"{s.loss:.4f}",
-        f"{s.balanced_accuracy:.2f}",
-        ece,
-        str(s.n),
+        result.view_text,
+        f"{summary.top1:.2f} [{low:.1f}, {high:.1f}]",
+        f"{summary.top5:.2f}",
+        f"{summary.loss:.4f}",
+        f"{summary.balanced_accuracy:.2f}",
+        f"{summary.ece:.2f}" + (f" -> {result.calibrated['ece']:.2f}" if result.calibrated else ""),
+        str(summary.n),
         f"{result.images_per_s:.0f}",
     ]
 
 
 def _pair_cells(pair: dict[str, Any], data: list[str]) -> list[str]:
+    p = pair["p_value"]
     counts = (str(pair[key]) for key in ("only_first", "only_second"))
-    return [pair["first"], pair["second"], *data, *counts, _p(pair["p_value"])]
+    return [pair["first"], pair["second"], *data, *counts, f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"]
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Cells under each other: names to the left, numbers to the right."""
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns lines of aligned columns: words to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = [rows[-1][place][:1].isalpha() or rows[-1][place] == "-" for place in range(len(widths))]
+    is_text = [cell[:1].isalpha() or cell == "-" for cell in rows[-1]]
+    columns = list(zip(widths, is_text, strict=True))
     return [
         "  ".join(
-            cell.ljust(width) if to_left else cell.rjust(width)
-            for cell, width, to_left in zip(row, widths, left, strict=True)
+            cell.ljust(width) if left else cell.rjust(width) for cell, (width, left) in zip(row, columns, strict=True)
         ).rstrip()
         for row in rows
     ]
 
 
-def _spread(entry: dict[str, Any], number: str, digits: int = 2) -> str:
-    return f"{entry[number]:.{digits}f} +- {entry[f'{number}_deviation']:.{digits}f}"
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+def _spread(entry: dict[str, Any], metric: str, digits: int = 2) -> str:
+    return f"{entry[metric]:.{digits}f} +- {entry[f'{metric}_deviation']:.{digits}f}"

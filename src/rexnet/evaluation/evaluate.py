@@ -1,6 +1,7 @@
-"""Measures classifiers on splits, exactly as training's validation did: from sources to results."""
+"""Evaluates classifiers on splits, exactly as training's validation does: from sources to results."""
 
-import json
+import dataclasses
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +10,16 @@ from typing import NamedTuple
 
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind
 from rexnet.checkpoints.temperature import fitted_where, save_temperature
-from rexnet.config.differences import recipe_of
 from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import ConfigError, DataError
-from rexnet.evaluation.eval_images import find_images, fit_to_classes
-from rexnet.evaluation.inference import Measured, View, configure, measure
+from rexnet.evaluation.eval_images import find_images, fit_to_classes, mark_root
+from rexnet.evaluation.inference import InferenceResult, View, run_inference
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model, wrap_trained
 from rexnet.evaluation.processes import ALONE, Processes
-from rexnet.evaluation.results import Result, name_files, result_folder
+from rexnet.evaluation.results import Result
 from rexnet.evaluation.soup import SOUPS, build_soup
 from rexnet.metrics.calibration import fit_temperature, split_in_halves
-from rexnet.metrics.predictions import Predictions
 from rexnet.metrics.statistics import summarise
 from rexnet.system.terminal import is_interactive
 
@@ -29,191 +28,199 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be measured of each source."""
+    """The images, weights and views to evaluate."""
 
     split: Split = "val"
     roots: tuple[Path, ...] = ()
-    """Other images than those of training; several give a row each."""
+    """Other images than those of the training; each gives a result."""
     weights: tuple[str, ...] = ()
-    """`ema`, `raw`, `soup`, `greedy-soup`; none: the averaged where there are any, else the raw."""
+    """`ema`, `raw`, `soup`, `greedy-soup`; empty: EMA if there are any, else raw."""
     views: tuple[View, ...] = (View(),)
     workers: int | None = None
+    """Loader processes; None: as in training."""
     calibrate: bool = False
-    """Fit a temperature on other images than those reported, and keep it beside the checkpoint."""
+    """Fit a temperature on other images than the reported ones and save it next to the checkpoint."""
     trust_pt2: bool = False
     processes: Processes = ALONE
-    """Who shares the images; each of them makes the same request, and the first alone writes."""
+    """The processes of this evaluation; each makes the same request, and only the first writes files."""
 
 
 class Candidate(NamedTuple):
-    """A classifier to be measured."""
+    """A classifier to evaluate."""
 
     model: InferenceModel
     weights: str
-    remarks: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
-def measure_all(sources: Sequence[str | Path], request: Request) -> list[Result]:
-    """A result for each source, kind of weights, data set and view, in this order.
+def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
+    """Returns a result for each source, kind of weights, data set and view, in this order.
 
     Args:
-        sources: whatever `load_inference_model` takes.
-        request: what to measure.
+        sources: sources of `load_inference_model`.
+        request: what to evaluate.
 
     Raises:
-        RexnetError: a source or the data is at fault, found before anything is measured where it can be.
+        RexnetError: a source, the request or the data is faulty; raised before the first inference where possible.
     """
-    _require_sound(request)
-    candidates = [
-        open_candidate(str(source), kind, request) for source in sources for kind in (request.weights or (None,))
-    ]
-    _require_same_classes([candidate.model for candidate in candidates], request)
-    work = [
-        (candidate, *_images_for(candidate.model, request.split, root))
-        for candidate in candidates
-        for root in (request.roots or (None,))
-    ]
-    results: list[Result] = []
-    total = len(work) * len(request.views)
-    for candidate, index, note in work:
-        for view in request.views:
-            remarks = (*candidate.remarks, *([note] if note else []))
-            noted = candidate._replace(remarks=remarks)
-            title = f"{len(results) + 1} of {total}" if total > 1 else "measuring"
-            if total > 1 and not is_interactive():
-                seen = f"{view.describe(candidate.model.config)}, {index.root}"
-                log.info(f"{title}: {candidate.model.name} {candidate.weights}, {seen}")
-            results.append(_measure(noted, index, view, request, title))
-    return results
-
-
-def open_candidate(source: str, weights: str | None, request: Request) -> Candidate:
-    """The classifier of a source with the wanted weights, or the mean of a run's checkpoints.
-
-    Networks of timm, for which training logged nothing, have their BatchNorm folded.
-    """
-    if weights not in SOUPS:
-        kind: WeightsKind | None = weights  # type: ignore[assignment]  # one of the two
-        model = load_inference_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
-        return Candidate(model, model.weights or "", ())
-    run = Path(source)
-
-    def score(trained: Trained) -> float:
-        """Top-1 on the validation images, with which greedy soups are chosen."""
-        model = wrap_trained(trained, run.name)
-        index, _ = _images_for(model, "val", None)
-        title = "choosing a soup"
-        return measure(model, index, View(), request.workers, request.processes, title).counts["top1"]
-
-    trained, remark = build_soup(run, "soup" if weights == "soup" else "greedy-soup", score)
-    return Candidate(wrap_trained(trained, run.resolve().name), weights, (remark,))
-
-
-def _images_for(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
-    if root is None and model.name.startswith(TIMM):
-        raise ConfigError(f"{model.name}: has no images of its own; say with --data which to measure on")
-    data = model.config.data
-    if root is None and not (data.root.exists() or data.download or data.dataset == "digits"):  # which are made there
-        raise DataError(f"{model.name}: its images, {data.root}, are not here; say with --data which to measure on")
-    return fit_to_classes(find_images(model.config, split, root), model.class_names, model.name)
-
-
-def _measure(candidate: Candidate, index: Index, view: View, request: Request, title: str) -> Result:
-    model, remarks = candidate.model, candidate.remarks
-    measured = measure(model, index, view, request.workers, request.processes, title)
-    temperature = model.temperature
-    if request.calibrate:
-        measured, temperature, remark = _calibrate(candidate, measured, request)
-        remarks = (*remarks, remark)
-    elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
-        remarks = (*remarks, f"{fitted_where(model.path, candidate.weights)}: on those very images its figures flatter")
-    as_trained = view == View() and not request.roots and not request.calibrate and request.split == "val"
-    return Result(
-        model=model.name,
-        source=str(model.path or model.name),
-        weights=candidate.weights,
-        data=str(index.root),
-        split=request.split,
-        view=view.describe(model.config),
-        index=index,
-        config=configure(model.config, view, request.workers),
-        predictions=measured.predictions,
-        summary=summarise(measured.predictions)._replace(**measured.counts),  # type: ignore[arg-type]
-        images_per_s=measured.images_per_s,
-        temperature=temperature,
-        logged=model.metrics.get("val_ema/top1" if candidate.weights == "ema" else "val/top1") if as_trained else None,
-        remarks=remarks,
-        series=_series(model, candidate.weights),
-        network=model.network,
-        name=name_files(
-            model, candidate.weights, request.split, index.root if request.roots else None, view, request.calibrate
-        ),
-        folder=None if model.path is None or model.name.startswith(TIMM) else result_folder(model.path),
+    _check_request(request)
+    kinds = request.weights or (None,)
+    return evaluate_candidates(
+        [load_candidate(str(source), kind, request) for source in sources for kind in kinds], request
     )
 
 
-def _calibrate(candidate: Candidate, measured: Measured, request: Request) -> tuple[Measured, float, str]:
-    """What is to be reported, the temperature, and a line on the images that it was fitted on."""
-    model, predictions = candidate.model, measured.predictions
-    other = _held_out(model, request)
-    if other is not None:
-        index, _ = _images_for(model, other, None)
-        fitting = measure(
-            model, index, View(), request.workers, request.processes, "fitting the temperature"
-        ).predictions
-        fitted_on = f"the {len(fitting.labels)} images of {other}"
+def evaluate_candidates(candidates: Sequence[Candidate], request: Request) -> list[Result]:
+    """Returns a result for each candidate, data set and view, in this order; see `evaluate`."""
+    _check_classes([candidate.model for candidate in candidates], request)
+    work = [
+        (candidate, *_images_of(candidate.model, request.split, root))
+        for candidate in candidates
+        for root in (request.roots or (None,))
+    ]
+    jobs = list(itertools.product(work, request.views))
+    results = []
+    for number, ((candidate, index, remark), view) in enumerate(jobs, start=1):
+        title = f"{number} of {len(jobs)}" if len(jobs) > 1 else "evaluation"
+        if len(jobs) > 1 and not is_interactive():
+            view_text = view.describe(candidate.model.preprocessing)
+            log.info(f"{title}: {candidate.model.name} {candidate.weights}, {view_text}, {index.root}")
+        remarks = (*candidate.remarks, *([remark] if remark else []))
+        results.append(_evaluate(candidate._replace(remarks=remarks), index, view, request, title))
+    return results
+
+
+def load_candidate(source: str, weights: str | None, request: Request) -> Candidate:
+    """Loads a source with the requested weights, or averages the checkpoints of a run.
+
+    BatchNorm of timm's networks is folded, because training logged no number that must be reproduced.
+    """
+    remarks: tuple[str, ...] = ()
+    if weights in SOUPS:
+
+        def score(trained: Trained) -> float:
+            model = _with_workers(wrap_trained(trained, source), request)
+            return _infer(model, _images_of(model, "val", None)[0], request, "greedy soup").metrics["top1"]
+
+        run = Path(source)
+        trained, remark = build_soup(run, score if weights == "greedy-soup" else None)
+        model, remarks = wrap_trained(trained, run.resolve().name), (remark,)
+    else:
+        kind: WeightsKind | None = weights  # type: ignore[assignment]  # ema or raw
+        model = load_inference_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
+    return Candidate(_with_workers(model, request), weights or model.weights or "", remarks)
+
+
+def _with_workers(model: InferenceModel, request: Request) -> InferenceModel:
+    if request.workers is None:
+        return model
+    return dataclasses.replace(model, loader=model.loader._replace(workers=request.workers))
+
+
+def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
+    """Returns the images with the classes of a model, and a remark if they show some of the classes only."""
+    own = model.config.data if model.config is not None else None
+    if root is None and own is None:
+        raise ConfigError(f"{model.name}: has no images of its own; name some with --data")
+    if root is None and own and not (own.root.exists() or own.download or own.dataset == "digits"):
+        raise DataError(f"{model.name}: its images, {own.root}, are not here; name others with --data")
+    return fit_to_classes(find_images(own, split, root), model.class_names, model.name)
+
+
+def _infer(
+    model: InferenceModel,
+    index: Index,
+    request: Request,
+    title: str,
+    view: View = View(),  # noqa: B008
+) -> InferenceResult:
+    return run_inference(model, index, view, request.processes, title)
+
+
+def _evaluate(candidate: Candidate, index: Index, view: View, request: Request, title: str) -> Result:
+    model, weights, remarks = candidate
+    inference, temperature = _infer(model, index, request, title, view), model.temperature
+    if request.calibrate:
+        inference, temperature, remark = _calibrate(model, inference, request)
+        remarks = (*remarks, remark)
+    elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
+        remarks = (*remarks, f"{fitted_where(model.path, weights)}: calibrated numbers on those images are optimistic")
+    as_trained = view == View() and not request.roots and not request.calibrate and request.split == "val"
+    metric = "val_ema/top1" if weights == "ema" else "val/top1"
+    return Result(
+        model,
+        weights,
+        index,
+        request.split,
+        view,
+        inference.predictions,
+        summarise(inference.predictions)._replace(**inference.metrics),  # type: ignore[arg-type]
+        inference.images_per_s,
+        temperature,
+        model.metrics.get(metric) if as_trained else None,
+        remarks,
+        _file_name(candidate, index, view, request),
+    )
+
+
+def _file_name(candidate: Candidate, index: Index, view: View, request: Request) -> str:
+    """Returns the stem of a result's files, which no other evaluation of the run has."""
+    model, path = candidate.model, candidate.model.path
+    if path is None:
+        file = model.name.partition("=")[0].replace("/", "-")
+    else:
+        file = path.stem if path.suffix in ("", ".ckpt") else path.name  # the stem of all exports is `model`
+    of_root = mark_root(index.root) if request.roots else ""
+    of_view = "" if view == View() else view.describe(model.preprocessing).replace(", ", "-").replace(" ", "")
+    calibrated = "calibrated" if request.calibrate else ""
+    return "-".join(filter(None, (file, candidate.weights, request.split, of_root, of_view, calibrated)))
+
+
+def _calibrate(
+    model: InferenceModel, inference: InferenceResult, request: Request
+) -> tuple[InferenceResult, float, str]:
+    """Fits a temperature and returns the results to report, the temperature, and a remark on its images."""
+    predictions, held_out = inference.predictions, _held_out_split(model, request)
+    if held_out is not None:
+        fitting = _infer(model, _images_of(model, held_out, None)[0], request, "calibration").predictions
+        fitted_on = f"the {len(fitting.labels)} images of {held_out}"
         remark = f"temperature fitted on {fitted_on}"
     else:
         first, second = split_in_halves(len(predictions.labels))
         fitting, reported = predictions.select(first), predictions.select(second)
-        fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, drawn at random"
-        remark = f"temperature fitted on {fitted_on}; all figures are of the other {len(second)}"
-        measured = measured._replace(predictions=reported, counts=_counts(reported))
+        fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, a random half"
+        remark = f"temperature fitted on {fitted_on}; all results are of the other {len(second)}"
+        summary = summarise(reported)
+        metrics = {"top1": summary.top1, "top5": summary.top5, "loss": summary.loss}
+        inference = inference._replace(predictions=reported, metrics=metrics)
     temperature = fit_temperature(fitting.logits, fitting.labels)
-    path, kind = model.path, model.weights
-    if request.processes.is_first and path is not None and path.suffix == ".ckpt" and kind is not None:
-        kept = save_temperature(path, kind, temperature, fitted_on, len(fitting.labels))
-        remark += f"; kept in {kept}"
-    return measured, temperature, remark
+    if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt" and model.weights:
+        saved = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
+        remark += f"; saved in {saved}"
+    return inference, temperature, remark
 
 
-def _counts(predictions: Predictions) -> dict[str, float]:
-    summary = summarise(predictions)
-    return {"top1": summary.top1, "top5": summary.top5, "loss": summary.loss}
-
-
-def _held_out(model: InferenceModel, request: Request) -> Split | None:
-    """A split that neither is reported nor was trained on, if there is one; training images are known too well."""
-    data = model.config.data
-    if request.roots or request.split == "train" or data.train_on != "train":
+def _held_out_split(model: InferenceModel, request: Request) -> Split | None:
+    """Returns a split that is neither reported nor trained on, if the data set has one."""
+    if request.roots or request.split == "train" or model.config is None or model.config.data.train_on != "train":
         return None
-    others = [split for split in splits_of(data) if split not in ("train", request.split)]
-    return others[0] if others and len(splits_of(data)) > 2 else None
+    splits = splits_of(model.config.data)
+    return next((split for split in splits[1:] if split != request.split), None) if len(splits) > 2 else None
 
 
-def _require_sound(request: Request) -> None:
+def _check_request(request: Request) -> None:
     for view in request.views:
         if view.image_size is not None and not 16 <= view.image_size <= 4096:
             raise ConfigError(f"--image-size: should be 16 to 4096, as data.image_size, not {view.image_size}")
     if request.calibrate and (request.views != (View(),) or len(request.roots) > 1):
-        raise ConfigError(
-            "--calibrate: fits one temperature, to the plain view; leave --tta and --image-size out, and "
-            "give one --data at most"
-        )
+        raise ConfigError("--calibrate: fits one temperature, without --tta and --image-size, on one --data at most")
 
 
-def _require_same_classes(models: Sequence[InferenceModel], request: Request) -> None:
-    """Without images in common, different classes make a table that compares nothing."""
+def _check_classes(models: Sequence[InferenceModel], request: Request) -> None:
     first = models[0]
     for model in models:
         if not request.roots and model.class_names != first.class_names:
             raise ConfigError(
                 f"{first.name} has {len(first.class_names)} classes and {model.name} {len(model.class_names)}, other "
-                f"ones; measure each by itself, or all on images whose classes all of them have, with --data"
+                f"ones; evaluate each by itself, or all with --data on images whose classes all of them have"
             )
-
-
-def _series(model: InferenceModel, weights: str) -> str:
-    """Returns a text that is equal for runs whose recipes differ only in the seed."""
-    recipe = recipe_of(model.config) | {"seed": None}
-    return f"{weights} {json.dumps(recipe)}"

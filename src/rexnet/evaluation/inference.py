@@ -1,4 +1,4 @@
-"""Runs a classifier over images, as they are or in several views, and times it."""
+"""Runs a classifier over the images of an index, optionally with test-time augmentation."""
 
 import itertools
 import time
@@ -9,102 +9,104 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rexnet.config import Config
 from rexnet.data.augment.transforms import build_eval_transform
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets.index import Index
-from rexnet.data.loaders import build_eval_loader, eval_batch_size, resolve_loader
+from rexnet.data.loaders import build_eval_loader
 from rexnet.data.workers import explained_faults
 from rexnet.errors import DataError
-from rexnet.evaluation.inference_model import InferenceModel, Logits
+from rexnet.evaluation.inference_model import SMALLEST, InferenceModel
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.metrics.accuracy import count_batch
 from rexnet.metrics.predictions import Predictions
-from rexnet.preprocessing import resolve_preprocessing
+from rexnet.preprocessing import Preprocessing
 from rexnet.system.terminal import Bar, progress_bar
 
-SIZES = (1, 8 / 7, 9 / 7)  # of the views of several sizes, relative to the image size: 224, 256, 288
-SMALLEST = float(np.finfo(np.float32).tiny)
+SIZES = (1, 8 / 7, 9 / 7)  # of test-time augmentation, relative to the image size: 224, 256, 288
 
 
 class View(NamedTuple):
-    """How images are shown to a classifier. What it says of several views of an image is averaged, as probabilities."""
+    """The size and test-time augmentation of the images; probabilities are averaged over augmented images."""
 
     image_size: int | None = None
-    """Side of the square; resizing and cropping grow in proportion (FixRes, arXiv 1906.06423). None: as trained."""
+    """Side of the square; the resize before the crop grows in proportion (FixRes, arXiv 1906.06423). None: as in
+    training."""
     flip: bool = False
-    """The image and its mirror image."""
+    """Average over the image and its mirror image."""
     sizes: bool = False
-    """The image at three sizes."""
+    """Average over three sizes."""
 
-    def describe(self, config: Config) -> str:
-        """In words, such as `224 px, flip`."""
-        size = self.image_size or config.data.image_size
-        return ", ".join([f"{size} px", *(name for name in ("flip", "sizes") if getattr(self, name))])
+    def of(self, preprocessing: Preprocessing) -> Preprocessing:
+        """Returns the preprocessing at the size of this view."""
+        return preprocessing._replace(image_size=self.image_size or preprocessing.image_size)
+
+    def describe(self, preprocessing: Preprocessing) -> str:
+        """Returns words such as `224 px, flip`."""
+        augmentation = {"flip": self.flip, "sizes": self.sizes}
+        return ", ".join(
+            [f"{self.of(preprocessing).image_size} px", *(name for name, on in augmentation.items() if on)]
+        )
 
 
-class Measured(NamedTuple):
-    """What came of it."""
+class InferenceResult(NamedTuple):
+    """Logits of every image, with metrics and throughput."""
 
     predictions: Predictions
-    counts: dict[str, float]
-    """`top1`, `top5` (percent) and `loss`, added up batch by batch as training's validation does, to the last digit."""
+    metrics: dict[str, float]
+    """`top1` and `top5` in percent, and `loss`, summed over batches in the arithmetic of training's validation."""
     images_per_s: float
 
 
-def measure(
+def run_inference(
     model: InferenceModel,
     index: Index,
     view: View = View(),  # noqa: B008
-    workers: int | None = None,
     processes: Processes = ALONE,
-    title: str = "measuring",
-) -> Measured:
-    """Every image of `index` once in every view.
+    title: str = "inference",
+) -> InferenceResult:
+    """Classifies every image of `index`.
 
-    The numbers are the same for any number of processes and loader processes: each process computes whole batches, the
-    very ones that a single one would, all get the logits of all, and count them alike. On GPUs, whose algorithms are
-    chosen anew in each run, a logit may differ in its last bits.
+    The result does not depend on the number of processes or loader processes: batches are the same, each is computed by
+    one process, and every process receives all logits. On GPUs, which select algorithms at run time, the last bits of
+    a logit may differ between runs.
 
     Args:
-        model: the classifier; the index's classes are its own.
+        model: the classifier; the index has its classes.
         index: the images.
-        view: how they are shown.
-        workers: loader processes; None takes those of training.
-        processes: those that share the images; all of them call this. Each holds all logits at the end.
-        title: of the progress bar.
+        view: size and test-time augmentation.
+        processes: the processes of this evaluation; each of them calls this function.
+        title: label of the progress bar.
 
     Raises:
         DataError: an image is broken.
-        ConfigError: an exported graph is asked for another size.
+        ConfigError: an exported graph is asked for another image size.
     """
-    config, start = configure(model.config, view, workers), time.perf_counter()
-    factors = SIZES if view.sizes else (1,)
-    run = _mirrored(model.logits) if view.flip else model.logits
+    start = time.perf_counter()
+    base, factors = view.of(model.preprocessing), SIZES if view.sizes else (1,)
+    logits = _averaged_over_flip(model.logits) if view.flip else model.logits
+    passes = []
     with progress_bar(len(factors) * len(index), " images", desc=title, leave=False) as bar:
-        parts = [_run(_at_size(config, factor), index, run, processes, bar) for factor in factors]
-    logits = parts[0] if len(parts) == 1 else mean_of_views([torch.from_numpy(part) for part in parts]).numpy()
+        for factor in factors:
+            preprocessing = base._replace(image_size=round(factor * base.image_size))
+            passes.append(_compute_logits(model, logits, preprocessing, index, processes, bar))
+    values = average_probabilities(passes) if len(passes) > 1 else passes[0]
     seconds = time.perf_counter() - start
-    names = tuple(index.paths)
-    assert len(logits) == len(names) == len(index), "every image is measured once"
-    predictions = Predictions(logits, np.asarray(index.labels), names, tuple(model.class_names))
-    return Measured(
-        predictions, count_as_training(predictions, eval_batch_size(config.data.batch_size)), len(index) / seconds
-    )
+    assert len(values) == len(index), "every image is classified once"
+    predictions = Predictions(values.numpy(), np.asarray(index.labels), tuple(index.paths), model.class_names)
+    return InferenceResult(predictions, count_in_batches(predictions, model.batch_size), len(index) / seconds)
 
 
-def mean_of_views(logits: list[Tensor]) -> Tensor:
-    """Logarithm of the mean of the probabilities of several views, each as logits (N, classes)."""
-    return torch.stack([view.softmax(1) for view in logits]).mean(0).clamp(min=SMALLEST).log()
+def average_probabilities(logits: list[Tensor]) -> Tensor:
+    """Returns the logarithm of the mean probabilities of several logits (N, classes)."""
+    return torch.stack([one.softmax(1) for one in logits]).mean(0).clamp(min=SMALLEST).log()
 
 
-def count_as_training(predictions: Predictions, batch: int) -> dict[str, float]:
-    """`top1`, `top5` and `loss` in the arithmetic of training's validation, whose batches had this many images."""
+def count_in_batches(predictions: Predictions, batch_size: int) -> dict[str, float]:
+    """Returns `top1`, `top5` and `loss`, added batch by batch as in training's validation."""
     logits, labels = torch.from_numpy(predictions.logits), torch.from_numpy(np.array(predictions.labels))
-    parts = zip(torch.split(logits, batch), torch.split(labels, batch), strict=True)
-    correct1, correct5, loss = (
-        torch.stack(sums).sum() for sums in zip(*itertools.starmap(count_batch, parts), strict=True)
-    )
+    batches = zip(torch.split(logits, batch_size), torch.split(labels, batch_size), strict=True)
+    counts = zip(*itertools.starmap(count_batch, batches), strict=True)
+    correct1, correct5, loss = (torch.stack(values).sum() for values in counts)
     n = len(labels)
     return {
         "top1": (100.0 * correct1 / n).item(),
@@ -113,38 +115,28 @@ def count_as_training(predictions: Predictions, batch: int) -> dict[str, float]:
     }
 
 
-def _run(config: Config, index: Index, logits: Logits, processes: Processes, bar: Bar) -> np.ndarray:  # type: ignore[type-arg]
-    """Logits (N, classes) of all images, in their order."""
+def _compute_logits(
+    model: InferenceModel,
+    logits: Callable[[Tensor], Tensor],
+    preprocessing: Preprocessing,
+    index: Index,
+    processes: Processes,
+    bar: Bar,  # type: ignore[type-arg]
+) -> Tensor:
+    """Returns the logits (N, classes) of all images in their order."""
     if not len(index):
         raise DataError(f"{index.root}: holds no images")
     mine, done = [], bar.n
-    dataset = ImageDataset(index, build_eval_transform(resolve_preprocessing(config, index.class_names)))
-    settings = resolve_loader(config.data, config.trainer)
-    batch_size = eval_batch_size(config.data.batch_size)
-    loader = build_eval_loader(dataset, batch_size, settings, processes.rank, processes.world_size)
-    with explained_faults([dataset], config.data.worker_timeout):
+    dataset = ImageDataset(index, build_eval_transform(preprocessing))
+    loader = build_eval_loader(dataset, model.batch_size, model.loader, processes.rank, processes.world_size)
+    with explained_faults([dataset], model.loader.timeout):
         for batch in loader:
-            if len(batch.images):  # none, where there are fewer batches than processes
-                mine.append(logits(batch.images).cpu().numpy())
+            if len(batch.images):  # empty if there are fewer batches than processes
+                mine.append(logits(batch.images).cpu())
             bar.update(min(len(batch.images) * processes.world_size, len(index) - (bar.n - done)))
-        rounds = itertools.zip_longest(*processes.gather(mine))  # batches were dealt out in turn
-    return np.concatenate([batch for one in rounds for batch in one if batch is not None])
+    rounds = itertools.zip_longest(*processes.gather(mine))  # batch 0 belongs to process 0, batch 1 to process 1, ...
+    return torch.cat([batch for one_round in rounds for batch in one_round if batch is not None])
 
 
-def _mirrored(logits: Logits) -> Callable[[Tensor], Tensor]:
-    return lambda images: mean_of_views([logits(images), logits(images.flip(2))])
-
-
-def configure(config: Config, view: View, workers: int | None) -> Config:
-    """`config` at the size of a view, with so many loader processes."""
-    changes: dict[str, object] = {}
-    if workers is not None:
-        changes["num_workers"] = workers
-    if view.image_size is not None:
-        changes["image_size"] = view.image_size
-    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
-
-
-def _at_size(config: Config, factor: float) -> Config:
-    size = round(factor * config.data.image_size)
-    return config.model_copy(update={"data": config.data.model_copy(update={"image_size": size})})
+def _averaged_over_flip(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda images: average_probabilities([logits(images), logits(images.flip(2))])

@@ -1,95 +1,138 @@
-"""One line of an evaluation: what was measured, the numbers, and the files they are kept in."""
+"""The results of one classifier on one split, their description, and the files in which they are kept."""
 
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from rexnet.config import Config
-from rexnet.data.datasets.index import Index
+from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import ConfigError
-from rexnet.evaluation.eval_images import mark_root
 from rexnet.evaluation.inference import View
-from rexnet.evaluation.inference_model import TIMM, InferenceModel
+from rexnet.evaluation.inference_model import InferenceModel
 from rexnet.metrics.predictions import Predictions, save_predictions
 from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarise
 from rexnet.runs.checkpoint_files import checkpoint_folder
 from rexnet.system.atomic_files import atomic_write
 
-CALIBRATED = ("loss", "brier", "ece")  # what a temperature changes
+CALIBRATED = ("loss", "brier", "ece")  # metrics that depend on the temperature
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A classifier on a split, in one view."""
+    """Results of a classifier on a split, for one view of the images."""
 
-    model: str
-    """Name for tables."""
-    source: str
-    """Checkpoint, file or name."""
+    model: InferenceModel
     weights: str
-    """`ema`, `raw`, `soup`, `greedy-soup`, or nothing where there is one set."""
-    data: str
-    split: str
-    view: str
+    """`ema`, `raw`, `soup`, `greedy-soup`; empty for a network of timm."""
     index: Index
-    """Where the images lie."""
-    config: Config
-    """Of the classifier, with the view in which they were measured."""
+    split: Split
+    view: View
     predictions: Predictions
-    """Of all images of the index, or of some."""
+    """Of all images of the index, or of the half that is reported."""
     summary: Summary
+    """Metrics without temperature."""
     images_per_s: float
     temperature: float | None = None
-    """What logits are to be divided by, where it was fitted; `summary` is without it."""
     logged: float | None = None
-    """Top-1 that training logged for these weights on these images."""
+    """Top-1 that training logged for these weights and images."""
     remarks: tuple[str, ...] = ()
-    series: str = ""
-    """Equal for runs that differ in nothing but their seed."""
-    network: nn.Module | None = None
-    """What was measured; None for an exported graph."""
-    name: str = ""
-    """Of its files, without suffix."""
-    folder: Path | None = None
-    """Where it is kept; None: nowhere by itself."""
+    file_name: str = ""
+    """Stem of the files of this result."""
 
+    @property
+    def source(self) -> str:
+        """The checkpoint or file; for a network of timm, its name."""
+        return str(self.model.path or self.model.name)
+
+    @property
+    def data(self) -> str:
+        """Folder or file of the images."""
+        return str(self.index.root)
+
+    @property
+    def view_text(self) -> str:
+        """The view in words."""
+        return self.view.describe(self.model.preprocessing)
+
+    @property
+    def folder(self) -> Path | None:
+        """`evaluation/` of the run, or the folder of a single file; None for a network of timm."""
+        path = self.model.path
+        if path is None:
+            return None
+        run = path.parent.parent
+        return run / "evaluation" if path.parent in (checkpoint_folder(run), run / "export") else path.parent
+
+    @cached_property
     def calibrated(self) -> dict[str, float]:
-        """Loss, Brier score and ECE with the temperature; nothing where there is none."""
+        """Loss, Brier score and ECE with the temperature; empty if none was fitted."""
         if self.temperature is None:
             return {}
         summary = summarise(self.predictions, self.temperature)
         return {name: getattr(summary, name) for name in CALIBRATED}
 
     def row(self) -> dict[str, Any]:
-        """The numbers with their names, flat but for intervals: what goes into JSON."""
+        """Returns the results by name, flat except for intervals and remarks."""
         return {
-            "model": self.model,
+            "model": self.model.name,
             "checkpoint": self.source,
             "weights": self.weights,
             "data": self.data,
             "split": self.split,
-            "view": self.view,
+            "view": self.view_text,
             **self.summary._asdict(),
             "images_per_s": self.images_per_s,
             "temperature": self.temperature,
-            **{f"{name}_calibrated": value for name, value in self.calibrated().items()},
+            **{f"{name}_calibrated": value for name, value in self.calibrated.items()},
             "remarks": list(self.remarks),
         }
 
     def as_json(self) -> dict[str, Any]:
-        """The row with what belongs to single classes."""
+        """Returns the row with the scores of each class and the most confused pairs."""
         classes = [scores._asdict() for scores in class_scores(self.predictions) if scores.support]
         pairs = [pair._asdict() for pair in most_confused(self.predictions, most=20)]
         plain: dict[str, Any] = plain_json({**self.row(), "classes": classes, "most_confused": pairs})
         return plain
 
+    def save(self) -> list[Path]:
+        """Writes the results as JSON and the predictions as .npz into the folder, and returns both paths."""
+        assert self.folder is not None
+        json_path, array_path = (self.folder / f"{self.file_name}{suffix}" for suffix in (".json", ".npz"))
+        write_json(json_path, self.as_json())
+        save_predictions(array_path, self.predictions)
+        return [json_path, array_path]
+
+    def describe(self) -> str:
+        """Returns the results as lines for the terminal."""
+        kind = {"ema": ", EMA weights", "": ""}.get(self.weights, f", {self.weights} weights")
+        view = f", {self.view_text}" if self.view.flip or self.view.sizes else ""
+        summary, calibrated = self.summary, self.calibrated
+        logged = f"   (logged in training: {self.logged:.2f} %)" if self.logged is not None else ""
+        lines = [
+            f"{self.source}{kind}, on {self.data}{view}",
+            *self.remarks,
+            f"top-1 {summary.top1:.2f} %   {_interval(summary.top1_interval)}{logged}",
+            f"top-5 {summary.top5:.2f} %   {_interval(summary.top5_interval)}",
+            f"loss  {summary.loss:.4f}",
+            f"mean over classes {summary.balanced_accuracy:.2f} %",
+            f"calibration error (ECE) {summary.ece:.2f} %, Brier score {summary.brier:.4f}",
+        ]
+        if calibrated:
+            lines.append(
+                f"with temperature {self.temperature:.3f}: ECE {calibrated['ece']:.2f} %, loss "
+                f"{calibrated['loss']:.4f}, Brier score {calibrated['brier']:.4f}"
+            )
+        pairs = most_confused(self.predictions.with_readable_classes(), most=3)
+        if pairs:
+            listed = ", ".join(f"{p.truth} for {p.taken_for} ({p.images} of {p.support})" for p in pairs)
+            lines.append(f"most often mistaken: {listed}")
+        return "\n".join([*lines, f"n     {summary.n}", f"speed {self.images_per_s:.0f} images/s"])
+
 
 def plain_json(value: Any) -> Any:
-    """`value` as JSON gives it back: tuples are lists, and nan, which JSON has not, is None."""
+    """Returns `value` as JSON would return it: tuples become lists, and nan, which JSON lacks, becomes None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
@@ -97,28 +140,8 @@ def plain_json(value: Any) -> Any:
     return [plain_json(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def result_folder(path: Path) -> Path:
-    """Where the results of a checkpoint or file are kept: `evaluation/` of its run, or beside a lone file."""
-    run = path.parent.parent
-    return run / "evaluation" if path.parent in (checkpoint_folder(run), run / "export") else path.parent
-
-
-def name_files(
-    model: InferenceModel, weights: str, split: str, root: Path | None, view: View, is_calibrated: bool
-) -> str:
-    """Name of a result's files, without suffix: of one measurement alone, in whichever call. `root`: other images."""
-    if model.path is None or model.name.startswith(TIMM):
-        file = model.name.partition("=")[0].replace("/", "-")
-    else:
-        file = model.path.stem if model.path.suffix in ("", ".ckpt") else model.path.name  # of exports, all are `model`
-    of_root = mark_root(root) if root is not None else ""
-    of_view = "" if view == View() else view.describe(model.config).replace(", ", "-").replace(" ", "")
-    calibrated = "calibrated" if is_calibrated else ""  # often of half the images
-    return "-".join(filter(None, (file, weights, split, of_root, of_view, calibrated)))
-
-
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON whole or not at all.
+    """Writes JSON atomically.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -127,42 +150,7 @@ def write_json(path: Path, content: Any) -> None:
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(plain_json(content), indent=2) + "\n", encoding="utf-8")
     except ConfigError as error:
-        raise ConfigError(f"{error}; the result above is not kept, see --json") from None
-
-
-def keep(result: Result) -> list[Path]:
-    """Writes the numbers as JSON and, for reports, the predictions beside it; gives both paths."""
-    assert result.folder is not None
-    json_path, array_path = (result.folder / f"{result.name}{suffix}" for suffix in (".json", ".npz"))
-    write_json(json_path, result.as_json())
-    save_predictions(array_path, result.predictions)
-    return [json_path, array_path]
-
-
-def describe(result: Result) -> str:
-    """A result on its own, for people."""
-    kind = {"ema": ", averaged weights", "": ""}.get(result.weights, f", {result.weights} weights")
-    summary, calibrated = result.summary, result.calibrated()
-    logged = f"   (logged in training: {result.logged:.2f} %)" if result.logged is not None else ""
-    lines = [
-        f"{result.source}{kind}, on {result.data}" + (f", {result.view}" if "," in result.view else ""),
-        *result.remarks,
-        f"top-1 {summary.top1:.2f} %   {_interval(summary.top1_interval)}{logged}",
-        f"top-5 {summary.top5:.2f} %   {_interval(summary.top5_interval)}",
-        f"loss  {summary.loss:.4f}",
-        f"mean of the classes {summary.balanced_accuracy:.2f} %",
-        f"calibration error (ECE) {summary.ece:.2f} %, Brier score {summary.brier:.4f}",
-    ]
-    if calibrated:
-        lines.append(
-            f"with temperature {result.temperature:.3f}: ECE {calibrated['ece']:.2f} %, loss {calibrated['loss']:.4f}, "
-            f"Brier score {calibrated['brier']:.4f}"
-        )
-    pairs = most_confused(result.predictions.with_readable_classes(), most=3)
-    if pairs:
-        listed = ", ".join(f"{p.truth} for {p.taken_for} ({p.images} of {p.support})" for p in pairs)
-        lines.append(f"most often mistaken: {listed}")
-    return "\n".join([*lines, f"n     {summary.n}", f"speed {result.images_per_s:.0f} images/s"])
+        raise ConfigError(f"{error}; the results above were not saved, see --json") from None
 
 
 def _interval(interval: tuple[float, float]) -> str:

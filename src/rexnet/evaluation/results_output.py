@@ -1,69 +1,48 @@
-"""What `rexnet evaluate` prints and writes."""
+"""Prints and saves the results of `rexnet evaluate`."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rexnet.evaluation.comparison import describe_table, table_as_json, write_csv
-from rexnet.evaluation.results import Result, describe, keep, write_json
+from rexnet.evaluation.results import Result, write_json
 
 
-def print_and_keep(result: Result, json_path: Path | None = None, csv_path: Path | None = None) -> dict[str, Any]:
-    """Prints one result on its own, keeps it in its run or where the paths say, and returns what is in the JSON."""
-    written = []
-    try:
-        print(describe(result))
-    finally:  # also if nobody reads any more
-        if json_path is not None:
-            write_json(json_path, result.as_json())
-            written.append(json_path)
-        elif result.folder is not None:
-            written += keep(result)
-        if csv_path is not None:
-            write_csv([result], csv_path)
-            written.append(csv_path)
-    if written:
-        print(f"written to {', '.join(map(str, written))}")
-    return result.as_json()
+def print_and_save(results: Sequence[Result], json_path: Path | None = None, csv_path: Path | None = None) -> None:
+    """Prints and saves one result with its details, or several as a table.
 
-
-def print_and_keep_all(results: Sequence[Result], json_path: Path | None = None, csv_path: Path | None = None) -> None:
-    """Prints several results as a table, and keeps the table and what each says of its images.
-
-    The table goes into `evaluation/` of the run, if it is of one; else to the current folder.
+    A result is saved in its run; a single one is saved in `json_path` instead if that is given. The table is saved in
+    `evaluation/` of its run, or in the current folder if it is of several runs.
     """
+    is_table = len(results) > 1
     try:
-        print(describe_table(results))
-    finally:  # also if nobody reads any more
-        csv_path, json_path = _keep_all(results, json_path, csv_path)
-    print(f"\nwritten to {csv_path} and {json_path}")
+        print(f"{describe_table(results)}\n" if is_table else results[0].describe())
+    finally:  # also if the reader of standard output is gone
+        saved = [path for result in results if result.folder and (is_table or not json_path) for path in result.save()]
+        if is_table:
+            folders = {result.folder or Path() for result in results}
+            stem = (folders.pop() if len(folders) == 1 else Path()) / "evaluation"
+            csv_path, json_path = csv_path or stem.with_suffix(".csv"), json_path or stem.with_suffix(".json")
+            saved = []
+        if csv_path is not None:
+            write_csv(results, csv_path)
+            saved.append(csv_path)
+        if json_path is not None:
+            write_json(json_path, table_as_json(results) if is_table else results[0].as_json())
+            saved.append(json_path)
+    if saved:
+        print(f"written to {', '.join(map(str, saved))}")
 
 
-def _keep_all(results: Sequence[Result], json_path: Path | None, csv_path: Path | None) -> tuple[Path, Path]:
-    """Writes the table as CSV and JSON, and what each result says of its images; gives the table's paths."""
-    for result in results:
-        if result.folder is not None:
-            keep(result)
-    folders = {result.folder or Path() for result in results}
-    stem = (folders.pop() if len(folders) == 1 else Path()) / "evaluation"
-    csv_path, json_path = csv_path or stem.with_suffix(".csv"), json_path or stem.with_suffix(".json")
-    write_csv(results, csv_path)
-    write_json(json_path, table_as_json(results))
-    return csv_path, json_path
-
-
-def write_pictures(results: Sequence[Result], sheet: bool, heatmaps: int) -> None:
-    """Contact sheets and heat maps beside each result's numbers, or in the current folder."""
-    from rexnet.evaluation.error_grid import write_error_grid  # Pillow's drawing and captum only where asked for
+def write_pictures(results: Sequence[Result], error_grid: bool, heatmaps: int) -> None:
+    """Writes error grids and heat maps to the folders of the results, or to the current folder."""
+    from rexnet.evaluation.error_grid import write_error_grid
     from rexnet.evaluation.heatmaps import write_heatmaps
 
     for result in results:
-        folder = result.folder or Path()
-        if sheet:
-            path = folder / f"{result.name}-sheet.png"
-            write_error_grid(path, result)
-            print(f"contact sheet {path}")
+        stem = str((result.folder or Path()) / result.file_name)
+        if error_grid:
+            write_error_grid(Path(f"{stem}-errors.png"), result)
+            print(f"error grid  {stem}-errors.png")
         if heatmaps:
-            path = folder / f"{result.name}-heatmaps.png"
-            write_heatmaps(path, result, heatmaps)
-            print(f"heat maps     {path}")
+            write_heatmaps(Path(f"{stem}-heatmaps.png"), result, heatmaps)
+            print(f"heat maps   {stem}-heatmaps.png")

@@ -1,76 +1,73 @@
-"""Networks of timm with weights for ImageNet-1k, to measure and to predict with as they are."""
+"""Loads networks of timm with ImageNet-1k weights, for evaluation and prediction."""
 
+import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from rexnet.class_names import IMAGENET_CLASSES, imagenet_class_names
-from rexnet.config import Config, load_config
-from rexnet.config.load import CONFIG_FOLDERS
+from rexnet.config.schema import ModelConfig
 from rexnet.errors import CheckpointError, ConfigError, first_sentence
 from rexnet.models.factory import build_model
 from rexnet.models.fetching import fetch_weights
 from rexnet.models.weights import read_weights
-
-BATCH = 64
+from rexnet.preprocessing import Preprocessing
 
 
 class TimmNetwork(NamedTuple):
-    """A network of timm as its validation has it."""
+    """A network of timm with the preprocessing of its pretrained config."""
 
     model: nn.Module
-    config: Config
-    class_names: tuple[str, ...]
-    path: Path
-    """The weight file."""
+    preprocessing: Preprocessing
 
 
 def load_timm(name: str) -> TimmNetwork:
-    """A network with its own preprocessing and 1,000 classes.
+    """Loads a network with 1,000 classes.
 
     Args:
         name: `NAME` or `NAME.TAG` for weights from the Hugging Face hub, or `NAME=FILE`.
 
     Raises:
-        ConfigError: timm has no such network, or its view is none that is built here.
-        CheckpointError: the weights are missing, damaged or of another network.
+        ConfigError: timm has no such network, or its preprocessing is not supported.
+        CheckpointError: the weights are missing, damaged or do not fit the network.
     """
     name, _, file = name.partition("=")
-    config, tag = _configure(name)
-    model = build_model(config.model, range(IMAGENET_CLASSES), pretrained=False)  # type: ignore[arg-type]
-    if not file and not tag:
-        raise CheckpointError(f"timm/{name}: timm has no weights for it; give a file: timm/{name}=FILE")
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ConfigError(f"timm/{name}: should be timm/NAME, timm/NAME.TAG or timm/NAME=FILE")
+    config = _read_pretrained_config(name)
+    names = imagenet_class_names()
+    model = build_model(ModelConfig(name=f"timm/{name}", dropout=0.0, drop_path=0.0), names, pretrained=False)
+    if not file and not config.tag:
+        raise CheckpointError(f"timm/{name}: timm has no weights for it; name a file: timm/{name}=FILE")
     bare = name.partition(".")[0]
-    path = Path(file) if file else fetch_weights(f"timm/{bare}.{tag}", bare)
+    path = Path(file) if file else fetch_weights(f"timm/{bare}.{config.tag}", bare)
     try:
         model.load_state_dict(read_weights(path).weights)
     except RuntimeError as error:
         raise CheckpointError(
             f"{path}: does not fit timm/{name} with {IMAGENET_CLASSES:,} classes: {first_sentence(error)}"
         ) from None
-    return TimmNetwork(model.eval(), config, imagenet_class_names(), path)
+    size, crop_pct = (config.test_input_size or config.input_size)[-1], config.test_crop_pct or config.crop_pct
+    preprocessing = Preprocessing(size, crop_pct, config.interpolation, config.mean, config.std, names)
+    return TimmNetwork(model.eval(), preprocessing)
 
 
-def _configure(name: str) -> tuple[Config, str]:
-    """The ImageNet recipe with the view that timm's validation takes for this network, and the tag of its weights."""
+def _read_pretrained_config(name: str) -> Any:
+    """Returns timm's pretrained config of a network whose preprocessing and classes are supported."""
     import timm
 
-    imagenet = CONFIG_FOLDERS[-1] / "imagenet.yaml"
-    config = load_config(imagenet, [f"model.name=timm/{name}", f"data.batch_size={BATCH}"])
-    own = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
-    if own is None:
-        return config, ""  # build_model says what is wrong with the name
-    size = (own.test_input_size or own.input_size)[-1]
-    if own.num_classes != IMAGENET_CLASSES:
-        raise ConfigError(f"timm/{name}: has {own.num_classes:,} classes, not ImageNet's {IMAGENET_CLASSES:,}")
-    if own.crop_mode != "center" or own.interpolation not in ("bilinear", "bicubic"):
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=not timm.is_model(name))
+    except RuntimeError as error:
+        raise CheckpointError(f"timm/{name}: timm has no weights of this tag: {first_sentence(error)}") from None
+    if config is None:  # build_model names the nearest network
+        return None
+    if config.num_classes != IMAGENET_CLASSES:
+        raise ConfigError(f"timm/{name}: has {config.num_classes:,} classes, not ImageNet's {IMAGENET_CLASSES:,}")
+    if config.crop_mode != "center" or config.interpolation not in ("bilinear", "bicubic"):
         raise ConfigError(
-            f"timm/{name}: sees images by crop mode {own.crop_mode} and {own.interpolation} resampling; built here are "
-            f"the central crop, bilinear and bicubic"
+            f"timm/{name}: needs crop mode {config.crop_mode} and {config.interpolation} interpolation; supported are "
+            f"center crops, bilinear and bicubic"
         )
-    data = config.data.model_copy(update={"image_size": size, "mean": own.mean, "std": own.std})
-    view = {"crop_pct": own.test_crop_pct or own.crop_pct, "interpolation": own.interpolation}
-    return config.model_copy(
-        update={"data": data, "eval_transform": config.eval_transform.model_copy(update=view)}
-    ), own.tag
+    return config

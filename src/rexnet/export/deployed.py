@@ -1,4 +1,4 @@
-"""A trained classifier as others run it: pre-processing, temperature and softmax inside, BatchNorm folded."""
+"""A trained classifier for deployment: with normalization, temperature and softmax, and with BatchNorm folded."""
 
 from typing import Literal
 
@@ -12,12 +12,12 @@ InputKind = Literal["uint8", "float"]
 
 
 class Deployed(nn.Module):
-    """Images of the evaluation size in, probabilities (N, classes) out.
+    """Maps images of the evaluation size to probabilities (N, classes).
 
     Args:
         trained: the classifier.
-        kind: `uint8`: RGB bytes (N, H, W, 3) as they are after resizing and cropping; `float`: normalised float32
-            (N, 3, H, W), for programs that do the arithmetic themselves.
+        kind: `uint8` for resized and cropped RGB bytes (N, H, W, 3); `float` for normalized float32 (N, 3, H, W), for
+            programs that normalize images themselves.
     """
 
     mean: Tensor
@@ -25,31 +25,31 @@ class Deployed(nn.Module):
 
     def __init__(self, trained: Trained, kind: InputKind = "uint8") -> None:
         super().__init__()
-        data = trained.config.data
+        preprocessing = trained.preprocessing
         self.kind = kind
-        self.image_size = data.image_size
+        self.image_size = preprocessing.image_size
         self.temperature = trained.temperature
         self.model = fold_batchnorm(trained.model.cpu().float())
-        self.register_buffer("mean", 255 * torch.tensor(data.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(data.std).view(1, 3, 1, 1))
+        self.register_buffer("mean", 255 * torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(preprocessing.std).view(1, 3, 1, 1))
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Probabilities (N, classes)."""
-        if self.kind == "uint8":
-            images = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        return self.apply_temperature(self.model(images))
+        """Returns probabilities (N, classes)."""
+        return self.apply_temperature(self.model(self.normalize(images) if self.kind == "uint8" else images))
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Maps RGB bytes (N, H, W, 3) to normalized float32 (N, 3, H, W)."""
+        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
     def apply_temperature(self, logits: Tensor) -> Tensor:
-        """Probabilities (N, classes), calibrated where a temperature was fitted."""
+        """Returns probabilities (N, classes), calibrated if a temperature was fitted."""
         return (logits if self.temperature is None else logits / self.temperature).softmax(1)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """What goes in, from RGB bytes (N, H, W, 3)."""
-        if self.kind == "uint8":
-            return images
-        return ((images.permute(0, 3, 1, 2).float() - self.mean) / self.std).contiguous()
+        """Returns the network input for RGB bytes (N, H, W, 3)."""
+        return images if self.kind == "uint8" else self.normalize(images).contiguous()
 
     def example(self) -> tuple[Tensor]:
-        """Two images of the right form, to trace with."""
+        """Returns two input images for tracing."""
         return (self.prepare(torch.zeros(2, self.image_size, self.image_size, 3, dtype=torch.uint8)),)

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: all that is needed to use it without this program."""
+"""The metadata of exported files, sufficient to use them without this program."""
 
 import hashlib
 import json
@@ -9,10 +9,9 @@ from rexnet.models.weights import ENTRY
 
 
 def describe_export(trained: Trained) -> dict[str, str]:
-    """Text entries for a file's header; `rexnet` holds what this program reads back."""
-    config = trained.config
-    model, data, measuring = config.model, config.data, config.eval_transform
-    entry = build_description(config, trained.class_names, trained.metrics) | {"weights": trained.weights}
+    """Returns text entries for the header of a file; this program reads the entry `rexnet` back."""
+    model, view = trained.config.model, trained.preprocessing
+    entry = build_description(trained.config, view.class_names, trained.metrics) | {"weights": trained.weights}
     calibrated = {} if trained.temperature is None else {"temperature": trained.temperature}
     network = (
         {"family": f"rexnet-{model.variant}", "width_mult": f"{model.width_mult:g}"}
@@ -21,13 +20,13 @@ def describe_export(trained: Trained) -> dict[str, str]:
     )
     return {
         **network,
-        "num_classes": str(len(trained.class_names)),
-        "class_names": json.dumps(trained.class_names),
-        "image_size": str(data.image_size),
-        "mean": json.dumps(data.mean),
-        "std": json.dumps(data.std),
-        "interpolation": measuring.interpolation,
-        "crop_pct": f"{measuring.crop_pct:g}",
+        "num_classes": str(len(view.class_names)),
+        "class_names": json.dumps(view.class_names),
+        "image_size": str(view.image_size),
+        "mean": json.dumps(view.mean),
+        "std": json.dumps(view.std),
+        "interpolation": view.interpolation,
+        "crop_pct": f"{view.crop_pct:g}",
         "weights": trained.weights,
         **{key: str(value) for key, value in calibrated.items()},
         "config_sha256": hashlib.sha256(entry["config"].encode()).hexdigest(),

@@ -1,8 +1,7 @@
-"""Writes a trained classifier in the wanted forms and measures each on real images."""
+"""Writes a trained classifier in several formats and compares each file with the network."""
 
-import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +46,7 @@ CALIBRATION_IMAGES = 256
 
 
 def export(
-    run: Path,
+    source: Path,
     formats: Sequence[Format],
     kind: InputKind = "uint8",
     output: Path | None = None,
@@ -55,28 +54,28 @@ def export(
     weights: WeightsKind | None = None,
     max_images: int | None = None,
 ) -> dict[str, Parity]:
-    """Writes the files and `parity.md` into a folder, and returns what each gives on validation images.
+    """Writes the files and `parity.md` into a folder, and returns the parity of each form on validation images.
 
     Args:
-        run: a run folder, whose best checkpoint is taken, a checkpoint, or an exported `.safetensors`.
-        formats: which files.
-        kind: form of the input of those that can be run.
-        output: where they go; None: `export/` in the run's folder, or beside the file.
-        root: where the images are, if not where they were in training.
-        weights: averaged or raw; None: the averaged where there are any.
-        max_images: measure on so many validation images; None: on all.
+        source: a run folder (its best checkpoint), a checkpoint, or an exported `.safetensors`.
+        formats: the formats to write.
+        kind: input of the files that can be run.
+        output: the folder; None: `export/` in the run, or next to a single file.
+        root: the images, if not those of the training.
+        weights: EMA or raw; None: EMA if there are any.
+        max_images: number of validation images to compare on; None: all.
 
     Raises:
-        RexnetError: the checkpoint, the images or the folder is at fault; or a file differs from the network.
+        RexnetError: the checkpoint, the images or the folder is faulty, or a file differs from the network.
     """
-    trained = load_trained(run, weights)
+    trained = load_trained(source, weights)
     if "official" in formats:
         require_official(trained.config.model)
-    calibration = find_images_here(trained, root, "train", CALIBRATION_IMAGES) if "int8" in formats else None
+    calibration = find_local_images(trained, root, "train", CALIBRATION_IMAGES) if "int8" in formats else None
     if "int8" in formats and calibration is None:
-        raise DataError("--to int8 calibrates on training images, which are not here; give their folder with --data")
-    folder = output or _folder_of(trained)
-    index = find_images_here(trained, root, "val", max_images)
+        raise DataError("--to int8 calibrates on training images, which are not here; name their folder with --data")
+    index = find_local_images(trained, root, "val", max_images)
+    folder = output or (run_of(trained.path) or trained.path.parent) / "export"
     deployed = Deployed(trained, kind)
     runners: dict[str, Runner] = {}
     sizes: dict[str, int] = {}
@@ -88,15 +87,24 @@ def export(
         sizes[name] = path.stat().st_size
         if name in RUNNABLE:
             runners[name] = open_program(path) if name == "torch" else open_onnx(path)
-    return _measure(trained, index, runners, sizes, kind, folder) if runners else {}
+    if not runners:
+        return {}
+    if index is None:
+        log.warning("the files were not compared with the network: the images are not here; name them with --data")
+        return {}
+    parities = measure_parity(trained, index, deployed, runners, sizes)
+    _report(folder, f"{trained.path} ({trained.weights} weights) on {len(index)} images of {index.root}", parities)
+    return parities
 
 
 def _in_order(formats: Sequence[Format]) -> list[Format]:
-    """Each format once, and ONNX before int8, which is made of it."""
-    order = sorted(set(formats), key=list(SUFFIXES).index)
-    if "int8" in order and "onnx" not in order:
-        order.insert(order.index("int8"), "onnx")
-    return order
+    """Returns each format once, with ONNX before int8, which is converted from it."""
+    wanted = {*formats, "onnx"} if "int8" in formats else set(formats)
+    return [name for name in SUFFIXES if name in wanted]
+
+
+def _path(folder: Path, name: Format, kind: InputKind) -> Path:
+    return folder / f"model{'-float' if kind == 'float' and name in RUNNABLE else ''}{SUFFIXES[name]}"
 
 
 def _write(name: Format, path: Path, trained: Trained, deployed: Deployed, calibration: Index | None) -> None:
@@ -111,45 +119,26 @@ def _write(name: Format, path: Path, trained: Trained, deployed: Deployed, calib
             write_official(trained, path)
         case "int8":
             assert calibration is not None
-            write_int8(_path(path.parent, "onnx", deployed.kind), path, _see(trained, calibration, deployed))
+            images = (deployed.prepare(batch.images).numpy() for batch in load_eval_batches(trained, calibration))
+            write_int8(_path(path.parent, "onnx", deployed.kind), path, images)
 
 
-def _measure(
-    trained: Trained,
-    index: Index | None,
-    runners: dict[str, Runner],
-    sizes: dict[str, int],
-    kind: InputKind,
-    folder: Path,
-) -> dict[str, Parity]:
-    if index is None:
-        log.warning("parity was not measured: the data set's images are not here; give their folder with --data")
-        return {}
-    parities = {
-        name: dataclasses.replace(parity, megabytes=sizes[name] / 1e6 if name in sizes else None)
-        for name, parity in measure_parity(trained, index, runners, kind).items()
-    }
+def _report(folder: Path, title: str, parities: dict[str, Parity]) -> None:
+    """Writes and logs the parity.
+
+    Raises:
+        ExportError: a float32 file differs from the network.
+    """
     faults = find_faults(parities)
-    title = f"{trained.path} ({trained.weights} weights) on {len(index)} images of {index.root}"
     report = write_parity(folder, title, parities, faults)
     log.info(f"\n{title}\n{describe_parity(parities, faults)}\nwritten to {report}")
     different = [fault for fault in faults if not fault.startswith("int8")]
     if different:
         raise ExportError(f"{folder}: {'; '.join(different)}; see {report}")
-    return parities
 
 
-def _folder_of(trained: Trained) -> Path:
-    """`export/` of the run that a checkpoint belongs to, or beside a lone file."""
-    return (run_of(trained.path) or trained.path.parent) / "export"
-
-
-def _path(folder: Path, name: Format, kind: InputKind) -> Path:
-    return folder / f"model{'-float' if kind == 'float' and name in RUNNABLE else ''}{SUFFIXES[name]}"
-
-
-def find_images_here(trained: Trained, root: Path | None, split: Split, most: int | None = None) -> Index | None:
-    """The images of a split, evenly thinned to `most`; None where they are not on this machine and nobody said where.
+def find_local_images(trained: Trained, root: Path | None, split: Split, most: int | None = None) -> Index | None:
+    """Returns the images of a split, at most `most` at even intervals; None if those of the training are not here.
 
     Raises:
         DataError: `root` does not hold them.
@@ -160,12 +149,9 @@ def find_images_here(trained: Trained, root: Path | None, split: Split, most: in
         if root is not None:
             raise
         return None
-    if most is None or most >= len(index):
-        return index
-    return index.select(np.linspace(0, len(index) - 1, most).astype(np.int64))
+    return index if most is None else thin_out(index, most)
 
 
-def _see(trained: Trained, index: Index, deployed: Deployed) -> Iterator[np.ndarray]:
-    """The images of `index` as evaluation sees them, in batches in the form of the input."""
-    for batch in load_eval_batches(trained, index):
-        yield deployed.prepare(batch.images).numpy()
+def thin_out(index: Index, most: int) -> Index:
+    """Returns at most `most` images at even intervals."""
+    return index.select(np.linspace(0, len(index) - 1, min(most, len(index))).astype(np.int64))

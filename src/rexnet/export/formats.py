@@ -1,4 +1,4 @@
-"""One writer for each kind of file."""
+"""Writes a trained classifier in each of the export formats."""
 
 import contextlib
 import io
@@ -23,19 +23,19 @@ from rexnet.system.atomic_files import atomic_write
 
 Format = Literal["onnx", "torch", "safetensors", "official", "int8"]
 
-OPSET = 18  # of ONNX; the first that knows all operators used here in their present form
-METADATA_FILE = "rexnet.json"  # inside a .pt2
+OPSET = 18  # the first ONNX opset with the current form of all operators used here
+METADATA_FILE = "rexnet.json"  # in a .pt2
 
 
 def write_onnx(trained: Trained, deployed: Deployed, path: Path) -> None:
-    """An ONNX graph with one input `images` and one output `probabilities`, the batch free, classes in its metadata."""
+    """Writes an ONNX graph with input `images` and output `probabilities`, and with the classes in its metadata."""
     write_graph(deployed, deployed.example(), path, describe_export(trained))
 
 
 def write_graph(
     model: nn.Module, example: tuple[Tensor], path: Path, description: Mapping[str, str] | None = None
 ) -> None:
-    """Any network of one argument `images` as ONNX, the batch free.
+    """Writes a network with one argument `images` as ONNX, for any batch size.
 
     Raises:
         ConfigError: a package is missing, or the file cannot be written.
@@ -54,7 +54,7 @@ def write_graph(
         )
     assert program is not None
     proto = program.model_proto
-    for node in proto.graph.node:  # which source line each came from, under its full path on this machine
+    for node in proto.graph.node:  # the source line of each node, with full paths of this machine
         for entry in [entry for entry in node.metadata_props if entry.key.endswith("stack_trace")]:
             node.metadata_props.remove(entry)
     onnx.helper.set_model_props(proto, dict(description or {}))
@@ -64,7 +64,7 @@ def write_graph(
 
 
 def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
-    """A graph of torch.export (`.pt2`): `torch.export.load(path).module()(images)`."""
+    """Writes a torch.export program (`.pt2`), used as `torch.export.load(path).module()(images)`."""
     with quiet():
         program = torch.export.export(
             deployed, deployed.example(), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
@@ -76,7 +76,7 @@ def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
 
 
 def write_safetensors(trained: Trained, path: Path) -> None:
-    """The weights under timm's names, which are ours, with everything else in the header."""
+    """Writes the weights under timm's names, which are also ours, with the metadata in the header."""
     from safetensors.torch import save
 
     state = {name: value.contiguous() for name, value in trained.model.state_dict().items()}
@@ -85,22 +85,22 @@ def write_safetensors(trained: Trained, path: Path) -> None:
 
 
 def write_official(trained: Trained, path: Path) -> None:
-    """The weights under the names of the authors' code, for its `load_state_dict`.
+    """Writes the weights under the names of the authors' code, for its `load_state_dict`.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    content = io.BytesIO()  # torch.save would turn a full disk into an error of another kind
+    content = io.BytesIO()  # torch.save hides a full disk behind another error
     torch.save(to_official_names(dict(trained.model.state_dict())), content)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.getvalue())
 
 
 def require_official(config: ModelConfig) -> None:
-    """Refuses what the authors' code could not build, or would compute otherwise.
+    """Checks that the authors' code can build the network and computes the same.
 
     Raises:
-        ConfigError: the key that is at fault.
+        ConfigError: names the key that prevents it.
     """
     activation = "relu6" if config.variant == "lite" else "silu"
     faults = {
@@ -130,7 +130,7 @@ def _import_onnx() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what exporters tell their developers off the screen."""
+    """Silences the exporters' messages to their developers."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

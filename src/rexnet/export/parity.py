@@ -1,119 +1,118 @@
-"""What an exported file gives on real images, beside the network that it came from."""
+"""Compares exported files with the network that they came from, on real images."""
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from rexnet.checkpoints.checkpoint import Trained
 from rexnet.data.augment.transforms import build_eval_transform
-from rexnet.data.dataset import ImageDataset, Sample
+from rexnet.data.dataset import Batch, ImageDataset
 from rexnet.data.datasets.index import Index
 from rexnet.data.loaders import build_eval_loader, eval_batch_size, resolve_loader
 from rexnet.export.deployed import Deployed
-from rexnet.preprocessing import resolve_preprocessing
 from rexnet.system.atomic_files import atomic_write
-from rexnet.system.device import with_available_hardware
+from rexnet.system.device import adapt_to_hardware
 
 Runner = Callable[[np.ndarray], np.ndarray]
+"""Maps images in the form of the file's input to probabilities (N, classes)."""
 
 EAGER = "eager"
-LARGEST_DIFFERENCE = 1e-4  # of a probability, between the network and a file in its own arithmetic
-LARGEST_LOSS = 1.0  # points of top-1 that int8 may cost
+MAX_DIFFERENCE = 1e-4  # of a probability, between the network and a float32 file
+MAX_LOSS = 1.0  # points of top-1 that int8 may lose
 
 
-@dataclass(frozen=True)
-class Parity:
-    """One form of the network, measured on n images."""
+class Parity(NamedTuple):
+    """Accuracy and speed of one form of the network, and its agreement with the network in PyTorch."""
 
     top1: float
-    """Percent."""
+    """In percent."""
     agreement: float
-    """Percent of images for which it names the same class as the network in PyTorch."""
+    """Percentage of images with the same predicted class as the network in PyTorch."""
     largest_difference: float
-    """Of any probability, to the network in PyTorch."""
+    """Largest difference of a probability from the network in PyTorch."""
     images_per_s: float
     megabytes: float | None
-    """Size of the file."""
+    """Size of the file; None for the network in PyTorch."""
     n: int
 
 
-def measure_parity(trained: Trained, index: Index, runners: Mapping[str, Runner], kind: str) -> dict[str, Parity]:
-    """Each form's figures on the images of `index`; the network itself, as trained and in float32, is the first.
+def measure_parity(
+    trained: Trained, index: Index, deployed: Deployed, runners: Mapping[str, Runner], sizes: Mapping[str, int]
+) -> dict[str, Parity]:
+    """Returns the parity of the float32 network in PyTorch, called `eager`, and of each exported file.
 
-    All forms see each batch one after the other, so that a busy machine slows all of them alike. The speed is that of
-    this process with the threads of PyTorch and ONNX Runtime side by side (`benchmarks/network.py` keeps them apart).
+    All forms compute each batch one after the other, so that a busy machine slows all of them alike. PyTorch and ONNX
+    Runtime share this process; `benchmarks/network.py` times them in separate ones.
+
+    Args:
+        trained: the classifier.
+        index: the images.
+        deployed: the module that was exported.
+        runners: the exported files by format.
+        sizes: bytes of the files by format.
     """
     model = trained.model.cpu().float().to(memory_format=torch.channels_last)
-    deployed = Deployed(trained, kind)  # type: ignore[arg-type]
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in (EAGER, *runners)}
     seconds = dict.fromkeys(outputs, 0.0)
     labels: list[np.ndarray] = []
 
     def eager(images: np.ndarray) -> np.ndarray:
-        floats = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - deployed.mean) / deployed.std
         with torch.inference_mode():
-            result: np.ndarray = deployed.apply_temperature(model(floats)).numpy()
+            result: np.ndarray = deployed.apply_temperature(model(deployed.normalize(torch.from_numpy(images)))).numpy()
         return result
 
     for batch in load_eval_batches(trained, index):
-        bytes_ = batch.images.numpy()
-        ready = deployed.prepare(batch.images).numpy()
+        prepared = deployed.prepare(batch.images).numpy()
         for name in outputs:
-            run, images = (eager, bytes_) if name == EAGER else (runners[name], ready)
+            run, images = (eager, batch.images.numpy()) if name == EAGER else (runners[name], prepared)
             if not labels:
-                run(images)  # the first time takes longer, and does not count
+                run(images)  # warm-up
             start = time.perf_counter()
             outputs[name].append(run(images))
             seconds[name] += time.perf_counter() - start
         labels.append(batch.labels.numpy())
     truth, reference = np.concatenate(labels), np.concatenate(outputs[EAGER])
-    return {
-        name: _compare(np.concatenate(found), reference, truth, len(truth) / seconds[name])
-        for name, found in outputs.items()
-    }
+    parities = {}
+    for name, batches in outputs.items():
+        found = np.concatenate(batches)
+        parities[name] = Parity(
+            top1=100 * float((found.argmax(1) == truth).mean()),
+            agreement=100 * float((found.argmax(1) == reference.argmax(1)).mean()),
+            largest_difference=float(np.abs(found - reference).max()),
+            images_per_s=len(truth) / seconds[name],
+            megabytes=sizes[name] / 1e6 if name in sizes else None,
+            n=len(truth),
+        )
+    return parities
 
 
-def load_eval_batches(trained: Trained, index: Index) -> DataLoader[Sample]:
-    """Returns a loader of `index` with the preprocessing of a trained network."""
-    config = trained.config
-    transform = build_eval_transform(resolve_preprocessing(config, index.class_names))
-    settings = resolve_loader(config.data, with_available_hardware(config).trainer)
-    return build_eval_loader(ImageDataset(index, transform), eval_batch_size(config.data.batch_size), settings)
-
-
-def _compare(found: np.ndarray, reference: np.ndarray, truth: np.ndarray, images_per_s: float) -> Parity:
-    """Probabilities (n, classes) against those of the network and the labels (n,)."""
-    return Parity(
-        top1=100 * float((found.argmax(1) == truth).mean()),
-        agreement=100 * float((found.argmax(1) == reference.argmax(1)).mean()),
-        largest_difference=float(np.abs(found - reference).max()),
-        images_per_s=images_per_s,
-        megabytes=None,
-        n=len(truth),
-    )
+def load_eval_batches(trained: Trained, index: Index) -> Iterator[Batch]:
+    """Yields the batches of `index` with the preprocessing of a trained network."""
+    data, trainer = trained.config.data, adapt_to_hardware(trained.config.trainer)
+    dataset = ImageDataset(index, build_eval_transform(trained.preprocessing))
+    yield from build_eval_loader(dataset, eval_batch_size(data.batch_size), resolve_loader(data, trainer))
 
 
 def find_faults(parities: Mapping[str, Parity]) -> list[str]:
-    """What a form does worse than it may, in words; nothing if all is well."""
+    """Returns one sentence for each form that differs too much or has no advantage."""
     faults = []
     for name, parity in parities.items():
         lost = parities[EAGER].top1 - parity.top1
         if name == "int8":
-            if lost > LARGEST_LOSS:
-                faults.append(f"int8 loses {lost:.2f} points of top-1, more than {LARGEST_LOSS:g}: do not use it")
+            if lost > MAX_LOSS:
+                faults.append(f"int8 loses {lost:.2f} points of top-1, more than {MAX_LOSS:g}: do not use it")
             fastest = max((other.images_per_s for key, other in parities.items() if key != "int8"), default=0.0)
             if parity.images_per_s < fastest:
                 faults.append(
                     f"int8 computes {parity.images_per_s:.0f} images/s on this machine and float32 {fastest:.0f}: "
-                    f"it saves space here, not time; use float32 unless the size of the file matters"
+                    f"it saves space here, not time; use float32 unless file size matters"
                 )
-        elif parity.largest_difference > LARGEST_DIFFERENCE or parity.agreement < 100:
+        elif parity.largest_difference > MAX_DIFFERENCE or parity.agreement < 100:
             faults.append(
                 f"{name} differs from the network: probabilities by up to {parity.largest_difference:.1e}, the class "
                 f"in {100 - parity.agreement:.2f} % of the images"
@@ -122,7 +121,7 @@ def find_faults(parities: Mapping[str, Parity]) -> list[str]:
 
 
 def describe_parity(parities: Mapping[str, Parity], faults: Sequence[str]) -> str:
-    """The figures as a Markdown table, which is also good to read in a terminal."""
+    """Returns a Markdown table that is also readable in a terminal."""
     lines = [
         "| form        | top-1 %  | same class % | largest difference | images/s | MB    |",
         "| ----------- | -------- | ------------ | ------------------ | -------- | ----- |",
@@ -137,8 +136,8 @@ def describe_parity(parities: Mapping[str, Parity], faults: Sequence[str]) -> st
 
 
 def write_parity(folder: Path, title: str, parities: Mapping[str, Parity], faults: Sequence[str]) -> Path:
-    """Writes `parity.md` and `parity.json` into `folder`; the path of the first."""
-    content = {"forms": {name: asdict(parity) for name, parity in parities.items()}, "notes": list(faults)}
+    """Writes `parity.md` and `parity.json` into a folder, and returns the path of the first."""
+    content = {"forms": {name: parity._asdict() for name, parity in parities.items()}, "notes": list(faults)}
     with atomic_write(folder / "parity.json") as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     path = folder / "parity.md"

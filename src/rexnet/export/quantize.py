@@ -1,4 +1,4 @@
-"""An ONNX file in int8, its ranges taken from real images."""
+"""Quantizes an ONNX file to int8, with ranges from real images."""
 
 import logging
 import tempfile
@@ -12,12 +12,12 @@ from rexnet.system.atomic_files import atomic_write
 
 
 def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
-    """Quantises the convolutions and the classifier of `source` statically.
+    """Quantizes the convolutions and the classifier of `source` statically.
 
     Args:
-        source: an ONNX file in float32.
-        target: where the int8 one goes.
-        images: batches of calibration images in the form of the file's input.
+        source: a float32 ONNX file.
+        target: the int8 file.
+        images: batches of calibration images, as the file takes them.
 
     Raises:
         ConfigError: ONNX Runtime is not installed.
@@ -48,7 +48,10 @@ def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None
                 str(temporary),
                 Calibration(),
                 quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=["Conv", "Gemm"],  # activations and gates lose most and gain least
+                op_types_to_quantize=[
+                    "Conv",
+                    "Gemm",
+                ],  # activations and gates would lose the most accuracy for the least speed
                 per_channel=True,
                 reduce_range=True,  # 7-bit weights: 8 bits overflow on CPUs without VNNI
                 weight_type=quantization.QuantType.QInt8,

@@ -1,4 +1,4 @@
-"""One reader for each kind of exported file that can be run."""
+"""Opens exported files that can be run."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from rexnet.export.deployed import InputKind
 from rexnet.export.formats import METADATA_FILE, quiet
 from rexnet.models.weights import ENTRY
 
-LARGEST_DESCRIPTION = 16 << 20  # bytes; that of 1,000 classes has 30 kB
+LARGEST_DESCRIPTION = 16 << 20  # bytes; 1,000 classes need 30 kB
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,21 @@ class Exported:
     """An exported file, ready to run."""
 
     run: Callable[[np.ndarray], np.ndarray]
-    """Images in the form of `kind` to probabilities (N, classes)."""
+    """Maps images in the form of `kind` to probabilities (N, classes)."""
     kind: InputKind
     description: dict[str, Any]
-    """What the file says of itself; empty where `rexnet export` did not write it."""
+    """The file's entry `rexnet`; empty if `rexnet export` did not write the file."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (N, classes)."""
+        """Returns probabilities (N, classes)."""
         return self.run(images)
 
 
 def open_onnx(path: Path) -> Exported:
-    """The graph of an ONNX file, run by ONNX Runtime on the CPU.
+    """Opens an ONNX file with ONNX Runtime on the CPU.
 
     Raises:
-        CheckpointError: it is no ONNX file, or one that the runtime refuses.
+        CheckpointError: the runtime cannot read the file.
         ConfigError: ONNX Runtime is not installed.
     """
     onnxruntime = _import_onnxruntime()
@@ -59,10 +59,10 @@ def open_onnx(path: Path) -> Exported:
 
 
 def open_program(path: Path) -> Exported:
-    """The graph of a `.pt2` file. Reading one may run code that it contains: only for files whose origin is known.
+    """Opens a `.pt2` file. It can execute code from the file, so only trusted files may be opened.
 
-    torch.export.load takes the tensors without executing anything, but where that fails it unpickles them, and it
-    evaluates sizes as Python expressions (`torch/_export/serde/serialize.py` of 2.11 to 2.15).
+    torch.export.load unpickles tensors that it cannot load otherwise, and evaluates sizes as Python expressions
+    (`torch/_export/serde/serialize.py` of 2.11 to 2.15).
 
     Raises:
         CheckpointError: PyTorch cannot read it.
@@ -71,7 +71,7 @@ def open_program(path: Path) -> Exported:
         with quiet():
             exported = torch.export.load(path)
             program = exported.module()
-    except Exception as error:  # a dozen types; all mean the same
+    except Exception as error:  # torch raises a dozen types
         raise CheckpointError(f"{path}: cannot be read as a program of torch.export: {first_sentence(error)}") from None
     is_float = bool(exported.example_inputs) and exported.example_inputs[0][0].dtype.is_floating_point
 
@@ -84,7 +84,7 @@ def open_program(path: Path) -> Exported:
 
 
 def _read_extra(path: Path) -> dict[str, Any]:
-    """The description inside a `.pt2`, taken out of its zip archive."""
+    """Returns the description in the zip archive of a `.pt2`."""
     with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.filename.endswith(f"extra/{METADATA_FILE}") and member.file_size <= LARGEST_DESCRIPTION:

@@ -11,13 +11,11 @@ from torch import nn
 
 from rexnet.config.schema import Config, ModelConfig
 from rexnet.errors import ConfigError
-from rexnet.models.plan import SQUEEZE_RATIO, Variant, plan_network
+from rexnet.models.plan import SQUEEZE_RATIO, Variant, plan_network, timm_name
 from rexnet.models.pretrained import load_pretrained
 from rexnet.models.rexnet import ActivationName, ReXNet
 
 log = logging.getLogger(__name__)
-
-TIMM_PREFIX = {"v1": "rexnet", "r": "rexnetr", "lite": "rexnet_lite"}
 
 
 def rexnet(
@@ -77,11 +75,6 @@ def rexnet(
     if pretrained is not None:
         log.info(load_pretrained(model, os.fspath(pretrained), timm_name(variant, width_mult), class_names))
     return model
-
-
-def timm_name(variant: Variant, width_mult: float) -> str:
-    """The network's name in timm, which is also where its weights are kept on the hub."""
-    return f"{TIMM_PREFIX[variant]}_{round(width_mult * 100):03d}"
 
 
 def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:

@@ -1,13 +1,8 @@
-"""The published networks: what each costs, computed from the code, beside what was published of it."""
+"""The published networks of the family, with their published accuracy and cost."""
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from rexnet.models.factory import rexnet, timm_name
-from rexnet.models.plan import Variant
+from rexnet.models.plan import Variant, timm_name
 
 TIMM_HUB = "huggingface.co/timm/"
 AUTHORS = "github.com/clovaai/rexnet"
@@ -35,16 +30,6 @@ class Published(NamedTuple):
         return timm_name(self.variant, self.width_mult)
 
 
-class Cost(NamedTuple):
-    """What one image costs."""
-
-    params: int
-    macs: int
-    """Multiply-adds of convolutions and linear layers; BatchNorm, activations and additions are not counted."""
-    activations: int
-    """Values that convolutions and linear layers put out (as in arXiv 2003.13678)."""
-
-
 # arXiv 2007.00992v3 and the README of clovaai/rexnet; `r` from timm's results at 224 px.
 FAMILY = (
     Published("v1", 0.9, 77.2, 93.5, 4.1, 0.35, ""),
@@ -67,34 +52,3 @@ FAMILY = (
     Published("r", 2.0, 82.6, None, None, None, f"{TIMM_HUB}rexnetr_200.sw_in12k_ft_in1k"),
     Published("r", 3.0, 84.0, None, None, None, f"{TIMM_HUB}rexnetr_300.sw_in12k_ft_in1k", 16),
 )
-
-MISPRINTS = (
-    "1.5x: the paper's scaling table says 0.86 B FLOPs, the README 0.88; the code computes 0.876.",
-    "2.0x: the README's comparison with EfficientNet says 1.8B/19M, which are those of 2.2x.",
-    "1.5x: the README of July 2020 says 0.66B/7.6M, which are those of 1.3x.",
-    "3.0x: the paper says 96.3 % top-5, the README 96.2; timm measures 96.23 with the published weights.",
-    "2.0x and 3.0x: 16M and 34M are cut off, not rounded: 16.4 and 34.7.",
-    "ReXNet (plain): the figure of its blocks has 4.96 M parameters, the table says 3.4 M; not built here.",
-)
-
-
-def count_cost(published: Published, image_size: int = 224) -> Cost:
-    """Cost of a network of the family with 1,000 classes, without computing anything."""
-    with torch.device("meta"):
-        model = rexnet(published.width_mult, published.variant, channel_divisor=published.channel_divisor)
-    return count_cost_of(model, image_size)
-
-
-def count_cost_of(model: nn.Module, image_size: int) -> Cost:
-    """Parameters, multiply-adds and activations of a network on the meta device for one RGB image."""
-    sizes: list[int] = []
-
-    def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        sizes.append(output.numel())
-
-    for module in model.eval().modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(remember)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.empty(1, 3, image_size, image_size, device="meta"))
-    return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2, sum(sizes))

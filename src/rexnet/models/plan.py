@@ -20,6 +20,7 @@ LITE_GROWTH = 164
 HEAD_CHANNELS = 1280
 LITE_HIDDEN_CHANNELS = 1024
 OUTPUT_STRIDES = (8, 16, 32)
+TIMM_PREFIX: dict[Variant, str] = {"v1": "rexnet", "r": "rexnetr", "lite": "rexnet_lite"}
 
 
 class BlockPlan(NamedTuple):
@@ -141,6 +142,11 @@ def _plan_widths(width_mult: float, blocks: int, lite: bool, divisor: int) -> li
     # Added up step by step as the authors do: in one product, 0.6 * (...) falls on the other side of 83.5.
     widths = itertools.accumulate([first] + [growth] * (blocks - 1))
     return [round_to_multiple(round(width * width_mult), divisor) for width in widths]
+
+
+def timm_name(variant: Variant, width_mult: float) -> str:
+    """The network's name in timm, which is also where its weights are kept on the hub."""
+    return f"{TIMM_PREFIX[variant]}_{round(width_mult * 100):03d}"
 
 
 def round_to_multiple(channels: int, divisor: int) -> int:

@@ -13,8 +13,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, register_model
 from timm.models._registry import generate_default_cfgs
 
-from rexnet.models.factory import rexnet, timm_name
-from rexnet.models.plan import Variant
+from rexnet.models.factory import rexnet
+from rexnet.models.plan import Variant, timm_name
 from rexnet.models.rexnet import ReXNet
 
 NETWORKS: tuple[tuple[Variant, float], ...] = (

@@ -88,11 +88,6 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
         raise CheckpointError(f"{path}: is empty")
     if start[8:9] == b"{":  # after the length of the header
         return _read_safetensors(path)
-    if start[257:262] == b"ustar":
-        raise CheckpointError(
-            f"{path}: is in PyTorch's tar format of before 2017, which cannot be read without running code; where you "
-            f"trust it, read it with torch.load yourself and save it again"
-        )
     if not start.startswith((b"PK", b"\x80")):  # torch's archives, and what it wrote before 2020
         raise CheckpointError(f"{path}: is no weight file; it begins with {start[:48].decode('ascii', 'replace')!r}")
     if start.startswith(b"\x80") and OLD_FORMAT not in start[:64]:

@@ -1,1 +1,1 @@
-"""What a trained network says of images: `rexnet predict`."""
+"""Predictions for images: `rexnet predict` and `rexnet.load(...).predict(...)`."""

@@ -1,4 +1,4 @@
-"""Which images are meant by files, folders and patterns."""
+"""Finds the image files that paths, folders and patterns name."""
 
 import glob
 import os
@@ -14,17 +14,16 @@ class Found(NamedTuple):
 
     path: str
     is_named: bool
-    """Whether somebody said that it is one: on the command line or by its suffix. Others are left out where they are
-    none."""
+    """True if the user or the suffix says that it is an image; other files are left out if they are not."""
     fault: str = ""
-    """Why it cannot even be looked at."""
+    """The error of listing its folder."""
 
 
 def require_inputs(inputs: Sequence[str]) -> None:
-    """Checks before any work that every argument leads somewhere.
+    """Checks that every argument names a file.
 
     Raises:
-        DataError: a path that is not there, a pattern that nothing matches, or a folder without files.
+        DataError: a path does not exist, a pattern matches nothing, or a folder has no files.
     """
     for given in inputs:
         if not os.path.lexists(given) and not glob.has_magic(given):
@@ -35,7 +34,7 @@ def require_inputs(inputs: Sequence[str]) -> None:
 
 
 def find_files(inputs: Sequence[str]) -> Iterator[Found]:
-    """The files that are meant, one after the other, folders with all that lies below them in order of name."""
+    """Yields the files that the arguments name; folders with all files below them, sorted by name."""
     for given in inputs:
         if os.path.isdir(given):
             yield from _below(given, ())
@@ -46,7 +45,7 @@ def find_files(inputs: Sequence[str]) -> Iterator[Found]:
 
 
 def _matching(pattern: str) -> list[str]:
-    """The files that a pattern matches, in order of name; once each, by the shortest way, where links make circles."""
+    """Returns the files that match, sorted by name; each once, by its shortest path, if links make circles."""
     found: dict[tuple[str, str], str] = {}
     for path in sorted(glob.iglob(pattern, recursive=True), key=len):
         if not os.path.isdir(path):
@@ -56,7 +55,7 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _below(folder: str, above: tuple[str, ...]) -> Iterator[Found]:
-    """Files in a folder and below it without hidden ones; links to folders are followed, but not in a circle."""
+    """Yields the files below a folder, without hidden ones; links to folders are followed, but not in circles."""
     real = os.path.realpath(folder)
     if real in above:
         return

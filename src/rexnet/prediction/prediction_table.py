@@ -1,53 +1,54 @@
-"""Answers as lines of CSV or JSON."""
+"""Writes predictions as lines of CSV or JSON."""
 
 import csv
 import json
 import os
 from collections.abc import Callable
-from typing import IO, Literal, NamedTuple
+from typing import IO, Literal
+
+from rexnet.prediction.classify import Prediction
 
 TableFormat = Literal["csv", "jsonl"]
+Writer = Callable[[str, Prediction | None, str], None]
+"""Writes one line: the path, the prediction, or the error if there is none."""
 
 
-class Answer(NamedTuple):
-    """What is said of one image."""
+def open_table(file: IO[str], form: TableFormat, top: int) -> Writer:
+    r"""Returns a function that writes one line per image.
 
-    path: str
-    classes: tuple[tuple[str, float], ...]
-    """The likeliest classes with their probabilities, the likeliest first; none where there is a fault."""
-    fault: str = ""
-
-
-def open_table(file: IO[str], form: TableFormat, top: int) -> Callable[[Answer], None]:
-    r"""A function that writes one answer after the other.
-
-    Both forms are UTF-8. Line breaks in names are quoted as the form has it; bytes that are no UTF-8 stand as `\\xff`.
+    Both formats are UTF-8 and quote line breaks in names; bytes that are not UTF-8 become `\\xff`.
 
     Args:
-        file: where the lines go.
-        form: `csv`, with a header, or `jsonl`, one JSON object a line.
-        top: classes in an answer.
+        file: the output.
+        form: `csv`, with a header, or `jsonl`, one JSON object per line.
+        top: classes per line.
     """
-    if form == "jsonl":
-        return lambda answer: print(json.dumps(_as_object(answer), ensure_ascii=False), file=file)
-    writer = csv.writer(file, lineterminator="\n")
-    ranks = range(1, top + 1)
-    writer.writerow(["image", *(f"{what}_{rank}" for rank in ranks for what in ("class", "probability")), "error"])
+    return _csv_writer(file, top) if form == "csv" else _json_writer(file)
 
-    def write(answer: Answer) -> None:
-        cells = [text for name, probability in answer.classes for text in (name, f"{probability:.6f}")]
-        padding = [""] * (2 * top - len(cells))
-        writer.writerow([valid_text(answer.path), *cells, *padding, answer.fault])
+
+def _csv_writer(file: IO[str], top: int) -> Writer:
+    writer = csv.writer(file, lineterminator="\n")
+    header = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "probability")]
+    writer.writerow(["image", *header, "error"])
+
+    def write(path: str, prediction: Prediction | None, error: str) -> None:
+        pairs = prediction.pairs if prediction is not None else [("", None)] * top
+        cells = [text for name, p in pairs for text in (name, "" if p is None else f"{p:.6f}")]
+        writer.writerow([valid_text(path), *cells, error])
 
     return write
 
 
-def _as_object(answer: Answer) -> dict[str, object]:
-    classes = [{"class": name, "probability": round(probability, 6)} for name, probability in answer.classes]
-    fault = {"error": answer.fault} if answer.fault else {}
-    return {"image": valid_text(answer.path), "classes": classes, **fault}
+def _json_writer(file: IO[str]) -> Writer:
+    def write(path: str, prediction: Prediction | None, error: str) -> None:
+        pairs = prediction.pairs if prediction is not None else []
+        classes = [{"class": name, "probability": round(p, 6)} for name, p in pairs]
+        line = {"image": valid_text(path), "classes": classes} | ({"error": error} if error else {})
+        print(json.dumps(line, ensure_ascii=False), file=file)
+
+    return write
 
 
 def valid_text(path: str) -> str:
-    """A path as text that UTF-8 can hold."""
+    """Returns a path as text that UTF-8 can encode."""
     return os.fsencode(path).decode(errors="backslashreplace")

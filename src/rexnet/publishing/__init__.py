@@ -1,1 +1,1 @@
-"""A trained network as a folder to hand on: `rexnet publish`."""
+"""Publishes a trained network as a folder with model card and report: `rexnet publish`."""

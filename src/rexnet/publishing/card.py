@@ -1,4 +1,4 @@
-"""The model card: what a stranger should know before using the weights."""
+"""The model card of a published network: results, data, recipe, use and limits."""
 
 import re
 from importlib.resources import files
@@ -10,9 +10,9 @@ from rexnet import __version__
 from rexnet.checkpoints.checkpoint import Trained
 from rexnet.errors import ConfigError
 from rexnet.metrics.predictions import Predictions
-from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarise
+from rexnet.metrics.statistics import class_scores, most_confused, summarise
 
-HARDEST = 5  # classes that the card names
+HARDEST = 5  # classes on the card
 
 
 def write_card(
@@ -24,19 +24,19 @@ def write_card(
     architecture: str | None,
     path: Path,
 ) -> None:
-    """Writes the card as Markdown with the header that the Hugging Face hub reads.
+    """Writes the card as Markdown, with the header that the Hugging Face hub reads.
 
     Args:
-        title: what it is published as.
+        title: name of the published network.
         epochs: finished epochs.
         trained: the published network.
-        predictions: on the validation images; None: they were not here.
-        training_images: how many there were.
-        architecture: the network's name in timm, if it has one.
+        predictions: predictions for the validation images; None if the images are not here.
+        training_images: number of training images.
+        architecture: name of the network in timm, if it has one.
         path: the file.
     """
     scores = class_scores(predictions) if predictions is not None else []
-    template = jinja2.Environment(  # noqa: S701 - Markdown, where `markdown` below escapes
+    template = jinja2.Environment(  # noqa: S701 - Markdown, which `markdown` below escapes
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     template.filters["markdown"] = markdown
@@ -44,13 +44,14 @@ def write_card(
         title=title,
         version=__version__,
         config=trained.config,
+        view=trained.preprocessing,
         network=_describe_network(trained),
         params=sum(p.numel() for p in trained.model.parameters()) / 1e6,
-        averaged=trained.weights == "ema",
+        weights="EMA" if trained.weights == "ema" else "raw",
         checkpoint=trained.path.name,
         classes=trained.class_names,
         temperature=trained.temperature,
-        rows=_measured_rows(predictions, trained.temperature),
+        rows=_metric_rows(predictions, trained.temperature),
         n=len(predictions.labels) if predictions is not None else None,
         logged=trained.metrics.get("val_ema/top1" if trained.weights == "ema" else "val/top1"),
         training_images=training_images,
@@ -66,7 +67,7 @@ def write_card(
 
 
 def markdown(text: str) -> str:
-    """Text of others on one line, without effect in Markdown, tables or HTML."""
+    """Returns text on one line, escaped for Markdown, tables and HTML."""
     line = " ".join(str(text).split()).replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#!~])", r"\\\1", line)
 
@@ -79,20 +80,20 @@ def _describe_network(trained: Trained) -> str:
     return f"{family} {model.width_mult!r}x"
 
 
-def _measured_rows(predictions: Predictions | None, temperature: float | None) -> list[tuple[str, str, str]]:
-    """Name, value and 95 % interval of each number."""
+def _metric_rows(predictions: Predictions | None, temperature: float | None) -> list[tuple[str, str, str]]:
+    """Returns name, value and 95 % interval of each metric."""
     if predictions is None:
         return []
-    plain: Summary = summarise(predictions)
+    plain = summarise(predictions)
     rows = [
         ("top-1", f"{plain.top1:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top1_interval)),
         ("top-5", f"{plain.top5:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top5_interval)),
-        ("mean of the classes' accuracies", f"{plain.balanced_accuracy:.2f} %", ""),
+        ("mean of the class accuracies", f"{plain.balanced_accuracy:.2f} %", ""),
         ("cross-entropy", f"{plain.loss:.4f}", ""),
         ("calibration error (ECE, 15 bins)", f"{plain.ece:.2f} %", ""),
     ]
     if temperature is not None:
         calibrated = summarise(predictions, temperature)
-        label = f"the same at temperature {temperature:.3f} (fitted on some of them)"
+        label = f"the same at temperature {temperature:.3f} (fitted on some of these images)"
         rows.append((label, f"{calibrated.ece:.2f} %", ""))
     return rows

@@ -1,4 +1,4 @@
-"""Gathers all that others need of a run in one folder, which is there whole or not at all."""
+"""Collects a trained network in a folder for other people; the folder appears when it is complete."""
 
 import json
 import logging
@@ -11,17 +11,15 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-import numpy as np
-
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind, load_trained
 from rexnet.config import dump_config
 from rexnet.config.portable import make_portable
 from rexnet.data.datasets.index import Index
 from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
-from rexnet.evaluation.inference import measure
+from rexnet.evaluation.inference import run_inference
 from rexnet.evaluation.inference_model import load_inference_model
 from rexnet.export.deployed import Deployed
-from rexnet.export.export import find_images_here
+from rexnet.export.export import find_local_images, thin_out
 from rexnet.export.formats import write_onnx, write_safetensors
 from rexnet.export.parity import find_faults, measure_parity
 from rexnet.export.reading import open_onnx
@@ -38,98 +36,94 @@ PARITY_IMAGES = 256
 
 
 class Evidence(NamedTuple):
-    """What the images told; None where they are not here."""
+    """Results on the images of the run; None if they are not here."""
 
     predictions: Predictions | None
     training_images: int | None
 
 
 def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: Path | None = None) -> None:
-    """Writes weights, configuration, ONNX file, model card and report of a run's best checkpoint into a new folder.
+    """Writes weights, config, ONNX file, model card and report of a run's best checkpoint into a new folder.
 
-    All validation images are measured for it, and the ONNX file is compared with the network on some of them.
+    The checkpoint is evaluated on all validation images, and the ONNX file is compared with it on some of them.
 
     Args:
         run: the run folder.
-        target: the folder; it must not be there, or be empty.
-        weights: averaged or raw; None: the averaged where there are any.
-        root: where the images are, if not where they were in training.
+        target: the folder; it must be missing or empty.
+        weights: EMA or raw; None: EMA if there are any.
+        root: the images, if not those of the training.
 
     Raises:
-        RexnetError: the run, the images or the folder is at fault, or the ONNX file differs from the network.
+        RexnetError: the run, the images or the folder is faulty, or the ONNX file differs from the network.
     """
     if not run.is_dir():
-        raise CheckpointError(f"{run}: is no run folder")
+        raise CheckpointError(f"{run}: is not a run folder")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"{target}: is there already; give the name of a new folder")
+        raise ConfigError(f"{target}: exists already; give the name of a new folder")
     trained = load_trained(run, weights)
     index, title = _find_images(trained, root), target.absolute().name
-    with _cleaned_up_on_sigterm(), _built_beside(target) as folder:
+    with _unwound_by_sigterm(), _new_folder(target) as folder:
         public = trained._replace(config=make_portable(trained.config))
+        deployed = Deployed(public)
         write_safetensors(public, folder / "model.safetensors")
         (folder / "config.yaml").write_text(dump_config(public.config), encoding="utf-8")
-        write_onnx(public, Deployed(public), folder / "model.onnx")
-        evidence = _measure(run, trained, index, folder / "model.onnx", root)
+        write_onnx(public, deployed, folder / "model.onnx")
+        evidence = _evaluate(run, trained, index, deployed, folder / "model.onnx", root)
         architecture = find_timm_architecture(trained.model, trained.config.model)
         if architecture is not None:
             _write_timm_config(architecture, public, folder / "config.json")
         write_report([run], folder / "report.html", published_as=title)
-        write_card(
-            title,
-            Run(run).epochs,
-            public,
-            evidence.predictions,
-            evidence.training_images,
-            architecture,
-            folder / "README.md",
-        )
+        card = folder / "README.md"
+        write_card(title, Run(run).epochs, public, evidence.predictions, evidence.training_images, architecture, card)
     log.info(
         f"Published    {target}  ({', '.join(sorted(path.name for path in target.iterdir()))})\n"
-        f"Look at      {target / 'README.md'}, above all at intended use and licence\n"
+        f"Check        {target / 'README.md'}, above all intended use and license\n"
         f"Upload       hf upload USER/NAME {target}"
     )
 
 
 def _find_images(trained: Trained, root: Path | None) -> Index | None:
-    """The validation images, or None with a warning where they are not on this machine."""
-    index = find_images_here(trained, root, "val")
+    """Returns the validation images, or None with a warning if they are not on this machine."""
+    index = find_local_images(trained, root, "val")
     if index is None:
-        log.warning("the run's images are not here: the card tells what training logged; see --data")
+        log.warning("the run's images are not here: the card shows the logged metrics; name the images with --data")
     elif index.class_names != trained.class_names:
         raise DataError(f"{index.root}: has other classes than {trained.path}")
     return index
 
 
-def _measure(run: Path, trained: Trained, index: Index | None, onnx: Path, root: Path | None) -> Evidence:
-    """The network on all validation images, which the run keeps for its report, and the ONNX file on some."""
+def _evaluate(
+    run: Path, trained: Trained, index: Index | None, deployed: Deployed, onnx: Path, root: Path | None
+) -> Evidence:
+    """Evaluates the network on all validation images, saves the predictions in the run, and checks the ONNX file."""
     if index is None:
         return Evidence(None, None)
-    predictions = measure(load_inference_model(trained.path, trained.weights), index).predictions
+    predictions = run_inference(load_inference_model(trained.path, trained.weights), index).predictions
     save_predictions(predictions_path(run, trained.path.stem, trained.weights, "val"), predictions)
-    some = index.select(np.linspace(0, len(index) - 1, min(PARITY_IMAGES, len(index))).astype(np.int64))
-    if faults := find_faults(measure_parity(trained, some, {"onnx": open_onnx(onnx)}, "uint8")):
+    runners = {"onnx": open_onnx(onnx)}
+    if faults := find_faults(measure_parity(trained, thin_out(index, PARITY_IMAGES), deployed, runners, {})):
         raise ExportError(f"{run}: {'; '.join(faults)}")
     train: Index | None = None
-    with suppress(DataError):  # another folder may hold the validation images alone
-        train = find_images_here(trained, root, "train")
+    with suppress(DataError):  # `root` may hold the validation images only
+        train = find_local_images(trained, root, "train")
     return Evidence(predictions, len(train) if train is not None else None)
 
 
 def _write_timm_config(architecture: str, trained: Trained, path: Path) -> None:
-    """What lets `timm.create_model("hf-hub:USER/NAME", pretrained=True)` and `local-dir:` find network and view."""
-    data, size = trained.config.data, trained.config.data.image_size
+    """Writes the config that `timm.create_model("hf-hub:USER/NAME", pretrained=True)` and `local-dir:` read."""
+    view = trained.preprocessing
     content = {
         "architecture": architecture,
-        "num_classes": len(trained.class_names),
+        "num_classes": len(view.class_names),
         "num_features": trained.model.num_features,
-        "label_names": list(trained.class_names),
+        "label_names": list(view.class_names),
         "pretrained_cfg": {
-            "num_classes": len(trained.class_names),
-            "input_size": [3, size, size],
-            "mean": list(data.mean),
-            "std": list(data.std),
-            "interpolation": trained.config.eval_transform.interpolation,
-            "crop_pct": trained.config.eval_transform.crop_pct,
+            "num_classes": len(view.class_names),
+            "input_size": [3, view.image_size, view.image_size],
+            "mean": list(view.mean),
+            "std": list(view.std),
+            "interpolation": view.interpolation,
+            "crop_pct": view.crop_pct,
             "crop_mode": "center",
         },
     }
@@ -137,12 +131,12 @@ def _write_timm_config(architecture: str, trained: Trained, path: Path) -> None:
 
 
 @contextmanager
-def _cleaned_up_on_sigterm() -> Iterator[None]:
-    """Lets SIGTERM unwind the block, as Ctrl-C does, instead of ending the process where it stands."""
+def _unwound_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM raise SystemExit in the block, so that the unfinished folder is removed."""
     owner = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a loader process, which has this handler from its parent
+        if os.getpid() != owner:  # a loader process, which inherits this handler
             os._exit(128 + number)
         raise SystemExit(128 + number)
 
@@ -157,13 +151,13 @@ def _cleaned_up_on_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def _built_beside(target: Path) -> Iterator[Path]:
-    """Lends a hidden folder beside `target`, which takes its place once the block has ended well."""
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Yields a hidden folder next to `target` and renames it to `target` if the block succeeds."""
     target = target.absolute()
     try:
         with made(target.parent), temporary_path(target) as folder:
             folder.mkdir()
             yield folder
-            folder.rename(target)  # an empty folder is replaced
+            folder.rename(target)  # replaces an empty folder
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror or error}") from None

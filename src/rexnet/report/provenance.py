@@ -18,8 +18,8 @@ from rexnet.data.datasets import load_index
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import ConfigError, DataError
-from rexnet.models.factory import timm_name
 from rexnet.models.family import FAMILY
+from rexnet.models.plan import timm_name
 from rexnet.runs.run import Run
 
 PRIVATE = ("Command", "Changed files", "System")  # left out of published reports

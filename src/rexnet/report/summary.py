@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 
 from rexnet.metrics.statistics import Interval, summarise, wilson_interval
+from rexnet.models.cost import count_cost_of
 from rexnet.models.factory import build_model
-from rexnet.models.family import count_cost_of
 from rexnet.runs.run import KeptPredictions, Run
 
 WEIGHTS = {"ema": "EMA", "val_ema": "EMA", "val": "raw"}

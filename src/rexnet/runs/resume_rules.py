@@ -74,7 +74,7 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
     refused = [
         key
         for key in changes
-        if not (has_role(key, Role.MECHANICS) or _is_below(key, allowed) or _only_appends_epochs(key, changes))
+        if not (has_role(key, Role.MECHANICS) or _is_below(key, allowed) or _keeps_steps(key, changes))
     ]
     if refused:
         flags = " ".join(f"--allow-change {key}" for key in refused)
@@ -96,9 +96,10 @@ def describe_longer_run(before: ScheduleConfig, after: ScheduleConfig, step: int
     )
 
 
-def _only_appends_epochs(key: str, changes: Changes) -> bool:
-    """Returns True if a change leaves all steps so far as they were."""
-    return key == "schedule.cooldown_epochs" and changes[key][1] > changes[key][0]
+def _keeps_steps(key: str, changes: Changes) -> bool:
+    """Returns True if a change leaves all steps as they were; `auto` keeps the number that a run has settled on."""
+    old, new = changes[key]
+    return (key == "schedule.cooldown_epochs" and new > old) or (key == "trainer.accumulate" and new == "auto")
 
 
 def _is_below(key: str, sections: Collection[str]) -> bool:

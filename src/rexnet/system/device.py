@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from rexnet.config import Config
 from rexnet.config.schema import TrainerConfig
 from rexnet.errors import ConfigError
 from rexnet.system.launcher import local_and_world_size, started_by_launcher
@@ -160,11 +159,6 @@ def adapt_to_hardware(trainer: TrainerConfig) -> TrainerConfig:
         changes["accelerator"] = "auto" if trainer.accelerator == "gpu" else trainer.accelerator
         changes["precision"] = "auto" if trainer.precision == "fp16" else trainer.precision
     return trainer.model_copy(update=changes)
-
-
-def with_available_hardware(config: Config) -> Config:
-    """Returns a config with its `trainer` section adapted to this machine."""
-    return config.model_copy(update={"trainer": adapt_to_hardware(config.trainer)})
 
 
 def keep_freed_memory() -> None:

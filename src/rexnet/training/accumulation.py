@@ -8,7 +8,6 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import distributed
 
-from rexnet.config import Config
 from rexnet.errors import ConfigError
 from rexnet.system.device import resolve_device
 from rexnet.training.optim import build_optimizer
@@ -18,11 +17,10 @@ SMALLEST = 2  # images in a micro-batch; BatchNorm cannot train on one
 SPARE = 0.05  # of GPU memory that a trial leaves free for augmentation, communication and fragmentation
 
 
-def settle_accumulation(config: Config, module: TrainingModule, images: int, device: torch.device) -> Config:
-    """Returns `config` with `trainer.accumulate: auto` replaced by the number of micro-batches that fits.
+def settle_accumulation(module: TrainingModule, images: int, device: torch.device) -> int:
+    """Returns the number of micro-batches per step that `trainer.accumulate: auto` stands for on this device.
 
     Args:
-        config: the run.
         module: the network with its loss, not yet on the device; it and all random states stay as they are.
         images: images of one device in an optimizer step.
         device: where this process trains; a CPU needs no trial.
@@ -30,8 +28,7 @@ def settle_accumulation(config: Config, module: TrainingModule, images: int, dev
     Raises:
         ConfigError: not even the smallest micro-batch fits.
     """
-    number = 1 if device.type == "cpu" else find_micro_batches(make_trial(config, module, device), images)
-    return with_micro_batches(config, number)
+    return 1 if device.type == "cpu" else find_micro_batches(make_trial(module, device), images)
 
 
 def find_micro_batches(try_step: Callable[[int], None], images: int) -> int:
@@ -62,15 +59,15 @@ def _fits(try_step: Callable[[int], None], images: int) -> bool:
     return True
 
 
-def make_trial(config: Config, module: TrainingModule, device: torch.device) -> Callable[[int], None]:
+def make_trial(module: TrainingModule, device: torch.device) -> Callable[[int], None]:
     """Returns a function that makes training steps on random images with a copy of the module."""
-    arithmetic, side = resolve_device(config.trainer), config.data.image_size
+    arithmetic, side = resolve_device(module.config.trainer), module.config.data.image_size
 
     def try_step(images: int) -> None:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             spare = torch.empty(_spare_bytes(device), dtype=torch.uint8, device=device)
             trial = copy.deepcopy(module).to(device).train()
-            optimizer = build_optimizer(trial.model, config.optimizer)
+            optimizer = build_optimizer(trial.model, trial.config.optimizer)
             batch = torch.randn(images, 3, side, side, device=device).to(memory_format=arithmetic.memory_format)
             for _ in range(2):  # from the second on, the optimizer's state is in memory
                 optimizer.zero_grad()
@@ -85,11 +82,6 @@ def make_trial(config: Config, module: TrainingModule, device: torch.device) -> 
 
 def _spare_bytes(device: torch.device) -> int:
     return int(SPARE * torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
-
-
-def with_micro_batches(config: Config, number: int) -> Config:
-    """Returns `config` with a settled `trainer.accumulate`."""
-    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"accumulate": number})})
 
 
 class SameMicroBatches(Callback):

@@ -12,7 +12,7 @@ from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.system.device import resolve_device
-from rexnet.training.accumulation import SameMicroBatches, settle_accumulation, with_micro_batches
+from rexnet.training.accumulation import SameMicroBatches, settle_accumulation
 from rexnet.training.classifier import Classifier
 from rexnet.training.losses import build_loss
 from rexnet.training.resume import find_resumed
@@ -43,15 +43,15 @@ def train(
     resumed = find_resumed(resume) if resume is not None else None
     config = adopt_preprocessing(config)
     if resumed is not None and config.trainer.accumulate == "auto":
-        config = with_micro_batches(config, resumed.config.trainer.micro_batches)
+        config = _with_micro_batches(config, resumed.config.trainer.micro_batches)
     trainer = build_trainer(config, callbacks)
     end_with_parent(trainer)
     data = ImageData(config, trainer.world_size)
     counts = data.train_index.class_counts().tolist()
     module = build_classifier(config, data.class_names, counts, data.steps_per_epoch, pretrained=resume is None)
     if config.trainer.accumulate == "auto":
-        module.config = settle_accumulation(config, module, data.device_batch, trainer.strategy.root_device)
-        number = module.config.trainer.micro_batches
+        number = settle_accumulation(module, data.device_batch, trainer.strategy.root_device)
+        module.config = _with_micro_batches(config, number)
         log.info(f"trainer.accumulate: auto settled on {number}")
         if number > 1:
             data = ImageData(module.config, trainer.world_size)
@@ -88,6 +88,10 @@ def build_classifier(
     model = build_model(config.model, class_names, pretrained)
     model = model.to(memory_format=resolve_device(config.trainer).memory_format)
     return Classifier(config, model, build_loss(config.loss, class_counts), class_names, steps_per_epoch)
+
+
+def _with_micro_batches(config: Config, number: int) -> Config:
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"accumulate": number})})
 
 
 def _describe(module: Classifier, data: ImageData, hardware: str) -> str:

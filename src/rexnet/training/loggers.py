@@ -62,7 +62,8 @@ def build_loggers(config: Config, folder: Path, purge_step: int | None) -> list[
             case "csv":
                 loggers.append(CSVLogger(folder, name="csv", version=f"from_step_{purge_step or 0}"))
             case "wandb" | "mlflow":
-                loggers.append(_start_tracker(kind, config, folder))
+                recipe = config.model_dump(mode="json") if kind == "wandb" else flatten(config)
+                loggers.append(_start_tracker(kind, config.name, folder, recipe))
     return loggers
 
 
@@ -78,11 +79,10 @@ def close_loggers(loggers: Sequence[Logger], error: BaseException | None) -> Non
             log.warning(f"trainer.loggers: the end of the run was not logged: {first_sentence(fault)}")
 
 
-def _start_tracker(kind: str, config: Config, folder: Path) -> Logger:
+def _start_tracker(kind: str, name: str, folder: Path, recipe: dict[str, Any]) -> Logger:
     """Starts W&B or MLflow and logs the recipe."""
     try:
-        logger = _build_tracker(kind, config.name, folder)
-        recipe = config.model_dump(mode="json") if kind == "wandb" else flatten(config)
+        logger = _build_tracker(kind, name, folder)
         rank_zero_only(logger.log_hyperparams)(recipe)
     except Exception as error:  # of a library, or of the server that it speaks to
         hint = {"wandb": "wandb login, or WANDB_MODE=offline, may help", "mlflow": "see MLFLOW_TRACKING_URI"}[kind]

@@ -45,13 +45,10 @@ class Resumed(NamedTuple):
 class ChangedRecipe(Callback):
     """Applies a changed recipe: optimizer and schedule would restore their old values from the checkpoint."""
 
-    def __init__(self, old: Config) -> None:
-        self.old = old
+    def __init__(self, resumed: Resumed) -> None:
+        self.old = resumed.config
 
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        assert isinstance(pl_module, TrainingModule)
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         old, new = self.old, pl_module.config
         if (old.optimizer, old.schedule) == (new.optimizer, new.schedule):
             return
@@ -142,7 +139,7 @@ def require_resumable(resumed: Resumed, module: TrainingModule, allowed: Collect
         )
 
 
-def repair_run(resumed: Resumed, config: Config) -> None:
+def repair_run(resumed: Resumed, module: TrainingModule) -> None:
     """Cleans up the folder of a run that is about to resume, once no other process trains in it.
 
     Leftovers of killed processes are deleted, damaged checkpoints are renamed, and a changed recipe is written down.
@@ -153,8 +150,8 @@ def repair_run(resumed: Resumed, config: Config) -> None:
     stale = remove_stale_temporaries(checkpoints)
     if stale:
         log.info(f"{checkpoints}: deleted {', '.join(stale)}, left by a process that was killed")
-    if recipe_of(resumed.config) != recipe_of(config):
+    if recipe_of(resumed.config) != recipe_of(module.config):
         before = f"config-until-step{resumed.step}.yaml"
-        for name, content in {before: resumed.config, CONFIG_FILE: config}.items():
+        for name, content in {before: resumed.config, CONFIG_FILE: module.config}.items():
             with atomic_write(resumed.folder / name) as temporary:
                 temporary.write_text(dump_config(content), encoding="utf-8")

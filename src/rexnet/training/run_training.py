@@ -71,10 +71,10 @@ def run_training(
     try:
         lock = RunLock(folder, trainer.is_global_zero)
         if resumed is not None and trainer.is_global_zero:
-            repair_run(resumed, config)
-        trainer.callbacks[:0] = build_callbacks(config, folder, module.monitored)  # type: ignore[attr-defined]
+            repair_run(resumed, module)
+        trainer.callbacks[:0] = build_callbacks(module, folder)  # type: ignore[attr-defined]
         if resumed is not None:
-            trainer.callbacks.append(ChangedRecipe(resumed.config))  # type: ignore[attr-defined]
+            trainer.callbacks.append(ChangedRecipe(resumed))  # type: ignore[attr-defined]
         # What was logged after the checkpoint will be logged again; TensorBoard drops it.
         trainer.loggers = build_loggers(config, folder, None if resumed is None else resumed.step + 1)
         log.info(f"Run folder {folder}")

@@ -65,7 +65,7 @@ class TrainingModule(pl.LightningModule):
         self.on_train_epoch_start()  # Lightning skips that hook when a run resumes within an epoch
         fit_optimizer_to_device(self.optimizers(use_pl_optimizer=False), self._scales_loss())
         self.guard.start(self.model)
-        self.window.to(self.device)
+        self.window.sums = self.window.sums.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         """Freezes the backbone with its BatchNorm statistics in the configured first epochs."""

@@ -37,7 +37,7 @@ def test_training_on_train_and_val_needs_three_splits(name: DatasetName, tmp_pat
     for split in ("train", "test"):
         write_images(tmp_path / split / "a", 1, hue=0, size=(4, 4))
     with pytest.raises(
-        DataError, match=r"data\.train_on: .* has no split val besides train and test .* data\.train_on=train"
+        DataError, match=r"data\.train_on: .* has no split val besides train and test; set data\.train_on=train"
     ):
         load_index(SourceConfig(dataset=name, root=tmp_path, train_on="train+val"), "train")
     assert splits_of(SourceConfig(dataset=name, root=tmp_path)) == ("train", "test")  # test is no leak of val

@@ -53,12 +53,10 @@ class SaveLast(Callback):
     def __init__(self, run_folder: Path) -> None:
         self.path = checkpoint_folder(run_folder) / LAST
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         ends_epoch = batch_idx + 1 == trainer.num_training_batches
         validates = ends_epoch and (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         if trainer.global_step == trainer.max_steps and not validates:

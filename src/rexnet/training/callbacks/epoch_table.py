@@ -1,6 +1,7 @@
 """Writes `metrics.csv`, one row an epoch."""
 
 import csv
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from rexnet.runs.run_folder import TABLE_COLUMNS, TABLE_FILE, read_table
+from rexnet.runs.run import Run
+from rexnet.runs.run_folder import TABLE_COLUMNS, TABLE_FILE
 from rexnet.system.atomic_files import atomic_write
 from rexnet.training.callbacks.step_log import StepLog
-from rexnet.training.training_module import TrainingModule
+
+log = logging.getLogger(__name__)
 
 
 class EpochTable(Callback):
@@ -23,12 +26,14 @@ class EpochTable(Callback):
         self._validated: dict[str, float] = {}
         self._last_epoch = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, TrainingModule)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._began = time.perf_counter()
         if trainer.is_global_zero:
             finished = trainer.global_step // pl_module.steps_per_epoch
-            rows = [row for row in read_table(self.path) if int(row["epoch"]) <= finished]
+            run = Run(self.path.parent)
+            rows = [row for row in run.rows if int(row["epoch"]) <= finished]
+            for damaged in run.damage:
+                log.warning(f"{run.folder}/{damaged}")
             with atomic_write(self.path) as temporary:
                 _write_rows(temporary, rows, mode="w")
             self._last_epoch = int(rows[-1]["epoch"]) if rows else 0
@@ -40,13 +45,12 @@ class EpochTable(Callback):
         """Restores the metrics of a run that was killed between its checkpoint and its row."""
         self._validated = state_dict["validated"]
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._validated = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero or trainer.current_epoch < self._last_epoch:
             return  # Lightning ends an epoch again that a resumed run had already finished
-        assert isinstance(pl_module, TrainingModule)
         values = {**self.steps.latest, **self._validated, "train/loss": pl_module.window.epoch_mean}
         row = {name: f"{value:.6g}" for name, value in values.items() if name in TABLE_COLUMNS}
         row |= {"epoch": str(trainer.current_epoch + 1), "step": str(trainer.global_step)}

@@ -1,6 +1,7 @@
 """Shows the progress of a run on a terminal."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,8 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.system.terminal import MARGIN, Bar, logging_above_bar, progress_bar
 from rexnet.training.callbacks.step_log import StepLog
-from rexnet.training.training_module import TrainingModule
+
+log = logging.getLogger(__name__)
 
 SHOWN = {"val/top1": "top-1", "val_ema/top1": "EMA"}
 WIDE = f"{{desc}} {{percentage:3.0f}}%|{{bar:-{MARGIN}}}| step {{n}}/{{total}} [{{elapsed}}, {{remaining}} left]"
@@ -33,7 +35,7 @@ class Progress(Callback):
         self.trained = False
         self._above = contextlib.ExitStack()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
             self.bar = progress_bar(
                 int(trainer.estimated_stepping_batches),
@@ -45,14 +47,12 @@ class Progress(Callback):
             )
             self._above.enter_context(logging_above_bar(self.bar))
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.trained = True
         if self._describe(trainer):
             self.bar.update(trainer.global_step - self.bar.n)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self._describe(trainer, ", validating"):
             self.bar.refresh()
 
@@ -76,13 +76,12 @@ class Progress(Callback):
             parts.append(f"{latest['system/memory_gb']:.1f} GB")
         return parts
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.validated = True
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.bar is None or not (self.trained or self.validated):
             return  # Lightning ends an epoch again that a resumed run had already finished
-        assert isinstance(pl_module, TrainingModule)
         parts = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"]
         parts.append(f"loss {pl_module.window.epoch_mean:.3f}")
         if self.validated:
@@ -90,15 +89,15 @@ class Progress(Callback):
             parts += [f"{label} {float(value):5.2f}" for label, value in shown.items() if value is not None]
         parts.append(f"{self.steps.latest['train/images_per_s']:.0f} img/s")
         parts.append(f"wait {self.steps.latest['train/data_wait_share']:.0%}")
-        self.bar.write("  ".join(parts), file=sys.stderr)
+        log.info("  ".join(parts))
         self.validated = self.trained = False
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.bar is not None:
             self.bar.close()
             self._above.close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
 
 

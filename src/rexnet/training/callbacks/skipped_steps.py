@@ -18,17 +18,10 @@ NAMED_IMAGES = 3  # in a message; the file lists all
 
 
 class SkippedSteps:
-    """Writes the images of each skipped step into `skipped_steps.jsonl`.
+    """Lists the images of skipped steps in `skipped_steps.jsonl`."""
 
-    Args:
-        run_folder: the run.
-        limit: bad steps in a row that stop the run.
-        lr: peak learning rate, for messages.
-    """
-
-    def __init__(self, run_folder: Path, limit: int, lr: float) -> None:
+    def __init__(self, run_folder: Path) -> None:
         self.path = run_folder / "skipped_steps.jsonl"
-        self.limit, self.lr = limit, lr
 
     def report(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         """Reports the bad steps since the previous call.
@@ -36,15 +29,15 @@ class SkippedSteps:
         Raises:
             DivergenceError: there were too many in a row, or fp16's loss scale has collapsed.
         """
-        streaks = module.guard.pop()
+        streaks, lr = module.guard.pop(), module.config.optimizer.lr
         for step, streak in enumerate(streaks, trainer.global_step - len(streaks) + 1):
             if streak:
                 images = self._record(trainer, step, module.steps_per_epoch)
-                if streak >= self.limit:
-                    self._stop(f"loss or gradient was NaN or infinite in {streak} steps in a row", step, images)
+                if streak >= module.config.trainer.max_bad_steps:
+                    self._stop(f"loss or gradient was NaN or infinite in {streak} steps in a row", step, images, lr)
         scaler = grad_scaler(trainer)
         if scaler is not None and scaler.get_scale() < SMALLEST_SCALE:
-            self._stop(f"fp16's loss scale fell to {scaler.get_scale():.3g}", trainer.global_step, [])
+            self._stop(f"fp16's loss scale fell to {scaler.get_scale():.3g}", trainer.global_step, [], lr)
 
     def _record(self, trainer: pl.Trainer, step: int, steps_per_epoch: int) -> list[str]:
         epoch, place = divmod(step - 1, steps_per_epoch)
@@ -58,11 +51,11 @@ class SkippedSteps:
             )
         return images
 
-    def _stop(self, reason: str, step: int, images: list[str]) -> None:
+    def _stop(self, reason: str, step: int, images: list[str], lr: float) -> None:
         named = f", lastly in step {step} with {', '.join(images[:NAMED_IMAGES])}" if images else f" at step {step}"
         more = f" and {len(images) - NAMED_IMAGES} more (all in {self.path})" if len(images) > NAMED_IMAGES else ""
         raise DivergenceError(
             f"training stopped: {reason}{named}{more}. None of these steps touched the weights. Look at the images, or "
-            f"lower optimizer.lr ({self.lr:g}), lengthen schedule.warmup_epochs, set optimizer.clip_grad, or use "
+            f"lower optimizer.lr ({lr:g}), lengthen schedule.warmup_epochs, set optimizer.clip_grad, or use "
             f"trainer.precision=fp32"
         )

@@ -9,12 +9,11 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
-from rexnet.config import Config, dump_config
+from rexnet.config import dump_config
+from rexnet.config.data_schema import DataConfig
 from rexnet.config.differences import recipe_of
 
 SHOWN_IMAGES = 16
-Normalization = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation of each channel."""
 
 
 class TensorBoardExtras(Callback):
@@ -23,21 +22,14 @@ class TensorBoardExtras(Callback):
     The latter appear on TensorBoard's page HParams, which compares runs.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.text = dump_config(config)
-        self.recipe = recipe_of(config)
-        self.normalization = (config.data.mean, config.data.std)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        logger = find_tensorboard(trainer)
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        logger, config = find_tensorboard(trainer), pl_module.config
         if logger is None or trainer.global_step > 0 or batch_idx > 0:
             return
-        logger.experiment.add_text("recipe", "\n".join(f"    {line}" for line in self.text.splitlines()))
-        logger.experiment.add_image("train/augmented", make_image_grid(batch[0][:SHOWN_IMAGES], self.normalization))
+        logger.experiment.add_text("recipe", "\n".join(f"    {line}" for line in dump_config(config).splitlines()))
+        logger.experiment.add_image("train/augmented", make_image_grid(batch[0][:SHOWN_IMAGES], config.data))
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
         if best is None:
             return
@@ -45,15 +37,11 @@ class TensorBoardExtras(Callback):
         final = {"final/best_top1": float(best), **last}
         for logger in trainer.loggers:
             logger.log_metrics(final, trainer.global_step)
-        if (board := find_tensorboard(trainer)) is not None:
-            self._add_hparams(board, final)
-
-    def _add_hparams(self, board: TensorBoardLogger, final: dict[str, float]) -> None:
-        """Logs the recipe's keys without the list of them that Lightning's logger would add.
-
-        With a list, TensorBoard sorts the keys by name; without it, keys in which runs differ come first.
-        """
-        keys = {key: value if isinstance(value, int | float) else str(value) for key, value in self.recipe.items()}
+        board, recipe = find_tensorboard(trainer), recipe_of(pl_module.config)
+        if board is None:
+            return
+        keys = {key: value if isinstance(value, int | float) else str(value) for key, value in recipe.items()}
+        # Without the first summary, the list of keys, TensorBoard shows those first in which runs differ.
         for summary in hparams(keys, final)[1:]:  # type: ignore[no-untyped-call]
             board.experiment.file_writer.add_summary(summary)
 
@@ -64,10 +52,10 @@ def find_tensorboard(trainer: pl.Trainer) -> TensorBoardLogger | None:
     return boards[0] if boards and trainer.is_global_zero else None
 
 
-def make_image_grid(images: Tensor, normalization: Normalization) -> Tensor:
+def make_image_grid(images: Tensor, data: DataConfig) -> Tensor:
     """Returns normalized images (N, 3, H, W) as one image (3, rows, columns) of 0..1."""
     from torchvision.utils import make_grid
 
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in normalization)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
     grid: Tensor = make_grid((images.float().cpu() * std + mean).clamp(0, 1), nrow=4)
     return grid

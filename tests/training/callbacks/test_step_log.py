@@ -14,7 +14,7 @@ def test_waiting_ends_when_the_batch_comes_and_not_when_the_device_has_it(
     small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config("finetune/folder.yaml", small_run)
-    data, log = ImageData(config), StepLog(config.trainer, 0.05, 8, tmp_path)
+    data, log = ImageData(config), StepLog(tmp_path)
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr("time.perf_counter", lambda: clock.now)
     trainer: Any = SimpleNamespace(datamodule=data)

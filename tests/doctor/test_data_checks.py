@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from rexnet.config import Config, load_config
 from rexnet.data.datamodule import ImageData, fill_caches
 from rexnet.data.datasets.manifest import Entry
 from rexnet.dataset_tools.check import check
+from rexnet.doctor.data_checks import check_cache, check_classes, check_manifest
 from rexnet.doctor.finding import Finding
-from rexnet.doctor.images import check_augmentation, check_cache, check_classes, check_manifest
 
 
 def levels(findings: Iterator[Finding]) -> list[tuple[str, str]]:
@@ -55,7 +54,7 @@ def test_images_of_both_splits_and_broken_ones_are_found_in_the_manifest(
         ({"train/cow/000.png": {"path": "train/cow/x.png"}}, [("warning", "leak")]),
     ):
         config = load_config("finetune/folder.yaml", [*small_run, f"data.manifest={manifest(tmp_path, changes)}"])
-        found = list(check_manifest(config, ImageData(config)))
+        found = list(check_manifest(ImageData(config)))
         assert levels(iter(found)) == expected
         if expected == [("error", "leak")]:
             assert found[0].text.startswith("1 images are in both splits, such as train/ant/003.png = val/bee/001.png;")
@@ -71,43 +70,20 @@ def test_a_file_that_a_table_has_in_both_splits_is_found(
     table = ["data.dataset=csv", f"data.root={tmp_path / 'table.csv'}"]
     config = load_config("finetune/folder.yaml", [*small_run, *table])
     check(config.data, allow_leak=True)
-    (finding,) = check_manifest(config, ImageData(config))
+    (finding,) = check_manifest(ImageData(config))
     assert finding.level == "error"
     assert "1 images are in both splits, such as images/train/ant/002.png = images/train/ant/002.png" in finding.text
 
 
 def test_without_a_manifest_nothing_is_claimed(small_config: Config) -> None:
-    (finding,) = check_manifest(small_config, ImageData(small_config))
-    assert finding.text.startswith("not looked for; `rexnet data check")
-
-
-def test_views_of_one_image_differ_and_the_lack_of_augmentation_is_said(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rexnet.doctor.images.EPOCHS", 1)
-    (finding,) = check_augmentation(small_config, ImageData(small_config))
-    assert finding.level == "ok"
-    assert finding.text.startswith(("30 of 32", "31 of 32", "32 of 32"))
-    still = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.2, 1.2), "interpolation": "bilinear", "flip": 0.0}
-    still |= {"color_jitter": 0.0, "randaugment": None}
-    config = small_config.model_copy(update={"augmentation": small_config.augmentation.model_copy(update=still)})
-    (finding,) = check_augmentation(config, ImageData(config))
-    assert (finding.level, finding.text[:16]) == ("warning", "1 of 32 views of")
-
-
-def test_views_that_depend_on_the_process_are_an_error(small_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rexnet.doctor.images.EPOCHS", 1)
-    draw = np.random.default_rng(0)  # a state: each process has its own copy, which moves on
-    noise = lambda *_: draw.integers(0, 256, (32, 32, 3), np.uint8)  # noqa: E731
-    monkeypatch.setattr("rexnet.data.dataset.ImageDataset.view", noise)
-    (finding,) = check_augmentation(small_config, ImageData(small_config))
-    assert (finding.level, "make other views" in finding.text) == ("error", True)
+    (finding,) = check_manifest(ImageData(small_config))
+    assert finding.text.startswith("not checked; `rexnet data check")
 
 
 def test_the_space_for_a_cache_is_checked(small_run: list[str]) -> None:
     config = load_config("finetune/folder.yaml", [*small_run, "data.cache=disk"])
-    (finding,) = check_cache(config, ImageData(config))
-    assert (finding.level, finding.text.startswith("the cache will take about 184.3 kB, ")) == ("ok", True)
+    (finding,) = check_cache(ImageData(config))
+    assert (finding.level, finding.text.startswith("needs about 184.3 kB, ")) == ("ok", True)
     fill_caches(config)
-    (finding,) = check_cache(config, ImageData(config))
-    assert (finding.level, finding.text) == ("ok", "it is filled")
+    (finding,) = check_cache(ImageData(config))
+    assert (finding.level, finding.text) == ("ok", "is filled")

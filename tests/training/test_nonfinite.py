@@ -12,7 +12,7 @@ from torch import nn
 
 from rexnet.config import Config, load_config
 from rexnet.errors import DivergenceError
-from rexnet.runs.run_folder import read_table
+from rexnet.runs.run import Run
 from rexnet.training.callbacks.skipped_steps import SkippedSteps
 from rexnet.training.classification import train
 from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
@@ -59,7 +59,7 @@ def test_a_bad_step_changes_nothing_and_is_reported_with_its_images(
     assert (noted["step"], noted["epoch"], len(noted["images"])) == (4, 2, 8)
     assert all(Path(path).is_file() for path in noted["images"])
     assert "step 4 was skipped: its loss or gradient is NaN or infinite" in caplog.text
-    assert [float(row["train/loss"]) > 0 for row in read_table(run.run / "metrics.csv")] == [True] * 3
+    assert [float(row["train/loss"]) > 0 for row in Run(run.run).rows] == [True] * 3
 
 
 def test_the_first_step_can_be_the_bad_one(small_run: list[str]) -> None:
@@ -123,7 +123,8 @@ def test_the_guard_keeps_every_kind_of_state(kind: Any) -> None:
 
 
 def test_a_collapsed_loss_scale_of_fp16_is_reported(tmp_path: Path) -> None:
-    skipped, module = SkippedSteps(tmp_path, limit=10, lr=0.05), SimpleNamespace(guard=NonFiniteGuard())
+    config = SimpleNamespace(optimizer=SimpleNamespace(lr=0.05))
+    skipped, module = SkippedSteps(tmp_path), SimpleNamespace(guard=NonFiniteGuard(), config=config)
     scaler = SimpleNamespace(get_scale=lambda: 2.0**-15)
     trainer: Any = SimpleNamespace(global_step=9, precision_plugin=SimpleNamespace(scaler=scaler))
     with pytest.raises(DivergenceError, match=r"fp16's loss scale fell to 3\.05e-05 at step 9\. None of these"):

@@ -14,9 +14,8 @@ from rexnet.errors import ConfigError, DataError
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less time for what takes longest."""
-    monkeypatch.setattr("rexnet.doctor.forecast.SECONDS", 0.05)
-    monkeypatch.setattr("rexnet.doctor.images.EPOCHS", 1)
-    for module in ("rehearsal", "examine"):
+    monkeypatch.setattr("rexnet.doctor.estimate.SECONDS", 0.05)
+    for module in ("dry_run", "examine"):
         monkeypatch.setattr(f"rexnet.doctor.{module}.STEPS", 10)
 
 
@@ -27,12 +26,12 @@ def test_a_sound_run_is_found_sound_and_nothing_is_left_behind(
     plain = ["augmentation.randaugment=null", "augmentation.color_jitter=0", "model.dropout=0"]
     assert main(["doctor", "finetune/folder", *small_run, *plain, "--json"]) == 0
     found = {entry["subject"]: entry for entry in json.loads(capsys.readouterr().out)}
-    assert {entry["level"] for subject, entry in found.items() if subject not in ("machine", "loading")} == {"ok"}
-    assert "24 training and 15 validation images of 3 classes, 8 to 8 of a class; 3 steps" in found["data"]["text"]
+    assert {entry["level"] for subject, entry in found.items() if subject != "loading"} == {"ok"}
+    assert "24 training and 15 validation images of 3 classes, 8 to 8 per class; 3 steps" in found["data"]["text"]
     assert "up to learning rate 0.05" in found["learning"]["text"]
-    assert found["forecast"]["text"].startswith("about ")
-    assert "for 6 steps at" in found["forecast"]["text"]
-    assert "2 validations" in found["forecast"]["text"]
+    assert found["estimate"]["text"].startswith("about ")
+    assert "for 6 steps at" in found["estimate"]["text"]
+    assert "2 validations" in found["estimate"]["text"]
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -60,7 +59,7 @@ def test_training_does_not_begin_where_the_doctor_finds_an_error(
 @pytest.mark.parametrize("name", ["TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"])
 def test_one_process_of_several_is_no_place_to_measure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "2")
-    with pytest.raises(ConfigError, match="from a single process"):
+    with pytest.raises(ConfigError, match="in a single process"):
         list(examine(load_config("finetune/folder.yaml", SMALL_RUN)))
 
 
@@ -81,13 +80,12 @@ def test_no_loader_process_is_started_where_it_would_die(
     def too_small(*_: object) -> None:
         raise DataError("/dev/shm: too small")
 
-    seen: list[int | None] = []
+    seen: list[int] = []
     monkeypatch.setattr("rexnet.doctor.examine.check_shared_memory", too_small)
     monkeypatch.setattr(
-        "rexnet.doctor.examine._rehearse", lambda config, data: seen.append(config.data.num_workers) or []
+        "rexnet.doctor.examine.check_training", lambda data: seen.append(data.loader_settings.workers) or []
     )
     config = load_config("finetune/folder.yaml", [*small_run, "data.num_workers=4"])
     found = {finding.subject: finding for finding in examine(config)}
     assert found["shared memory"].level == "error"
-    assert "augmentation" not in found
     assert seen == [0]

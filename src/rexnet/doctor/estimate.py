@@ -1,0 +1,66 @@
+"""Estimates the time of a run from the speeds of its loader and its network."""
+
+import math
+
+from rexnet.data.datamodule import ImageData
+from rexnet.data.loaders import build_train_sampler
+from rexnet.data.workers import explained_faults
+from rexnet.dataset_tools.loader_speed import measure_speed
+from rexnet.doctor.dry_run import uncached_dataset
+from rexnet.doctor.finding import Finding
+from rexnet.system.device import resolve_accelerator
+from rexnet.system.resources import count_cores
+
+SECONDS = 4.0  # of loading
+FORWARD = 1 / 3  # of the time of a training step
+
+
+def measure_loading(data: ImageData) -> float:
+    """Returns the images/s of all loader workers on this machine, without a cache."""
+    settings, dataset = data.loader_settings, uncached_dataset(data)
+    settings = settings._replace(workers=settings.local_workers(data.world_size), devices=1)
+    with explained_faults([dataset], settings.timeout):
+        return measure_speed(dataset, build_train_sampler(data.config, data.train_index), settings, SECONDS)
+
+
+def compare_speeds(data: ImageData, loader: float, model: float) -> Finding:
+    """Compares the images/s of all loader workers on this machine with those of all its devices."""
+    settings, cache, cores = data.loader_settings, data.config.data.cache, count_cores()
+    workers = settings.local_workers(data.world_size)
+    text = f"loader {loader:,.0f} images/s with {workers} workers, model {model:,.0f}"
+    if cache is not None:
+        text += f"; data.cache={cache} is faster once it is filled"
+    if loader >= model or cache is not None:
+        return Finding("ok", "loading", text)
+    needed = math.ceil(max(1, workers) * model / loader)
+    if workers < needed <= cores:
+        remedy = f"use data.num_workers={math.ceil(needed / settings.devices)} or data.cache"
+    else:
+        remedy = f"{cores} cores are too few, so use data.cache=ram or disk"
+    return Finding("warning", "loading", f"{text}: the model waits for data; {remedy}")
+
+
+def estimate_time(data: ImageData, loader: float, model: float) -> Finding:
+    """Estimates the time of the whole run from the same speeds."""
+    config = data.config
+    speed = min(loader, model)
+    if resolve_accelerator(config.trainer) == "cpu":  # where both compete for the cores
+        speed = 1 / (1 / loader + 1 / model)
+    speed *= config.trainer.num_nodes
+    total = config.schedule.total_epochs * data.steps_per_epoch
+    steps = min(total, config.trainer.max_steps or total)
+    validations = steps // data.steps_per_epoch // config.trainer.val_every_epochs
+    passes = 1 if config.ema is None else 2
+    validated = validations * len(data.val_index) * passes * FORWARD
+    time = time_text((steps * config.data.batch_size + validated) / speed)
+    text = f"about {time} for {steps:,} steps at {speed:,.0f} images/s and {validations} validations"
+    return Finding("ok", "estimate", text)
+
+
+def time_text(seconds: float) -> str:
+    """Returns a time in the unit that fits."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

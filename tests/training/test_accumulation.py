@@ -1,0 +1,125 @@
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import assert_same_tensors, final_state
+
+from rexnet.config import Config, load_config
+from rexnet.errors import ConfigError
+from rexnet.training import classification
+from rexnet.training.accumulation import (
+    SameMicroBatches,
+    find_micro_batches,
+    make_trial,
+    settle_accumulation,
+)
+from rexnet.training.classification import build_classifier, train
+from rexnet.training.classifier import Classifier
+
+CPU = torch.device("cpu")
+
+
+def configured(small_run: list[str], *overrides: str) -> Config:
+    return load_config("finetune/folder.yaml", [*small_run, *overrides])
+
+
+@pytest.mark.parametrize(("fitting", "number"), [(99, 1), (24, 1), (23, 2), (6, 4), (5, 8)])
+def test_the_number_is_doubled_until_a_micro_batch_fits(fitting: int, number: int) -> None:
+    tried: list[int] = []
+
+    def try_step(images: int) -> None:
+        tried.append(images)
+        if images > fitting:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert find_micro_batches(try_step, 24) == number
+    assert tried == [24, 12, 6, 3][: len(tried)]
+
+
+@pytest.mark.parametrize(("images", "smallest"), [(8, 2), (24, 3), (25, 25), (6, 3)])
+def test_no_micro_batch_is_of_one_image_or_of_another_size_than_the_others(images: int, smallest: int) -> None:
+    def try_step(images: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    message = rf"^trainer\.accumulate: auto finds no number, since {smallest} images do not fit into GPU memory"
+    with pytest.raises(ConfigError, match=message):
+        find_micro_batches(try_step, images)
+
+
+def test_a_trial_changes_neither_the_network_nor_random_states(small_run: list[str]) -> None:
+    config = configured(small_run, "model.dropout=0.2", "loss.class_weights=[1,2,3]")
+    module = build_classifier(config, "abc", (8, 8, 8), 3)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    random = torch.get_rng_state()
+    make_trial(module, CPU)(4)
+    assert_same_tensors(before, module.state_dict())
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(parameter.grad is None for parameter in module.parameters())
+    assert module.training
+
+
+def test_a_trial_makes_steps_of_the_size_asked_for(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    config, seen = configured(small_run), []
+    module = build_classifier(config, "abc", (8, 8, 8), 3)
+
+    def trial_loss(self: Classifier, images: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(images.shape))
+        return self.model(images).mean()
+
+    monkeypatch.setattr(Classifier, "trial_loss", trial_loss)
+    make_trial(module, CPU)(6)
+    assert seen == [(6, 3, 32, 32)] * 2
+
+
+def test_a_cpu_needs_no_trial(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "trial_loss", None)
+    config = configured(small_run, "trainer.accumulate=auto")
+    module = build_classifier(config, "abc", (8, 8, 8), 3)
+    assert settle_accumulation(module, 8, CPU) == 1
+
+
+def test_the_settled_number_is_that_of_the_run_from_its_first_step_and_stays_when_it_resumes(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = train(configured(small_run, "trainer.accumulate=2"))
+    numbers = iter([2])
+    monkeypatch.setattr(classification, "settle_accumulation", lambda *_: next(numbers))
+    stopped = train(configured(small_run, "trainer.accumulate=auto", "trainer.max_steps=6"))
+    assert load_config(stopped.run / "config.yaml").trainer.accumulate == 2
+    state = final_state(stopped.run)
+    assert json.loads(state["rexnet"]["config"])["trainer"]["accumulate"] == 2
+    assert_same_tensors(final_state(fixed.run)["state_dict"], state["state_dict"])
+    longer = configured(small_run, "trainer.accumulate=auto", "schedule.cooldown_epochs=1")
+    assert train(longer, stopped.run).step == 9  # without another trial
+    assert load_config(stopped.run / "config.yaml").trainer.accumulate == 2
+
+
+def test_processes_that_settle_on_different_numbers_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer: Any = SimpleNamespace(world_size=2, accumulate_grad_batches=2, strategy=SimpleNamespace(root_device=CPU))
+    others = torch.tensor([2, -2])
+
+    def all_reduce(values: torch.Tensor, *_: Any) -> None:
+        values.copy_(torch.maximum(values, others))
+
+    monkeypatch.setattr("torch.distributed.all_reduce", all_reduce)
+    SameMicroBatches().on_fit_start(trainer, trainer)
+    others[0] = 4
+    message = r"^trainer\.accumulate: auto settled on 2 micro-batches in one process and on 4 in another; set .*=4$"
+    with pytest.raises(ConfigError, match=message):
+        SameMicroBatches().on_fit_start(trainer, trainer)
+
+
+def test_memory_that_runs_out_later_is_one_sentence(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Classifier.training_step
+
+    def limited(self: Classifier, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", limited)
+    message = r"^trainer\.accumulate: process 0 ran out of GPU memory after step 4 .* set trainer\.accumulate=2, and"
+    with pytest.raises(ConfigError, match=message):
+        train(configured(small_run))
