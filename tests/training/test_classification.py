@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rexnet.config import Config, load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.runs.checkpoint_files import find_checkpoint
-from rexnet.runs.run_folder import read_table
+from rexnet.runs.run import Run
 from rexnet.system.device import resolve_devices
 from rexnet.training.classification import train
 from rexnet.training.trainer import build_trainer
@@ -48,7 +48,7 @@ def test_a_run_leaves_everything_in_its_folder(small_run: list[str]) -> None:
     assert result.step == 6
     assert load_config(run / "config.yaml") == configured(small_run)
 
-    rows = read_table(run / "metrics.csv")
+    rows = Run(run).rows
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["step"] for row in rows] == ["3", "6"]
     assert float(rows[1]["val/top1"]) == pytest.approx(metrics["val/top1"], rel=1e-5)

@@ -12,7 +12,7 @@ from torch import nn
 
 from rexnet.config import Config, load_config
 from rexnet.errors import DivergenceError
-from rexnet.runs.run_folder import read_table
+from rexnet.runs.run import Run
 from rexnet.training.callbacks.skipped_steps import SkippedSteps
 from rexnet.training.classification import train
 from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
@@ -59,7 +59,7 @@ def test_a_bad_step_changes_nothing_and_is_reported_with_its_images(
     assert (noted["step"], noted["epoch"], len(noted["images"])) == (4, 2, 8)
     assert all(Path(path).is_file() for path in noted["images"])
     assert "step 4 was skipped: its loss or gradient is NaN or infinite" in caplog.text
-    assert [float(row["train/loss"]) > 0 for row in read_table(run.run / "metrics.csv")] == [True] * 3
+    assert [float(row["train/loss"]) > 0 for row in Run(run.run).rows] == [True] * 3
 
 
 def test_the_first_step_can_be_the_bad_one(small_run: list[str]) -> None:

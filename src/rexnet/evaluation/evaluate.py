@@ -43,7 +43,6 @@ class Request:
     trust_pt2: bool = False
     processes: Processes = ALONE
     """The processes of this evaluation; each makes the same request, and only the first writes files."""
-    progress: bool = True
 
 
 class Candidate(NamedTuple):
@@ -135,7 +134,7 @@ def _infer(
     title: str,
     view: View = View(),  # noqa: B008
 ) -> InferenceResult:
-    return run_inference(model, index, view, request.processes, title if request.progress else None)
+    return run_inference(model, index, view, request.processes, title)
 
 
 def _evaluate(candidate: Candidate, index: Index, view: View, request: Request, title: str) -> Result:

@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rexnet.config import load_config
-from rexnet.runs.run_folder import read_table
+from rexnet.runs.run import Run
 from rexnet.training.callbacks.validation_images import draw_confusion
 from rexnet.training.classification import train
 
@@ -35,7 +35,7 @@ def test_tensorboard_has_what_the_table_has_under_stable_names(board: tuple[Path
     run, events = board
     tags = events.Tags()
     assert set(tags["scalars"]) == SCALARS
-    table = read_table(run / "metrics.csv")
+    table = Run(run).rows
     at_last_step = [name for name in table[0] if name.startswith("train/") and name != "train/loss"]
     for name in (*at_last_step, *(tag for tag in SCALARS if tag.startswith(("val/", "val_ema/")))):
         logged = {event.step: event.value for event in events.Scalars(name)}
