@@ -44,6 +44,7 @@ root=$(images mount "$container")
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $release" | head -n 1)
 debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,python3-dev,ca-certificates \
     "$release" "$root" "$mirror" >"$work/debootstrap.log" || { tail "$work/debootstrap.log"; exit 1; }
+rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
 ln -s python3 "$root/usr/bin/python"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 keys="cert|client-cert|index-url|proxy|default-timeout|timeout|trusted-host"
@@ -54,12 +55,13 @@ images commit --quiet --rm "$container" "$base" >/dev/null
 
 echo "== the image, from the Dockerfile (five minutes)"
 started=$SECONDS
+cp -r tests "$work/tests" # of the same state as the code in the image
 images bud --isolation chroot --pull-never --network host --layers=false --tag rexnet-lightning . \
     >"$work/build.log" 2>&1 || { tail -n 30 "$work/build.log"; exit 1; }
 container=$(images from --pull-never rexnet-lightning)
 root=$(images mount "$container")
 echo "built in $((SECONDS - started)) s"
-echo "size $(du -sm "$root" | cut -f1) MB, of which $(du -sm "$root/opt/venv" | cut -f1) MB are packages"
+echo "size $(du -sBMB "$root" | cut -f1), of which $(du -sBMB "$root/opt/venv" | cut -f1) are packages"
 
 # Prints the key $1 of the image's configuration, one item per line.
 field() {
@@ -74,7 +76,6 @@ entrypoint=$(field Entrypoint) folder=$(field WorkingDir)
 [ "$(field User)" = 1000:1000 ] || { echo "error: USER is $(field User)"; exit 1; }
 
 mkdir "$root/workspace/tests" # a mount point
-cp -r tests "$work/tests" # the checkout may change meanwhile
 # Runs the entrypoint as the UID $1 with the other arguments, with new volumes each time, as `docker run --rm` does.
 inside() {
     local volumes="$work/volumes" user=$1

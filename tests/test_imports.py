@@ -59,6 +59,7 @@ ORDER = (
     "prediction",
     "report",
     "publishing",
+    "api",
     "cli",
 )
 
@@ -68,7 +69,7 @@ DOORS = {
     "yaml": ["config"],
     "albumentations": ["data/augment"],
     "cv2": ["data/augment", "data/cache", "data/sources/decode.py", "data/datasets/digits.py"],
-    "PIL": ["data/sources/decode.py", "data/augment/transforms.py", "dataset_tools/preview.py", "figures"],
+    "PIL": ["api.py", "data/sources/decode.py", "data/augment/transforms.py", "dataset_tools/preview.py", "figures"],
     "jinja2": ["report/report.py", "publishing/card.py"],
     "matplotlib": ["figures", "training/callbacks/validation_images.py", "evaluation/heatmaps.py"],
     "tensorboard": ["runs/run.py"],
@@ -83,7 +84,13 @@ DOORS = {
     "onnxruntime": ["export"],
     "torchvision": ["training", "data/datasets"],
     "tqdm": ["system/terminal.py"],
-    "pytorch_lightning": ["training", "data/datamodule.py", "doctor/dry_run.py", "system/lightning_internals.py"],
+    "pytorch_lightning": [
+        "api.py",
+        "training",
+        "data/datamodule.py",
+        "doctor/dry_run.py",
+        "system/lightning_internals.py",
+    ],
 }
 
 

@@ -1,12 +1,16 @@
 """ReXNet image classifiers: train, fine-tune, evaluate and export them with PyTorch Lightning.
 
-`from rexnet import rexnet` gives a network; everything else is a command, see `rexnet --help`.
+`rexnet.train` and `rexnet.load` are the Python API, `rexnet.rexnet` builds a network, and `rexnet --help` lists the
+commands.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rexnet.api import Predictor as Predictor
+    from rexnet.api import load as load
+    from rexnet.api import train as train
     from rexnet.models.drop_in import ReXNetV1 as ReXNetV1
     from rexnet.models.drop_in import ReXNetV1_lite as ReXNetV1_lite
     from rexnet.models.factory import rexnet as rexnet
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 PUBLIC = {
+    "Predictor": "rexnet.api",
+    "load": "rexnet.api",
+    "train": "rexnet.api",
     "rexnet": "rexnet.models.factory",
     "ReXNetV1": "rexnet.models.drop_in",
     "ReXNetV1_lite": "rexnet.models.drop_in",

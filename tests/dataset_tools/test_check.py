@@ -122,7 +122,7 @@ def test_a_manifest_of_another_state_is_refused(root: Path, capsys: pytest.Captu
         load_index(config, "train")
     run(capsys, root)
     Image.fromarray(noise(99)).save(root / "train" / "ant" / "new.png")
-    with pytest.raises(DataError, match="knows 8 of the 9 images of the split train; make it anew"):
+    with pytest.raises(DataError, match="knows 8 of the 9 images of the split train; create it again"):
         load_index(config, "train")
     (root / "rexnet-manifest.csv").write_text("path,label\n")
     with pytest.raises(DataError, match="is not a manifest of `rexnet data check`"):
@@ -133,7 +133,7 @@ def test_a_class_without_a_sound_image_is_not_left_out_silently(root: Path, caps
     for path in (root / "val" / "bee").iterdir():
         path.write_bytes(b"x")
     run(capsys, root)
-    with pytest.raises(DataError, match="no sound image is left of class bee"):
+    with pytest.raises(DataError, match="class bee has no valid image left"):
         load_index(SourceConfig(dataset="folder", root=root, on_bad_image="skip_listed"), "val")
 
 

@@ -1,3 +1,4 @@
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def test_a_terminal_shows_how_many_images_are_done_and_other_outputs_nothing(
     run_inference(model, index, View(sizes=True), title="2 of 3")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    logging.getLogger("rexnet").setLevel("INFO")  # as the command line does
     monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)  # else a thread outlives the test
     run_inference(model, index, View(sizes=True), title="2 of 3")
     shown = capsys.readouterr().err.split("\r")

@@ -29,7 +29,7 @@ def test_a_finished_run_is_read_whole(trained_run: Path) -> None:
         trained_run.name, "small", 2, 2, True,
     )  # fmt: skip
     assert run.state.state == "finished"
-    assert run.damage == []
+    assert run.find_damage() == []
     assert run.best_checkpoint is not None
     assert run.best_top1 is not None
     assert f"{run.best_top1[1]:.2f}" in run.best_checkpoint.name
@@ -49,18 +49,19 @@ def test_damaged_files_are_named_and_the_rest_is_read(copied: Path) -> None:
     (copied / "evaluation" / "mine.npz").write_bytes(b"")
     run = Run(copied)
     assert (run.epochs, run.best_top1) == (1, (1, 50.0))
-    assert [(damage.file, damage.reason[:30]) for damage in run.damage] == [
+    assert [(damage.file, damage.reason[:30]) for damage in sorted(run.find_damage())] == [
         ("environment.json", "does not describe an environme"),
-        ("metrics.csv", "1 of its 2 rows cannot be read"),
-        ("events.out.tfevents", "lacks 1 of the 1 epochs of met"),
         ("evaluation/last-ema-val.npz", "cannot be read as predictions:"),
         ("evaluation/mine.npz", "is not named CHECKPOINT-WEIGHT"),
+        ("events.out.tfevents", "lacks 1 of the 1 epochs of met"),
+        ("metrics.csv", "1 of its 2 rows cannot be read"),
     ]
     (copied / "environment.json").unlink()
-    assert Run(copied).damage[0] == Damage("environment.json", "is missing")
+    assert Damage("environment.json", "is missing") in Run(copied).find_damage()
     (copied / "metrics.csv").write_text("epoch,step\n1,1\n")
-    assert Run(copied).rows == []
-    assert Run(copied).table_fault.startswith("its header should name epoch, step, train/loss,")
+    run = Run(copied)
+    assert run.rows == []
+    assert str(run.damage[0]).startswith("metrics.csv: its header should name epoch, step, train/loss,")
 
 
 def test_only_a_damaged_config_is_an_error(copied: Path) -> None:
@@ -98,7 +99,7 @@ def test_predictions_of_the_best_checkpoint_come_first(copied: Path) -> None:
     shutil.rmtree(copied / "checkpoints")
     run = Run(copied)
     assert (run.best_checkpoint, run.has_checkpoint) == (None, False)
-    assert run.damage[-1] == Damage("checkpoints", "are missing; these results come from earlier evaluations")
+    assert run.find_damage()[-1] == Damage("checkpoints", "are missing; these results come from earlier evaluations")
 
 
 def test_a_data_set_may_be_named_like_a_kind_of_weights(copied: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_data_set_may_be_named_like_a_kind_of_weights(copied: Path) -> None:
 def test_events_of_a_run_in_progress_may_lag_behind(copied: Path) -> None:
     for events in copied.glob("events.out.tfevents.*"):
         events.unlink()
-    assert [damage.file for damage in Run(copied).damage] == ["events.out.tfevents"]
+    assert [damage.file for damage in Run(copied).find_damage()] == ["events.out.tfevents"]
     lock = RunLock(copied)
-    assert Run(copied).damage == []
+    assert Run(copied).find_damage() == []
     lock.finish()

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rexnet.config import Config, load_config
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.errors import CheckpointError
-from rexnet.runs.run_folder import read_table
+from rexnet.runs.run import Run
 from rexnet.training.classification import train
 from rexnet.training.run_training import TrainingResult
 from rexnet.training.signals import Stopped
@@ -65,7 +65,7 @@ def interrupted(config: Config, *signals: SignalAt) -> TrainingResult:
 
 
 def assert_same_outcome(one: TrainingResult, other: TrainingResult) -> None:
-    """Equal to the last bit: weights, averages, optimiser, schedule, callbacks' state, table and TensorBoard."""
+    """Equal to the last bit: weights, EMA, optimizer, schedule, callbacks' state, table and TensorBoard."""
     mine, theirs = final_state(one.run), final_state(other.run)
     for state, run in ((mine, one), (theirs, other)):
         for callback in state["callbacks"].values():  # paths, and what stands in two forms
@@ -78,7 +78,7 @@ def assert_same_outcome(one: TrainingResult, other: TrainingResult) -> None:
         state["callbacks"]["StepLog"]["latest"] = {name: latest[name] for name in latest if name in EXACT_COLUMNS}
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "callbacks", "guard", "loss_window"):
         assert_same_tensors(mine[key], theirs[key])
-    tables = [read_table(run.run / "metrics.csv") for run in (one, other)]
+    tables = [Run(run.run).rows for run in (one, other)]
     assert [[row[name] for name in EXACT_COLUMNS] for row in tables[0]] == [
         [row[name] for name in EXACT_COLUMNS] for row in tables[1]
     ]
@@ -136,7 +136,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
     one, other = final_state(whole.run), final_state(rest.run)
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same_tensors(one[key], other[key])
-    tables = [read_table(run.run / "metrics.csv") for run in (whole, rest)]
+    tables = [Run(run.run).rows for run in (whole, rest)]
     names = ["epoch", "step", "val/top1", "val/loss", "val_ema/loss"]
     assert [[row[name] for name in names] for row in tables[0]] == [[row[name] for name in names] for row in tables[1]]
 
@@ -213,7 +213,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(
     assert "deleted .last.ckpt.99.tmp, left by a process that was killed" in caplog.text
     assert (run / "checkpoints" / "last.ckpt.damaged").is_file()
     assert "metrics.csv: 2 of its 5 rows cannot be read and are left out" in caplog.text
-    assert [row["epoch"] for row in read_table(run / "metrics.csv")] == ["1", "2", "3"]
+    assert [row["epoch"] for row in Run(run).rows] == ["1", "2", "3"]
     assert_same_tensors(final_state(whole.run)["state_dict"], final_state(rest.run)["state_dict"])
     assert scalars(rest)["train/loss"] == scalars(whole)["train/loss"]  # no point twice
 

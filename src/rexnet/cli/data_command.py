@@ -41,13 +41,13 @@ def run_check(options: argparse.Namespace) -> int:
     from typing import get_args
 
     from rexnet.config.data_schema import DatasetName, SourceConfig
-    from rexnet.data.datasets.by_name import recognise_layout
+    from rexnet.data.datasets.by_name import detect_layout
     from rexnet.dataset_tools.check import check
     from rexnet.errors import ConfigError
 
     if options.dataset not in (None, *get_args(DatasetName)):
         raise ConfigError(f"--dataset {options.dataset}: should be one of {', '.join(get_args(DatasetName))}")
-    dataset = options.dataset or recognise_layout(options.root)
+    dataset = options.dataset or detect_layout(options.root)
     check(SourceConfig(dataset=dataset, root=options.root, manifest=options.manifest), options.allow_leak)
     return 0
 

@@ -12,7 +12,7 @@ import numpy as np
 from rexnet.class_names import IMAGENET_CLASSES, match_classes
 from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets import load_index
-from rexnet.data.datasets.by_name import recognise_layout
+from rexnet.data.datasets.by_name import detect_layout
 from rexnet.data.datasets.class_folders import FOLDER_NAMES, class_folders, index_class_folders
 from rexnet.data.datasets.index import Index, Split, build_index
 from rexnet.data.sources.image_files import is_image
@@ -41,7 +41,7 @@ def find_images(own: SourceConfig | None, split: Split, root: Path | None = None
         return load_index(own, split)
     if not root.exists():
         raise DataError(f"{root}: does not exist")
-    layout = recognise_layout(root)
+    layout = detect_layout(root)
     if layout == "folder" and not (root.is_file() or (root / "train").is_dir()):
         return _index_without_training(root, split)
     if layout == "folder" and own is not None and own.dataset in WITH_CLASS_FOLDERS:

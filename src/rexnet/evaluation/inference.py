@@ -62,7 +62,7 @@ def run_inference(
     index: Index,
     view: View = View(),  # noqa: B008
     processes: Processes = ALONE,
-    title: str | None = "inference",
+    title: str = "inference",
 ) -> InferenceResult:
     """Classifies every image of `index`.
 
@@ -75,7 +75,7 @@ def run_inference(
         index: the images.
         view: size and test-time augmentation.
         processes: the processes of this evaluation; each of them calls this function.
-        title: label of the progress bar; None: no bar.
+        title: label of the progress bar.
 
     Raises:
         DataError: an image is broken.
@@ -85,7 +85,7 @@ def run_inference(
     base, factors = view.of(model.preprocessing), SIZES if view.sizes else (1,)
     logits = _averaged_over_flip(model.logits) if view.flip else model.logits
     passes = []
-    with progress_bar(len(factors) * len(index), " images", title is not None, desc=title, leave=False) as bar:
+    with progress_bar(len(factors) * len(index), " images", desc=title, leave=False) as bar:
         for factor in factors:
             preprocessing = base._replace(image_size=round(factor * base.image_size))
             passes.append(_compute_logits(model, logits, preprocessing, index, processes, bar))

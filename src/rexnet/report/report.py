@@ -99,7 +99,7 @@ def _describe(run: Run, published_as: str | None) -> tuple[Context, Run, KeptPre
         results = [kept for kept in results if kept.images in get_args(Split)]  # others name folders
         note = LEFT_OUT.format(why="the run was not evaluated") if note and not results else ""
     damage: dict[str, list[str]] = {section: [] for section in SECTIONS}
-    for damaged in run.damage:
+    for damaged in run.find_damage():
         damage[SECTION_OF.get(damaged.file, "results")].append(str(damaged))
     best = results[0] if results else None
     context: Context = dict.fromkeys(SECTIONS)
@@ -155,7 +155,7 @@ def _with_predictions(run: Run, val: Index | None) -> tuple[Run, str]:
     else:
         from rexnet.evaluation.evaluate import Request, evaluate  # slow to import, and often not needed
 
-        for damaged in run.kept_damage:  # the evaluation may replace it
+        for damaged in run.damage:  # the evaluation may replace it
             log.warning(f"{run.folder}/{damaged}")
         try:
             evaluate([run.folder], Request())[0].save()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rexnet.errors import ConfigError
 from rexnet.runs.run import Run
-from rexnet.runs.run_folder import TABLE_FILE, find_run_folders
+from rexnet.runs.run_folder import find_run_folders
 
 
 def find_runs(runs_dir: Path) -> list[Run]:
@@ -59,7 +59,7 @@ def describe_run(run: Run) -> str:
 
 def _detail(run: Run) -> str:
     """Returns the reason of the state and the damage of config and metrics."""
-    texts = [run.state.detail, f"{TABLE_FILE}: {run.table_fault}" if run.table_fault else ""]
+    texts = [run.state.detail, *map(str, run.damage)]
     try:
         run.config  # noqa: B018 - raises if it is damaged
     except ConfigError as error:

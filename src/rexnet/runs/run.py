@@ -1,5 +1,6 @@
 """The reader of run folders: config, metrics, state, checkpoints, kept predictions, and the damage in any of them."""
 
+import contextlib
 import itertools
 import json
 from functools import cached_property
@@ -10,7 +11,7 @@ from rexnet.config import Config, load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError, first_sentence
 from rexnet.metrics.predictions import Predictions, load_predictions
 from rexnet.runs.checkpoint_files import checkpoint_folder, find_checkpoint
-from rexnet.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE, TABLE_COLUMNS, TABLE_FILE, is_run, read_rows
+from rexnet.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE, TABLE_COLUMNS, TABLE_FILE, is_run
 from rexnet.runs.state import RunState, read_state
 
 EVENTS = "events.out.tfevents"
@@ -49,7 +50,7 @@ class KeptPredictions(NamedTuple):
 class Run:
     """A run folder, each file of which is read when it is first asked for, and once.
 
-    Damaged files raise nothing, except for the config: what is readable is there, and `damage` names the rest.
+    Only a damaged config raises an error. Of other files the readable part is returned.
 
     Args:
         folder: the run folder; the run may be in progress.
@@ -62,6 +63,8 @@ class Run:
         if not is_run(folder):
             raise ConfigError(f"{folder}: is not a run folder: it has no {CONFIG_FILE}")
         self.folder = folder
+        self.damage: list[Damage] = []
+        """The damage of the files that were read so far; `find_damage` reads all."""
 
     @property
     def name(self) -> str:
@@ -87,21 +90,51 @@ class Run:
 
     @cached_property
     def state(self) -> RunState:
-        """The state, with the time spent in training over all sessions."""
+        """The state, with the training time over all sessions."""
         state = read_state(self.folder)
         if state.state == "unknown" and self.is_complete:
             state = RunState("finished", "", 0.0)
-        return state._replace(seconds=max(state.seconds, self._logged_seconds()))
+        clock = [seconds for _, seconds in self.column("seconds")]  # starts at 0 in each session
+        logged = sum(now for now, after in itertools.pairwise([*clock, 0.0]) if after < now)
+        return state._replace(seconds=max(state.seconds, logged))
 
-    @property
+    @cached_property
     def environment(self) -> dict[str, Any]:
         """Content of `environment.json`; empty if it cannot be read."""
-        return self._environment[0]
+        content, fault = None, "does not describe an environment"
+        try:
+            content = json.loads((self.folder / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            fault = "is missing"
+        except (OSError, ValueError, RecursionError) as error:
+            fault = f"cannot be read: {first_sentence(error)}"
+        if isinstance(content, dict) and all(isinstance(content.get(key, []), list) for key in ("command", "gpus")):
+            return content
+        self._report(ENVIRONMENT_FILE, fault)
+        return {}
 
-    @property
+    @cached_property
     def rows(self) -> list[dict[str, str]]:
-        """The complete rows of `metrics.csv`, one per epoch."""
-        return self._table[0]
+        """The complete rows of `metrics.csv`, one per epoch; a crash of the machine can leave an incomplete one."""
+        path = self.folder / TABLE_FILE
+        try:
+            head, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+        except FileNotFoundError:  # before the first epoch
+            return []
+        except OSError as error:
+            self._report(TABLE_FILE, f"cannot be read: {first_sentence(error)}")
+            return []
+        names = head.split(",")
+        if lines and not set(TABLE_COLUMNS) <= set(names):
+            self._report(TABLE_FILE, f"its header should name {', '.join(TABLE_COLUMNS)}")
+            return []
+        fields = [line.split(",") for line in lines]  # only numbers, so nothing is quoted
+        rows = [dict(zip(names, row, strict=True)) for row in fields if len(row) == len(names) and _are_numbers(row)]
+        rows = [row for row in rows if row["epoch"].isdecimal() and row["step"].isdecimal()]
+        if len(rows) < len(lines):
+            lost = len(lines) - len(rows)
+            self._report(TABLE_FILE, f"{lost} of its {len(lines)} rows cannot be read and are left out")
+        return rows
 
     @property
     def epochs(self) -> int:
@@ -136,31 +169,29 @@ class Run:
         except CheckpointError:
             return None
 
-    @property
+    @cached_property
     def kept_predictions(self) -> list[KeptPredictions]:
         """The predictions in `evaluation/`: of the best checkpoint first, and of its EMA weights before others."""
-        return self._kept[0]
+        best, found = self.best_checkpoint, []
+        for path in sorted((self.folder / EVALUATION).glob("*.npz")):
+            try:
+                found.append(_read_kept(path, best))
+            except DataError as error:
+                self._report(f"{EVALUATION}/{path.name}", str(error).removeprefix(f"{path}: "))
+        if found and best is None:
+            self._report("checkpoints", "are missing; these results come from earlier evaluations")
+        return sorted(found, key=lambda kept: (not kept.is_best, kept.images != "val", kept.weights != "ema"))
 
-    @property
-    def damage(self) -> list[Damage]:
-        """All damage of the run; reads every file but checkpoints."""
-        scalars, _, fault = self._events
+    def find_damage(self) -> list[Damage]:
+        """Reads every file but checkpoints, and returns all damage."""
+        scalars, _ = self._events
+        is_damaged = any(damage.file == EVENTS for damage in self.damage)
         logged = {step for points in scalars.values() for step, _ in points}
         lost = sum(int(row["step"]) not in logged for row in self.rows)
-        if lost and not fault and self.state.state != "running":  # whose last events are not flushed yet
-            fault = f"lacks {lost} of the {len(self.rows)} epochs of {TABLE_FILE}"
-        faults = {ENVIRONMENT_FILE: self._environment[1], TABLE_FILE: self.table_fault, EVENTS: fault}
-        return [Damage(file, fault) for file, fault in faults.items() if fault] + self.kept_damage
-
-    @property
-    def kept_damage(self) -> list[Damage]:
-        """The damage of kept predictions."""
-        return self._kept[1]
-
-    @property
-    def table_fault(self) -> str:
-        """The damage of `metrics.csv`; empty if it is intact."""
-        return self._table[1]
+        if lost and not is_damaged and self.state.state != "running":  # whose last events are not flushed yet
+            self._report(EVENTS, f"lacks {lost} of the {len(self.rows)} epochs of {TABLE_FILE}")
+        _ = self.environment, self.kept_predictions
+        return self.damage
 
     def column(self, name: str) -> Points:
         """Returns pairs of epoch and value from a column of `metrics.csv`, without empty fields."""
@@ -186,40 +217,17 @@ class Run:
         """Returns the bytes of all files; hard links to the same file count once."""
         sizes = {}
         for file in self.folder.rglob("*"):
-            try:
-                stat = file.lstat()
-            except OSError:  # deleted in the meantime
-                continue
-            if not file.is_dir():
-                sizes[stat.st_dev, stat.st_ino] = stat.st_size
+            with contextlib.suppress(OSError):  # deleted in the meantime
+                if not file.is_dir():
+                    stat = file.lstat()
+                    sizes[stat.st_dev, stat.st_ino] = stat.st_size
         return sum(sizes.values())
 
     @cached_property
-    def _environment(self) -> tuple[dict[str, Any], str]:
-        try:
-            content = json.loads((self.folder / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}, "is missing"
-        except (OSError, ValueError, RecursionError) as error:
-            return {}, f"cannot be read: {first_sentence(error)}"
-        is_ours = isinstance(content, dict) and all(isinstance(content.get(k, []), list) for k in ("command", "gpus"))
-        return (content, "") if is_ours else ({}, "does not describe an environment")
-
-    @cached_property
-    def _table(self) -> tuple[list[dict[str, str]], str]:
-        try:
-            rows, fault = read_rows(self.folder / TABLE_FILE)
-        except OSError as error:
-            return [], f"cannot be read: {first_sentence(error)}"
-        if rows and not set(TABLE_COLUMNS) <= set(rows[0]):
-            return [], f"its header should name {', '.join(TABLE_COLUMNS)}"
-        return rows, fault
-
-    @cached_property
-    def _events(self) -> tuple[dict[str, Points], bytes | None, str]:
-        """Scalars by tag with their optimizer steps, the augmented images, and the damage."""
+    def _events(self) -> tuple[dict[str, Points], bytes | None]:
+        """Scalars by tag with their optimizer steps, and the augmented images."""
         if not any(self.folder.glob(f"{EVENTS}.*")):
-            return {}, None, ""
+            return {}, None
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         try:
@@ -229,26 +237,12 @@ class Run:
             scalars = {tag: sorted({e.step: e.value for e in events.Scalars(tag)}.items()) for tag in tags["scalars"]}
             pictures = events.Images("train/augmented") if "train/augmented" in tags["images"] else []
         except Exception as error:  # tensorboard and protobuf raise many types for a damaged record
-            return {}, None, f"cannot be read: {first_sentence(error)}"
-        return scalars, pictures[0].encoded_image_string if pictures else None, ""
+            self._report(EVENTS, f"cannot be read: {first_sentence(error)}")
+            return {}, None
+        return scalars, pictures[0].encoded_image_string if pictures else None
 
-    @cached_property
-    def _kept(self) -> tuple[list[KeptPredictions], list[Damage]]:
-        best = self.best_checkpoint
-        found, damage = [], []
-        for path in sorted((self.folder / EVALUATION).glob("*.npz")):
-            try:
-                found.append(_read_kept(path, best))
-            except DataError as error:
-                damage.append(Damage(f"{EVALUATION}/{path.name}", str(error).removeprefix(f"{path}: ")))
-        if found and best is None:
-            damage.append(Damage("checkpoints", "are missing; these results come from earlier evaluations"))
-        return sorted(found, key=lambda kept: (not kept.is_best, kept.images != "val", kept.weights != "ema")), damage
-
-    def _logged_seconds(self) -> float:
-        """Returns the training time in `metrics.csv`, whose clock starts at 0 in each session."""
-        clock = [seconds for _, seconds in self.column("seconds")]
-        return sum(now for now, after in itertools.pairwise([*clock, 0.0]) if after < now)
+    def _report(self, file: str, reason: str) -> None:
+        self.damage.append(Damage(file, reason.replace(f"{self.folder}/", "")))  # reports may be published
 
 
 def _read_kept(path: Path, best: Path | None) -> KeptPredictions:
@@ -260,3 +254,10 @@ def _read_kept(path: Path, best: Path | None) -> KeptPredictions:
     checkpoint, _, images = path.stem.partition(f"-{weights}-")
     is_best = images == "val" and (best is None or checkpoint == best.stem)
     return KeptPredictions(checkpoint, weights, images, load_predictions(path), is_best)
+
+
+def _are_numbers(row: list[str]) -> bool:
+    try:
+        return [float(value) for value in row if value] != []
+    except ValueError:
+        return False

@@ -1,7 +1,6 @@
 """Creates and finds run folders `runs/NAME-TIME/`; docs/evaluation.md lists their files."""
 
 import json
-import logging
 import os
 import time
 from pathlib import Path
@@ -10,8 +9,6 @@ from rexnet.config import Config, dump_config
 from rexnet.errors import ConfigError
 from rexnet.runs.environment import describe_environment
 from rexnet.system.launcher import is_rank_zero
-
-log = logging.getLogger(__name__)
 
 CONFIG_FILE, TABLE_FILE, ENVIRONMENT_FILE = "config.yaml", "metrics.csv", "environment.json"
 SHARED_NAME = "REXNET_RUN_FOLDER"  # passes the folder to the processes that Lightning starts
@@ -65,33 +62,3 @@ def find_run_folders(runs_dir: Path) -> list[Path]:
     """Returns the run folders in a folder, the newest last."""
     files = sorted(runs_dir.glob(f"*/{CONFIG_FILE}"), key=lambda file: file.stat().st_mtime)
     return [file.parent for file in files]
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Returns the complete rows of a `metrics.csv`, none if there is no such file, and logs a warning if some are not.
-
-    A row is incomplete if the machine went down while it was written.
-    """
-    rows, fault = read_rows(path)
-    if fault:
-        log.warning(f"{path}: {fault}")
-    return rows
-
-
-def read_rows(path: Path) -> tuple[list[dict[str, str]], str]:
-    """Returns the complete rows, and a description of the others; empty if there are none."""
-    if not path.is_file():
-        return [], ""
-    head, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-    names, fields = head.split(","), [line.split(",") for line in lines]  # only numbers, so nothing is quoted
-    rows = [dict(zip(names, row, strict=True)) for row in fields if len(row) == len(names) and _are_numbers(row)]
-    whole = [row for row in rows if row.get("epoch", "").isdecimal() and row.get("step", "0").isdecimal()]
-    lost = len(lines) - len(whole)
-    return whole, f"{lost} of its {len(lines)} rows cannot be read and are left out" if lost else ""
-
-
-def _are_numbers(row: list[str]) -> bool:
-    try:
-        return [float(value) for value in row if value] != []
-    except ValueError:
-        return False

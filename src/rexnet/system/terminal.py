@@ -1,6 +1,7 @@
 """Progress on a terminal, by tqdm; nothing where standard error is a file, a pipe or a terminal that cannot redraw."""
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -16,8 +17,12 @@ MARGIN = 2  # columns left free, for what a terminal echoes of Ctrl-C
 
 
 def is_interactive() -> bool:
-    """Whether somebody looks who would see one line change, not a thousand lines, nor one from each process."""
-    return is_rank_zero() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    """Returns True if stderr is a terminal that can redraw a line, and this is rank 0 and logs informational messages.
+
+    The command line logs them; programs that import the package get neither messages nor bars unless they ask for them.
+    """
+    is_wanted = is_rank_zero() and logging.getLogger("rexnet").isEnabledFor(logging.INFO)
+    return is_wanted and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def progress_bar(total: int | None, unit: str, shown: bool = True, **options: Any) -> "tqdm[Any]":

@@ -6,18 +6,18 @@ from pydantic import ValidationError
 
 from rexnet.config.data_schema import DatasetName, SourceConfig
 from rexnet.data.datasets import load_index
-from rexnet.data.datasets.by_name import recognise_layout, splits_of
+from rexnet.data.datasets.by_name import detect_layout, splits_of
 from rexnet.errors import DataError
 
 
 @pytest.mark.parametrize(
     ("name", "source"),
-    [("cub200", r" \(data\.download=true fetches it\)"), ("cars", r" \(.*mirrors on Kaggle.*\)"), ("folder", "")],
+    [("cub200", r" \(data\.download=true downloads it\)"), ("cars", r" \(.*mirrors on Kaggle.*\)"), ("folder", "")],
 )
 def test_a_missing_root_is_named_with_where_the_data_are_to_be_had(
     name: DatasetName, source: str, tmp_path: Path
 ) -> None:
-    message = rf"data\.root: .*nowhere does not exist; it should hold the {name} data set{source}$"
+    message = rf"data\.root: .*nowhere does not exist; it should contain the {name} data set{source}$"
     with pytest.raises(DataError, match=message):
         load_index(SourceConfig(dataset=name, root=tmp_path / "nowhere"), "train")
 
@@ -37,7 +37,7 @@ def test_training_on_train_and_val_needs_three_splits(name: DatasetName, tmp_pat
     for split in ("train", "test"):
         write_images(tmp_path / split / "a", 1, hue=0, size=(4, 4))
     with pytest.raises(
-        DataError, match=r"data\.train_on: .* has no split val beside train and test .* data\.train_on=train"
+        DataError, match=r"data\.train_on: .* has no split val besides train and test; set data\.train_on=train"
     ):
         load_index(SourceConfig(dataset=name, root=tmp_path, train_on="train+val"), "train")
     assert splits_of(SourceConfig(dataset=name, root=tmp_path)) == ("train", "test")  # test is no leak of val
@@ -60,11 +60,11 @@ def test_training_on_train_and_val_needs_three_splits(name: DatasetName, tmp_pat
 def test_a_layout_is_recognised_by_its_files(file: str, name: str, tmp_path: Path) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).touch()
-    assert recognise_layout(tmp_path) == name
+    assert detect_layout(tmp_path) == name
 
 
 def test_a_table_is_recognised_by_its_suffix_and_a_tar_is_a_folder(tmp_path: Path) -> None:
-    assert (recognise_layout(tmp_path / "x.csv"), recognise_layout(tmp_path / "x.tar")) == ("csv", "folder")
+    assert (detect_layout(tmp_path / "x.csv"), detect_layout(tmp_path / "x.tar")) == ("csv", "folder")
 
 
 def test_boxes_are_for_the_data_sets_that_have_them() -> None:

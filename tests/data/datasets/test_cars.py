@@ -56,7 +56,7 @@ def test_cars_as_class_folders(tmp_path: Path) -> None:
         for name in ("Acura RL Sedan 2012", "Audi S4 Sedan 2012"):
             touch(tmp_path / split / name, ("1.jpg",))
     assert seen(index_cars(tmp_path, "val"))[0] == ("Acura RL Sedan 2012/1.jpg", "Acura RL Sedan 2012")
-    with pytest.raises(DataError, match="class folders come without bounding boxes"):
+    with pytest.raises(DataError, match="class folders have no bounding boxes"):
         index_cars(tmp_path, "train", with_boxes=True)
 
 
@@ -80,12 +80,12 @@ def break_cars(root: Path, fault: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("unlabelled", r"lacks cars_test_annos_withlabels\.mat.*cars_test_annos\.mat, which is there, has no labels"),
+        ("unlabelled", r"lacks cars_test_annos_withlabels\.mat.*cars_test_annos\.mat has no labels"),
         ("no class", "its annotations lack class"),
         ("class 3", "classes should be 1 to 2, found 1, 3"),
         ("text", "cannot be read as a MATLAB file"),
         ("other", "has no variable 'annotations'"),
-        ("no images", r"holds neither cars_test/ .* nor train/ with class folders; its own address .* is gone"),
+        ("no images", r"has neither cars_test/ .* nor train/ with class folders; the official address is gone"),
     ],
 )
 def test_cars_that_are_not_as_they_should_be_are_named(fault: str, message: str, tmp_path: Path) -> None:
@@ -104,5 +104,5 @@ def test_all_real_cars_have_their_published_counts(tmp_path: Path) -> None:
     assert (train.paths[0], train.class_names[train.labels[0]]) == ("00001.jpg", "Audi TTS Coupe 2012")
     assert train.boxes is not None
     assert train.boxes[0].tolist() == [38, 115, 569, 375]
-    with pytest.raises(DataError, match=r"cars_test_annos\.mat, which is there, has no labels"):
+    with pytest.raises(DataError, match=r"cars_test_annos\.mat has no labels"):
         index_cars(tmp_path, "test")

@@ -204,6 +204,6 @@ def test_the_digits_of_a_faster_process_are_taken_and_a_full_disk_leaves_nothing
 
 def test_the_digits_do_not_touch_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(DataError, match="holds other files"):
+    with pytest.raises(DataError, match="contains other files"):
         write_digits(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -45,12 +45,12 @@ def test_birds_boxes_are_left_top_right_bottom_around_all_of_the_bird(tmp_path: 
     ("file", "text", "message"),
     [
         ("classes.txt", None, r"classes\.txt: cannot be read: No such file"),
-        ("images.txt", None, r"holds no images\.txt, here or in CUB_200_2011/; .*data\.download=true fetches it"),
-        ("images.txt", "1 001.Crow/000.jpg\n2 001.Crow/gone.jpg\n", r"gone\.jpg is named in images\.txt but not there"),
+        ("images.txt", None, r"has no images\.txt, here or in CUB_200_2011/; .*data\.download=true downloads it"),
+        ("images.txt", "1 001.Crow/000.jpg\n2 001.Crow/gone.jpg\n", r"gone\.jpg is listed in images\.txt but missing"),
         ("images.txt", "1\n", r"images\.txt, line 1: should be a number and a value, found '1'"),
         ("image_class_labels.txt", "1 1\n2 9\n3 2\n4 2\n", r"image_class_labels\.txt: image 2 is of unknown class"),
         ("train_test_split.txt", "1 0\n", r"image 2 .* is missing from"),
-        ("train_test_split.txt", "1 0\n2 0\n3 0\n4 0\n", r"images\.txt: names no image of the split"),
+        ("train_test_split.txt", "1 0\n2 0\n3 0\n4 0\n", r"images\.txt: lists no image of the split"),
     ],
 )
 def test_bird_files_that_contradict_each_other_are_named(
@@ -71,7 +71,7 @@ def test_a_list_file_cannot_lead_out_of_its_folder(path: str, tmp_path: Path) ->
     (root / "images" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
     (root / "images" / "out").symlink_to(tmp_path / "other")
     (root / "images.txt").write_text(f"1 001.Crow/000.jpg\n2 {path}\n")
-    with pytest.raises(DataError, match=r"images\.txt: names an image that leads out of .*images: "):
+    with pytest.raises(DataError, match=r"images\.txt: lists an image outside of .*images: "):
         index_cub200(root, "train")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets import download, load_index
-from rexnet.data.datasets.download import Remote, fetch, unpack
+from rexnet.data.datasets.download import Remote, download_dataset, unpack
 from rexnet.errors import DataError
 
 unpacks = pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="Python before 3.11.4 unpacks nothing safely")
@@ -70,7 +70,7 @@ def test_a_data_set_is_fetched_once_and_nothing_else_is_left(
     assert sorted(path.name for path in config.root.iterdir()) == [".download.lock", "CUB_200_2011"]
     archive.unlink()  # from now on the address is dead
     assert list(load_index(config, "test").paths) == ["002.Jay/2.jpg"]
-    fetch("cub200", config.root / "CUB_200_2011")
+    download_dataset("cub200", config.root / "CUB_200_2011")
 
 
 @unpacks
@@ -78,22 +78,20 @@ def test_a_wrong_checksum_is_said_and_the_file_is_removed(
     served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(served, monkeypatch, md5="0" * 32)
-    with pytest.raises(DataError, match=r"birds\.tgz: what came has MD5 [0-9a-f]{32} instead of 0{32}; get birds\.tgz"):
-        fetch("cub200", tmp_path / "birds")
+    with pytest.raises(DataError, match=r"cannot be downloaded: has another MD5 than 0{32}; get birds\.tgz"):
+        download_dataset("cub200", tmp_path / "birds")
     assert [path.name for path in (tmp_path / "birds").iterdir()] == [".download.lock"]
 
 
 @unpacks
 def test_a_dead_address_is_said(served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(served, monkeypatch).unlink()
-    message = (
-        r"/birds\.tgz: cannot be downloaded: HTTPError: .*404.*; the address may be dead: get birds\.tgz elsewhere"
-    )
+    message = r"/birds\.tgz: cannot be downloaded: HTTPError: .*404.*; get birds\.tgz elsewhere"
     with pytest.raises(DataError, match=message):
-        fetch("cub200", tmp_path)
+        download_dataset("cub200", tmp_path)
     monkeypatch.setitem(download.SOURCES, "cub200", (Remote("http://127.0.0.1:9/birds.tgz", "0" * 32, "x"),))
     with pytest.raises(DataError, match=r"cannot be downloaded: URLError: .*refused"):
-        fetch("cub200", tmp_path)
+        download_dataset("cub200", tmp_path)
 
 
 @unpacks
@@ -102,7 +100,7 @@ def test_an_archive_that_was_put_there_by_hand_is_used(
 ) -> None:
     (tmp_path / "data").mkdir()
     publish(served, monkeypatch).rename(tmp_path / "data" / "birds.tgz")
-    fetch("cub200", tmp_path / "data")
+    download_dataset("cub200", tmp_path / "data")
     assert (tmp_path / "data" / "CUB_200_2011" / "images.txt").is_file()
 
 
@@ -117,18 +115,16 @@ def test_an_archive_that_was_put_there_by_hand_is_used(
 )
 def test_what_has_no_public_address_says_so(dataset: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"data\.download: .*{message}"):
-        fetch(dataset, tmp_path)
+        download_dataset(dataset, tmp_path)
 
 
 def test_a_python_that_cannot_unpack_safely_says_so_before_it_fetches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(tarfile, "data_filter", raising=False)
-    message = (
-        r"^data\.download: Python 3\.\d+\.\d+ cannot unpack .*; fetch https://data\.caltech.* into .*/new by hand$"
-    )
+    message = r"^data\.download: Python 3\.11\.4 or newer unpacks .*; unpack https://data\.caltech.* into .*/new$"
     with pytest.raises(DataError, match=message):
-        fetch("cub200", tmp_path / "new")
+        download_dataset("cub200", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -136,7 +132,7 @@ def test_every_source_is_checked_by_a_sum() -> None:
     remotes = [remote for remotes in download.SOURCES.values() for remote in remotes]
     assert len(remotes) == 6
     assert all(len(remote.md5) == 32 and remote.url.startswith("http") for remote in remotes)
-    assert download.SOURCES.keys() == download.ALREADY_THERE.keys()
+    assert download.SOURCES.keys() == download.OTHER_LAYOUTS.keys()
 
 
 def hostile(path: Path, kind: str) -> None:
@@ -163,6 +159,6 @@ def test_an_archive_can_write_nothing_but_its_own_folder(kind: str, tmp_path: Pa
     root = tmp_path / "root"
     root.mkdir()
     hostile(tmp_path / "x.tar", kind)
-    with pytest.raises(DataError, match=r"x\.tar: (cannot be unpacked|does not hold good|unpacks to more than)"):
+    with pytest.raises(DataError, match=r"x\.tar: (cannot be unpacked|does not contain good)"):
         unpack(tmp_path / "x.tar", root, "good")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["root", "x.tar"]

@@ -40,7 +40,7 @@ def test_flowers_of_another_number_are_refused(made_up_flowers: Path) -> None:
     savemat(made_up_flowers / "setid.mat", ids)
     with pytest.raises(DataError, match="has 2 images of the train split, but Flowers-102 has 1,020"):
         index_flowers102(made_up_flowers, "train")
-    with pytest.raises(DataError, match="names images 1 to 9,000; 8,189 have a label"):
+    with pytest.raises(DataError, match="lists images 1 to 9,000, but 8,189 have a label"):
         index_flowers102(made_up_flowers, "test")
 
 

@@ -101,7 +101,7 @@ def test_a_sorted_val_folder_needs_no_devkit_and_names_come_from_wordnet(folders
 def test_the_devkit_alone_says_the_classes_where_only_val_is_there(tars: Path) -> None:
     (tars / TRAIN_TAR).unlink()
     assert index_imagenet(tars, "val").labels.tolist() == [1, 2, 0, 0, 1]
-    with pytest.raises(DataError, match=r"holds neither train/ nor ILSVRC2012_img_train\.tar; ImageNet is at https"):
+    with pytest.raises(DataError, match=r"has neither train/ nor ILSVRC2012_img_train\.tar; ImageNet is at https"):
         index_imagenet(tars, "train")
 
 
@@ -120,13 +120,13 @@ def test_the_test_split_has_no_labels(folders: Path) -> None:
 
 def test_missing_images_are_found_by_the_devkits_counts(folders: Path) -> None:
     (folders / "train" / WNIDS[1] / f"{WNIDS[1]}_0.JPEG").unlink()
-    with pytest.raises(DataError, match="has 2 images of class n02012849, but the devkit counts 3"):
+    with pytest.raises(DataError, match="has 2 images of class n02012849; the devkit has 3"):
         index_imagenet(folders, "train")
     (folders / "val" / "ILSVRC2012_val_00000003.JPEG").unlink()
     with pytest.raises(DataError, match="has 4 images; the devkit has 5"):
         index_imagenet(folders, "val")
     (folders / "val" / "ILSVRC2012_val_00000009.JPEG").write_bytes(b"x")
-    with pytest.raises(DataError, match="has no answer for ILSVRC2012_val_00000009; it has 5"):
+    with pytest.raises(DataError, match="has no label of ILSVRC2012_val_00000009; it has 5"):
         index_imagenet(folders, "val")
 
 
@@ -148,7 +148,7 @@ def test_a_truncated_tar_or_devkit_is_named(tars: Path) -> None:
     for name in (VAL_TAR, DEVKIT_TAR):
         content = (tars / name).read_bytes()
         (tars / name).write_bytes(content[: len(content) // 2])
-        with pytest.raises(DataError, match=rf"{name}: (is truncated|cannot be unpacked|is not a sound|lacks)"):
+        with pytest.raises(DataError, match=rf"{name}: (is truncated|cannot be unpacked|is not a valid|lacks)"):
             index_imagenet(tars, "val")
         (tars / name).write_bytes(content)
 

@@ -16,5 +16,5 @@ from rexnet.errors import DataError
 def test_an_empty_folder_is_answered_with_where_the_data_are_to_be_had(
     index: Callable[..., Index], tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"download=true fetches it, from https|mirrors on Kaggle and Hugging Face"):
+    with pytest.raises(DataError, match=r"download=true downloads it, from https|mirrors on Kaggle and Hugging Face"):
         index(tmp_path, "train")

@@ -92,7 +92,8 @@ class CacheStore:
             hint = "lower data.cache_scale or set data.cache_folder to a larger disk"
         if free < required + RESERVE:
             raise DataError(
-                f"data.cache: needs {size_text(required)} in {place}, but {size_text(free)} are free; {hint}"
+                f"data.cache: needs {size_text(required)} in {place}, but {size_text(free)} are free, "
+                f"of which {size_text(RESERVE)} are reserved; {hint}"
             )
         return needed, free
 

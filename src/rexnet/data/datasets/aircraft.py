@@ -9,15 +9,15 @@ PUBLISHED = Published(
     "FGVC-Aircraft",
     100,
     {"train": 3334, "val": 3333, "test": 3333},
-    "data.download=true fetches it, from https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
+    "data.download=true downloads it, from https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/",
 )
 
 
 def index_aircraft(root: Path, split: Split) -> Index:
-    """One of the three official splits, by variant.
+    """Indexes one of the three official splits, by variant.
 
     Raises:
-        DataError: a file is missing, malformed, or names an image or variant that is not there.
+        DataError: a file is missing, malformed, or lists a missing image or variant.
     """
     base = find_folder(root, ["data", "fgvc-aircraft-2013b/data"], "variants.txt", PUBLISHED)
     listed_in = base / f"images_variant_{split}.txt"

@@ -1,4 +1,4 @@
-"""Stanford Cars (Krause et al., 3dRR 2013): the devkit's .mat files beside the images, or class folders."""
+"""Stanford Cars (Krause et al., 3dRR 2013): the devkit's .mat files and image folders, or class folders."""
 
 from pathlib import Path
 
@@ -13,21 +13,21 @@ PUBLISHED = Published(
     "Stanford Cars",
     196,
     {"train": 8144, "val": 8041, "test": 8041},
-    "its own address (ai.stanford.edu/~jkrause/cars) is gone; mirrors on Kaggle and Hugging Face have it",
+    "the official address is gone; mirrors on Kaggle and Hugging Face have it",
 )
 LABELS = {"train": "cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
 EDGES = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 
 def index_cars(root: Path, split: Split, with_boxes: bool = False) -> Index:
-    """The official split, in either layout; `val` and `test` are the same 8,041 images.
+    """Indexes the official split in either layout; `val` and `test` are the same 8,041 images.
 
     The devkit's layout is `cars_train/*.jpg`, `cars_test/*.jpg`, `cars_train_annos.mat`, `cars_meta.mat` and
-    `cars_test_annos_withlabels.mat`; the .mat files lie in `devkit/` or beside the image folders. The mirrors' layout
+    `cars_test_annos_withlabels.mat`; the .mat files are in `devkit/` or next to the image folders. The mirrors' layout
     is `train/CLASS/*.jpg` and `test/CLASS/*.jpg`.
 
     Raises:
-        DataError: a file is missing or malformed, or boxes are asked of class folders.
+        DataError: a file is missing or malformed, or boxes are requested for class folders.
     """
     name = "train" if split == "train" else "test"
     base = next((root / folder for folder in ("", "stanford_cars") if (root / folder / f"cars_{name}").is_dir()), None)
@@ -35,11 +35,11 @@ def index_cars(root: Path, split: Split, with_boxes: bool = False) -> Index:
         return check_counts(_index_devkit(base, name, with_boxes), split, PUBLISHED)
     if not (root / "train").is_dir():
         raise DataError(
-            f"{root}: holds neither cars_{name}/ with the devkit's .mat files nor train/ with class folders; "
+            f"{root}: has neither cars_{name}/ with the devkit's .mat files nor train/ with class folders; "
             f"{PUBLISHED.source}"
         )
     if with_boxes:
-        raise DataError(f"{root}: class folders come without bounding boxes; data.crop_to_box needs the .mat files")
+        raise DataError(f"{root}: class folders have no bounding boxes; data.crop_to_box needs the .mat files")
     return check_counts(index_folders(root, split), split, PUBLISHED)
 
 
@@ -47,8 +47,7 @@ def _index_devkit(base: Path, name: str, with_boxes: bool) -> Index:
     file = _find(base, LABELS[name])
     class_names = [str(car) for car in read_mat(_find(base, "cars_meta.mat"), "class_names")]
     rows = read_mat(file, "annotations")
-    absent = {"class", "fname", *EDGES} - set(rows.dtype.names or ())
-    if absent:
+    if absent := {"class", "fname", *EDGES} - set(rows.dtype.names or ()):
         raise DataError(f"{file}: its annotations lack {', '.join(sorted(absent))}")
     labels = [int(label) - 1 for label in rows["class"]]
     if labels and not 0 <= min(labels) <= max(labels) < len(class_names):
@@ -68,10 +67,5 @@ def _find(base: Path, name: str) -> Path:
     for folder in (base / "devkit", base, base / "car_devkit" / "devkit"):
         if (folder / name).is_file():
             return folder / name
-    unlabelled = name == LABELS["test"] and _has_unlabelled(base)
-    hint = "; cars_test_annos.mat, which is there, has no labels" if unlabelled else ""
+    hint = "; cars_test_annos.mat has no labels" if name == LABELS["test"] else ""
     raise DataError(f"{base}: lacks {name}, here or in devkit/{hint}; {PUBLISHED.source}")
-
-
-def _has_unlabelled(base: Path) -> bool:
-    return any((folder / "cars_test_annos.mat").is_file() for folder in (base / "devkit", base))

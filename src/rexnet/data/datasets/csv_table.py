@@ -1,4 +1,4 @@
-"""Any images by a table: CSV with the columns `path`, `label` and, for a single file, `split`."""
+"""Images listed in CSV files with the columns `path`, `label` and, for a single file, `split`."""
 
 import csv
 import os
@@ -10,12 +10,12 @@ from rexnet.data.datasets.list_files import index_listed
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
 
-MOST_SHOWN = 100  # characters of what stands in the place of the columns
+MAX_SHOWN = 100  # characters of a header in a message
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Row(NamedTuple):
-    """An image in a table."""
+    """A row of a table."""
 
     path: str
     label: str
@@ -23,11 +23,11 @@ class Row(NamedTuple):
 
 
 def index_csv(root: Path, split: Split) -> Index:
-    """The images that `root` lists: a CSV file with a `split` column, or a folder with `train.csv` and `val.csv`.
+    """Indexes the images that a CSV file with a `split` column or a folder with `train.csv` and `val.csv` lists.
 
-    Paths are relative to the folder of the CSV file; absolute ones must lie in it. The classes are the labels of the
-    training images, of which a table for measuring may have none, in the order of numbers if all are numbers, else of
-    text. Without images of the split `val`, `test` serves as it.
+    Paths are relative to the folder of the CSV file; absolute ones must be inside it. The classes are the labels of
+    the training images (or of all images in a table without training images), sorted as numbers if all are numbers,
+    else as text. Without images of the split `val`, `test` takes its place.
 
     Raises:
         DataError: a file, column or image is missing, a row is malformed, or a label is unknown in training.
@@ -48,18 +48,18 @@ def index_csv(root: Path, split: Split) -> Index:
 
 
 def table_splits(root: Path) -> tuple[Split, ...]:
-    """The splits that a CSV file or a folder of them should have: `train`, and `val` or `test` or both."""
+    """Returns the splits of a CSV file or a folder of them: `train`, and `val` or `test` or both."""
     wanted = {"train", *_read_splits(root)}
     return tuple(split for split in SPLITS if split in wanted or (split == "val" and "test" not in wanted))
 
 
 def _read_splits(root: Path) -> dict[Split, list[Row]]:
-    """The rows of each split that there is, `train` first."""
+    """Reads the rows of each split that exists, `train` first."""
     if root.is_dir():
         files = {split: root / f"{split}.csv" for split in SPLITS}
         tables = {split: _read(file, ("path", "label")) for split, file in files.items() if file.is_file()}
         if not tables:
-            raise DataError(f"{root}: holds no train.csv; data.root may also be one CSV file with a split column")
+            raise DataError(f"{root}: has no train.csv; data.root may also be one CSV file with a split column")
         return tables
     rows = _read(root, Row._fields)
     present = {row.split for row in rows}
@@ -74,7 +74,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
             reader = csv.DictReader(file)
             names = reader.fieldnames or ()
             if not set(columns) <= set(names):
-                found = printable(", ".join(names))[:MOST_SHOWN] or "nothing"
+                found = printable(", ".join(names))[:MAX_SHOWN] or "nothing"
                 raise DataError(f"{path}: its first line should name the columns {', '.join(columns)}; found {found}")
             rows = [Row(*((line[column] or "").strip() for column in columns)) for line in reader]
     except (OSError, csv.Error) as error:
@@ -87,6 +87,6 @@ def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
 
 
 def _relative(path: str, folder: Path) -> str:
-    """An absolute path below `folder` as a relative one."""
+    """Returns an absolute path relative to `folder`, and a relative one unchanged."""
     absolute = os.path.abspath(folder)
     return os.path.relpath(path, absolute) if os.path.isabs(path) else path

@@ -12,18 +12,18 @@ PUBLISHED = Published(
     "CUB-200-2011",
     200,
     {"train": 5994, "val": 5794, "test": 5794},
-    "data.download=true fetches it, from https://data.caltech.edu/records/65de6-vp158",
+    "data.download=true downloads it, from https://data.caltech.edu/records/65de6-vp158",
 )
 
 
 def index_cub200(root: Path, split: Split, with_boxes: bool = False) -> Index:
-    """The official split; `val` and `test` are the same 5,794 images.
+    """Indexes the official split; `val` and `test` are the same 5,794 images.
 
-    A subset is taken where the text files agree on it. Class names lose their number: `001.Black_footed_Albatross` is
+    A subset is accepted if the text files agree on it. Class names lose their number: `001.Black_footed_Albatross` is
     `Black_footed_Albatross`.
 
     Raises:
-        DataError: a file is missing, malformed, or names an image or class that the others do not know.
+        DataError: a file is missing, malformed, or lists an image or class that the other files lack.
     """
     base = find_folder(root, ["CUB_200_2011"], "images.txt", PUBLISHED)
     names = _read_table(base / "classes.txt")
@@ -51,16 +51,16 @@ def index_cub200(root: Path, split: Split, with_boxes: bool = False) -> Index:
 
 
 def _edges(path: Path, boxes: dict[str, str], numbers: list[str]) -> np.ndarray:
-    """Left, top, right, bottom of each image's box, from the file's left, top, width, height."""
+    """Returns left, top, right, bottom of each bounding box, from the file's left, top, width, height."""
     try:
         rows = np.array([boxes[number].split() for number in numbers], np.float64).reshape(-1, 4)
     except (KeyError, ValueError) as error:
-        raise DataError(f"{path}: should have four numbers for each image; at fault: {error}") from None
+        raise DataError(f"{path}: should have four numbers for each image; found {error}") from None
     return np.concatenate((np.floor(rows[:, :2]), np.ceil(rows[:, :2] + rows[:, 2:])), axis=1).astype(np.int32)
 
 
 def _read_table(path: Path) -> dict[str, str]:
-    """A text file of `number value` lines."""
+    """Reads a text file of `number value` lines."""
     table: dict[str, str] = {}
     for line_number, line in enumerate(read_lines(path, "a file of CUB-200-2011 as published"), 1):
         key, _, value = line.partition(" ")

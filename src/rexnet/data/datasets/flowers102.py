@@ -13,16 +13,16 @@ PUBLISHED = Published(
     "Flowers-102",
     102,
     {"train": 1020, "val": 1020, "test": 6149},
-    "data.download=true fetches it, from https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
+    "data.download=true downloads it, from https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
 )
 IDS = {"train": "trnid", "val": "valid", "test": "tstid"}
 
 
 def index_flowers102(root: Path, split: Split) -> Index:
-    """One of the three official splits; class folders with the same counts are taken as well.
+    """Indexes one of the three official splits; class folders with the same counts are accepted as well.
 
     Raises:
-        DataError: a file is missing or malformed, or names an image that is not there.
+        DataError: a file is missing or malformed, or lists a missing image.
     """
     if (root / "train").is_dir():
         return check_counts(index_folders(root, split), split, PUBLISHED)
@@ -30,7 +30,7 @@ def index_flowers102(root: Path, split: Split) -> Index:
     numbers = read_mat(base / "setid.mat", IDS[split]).astype(np.int64)
     labels = read_mat(base / "imagelabels.mat", "labels").astype(np.int64)
     if not 1 <= numbers.min() <= numbers.max() <= len(labels):
-        raise DataError(f"{base / 'setid.mat'}: names images 1 to {numbers.max():,}; {len(labels):,} have a label")
+        raise DataError(f"{base / 'setid.mat'}: lists images 1 to {numbers.max():,}, but {len(labels):,} have a label")
     class_names = _class_names()
     if not 1 <= labels.min() <= labels.max() <= len(class_names):
         raise DataError(f"{base / 'imagelabels.mat'}: labels should be 1 to 102, found {labels.min()}, {labels.max()}")
@@ -40,7 +40,7 @@ def index_flowers102(root: Path, split: Split) -> Index:
 
 
 def _class_names() -> tuple[str, ...]:
-    """The data set's page names its classes; its files only count them."""
+    """Returns the names from the data set's web page; its files have only numbers."""
     from torchvision.datasets import Flowers102
 
     return tuple(Flowers102.classes)

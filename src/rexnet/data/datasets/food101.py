@@ -9,15 +9,15 @@ PUBLISHED = Published(
     "Food-101",
     101,
     {"train": 75750, "val": 25250, "test": 25250},
-    "data.download=true fetches it, from https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
+    "data.download=true downloads it, from https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
 )
 
 
 def index_food101(root: Path, split: Split) -> Index:
-    """The official split; `val` and `test` are the same 25,250 images.
+    """Indexes the official split; `val` and `test` are the same 25,250 images.
 
     Raises:
-        DataError: a file is missing, malformed, or names an image or class that is not there.
+        DataError: a file is missing, malformed, or lists a missing image or class.
     """
     base = find_folder(root, ["food-101"], "meta/classes.txt", PUBLISHED)
     listed_in = base / "meta" / f"{'train' if split == 'train' else 'test'}.txt"

@@ -1,7 +1,7 @@
-"""ImageNet-1k (ILSVRC 2012) as it is downloaded: class folders, or the tars themselves, and the devkit.
+"""ImageNet-1k (ILSVRC 2012) as downloaded: class folders or the original tars, and the devkit.
 
-Classes are in the order of their WordNet ids. The devkit's data/readme describes `synsets` in meta.mat and the file of
-validation answers, one number a line.
+Classes are in the order of their WordNet IDs. The devkit's data/readme describes `synsets` in meta.mat and the file of
+validation labels, one number a line.
 """
 
 import re
@@ -16,7 +16,7 @@ from rexnet.data.datasets.class_folders import class_folders, class_of, index_cl
 from rexnet.data.datasets.index import Index, Split, build_index, label_source
 from rexnet.data.datasets.list_files import Published, check_counts, read_lines, read_mat
 from rexnet.data.sources.image_files import is_hidden, is_image
-from rexnet.data.sources.tar import open_tar
+from rexnet.data.sources.tar import TarSource, open_tar
 from rexnet.errors import DataError, first_sentence
 
 PUBLISHED = Published(
@@ -27,15 +27,15 @@ PUBLISHED = Published(
 )
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT, DEVKIT_TAR = "ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12.tar.gz"
-META, ANSWERS = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
+META, LABELS = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
 LARGEST_ANNOTATION = 64 << 20
 
 
 class Devkit(NamedTuple):
-    """What the devkit says; all by WordNet id."""
+    """Annotations of the devkit, by WordNet ID in sorted order."""
 
     synonyms: dict[str, str]
-    """Synonyms of each class, separated by commas, in the order of ids."""
+    """Synonyms of each class, separated by commas."""
     train_counts: dict[str, int]
     """Training images of each class."""
     val_classes: dict[str, str]
@@ -43,31 +43,31 @@ class Devkit(NamedTuple):
 
 
 def index_imagenet(root: Path, split: Split) -> Index:
-    """The training or validation images below `root`.
+    """Indexes the training or validation images below `root`.
 
-    It holds any of
+    The root contains
 
-    - `train/` with class folders, or ILSVRC2012_img_train.tar as downloaded (a tar of tars, which stays as it is);
+    - `train/` with class folders, or ILSVRC2012_img_train.tar as downloaded (a tar of tars);
     - `val/` with class folders or flat, or ILSVRC2012_img_val.tar;
     - the devkit, packed or unpacked, which a flat `val/` and the validation tar need.
 
-    Without a devkit the classes are those of the training images. Where some of the 1,000 classes are missing there,
-    the data are taken as a subset.
+    Without a devkit the classes are those of the training images. If some of the 1,000 classes are missing there, the
+    data set is a subset.
 
     Raises:
-        DataError: something is missing, truncated, or not of the published number.
+        DataError: something is missing or truncated, or the number of images is wrong.
     """
     if split == "test":
-        raise DataError(f"{root}: the labels of ImageNet's test images are not public; measure on val")
+        raise DataError(f"{root}: the labels of ImageNet's test images are not public; evaluate on val")
     devkit = load_devkit(root)
-    index = _train(root, devkit) if split == "train" else _val(root, devkit)
+    index = _index_train(root, devkit) if split == "train" else _index_val(root, devkit)
     _check(index, split, devkit)
     synonyms = devkit.synonyms if devkit else imagenet_synonyms()
     return replace(index, class_names=first_synonyms(index.class_names, synonyms))
 
 
 def load_devkit(root: Path) -> Devkit | None:
-    """The devkit in `root`, packed or unpacked, or None.
+    """Loads the devkit in `root`, packed or unpacked; returns None if there is none.
 
     Raises:
         DataError: it is damaged or contradicts itself.
@@ -75,28 +75,27 @@ def load_devkit(root: Path) -> Devkit | None:
     if (root / DEVKIT).is_dir():
         place = root / DEVKIT
         meta = read_mat(place / META, "synsets")
-        answers = read_lines(place / ANSWERS, "the devkit's answers")
+        lines = read_lines(place / LABELS, "the validation labels of the devkit")
     elif (root / DEVKIT_TAR).is_file():
         place = root / DEVKIT_TAR
-        content = _unpack(place, (META, ANSWERS))
+        content = _unpack(place, (META, LABELS))
         meta = read_mat(place / META, "synsets", content[META])
-        answers = content[ANSWERS].decode("ascii", errors="replace").splitlines()
+        lines = content[LABELS].decode("ascii", errors="replace").splitlines()
     else:
         return None
     try:
-        leaves = [row for row in meta if int(row["num_children"]) == 0]
+        leaves = sorted((row for row in meta if int(row["num_children"]) == 0), key=lambda row: str(row["WNID"]))
         wnid_of = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in leaves}
-        chosen = sorted(leaves, key=lambda row: str(row["WNID"]))
-        synonyms = {str(row["WNID"]): str(row["words"]) for row in chosen}
-        counts = {str(row["WNID"]): int(row["num_train_images"]) for row in chosen}
-        labels = [wnid_of[int(line)] for line in answers if line.strip()]
+        synonyms = {str(row["WNID"]): str(row["words"]) for row in leaves}
+        counts = {str(row["WNID"]): int(row["num_train_images"]) for row in leaves}
+        labels = [wnid_of[int(line)] for line in lines if line.strip()]
     except (KeyError, ValueError, IndexError) as error:
         raise DataError(f"{place}: is not a devkit of ILSVRC 2012: {first_sentence(error)}") from None
     return Devkit(synonyms, counts, {f"ILSVRC2012_val_{n:08d}": wnid for n, wnid in enumerate(labels, 1)})
 
 
 def _unpack(tar: Path, wanted: Sequence[str]) -> dict[str, bytes]:
-    """The contents of some members of a compressed tar, whose paths end like `wanted`."""
+    """Returns the contents of those members of a compressed tar whose paths end like `wanted`."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(tar, "r:gz") as file:
@@ -114,70 +113,64 @@ def _unpack(tar: Path, wanted: Sequence[str]) -> dict[str, bytes]:
     return found
 
 
-def _train(root: Path, devkit: Devkit | None) -> Index:
+def _index_train(root: Path, devkit: Devkit | None) -> Index:
     wanted = tuple(devkit.synonyms) if devkit else None
-    if (root / "train").is_dir():
-        return index_class_folders(root / "train", wanted or class_folders(root / "train"), "the devkit")
-    return index_tar_folders(open_tar(_require(root, "train", TRAIN_TAR)), "", wanted)
+    folder = root / "train"
+    if folder.is_dir():
+        return index_class_folders(folder, wanted or class_folders(folder), "the devkit")
+    return index_tar_folders(_open_tar(root, "train", TRAIN_TAR), "", wanted)
 
 
-def _val(root: Path, devkit: Devkit | None) -> Index:
+def _index_val(root: Path, devkit: Devkit | None) -> Index:
     classes = tuple(devkit.synonyms) if devkit else _training_classes(root)
     folder = root / "val"
     if folder.is_dir():
         if any(entry.is_dir() for entry in folder.iterdir() if not is_hidden(entry.name)):
             return index_class_folders(folder, classes, "the devkit" if devkit else "the training images")
         names = sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
-        return build_index(folder, names, _flat_labels(folder, names, classes, devkit), classes)
-    tar = open_tar(_require(root, "val", VAL_TAR))
+        return build_index(folder, names, _labels_of(folder, names, classes, devkit), classes)
+    tar = _open_tar(root, "val", VAL_TAR)
     names = list(tar.paths)
     if all("/" in name for name in names):
         return index_tar_folders(tar, "", classes)
-    return label_source(tar, _flat_labels(tar.root, names, classes, devkit), classes)
+    return label_source(tar, _labels_of(tar.root, names, classes, devkit), classes)
 
 
 def _training_classes(root: Path) -> tuple[str, ...]:
     if (root / "train").is_dir():
         return class_folders(root / "train")
-    tar = open_tar(_require(root, "train", TRAIN_TAR))
-    return tuple(sorted({class_of(name, "") for name in tar.paths}))
+    return tuple(sorted({class_of(name, "") for name in _open_tar(root, "train", TRAIN_TAR).paths}))
 
 
-def _flat_labels(place: Path, names: Sequence[str], classes: Sequence[str], devkit: Devkit | None) -> list[int]:
-    """Labels of validation images that lie in no class folders, from the devkit's answers."""
+def _labels_of(place: Path, names: Sequence[str], classes: Sequence[str], devkit: Devkit | None) -> list[int]:
+    """Returns the devkit's labels of validation images that are not in class folders."""
     if devkit is None:
         raise DataError(
-            f"{place}: has no class folders, so its labels come from the devkit; put {DEVKIT_TAR} beside it "
+            f"{place}: has no class folders, so its labels come from the devkit; put {DEVKIT_TAR} next to it "
             f"({PUBLISHED.source})"
         )
     label_of = {wnid: label for label, wnid in enumerate(classes)}
     stems = [re.sub(r"^.*/|\.[^.]*$", "", name) for name in names]
     unknown = next((stem for stem in stems if stem not in devkit.val_classes), None)
     if unknown is not None:
-        raise DataError(
-            f"{place}: the devkit has no answer for {unknown}; it has {len(devkit.val_classes):,}, for "
-            f"{', '.join(list(devkit.val_classes)[:1])} and so on"
-        )
+        count, first = len(devkit.val_classes), next(iter(devkit.val_classes), "none")
+        raise DataError(f"{place}: the devkit has no label of {unknown}; it has {count:,}, from {first} on")
     return [label_of[devkit.val_classes[stem]] for stem in stems]
 
 
-def _require(root: Path, folder: str, tar: str) -> Path:
+def _open_tar(root: Path, folder: str, tar: str) -> TarSource:
     if not (root / tar).is_file():
-        raise DataError(f"{root}: holds neither {folder}/ nor {tar}; ImageNet is at {PUBLISHED.source}")
-    return root / tar
+        raise DataError(f"{root}: has neither {folder}/ nor {tar}; ImageNet is at {PUBLISHED.source}")
+    return open_tar(root / tar)
 
 
 def _check(index: Index, split: Split, devkit: Devkit | None) -> None:
-    """Holds the numbers against the devkit's, or, without one, against the published ones."""
+    """Compares the numbers of images with the devkit's, or without one with the published ones."""
     if devkit is None:
         check_counts(index, split, PUBLISHED)
-        return
-    if split == "val":
-        if len(index) != len(devkit.val_classes):
-            raise DataError(f"{index.root}: has {len(index):,} images; the devkit has {len(devkit.val_classes):,}")
-        return
-    counts = index.class_counts().tolist()
-    for wnid, count in zip(index.class_names, counts, strict=True):
-        if count != devkit.train_counts[wnid]:
-            wanted = devkit.train_counts[wnid]
-            raise DataError(f"{index.root}: has {count:,} images of class {wnid}, but the devkit counts {wanted:,}")
+    elif split == "val" and len(index) != len(devkit.val_classes):
+        raise DataError(f"{index.root}: has {len(index):,} images; the devkit has {len(devkit.val_classes):,}")
+    elif split == "train":
+        for wnid, count in zip(index.class_names, index.class_counts().tolist(), strict=True):
+            if count != (wanted := devkit.train_counts[wnid]):
+                raise DataError(f"{index.root}: has {count:,} images of class {wnid}; the devkit has {wanted:,}")

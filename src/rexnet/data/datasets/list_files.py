@@ -1,9 +1,9 @@
-"""What the layouts with list files have in common: files that must be there, and paths that must stay inside."""
+"""Shared code of the layouts with list files: required files, published counts, and paths that must stay inside."""
 
+import functools
 import io
 import logging
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Published(NamedTuple):
-    """What a data set has as its authors published it."""
+    """A data set as its authors published it."""
 
     name: str
     classes: int
@@ -27,47 +27,46 @@ class Published(NamedTuple):
 
 
 def find_folder(root: Path, folders: Sequence[str], marker: str, published: Published) -> Path:
-    """`root` or the folder below it that holds the file `marker`.
+    """Returns `root` or the first of `folders` below it that contains the file `marker`.
 
     Raises:
-        DataError: none does; named with where the data set is to be had.
+        DataError: none does.
     """
     for folder in ("", *folders):
         if (root / folder / marker).exists():
             return root / folder
     raise DataError(
-        f"{root}: holds no {marker}, here or in {' or '.join(f'{folder}/' for folder in folders)}; it should be "
+        f"{root}: has no {marker}, here or in {' or '.join(f'{folder}/' for folder in folders)}; it should be "
         f"{published.name} as published: {published.source}"
     )
 
 
-def read_lines(path: Path, source: str) -> list[str]:
-    """The lines of a text file that belongs to a data set, without white space around each and at the end.
+def read_lines(path: Path, description: str) -> list[str]:
+    """Reads the lines of a text file of a data set, without surrounding white space and empty lines at the end.
 
     Raises:
-        DataError: it cannot be read; `source` says what it should be.
+        DataError: it cannot be read; `description` says what it should be.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
         return [line.strip() for line in text.rstrip().splitlines()]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; it should be {source}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}; it should be {description}") from None
 
 
 def read_mat(path: Path, key: str, content: bytes | None = None) -> Any:
-    """The variable `key` of a MATLAB file; `content` stands in for the file's, where it lies in an archive.
+    """Reads the variable `key` of a MATLAB file, or of `content` for a file in an archive.
 
     Raises:
-        DataError: the file is missing, damaged, or has no such variable.
+        DataError: the file is missing or damaged, or has no such variable.
     """
     from scipy.io import loadmat
 
     try:
-        source = path if content is None else io.BytesIO(content)
-        variables = loadmat(source, squeeze_me=True, variable_names=[key])
+        variables = loadmat(path if content is None else io.BytesIO(content), squeeze_me=True, variable_names=[key])
     except FileNotFoundError:
         raise DataError(f"{path}: missing") from None
-    except Exception as error:  # scipy raises a dozen types for damaged files; all mean the same to the user
+    except Exception as error:  # scipy raises a dozen types for damaged files
         raise DataError(f"{path}: cannot be read as a MATLAB file: {error}") from None
     if key not in variables:
         raise DataError(f"{path}: has no variable {key!r}")
@@ -82,67 +81,54 @@ def index_listed(
     listed_in: Path,
     boxes: np.ndarray | None = None,
 ) -> Index:
-    """An index of the listed images below `folder`, after a look at each.
+    """Indexes the listed images below `folder`, each of which must exist.
 
     Raises:
-        DataError: none is listed, an image is missing, or a path leads out of the folder, also by a link.
+        DataError: the list is empty, an image is missing, or a path or a link leads out of the folder.
     """
     if not paths:
-        raise DataError(f"{listed_in}: names no image of the split")
-    inside: dict[str, bool] = {}
-    real = os.path.realpath(folder)
+        raise DataError(f"{listed_in}: lists no image of the split")
+    root = os.path.realpath(folder)
+
+    @functools.cache  # most images share their folder
+    def is_below(path: str) -> bool:
+        return os.path.commonpath((os.path.realpath(path), root)) == root
+
+    missing: list[str] = []
     for path in paths:
-        if escapes(path) or not _stays_inside(folder, path, real, inside):
-            raise DataError(f"{listed_in}: names an image that leads out of {folder}: {printable(path)}")
-    missing = [path for path in paths if not os.path.lexists(os.path.join(folder, path))]
+        full = os.path.join(folder, path)
+        escapes = os.path.isabs(path) or ".." in path.split("/") or not is_below(os.path.dirname(full))
+        if escapes or (os.path.islink(full) and not is_below(full)):
+            raise DataError(f"{listed_in}: lists an image outside of {folder}: {printable(path)}")
+        if not os.path.lexists(full):
+            missing.append(path)
     if missing:
         raise DataError(
-            f"{folder}: {printable(missing[0])} is named in {listed_in.name} but not there, "
+            f"{folder}: {printable(missing[0])} is listed in {listed_in.name} but missing; "
             f"{len(missing):,} of {len(paths):,} images are missing"
         )
     return build_index(folder, paths, labels, class_names, boxes)
 
 
 def index_named(folder: Path, images: Sequence[tuple[str, str]], class_names: Sequence[str], listed_in: Path) -> Index:
-    """An index of the listed images below `folder`, each given as its path and the name of its class.
+    """Indexes the listed images below `folder`, each given as its path and the name of its class.
 
     Raises:
-        DataError: a class is unknown, or what `index_listed` refuses.
+        DataError: a class is unknown, or an image is missing or outside of the folder.
     """
     label_of = {name: label for label, name in enumerate(class_names)}
     for path, name in images:
         if name not in label_of:
-            raise DataError(f"{listed_in}: has {printable(path)} of {name!r}, which is none of the published classes")
+            raise DataError(f"{listed_in}: has {printable(path)} of {name!r}, which is not a published class")
     paths, names = [path for path, _ in images], [name for _, name in images]
     return index_listed(folder, paths, [label_of[name] for name in names], class_names, listed_in)
 
 
-def escapes(path: str) -> bool:
-    """Whether a relative path from a list file leads out of its folder by its text alone."""
-    return os.path.isabs(path) or ".." in path.split("/")
-
-
-def _stays_inside(folder: Path, path: str, real: str, known: dict[str, bool]) -> bool:
-    """Whether links on the way lead out of `real`; folders are looked at once."""
-    parent, whole = os.path.dirname(path), os.path.join(folder, path)
-    if parent not in known:
-        known[parent] = _is_below(os.path.realpath(os.path.join(folder, parent)), real)
-    try:
-        is_link = stat.S_ISLNK(os.lstat(whole).st_mode)
-    except OSError:
-        return known[parent]  # it is missing, which is another fault
-    return known[parent] and (not is_link or _is_below(os.path.realpath(whole), real))
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return os.path.commonpath((path, folder)) == folder
-
-
 def check_counts(index: Index, split: str, published: Published) -> Index:
-    """`index` itself, if it has the published number of images, or fewer classes than published: a subset.
+    """Returns `index` if it has the published number of images, or is a subset with fewer classes.
 
     Raises:
-        DataError: all classes are there, but not all images, or more than there should be.
+        DataError: all classes are there, but the number of images differs.
     """
     wanted, classes = published.images[split], len(index.class_names)
     if classes == published.classes and len(index) != wanted:

@@ -1,4 +1,4 @@
-"""The list of every image of a data set that `rexnet data check` writes, and that training can go by."""
+"""The manifest of a data set: a table of every image, which `rexnet data check` writes and training can read."""
 
 import csv
 import logging
@@ -24,27 +24,27 @@ class Entry(NamedTuple):
 
     split: str
     path: str
-    """Below the data set's root, or the folder of a table; in a tar below it, the tar's name comes first."""
+    """Relative to the root of the data set or the folder of a table; begins with the name of a tar below the root."""
     size: int
     """Bytes of the file."""
     sha256: str
-    """Of the file's bytes; empty if it could not be read."""
+    """Digest of the file; empty if it could not be read."""
     width: int
     height: int
     class_name: str
     fault: str
-    """Why it cannot be used, or empty."""
+    """Reason why the image cannot be used; empty if it can."""
 
 
 def manifest_path(config: SourceConfig) -> Path:
-    """Where the manifest of a data set lies: `data.manifest`, or in its root, or beside a root that is a file."""
+    """Returns the path of a manifest: `data.manifest`, or a file in the root, or next to a root that is a file."""
     if config.manifest is not None:
         return config.manifest
     return config.root / NAME if config.root.is_dir() else config.root.with_name(f"{config.root.name}.{NAME}")
 
 
 def paths_of(index: Index, root: Path) -> Iterator[str]:
-    """The paths that a manifest of the data set at `root` has for the images of `index`."""
+    """Yields the paths of the images of `index` as the manifest of the data set at `root` has them."""
     is_table = root.is_file() and index.root != root  # its paths are relative to its folder
     prefix = os.path.relpath(index.root, root.parent if is_table else root)
     for path in index.paths:
@@ -52,10 +52,10 @@ def paths_of(index: Index, root: Path) -> Iterator[str]:
 
 
 def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
-    """Writes all entries, or leaves what is at `path` as it is.
+    """Writes a manifest atomically.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: the folder cannot be written to.
     """
     with (
         atomic_write(path) as temporary,
@@ -68,7 +68,7 @@ def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
 
 @contextmanager
 def read_manifest(path: Path) -> Iterator[Iterator[Entry]]:
-    """The entries of the manifest at `path`, one by one.
+    """Opens the manifest at `path` and yields an iterator of its entries.
 
     Raises:
         DataError: it is missing or is not a manifest.
@@ -86,32 +86,28 @@ def read_manifest(path: Path) -> Iterator[Iterator[Entry]]:
 
 
 def leave_out_broken(index: Index, config: SourceConfig, split: str) -> Index:
-    """`index` without the images that the manifest lists as broken; how many is said.
+    """Returns `index` without the images that the manifest lists as broken, and logs their number.
 
     Raises:
-        DataError: the manifest is missing or of another state of the data, or nothing is left of a class.
+        DataError: the manifest is missing or out of date, or a class would lose all its images.
     """
     path = manifest_path(config)
     names = list(paths_of(index, config.root))
-    wanted, listed, faulty = set(names), set[str](), set[str]()
-    with read_manifest(path) as entries:
-        for entry in entries:  # a table may have an image in several splits, and so may the manifest
-            if entry.path in wanted:
-                listed.add(entry.path)
-                if entry.fault:
-                    faulty.add(entry.path)
-    if listed != wanted:
+    with read_manifest(path) as entries:  # an image of a table may be in several splits
+        faults = {entry.path: entry.fault for entry in entries}
+    known = sum(name in faults for name in names)
+    if known < len(names):
         raise DataError(
-            f"{path}: knows {len(listed):,} of the {len(wanted):,} images of the split {split}; make it anew with "
+            f"{path}: knows {known:,} of the {len(names):,} images of the split {split}; create it again with "
             f"`rexnet data check`"
         )
-    if not faulty:
+    broken = [position for position, name in enumerate(names) if faults[name]]
+    if not broken:
         return index
-    broken = [position for position, name in enumerate(names) if name in faulty]
-    kept = index.select([position for position, name in enumerate(names) if name not in faulty])
+    kept = index.select([position for position, name in enumerate(names) if not faults[name]])
     lost = set(index.labels[broken].tolist()) - set(kept.labels.tolist())
     if lost:
-        raise DataError(f"{index.root}: no sound image is left of class {index.class_names[min(lost)]}; see {path}")
+        raise DataError(f"{index.root}: class {index.class_names[min(lost)]} has no valid image left; see {path}")
     log.info(
         f"{index.root}: left out {len(broken):,} of {len(index):,} images of the split {split} that {path.name} lists "
         f"as broken, such as {printable(index.paths[min(broken)])}"
@@ -124,4 +120,4 @@ def _entry(row: list[str], path: Path) -> Entry:
         values: list[Any] = [*row[:2], int(row[2]), row[3], int(row[4]), int(row[5]), *row[6:]]
         return Entry(*values)
     except (IndexError, ValueError, TypeError):
-        raise DataError(f"{path}: has a line that is no entry of a manifest: {row[:2]}") from None
+        raise DataError(f"{path}: has a line that is not an entry of a manifest: {row[:2]}") from None

@@ -1,6 +1,7 @@
 """Writes `metrics.csv`, one row an epoch."""
 
 import csv
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from rexnet.runs.run_folder import TABLE_COLUMNS, TABLE_FILE, read_table
+from rexnet.runs.run import Run
+from rexnet.runs.run_folder import TABLE_COLUMNS, TABLE_FILE
 from rexnet.system.atomic_files import atomic_write
 from rexnet.training.callbacks.step_log import StepLog
+
+log = logging.getLogger(__name__)
 
 
 class EpochTable(Callback):
@@ -26,7 +30,10 @@ class EpochTable(Callback):
         self._began = time.perf_counter()
         if trainer.is_global_zero:
             finished = trainer.global_step // pl_module.steps_per_epoch
-            rows = [row for row in read_table(self.path) if int(row["epoch"]) <= finished]
+            run = Run(self.path.parent)
+            rows = [row for row in run.rows if int(row["epoch"]) <= finished]
+            for damaged in run.damage:
+                log.warning(f"{run.folder}/{damaged}")
             with atomic_write(self.path) as temporary:
                 _write_rows(temporary, rows, mode="w")
             self._last_epoch = int(rows[-1]["epoch"]) if rows else 0

@@ -1,6 +1,7 @@
 """Shows the progress of a run on a terminal."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,8 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.system.terminal import MARGIN, Bar, logging_above_bar, progress_bar
 from rexnet.training.callbacks.step_log import StepLog
+
+log = logging.getLogger(__name__)
 
 SHOWN = {"val/top1": "top-1", "val_ema/top1": "EMA"}
 WIDE = f"{{desc}} {{percentage:3.0f}}%|{{bar:-{MARGIN}}}| step {{n}}/{{total}} [{{elapsed}}, {{remaining}} left]"
@@ -86,7 +89,7 @@ class Progress(Callback):
             parts += [f"{label} {float(value):5.2f}" for label, value in shown.items() if value is not None]
         parts.append(f"{self.steps.latest['train/images_per_s']:.0f} img/s")
         parts.append(f"wait {self.steps.latest['train/data_wait_share']:.0%}")
-        self.bar.write("  ".join(parts), file=sys.stderr)
+        log.info("  ".join(parts))
         self.validated = self.trained = False
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
