@@ -1,6 +1,6 @@
 """Reads weight files of any form without executing anything in them.
 
-A file has the authors' parameter names, timm's or ours, and is plain or part of a checkpoint, ours or another trainer's.
+The parameters have the authors' names, timm's or ours, in a plain file or a checkpoint of ours or another trainer.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from rexnet.models.safe_load import read_torch_file
 ENTRY = "rexnet"  # key of the description in our checkpoints and exported files
 WRAPPERS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
 EMA = "ema_model."  # in our checkpoints, next to the raw weights under `model.`
+OLD_FORMAT = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the number at the start of torch.save's files before 2020
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, torch.compile and LightningModules
 
 
@@ -83,6 +84,8 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
         return _read_safetensors(path)
     if not start.startswith((b"PK", b"\x80")):  # torch.save's archives, and its pickles before 2020
         raise CheckpointError(f"{path}: is no weight file; it begins with {start.decode('ascii', 'replace')!r}")
+    if start.startswith(b"\x80") and OLD_FORMAT not in start:
+        raise CheckpointError(f"{path}: is a plain pickle, which could run code when loaded and is refused")
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise CheckpointError(
             f"{path}: is truncated: its {path.stat().st_size:,} bytes lack the end of the archive; fetch it again"
