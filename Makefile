@@ -39,7 +39,7 @@ board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
 .venv/ready: requirements.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and \
 		"error: Python 3.11, 3.12 or 3.13 is required, but $(PYTHON) is %d.%d; select another: make PYTHON=python3.12" % sys.version_info[:2])'
-	@echo "Installing into .venv (2.5 GB to download, 6 GB on disk): half a minute with uv, four minutes with pip"
+	@echo "Installing into .venv (3.3 GB to download, 6 GB on disk): half a minute with uv, four minutes with pip"
 	rm -rf .venv
 	if command -v uv >/dev/null; then uv venv --python "$(PYTHON)" .venv; else "$(PYTHON)" -m venv .venv; fi
 	$(INSTALL) --require-hashes -r requirements.txt

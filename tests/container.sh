@@ -55,6 +55,7 @@ images commit --quiet --rm "$container" "$base" >/dev/null
 
 echo "== the image, from the Dockerfile (five minutes)"
 started=$SECONDS
+cp -r tests "$work/tests" # of the same state as the code in the image
 images bud --isolation chroot --pull-never --network host --layers=false --tag rexnet-lightning . \
     >"$work/build.log" 2>&1 || { tail -n 30 "$work/build.log"; exit 1; }
 container=$(images from --pull-never rexnet-lightning)
@@ -75,7 +76,6 @@ entrypoint=$(field Entrypoint) folder=$(field WorkingDir)
 [ "$(field User)" = 1000:1000 ] || { echo "error: USER is $(field User)"; exit 1; }
 
 mkdir "$root/workspace/tests" # a mount point
-cp -r tests "$work/tests" # the checkout may change meanwhile
 # Runs the entrypoint as the UID $1 with the other arguments, with new volumes each time, as `docker run --rm` does.
 inside() {
     local volumes="$work/volumes" user=$1

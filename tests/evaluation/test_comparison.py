@@ -6,11 +6,11 @@ from conftest import stand_in_model
 
 from rexnet.config import load_config
 from rexnet.data.datasets.index import build_index
-from rexnet.evaluation.comparison import compare, describe_table, summarise_series
+from rexnet.evaluation.comparison import compare, describe_table, summarize_series
 from rexnet.evaluation.inference import View
 from rexnet.evaluation.results import Result
 from rexnet.metrics.predictions import Predictions
-from rexnet.metrics.statistics import summarise
+from rexnet.metrics.statistics import summarize
 
 
 def result(
@@ -22,17 +22,19 @@ def result(
     predictions = Predictions(logits, labels, tuple(f"{names}{i}" for i in range(10)), ("ant", "bee"))
     config = load_config("quickstart", ["name=net", f"seed={seed}", f"optimizer.lr={lr}", "data.image_size=224"])
     index = build_index(Path(root), predictions.names, labels, predictions.class_names)
-    classifier = replace(stand_in_model(config, lambda images: images, predictions.class_names), name=model)
-    return Result(classifier, "ema", index, "val", View(), predictions, summarise(predictions), 50.0)
+    classifier = replace(
+        stand_in_model(config, lambda images: images, predictions.class_names), name=model, weights="ema"
+    )
+    return Result(classifier, index, "val", View(), predictions, summarize(predictions), 50.0)
 
 
 def test_runs_that_differ_in_nothing_but_their_seed_have_a_mean_and_a_deviation() -> None:
     results = [result("a", 7, 0), result("b", 8, 1), result("c", 9, 2), result("d", 2, 0, lr=0.2)]
-    (series,) = summarise_series(results)
+    (series,) = summarize_series(results)
     assert series["seeds"] == [0, 1, 2]
     assert (series["top1"], series["top1_deviation"]) == (80.0, 10.0)
     assert "net (ema, 3 seeds, /data/test): top-1 80.00 +- 10.00 %" in describe_table(results)
-    assert summarise_series([result("a", 7), result("a again", 7)]) == []
+    assert summarize_series([result("a", 7), result("a again", 7)]) == []
 
 
 def test_only_results_on_the_same_images_are_compared() -> None:

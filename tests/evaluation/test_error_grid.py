@@ -16,7 +16,7 @@ from rexnet.evaluation.heatmaps import choose_positions, grad_cam, last_maps, ov
 from rexnet.evaluation.inference import View
 from rexnet.evaluation.results import Result
 from rexnet.metrics.predictions import Predictions
-from rexnet.metrics.statistics import least_sure, most_wrong, summarise
+from rexnet.metrics.statistics import least_sure, most_wrong, summarize
 
 
 class Corner(nn.Module):
@@ -43,8 +43,10 @@ def result(image_root: Path, small_config: Config) -> Result:
     logits[3] = [-2, 5, 0]  # an ant for a bee, firmly
     logits[7] = [0.1, 0, 0]  # a bee for an ant, by a hair
     predictions = Predictions(logits, np.asarray(index.labels), tuple(index.paths), index.class_names)
-    model = dataclasses.replace(stand_in_model(small_config, lambda images: images), name="net", network=Corner())
-    return Result(model, "ema", index, "val", View(), predictions, summarise(predictions), 50.0)
+    model = dataclasses.replace(
+        stand_in_model(small_config, lambda images: images), name="net", weights="ema", network=Corner()
+    )
+    return Result(model, index, "val", View(), predictions, summarize(predictions), 50.0)
 
 
 def test_the_most_wrong_and_the_least_sure_come_first(result: Result) -> None:

@@ -110,7 +110,7 @@ def test_several_weights_are_one_table_with_tests_between_them(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = evaluate_all([run], Request(weights=("ema", "raw", "soup", "greedy-soup")))
-    assert [result.weights for result in results] == ["ema", "raw", "soup", "greedy-soup"]
+    assert [result.model.weights for result in results] == ["ema", "raw", "soup", "greedy-soup"]
     print_and_save(results, tmp_path / "table.json", tmp_path / "table.csv")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["model", "weights", "view"]

@@ -17,7 +17,7 @@ from rexnet.metrics.statistics import (
     most_confused,
     probabilities_of,
     reliability_bins,
-    summarise,
+    summarize,
     wilson_interval,
 )
 
@@ -58,7 +58,7 @@ def test_scores_of_classes_and_averages_are_those_of_scikit_learn() -> None:
         assert scores[1:] == pytest.approx(expected)
     assert class_scores(predictions)[6].support == 0
     assert np.isnan(class_scores(predictions)[6].recall)
-    summary = summarise(predictions, temperature=2.0)
+    summary = summarize(predictions, temperature=2.0)
     probabilities = torch.from_numpy(predictions.logits).double().div(2).softmax(1)
     assert summary.balanced_accuracy == pytest.approx(
         100 * recall_score(labels, named, labels=range(6), average="macro")
@@ -127,5 +127,5 @@ def test_runs_of_several_seeds_as_mean_and_deviation() -> None:
 
 def test_a_temperature_moves_no_answer_and_large_logits_do_not_overflow() -> None:
     predictions = random_predictions()
-    assert summarise(predictions).top1 == summarise(predictions, 3.0).top1
+    assert summarize(predictions).top1 == summarize(predictions, 3.0).top1
     assert probabilities_of(np.array([[1e4, 0.0]], np.float32)).tolist() == [[1.0, 0.0]]

@@ -11,10 +11,10 @@ def test_the_decay_grows_from_a_short_memory_to_its_final_value() -> None:
     assert decay_at(10_000, 0.99) == 0.99
 
 
-def test_the_average_is_the_formula_over_weights_and_batchnorm_statistics() -> None:
+def test_the_ema_is_the_formula_over_weights_and_batchnorm_statistics() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
-    average = build_ema(model)
+    ema = build_ema(model)
     expected = {name: value.double().numpy().copy() for name, value in model.state_dict().items()}
     for step in range(1, 6):
         with torch.no_grad():
@@ -22,17 +22,17 @@ def test_the_average_is_the_formula_over_weights_and_batchnorm_statistics() -> N
                 parameter.add_(torch.randn_like(parameter))
         model(torch.randn(8, 3))  # moves the running statistics
         decay = decay_at(step, 0.9)
-        update_ema(average, model, decay)
+        update_ema(ema, model, decay)
         for name, value in model.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * value.double().numpy()
-    for name, value in average.state_dict().items():
+    for name, value in ema.state_dict().items():
         if name.endswith("num_batches_tracked"):
             assert value == 5
         else:
             np.testing.assert_allclose(value.numpy(), expected[name], rtol=1e-5, atol=1e-6)
 
 
-def test_the_average_takes_no_gradient_and_stays_in_evaluation_mode() -> None:
-    average = build_ema(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
-    assert not average.training
-    assert all(not parameter.requires_grad for parameter in average.parameters())
+def test_the_ema_takes_no_gradient_and_stays_in_evaluation_mode() -> None:
+    ema = build_ema(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
+    assert not ema.training
+    assert all(not parameter.requires_grad for parameter in ema.parameters())

@@ -1,6 +1,6 @@
 """Where no GPU is at hand: PyTorch's fake tensors know on which device each one would lie, and refuse to mix them.
 
-They compute nothing, and have neither the backward pass nor the fused optimisers.
+They compute nothing, and have neither the backward pass nor the fused optimizers.
 """
 
 from types import SimpleNamespace
@@ -54,8 +54,8 @@ def test_a_step_and_a_validation_would_lie_on_the_gpu_as_a_whole() -> None:
         module.guard.start(module.model)
         for seed in (0, 4):  # mixup, CutMix
             views = normalize(images, config.data.mean, config.data.std)
-            mixed, shares = augment_batch(views, labels, config.augmentation, 3, seed)
-            assert module.training_step((mixed, shares), 0).device.type == "cuda"
+            mixed, soft = augment_batch(views, labels, config.augmentation, 3, seed)
+            assert module.training_step((mixed, soft), 0).device.type == "cuda"
         gradients = [torch.empty_like(parameter) for parameter in module.model.parameters()]
         optimizer = SimpleNamespace(param_groups=[{"fused": True}], state={})
         module.guard.check(torch.nn.utils.get_total_norm(gradients), optimizer)

@@ -1,6 +1,5 @@
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from torch import nn
 from rexnet.config import Config, load_config
 from rexnet.errors import DivergenceError
 from rexnet.runs.run import Run
-from rexnet.training.callbacks.skipped_steps import SkippedSteps
 from rexnet.training.classification import train
 from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
 
@@ -120,14 +118,3 @@ def test_the_guard_keeps_every_kind_of_state(kind: Any) -> None:
     for index in (1, 2, 4):
         assert not torch.equal(snapshots[index][0]["0.weight"], snapshots[index - 1][0]["0.weight"])
     assert all(torch.isfinite(value).all() for value in snapshots[4][1])
-
-
-def test_a_collapsed_loss_scale_of_fp16_is_reported(tmp_path: Path) -> None:
-    config = SimpleNamespace(optimizer=SimpleNamespace(lr=0.05))
-    skipped, module = SkippedSteps(tmp_path), SimpleNamespace(guard=NonFiniteGuard(), config=config)
-    scaler = SimpleNamespace(get_scale=lambda: 2.0**-15)
-    trainer: Any = SimpleNamespace(global_step=9, precision_plugin=SimpleNamespace(scaler=scaler))
-    with pytest.raises(DivergenceError, match=r"fp16's loss scale fell to 3\.05e-05 at step 9\. None of these"):
-        skipped.report(trainer, module)
-    scaler.get_scale = lambda: 1.0
-    skipped.report(trainer, module)

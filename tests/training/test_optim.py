@@ -35,7 +35,7 @@ def test_the_backbone_has_its_own_learning_rate() -> None:
     }
 
 
-def test_each_optimiser_gets_its_keys() -> None:
+def test_each_optimizer_gets_its_keys() -> None:
     model = rexnet(0.2, num_classes=10)
     sgd = build_optimizer(model, recipe("optimizer.momentum=0.8"))
     assert isinstance(sgd, torch.optim.SGD)

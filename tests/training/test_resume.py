@@ -65,7 +65,7 @@ def interrupted(config: Config, *signals: SignalAt) -> TrainingResult:
 
 
 def assert_same_outcome(one: TrainingResult, other: TrainingResult) -> None:
-    """Equal to the last bit: weights, averages, optimiser, schedule, callbacks' state, table and TensorBoard."""
+    """Equal to the last bit: weights, EMA, optimizer, schedule, callbacks' state, table and TensorBoard."""
     mine, theirs = final_state(one.run), final_state(other.run)
     for state, run in ((mine, one), (theirs, other)):
         for callback in state["callbacks"].values():  # paths, and what stands in two forms

@@ -1,1 +1,1 @@
-"""How good a classifier is: counts, not averages of averages."""
+"""Evaluation of classifiers: inference, results, comparison, calibration, error grids and heat maps."""

@@ -25,7 +25,7 @@ def describe_table(results: Sequence[Result]) -> str:
     lines = _align([header, *(_cells(result, data[result.data]) for result in results)])
     if any(result.calibrated for result in results):
         lines += ["", "ECE a -> b: without and with the fitted temperature"]
-    series = summarise_series(results)
+    series = summarize_series(results)
     if series:
         lines += ["", "mean +- standard deviation over seeds"]
         lines += [
@@ -46,7 +46,7 @@ def describe_table(results: Sequence[Result]) -> str:
 
 def label(result: Result) -> str:
     """Returns the name of a result within a table."""
-    return " ".join(filter(None, (result.model.name, result.weights, result.view_text)))
+    return " ".join(filter(None, (result.model.name, result.model.weights, result.view_text)))
 
 
 def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -59,21 +59,21 @@ def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
     ]
 
 
-def summarise_series(results: Sequence[Result]) -> list[dict[str, Any]]:
+def summarize_series(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Returns mean and standard deviation of results whose recipes differ only in the seed."""
     groups: dict[tuple[str, ...], dict[int, Result]] = {}
     for result in results:
         if result.model.config is not None:
             recipe = json.dumps(recipe_of(result.model.config) | {"seed": None})
-            key = (recipe, result.weights, result.data, result.split, result.view_text)
+            key = (recipe, result.model.weights, result.data, result.split, result.view_text)
             groups.setdefault(key, {})[result.model.config.seed] = result
-    return [_summarise_seeds(group) for group in groups.values() if len(group) > 1]
+    return [_summarize_seeds(group) for group in groups.values() if len(group) > 1]
 
 
-def _summarise_seeds(group: dict[int, Result]) -> dict[str, Any]:
+def _summarize_seeds(group: dict[int, Result]) -> dict[str, Any]:
     first = next(iter(group.values()))
     assert first.model.config is not None
-    entry: dict[str, Any] = {"model": first.model.config.name, "weights": first.weights, "data": first.data}
+    entry: dict[str, Any] = {"model": first.model.config.name, "weights": first.model.weights, "data": first.data}
     entry["seeds"] = list(group)
     for metric in AVERAGED:
         mean, deviation = mean_and_deviation([getattr(result.summary, metric) for result in group.values()])
@@ -98,7 +98,7 @@ def write_csv(results: Sequence[Result], path: Path) -> None:
 def table_as_json(results: Sequence[Result]) -> dict[str, Any]:
     """Returns the results, the tests between them and the means over seeds."""
     content = {"results": [result.as_json() for result in results]}
-    return content | {"comparisons": compare(results), "seeds": summarise_series(results)}
+    return content | {"comparisons": compare(results), "seeds": summarize_series(results)}
 
 
 def _flat(result: Result) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _cells(result: Result, data: list[str]) -> list[str]:
     summary, (low, high) = result.summary, result.summary.top1_interval
     return [
         result.model.name,
-        result.weights or "-",
+        result.model.weights or "-",
         *data,
         result.view_text,
         f"{summary.top1:.2f} [{low:.1f}, {high:.1f}]",

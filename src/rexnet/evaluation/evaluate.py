@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind
 from rexnet.checkpoints.temperature import fitted_where, save_temperature
@@ -20,7 +19,7 @@ from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result
 from rexnet.evaluation.soup import SOUPS, build_soup
 from rexnet.metrics.calibration import fit_temperature, split_in_halves
-from rexnet.metrics.statistics import summarise
+from rexnet.metrics.statistics import summarize
 from rexnet.system.terminal import is_interactive
 
 log = logging.getLogger(__name__)
@@ -45,14 +44,6 @@ class Request:
     """The processes of this evaluation; each makes the same request, and only the first writes files."""
 
 
-class Candidate(NamedTuple):
-    """A classifier to evaluate."""
-
-    model: InferenceModel
-    weights: str
-    remarks: tuple[str, ...] = ()
-
-
 def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     """Returns a result for each source, kind of weights, data set and view, in this order.
 
@@ -64,57 +55,35 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
         RexnetError: a source, the request or the data is faulty; raised before the first inference where possible.
     """
     _check_request(request)
-    kinds = request.weights or (None,)
-    return evaluate_candidates(
-        [load_candidate(str(source), kind, request) for source in sources for kind in kinds], request
-    )
-
-
-def evaluate_candidates(candidates: Sequence[Candidate], request: Request) -> list[Result]:
-    """Returns a result for each candidate, data set and view, in this order; see `evaluate`."""
-    _check_classes([candidate.model for candidate in candidates], request)
-    work = [
-        (candidate, *_images_of(candidate.model, request.split, root))
-        for candidate in candidates
-        for root in (request.roots or (None,))
-    ]
-    jobs = list(itertools.product(work, request.views))
+    models = [load_model(str(source), kind, request) for source in sources for kind in (request.weights or (None,))]
+    _check_classes(models, request)
+    images = [(model, *_images_of(model, request.split, root)) for model in models for root in request.roots or (None,)]
+    jobs = list(itertools.product(images, request.views))
     results = []
-    for number, ((candidate, index, remark), view) in enumerate(jobs, start=1):
+    for number, ((model, index, remark), view) in enumerate(jobs, start=1):
         title = f"{number} of {len(jobs)}" if len(jobs) > 1 else "evaluation"
         if len(jobs) > 1 and not is_interactive():
-            view_text = view.describe(candidate.model.preprocessing)
-            log.info(f"{title}: {candidate.model.name} {candidate.weights}, {view_text}, {index.root}")
-        remarks = (*candidate.remarks, *([remark] if remark else []))
-        results.append(_evaluate(candidate._replace(remarks=remarks), index, view, request, title))
+            log.info(f"{title}: {model.name} {model.weights}, {view.describe(model.preprocessing)}, {index.root}")
+        results.append(_evaluate(model, index, view, request, title, (*model.remarks, *([remark] if remark else []))))
     return results
 
 
-def load_candidate(source: str, weights: str | None, request: Request) -> Candidate:
+def load_model(source: str, weights: str | None, request: Request) -> InferenceModel:
     """Loads a source with the requested weights, or averages the checkpoints of a run.
 
     BatchNorm of timm's networks is folded, because training logged no number that must be reproduced.
     """
-    remarks: tuple[str, ...] = ()
-    if weights in SOUPS:
-
-        def score(trained: Trained) -> float:
-            model = _with_workers(wrap_trained(trained, source), request)
-            return _infer(model, _images_of(model, "val", None)[0], request, "greedy soup").metrics["top1"]
-
-        run = Path(source)
-        trained, remark = build_soup(run, score if weights == "greedy-soup" else None)
-        model, remarks = wrap_trained(trained, run.resolve().name), (remark,)
-    else:
+    if weights not in SOUPS:
         kind: WeightsKind | None = weights  # type: ignore[assignment]  # ema or raw
-        model = load_inference_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
-    return Candidate(_with_workers(model, request), weights or model.weights or "", remarks)
+        return load_inference_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
 
+    def score(trained: Trained) -> float:
+        model = wrap_trained(trained, source)
+        return _infer(model, _images_of(model, "val", None)[0], request, "greedy soup").metrics["top1"]
 
-def _with_workers(model: InferenceModel, request: Request) -> InferenceModel:
-    if request.workers is None:
-        return model
-    return dataclasses.replace(model, loader=model.loader._replace(workers=request.workers))
+    run = Path(source)
+    trained, remark = build_soup(run, score if weights == "greedy-soup" else None)
+    return dataclasses.replace(wrap_trained(trained, run.resolve().name), weights=weights, remarks=(remark,))
 
 
 def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
@@ -134,46 +103,47 @@ def _infer(
     title: str,
     view: View = View(),  # noqa: B008
 ) -> InferenceResult:
+    if request.workers is not None:
+        model = dataclasses.replace(model, loader=model.loader._replace(workers=request.workers))
     return run_inference(model, index, view, request.processes, title)
 
 
-def _evaluate(candidate: Candidate, index: Index, view: View, request: Request, title: str) -> Result:
-    model, weights, remarks = candidate
+def _evaluate(
+    model: InferenceModel, index: Index, view: View, request: Request, title: str, remarks: tuple[str, ...]
+) -> Result:
     inference, temperature = _infer(model, index, request, title, view), model.temperature
     if request.calibrate:
         inference, temperature, remark = _calibrate(model, inference, request)
         remarks = (*remarks, remark)
     elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
-        remarks = (*remarks, f"{fitted_where(model.path, weights)}: calibrated numbers on those images are optimistic")
+        fitted = fitted_where(model.path, model.weights)
+        remarks = (*remarks, f"{fitted}: calibrated numbers on those images are optimistic")
     as_trained = view == View() and not request.roots and not request.calibrate and request.split == "val"
-    metric = "val_ema/top1" if weights == "ema" else "val/top1"
     return Result(
         model,
-        weights,
         index,
         request.split,
         view,
         inference.predictions,
-        summarise(inference.predictions)._replace(**inference.metrics),  # type: ignore[arg-type]
+        summarize(inference.predictions)._replace(**inference.metrics),  # type: ignore[arg-type]
         inference.images_per_s,
         temperature,
-        model.metrics.get(metric) if as_trained else None,
+        model.metrics.get("val_ema/top1" if model.weights == "ema" else "val/top1") if as_trained else None,
         remarks,
-        _file_name(candidate, index, view, request),
+        _file_name(model, index, view, request),
     )
 
 
-def _file_name(candidate: Candidate, index: Index, view: View, request: Request) -> str:
+def _file_name(model: InferenceModel, index: Index, view: View, request: Request) -> str:
     """Returns the stem of a result's files, which no other evaluation of the run has."""
-    model, path = candidate.model, candidate.model.path
-    if path is None:
+    if model.path is None:
         file = model.name.partition("=")[0].replace("/", "-")
-    else:
-        file = path.stem if path.suffix in ("", ".ckpt") else path.name  # the stem of all exports is `model`
+    else:  # the stem of every export is `model`
+        file = model.path.stem if model.path.suffix in ("", ".ckpt") else model.path.name
     of_root = mark_root(index.root) if request.roots else ""
     of_view = "" if view == View() else view.describe(model.preprocessing).replace(", ", "-").replace(" ", "")
     calibrated = "calibrated" if request.calibrate else ""
-    return "-".join(filter(None, (file, candidate.weights, request.split, of_root, of_view, calibrated)))
+    return "-".join(filter(None, (file, model.weights, request.split, of_root, of_view, calibrated)))
 
 
 def _calibrate(
@@ -190,11 +160,11 @@ def _calibrate(
         fitting, reported = predictions.select(first), predictions.select(second)
         fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, a random half"
         remark = f"temperature fitted on {fitted_on}; all results are of the other {len(second)}"
-        summary = summarise(reported)
+        summary = summarize(reported)
         metrics = {"top1": summary.top1, "top5": summary.top5, "loss": summary.loss}
         inference = inference._replace(predictions=reported, metrics=metrics)
     temperature = fit_temperature(fitting.logits, fitting.labels)
-    if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt" and model.weights:
+    if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt":
         saved = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
         remark += f"; saved in {saved}"
     return inference, temperature, remark

@@ -52,7 +52,8 @@ class InferenceModel:
     logarithm takes the place of logits."""
     temperature: float | None = None
     """Divisor of the logits for calibrated probabilities; None if none was fitted or an exported graph applies it."""
-    weights: WeightsKind | None = None
+    weights: str = ""
+    """`ema`, `raw`, `soup` or `greedy-soup`; empty for a network of timm."""
     path: Path | None = None
     """The checkpoint or file; None for a network of timm."""
     network: nn.Module | None = None
@@ -61,6 +62,7 @@ class InferenceModel:
     """The training config, which names the data set; None for a network of timm."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Metrics that training logged for the checkpoint, such as `val/top1`."""
+    remarks: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:

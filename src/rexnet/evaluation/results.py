@@ -12,7 +12,7 @@ from rexnet.errors import ConfigError
 from rexnet.evaluation.inference import View
 from rexnet.evaluation.inference_model import InferenceModel
 from rexnet.metrics.predictions import Predictions, save_predictions
-from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarise
+from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarize
 from rexnet.runs.checkpoint_files import checkpoint_folder
 from rexnet.system.atomic_files import atomic_write
 
@@ -24,8 +24,6 @@ class Result:
     """Results of a classifier on a split, for one view of the images."""
 
     model: InferenceModel
-    weights: str
-    """`ema`, `raw`, `soup`, `greedy-soup`; empty for a network of timm."""
     index: Index
     split: Split
     view: View
@@ -70,7 +68,7 @@ class Result:
         """Loss, Brier score and ECE with the temperature; empty if none was fitted."""
         if self.temperature is None:
             return {}
-        summary = summarise(self.predictions, self.temperature)
+        summary = summarize(self.predictions, self.temperature)
         return {name: getattr(summary, name) for name in CALIBRATED}
 
     def row(self) -> dict[str, Any]:
@@ -78,7 +76,7 @@ class Result:
         return {
             "model": self.model.name,
             "checkpoint": self.source,
-            "weights": self.weights,
+            "weights": self.model.weights,
             "data": self.data,
             "split": self.split,
             "view": self.view_text,
@@ -106,7 +104,7 @@ class Result:
 
     def describe(self) -> str:
         """Returns the results as lines for the terminal."""
-        kind = {"ema": ", EMA weights", "": ""}.get(self.weights, f", {self.weights} weights")
+        kind = {"ema": ", EMA weights", "": ""}.get(self.model.weights, f", {self.model.weights} weights")
         view = f", {self.view_text}" if self.view.flip or self.view.sizes else ""
         summary, calibrated = self.summary, self.calibrated
         logged = f"   (logged in training: {self.logged:.2f} %)" if self.logged is not None else ""

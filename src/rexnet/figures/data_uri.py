@@ -1,4 +1,4 @@
-"""Pixels inside a page: pictures as data URIs, small enough for a file that one sends by mail."""
+"""Embeds pictures in a web page as data URIs, small enough to send the page by mail."""
 
 import base64
 import io
@@ -8,15 +8,15 @@ import numpy as np
 from PIL import Image
 
 QUALITY = 82  # of JPEG
-MOST_CELLS = 360  # of a side of a matrix's picture
+MAX_SIDE = 360  # pixels of a matrix
 
 
 def embed_picture(picture: bytes | np.ndarray, width: int) -> str:
-    """A data URI of a picture, at most `width` pixels wide, as JPEG.
+    """Returns a picture as the data URI of a JPEG.
 
     Args:
         picture: the bytes of a PNG, or pixels uint8 (height, width, 3).
-        width: of the result; a smaller picture keeps its size.
+        width: maximum width; a smaller picture keeps its size.
     """
     image = Image.open(io.BytesIO(picture)) if isinstance(picture, bytes) else Image.fromarray(picture)
     image = image.convert("RGB")
@@ -26,18 +26,18 @@ def embed_picture(picture: bytes | np.ndarray, width: int) -> str:
 
 
 def embed_matrix(shares: np.ndarray) -> tuple[str, int]:
-    """A picture of a matrix of 0..1, one pixel a cell, as a data URI; and how many cells a side a pixel stands for.
+    """Returns a square matrix of 0..1 as the data URI of a PNG, and the number of cells along the side of a pixel.
 
-    Where there are more cells than a screen shows, a pixel has the largest value of those that it stands for.
+    A pixel shows the maximum of its cells.
     """
-    step = -(-len(shares) // MOST_CELLS)
+    step = -(-len(shares) // MAX_SIDE)
     if step > 1:
         room = -(-len(shares) // step) * step
         padded = np.zeros((room, room))
         padded[: len(shares), : len(shares)] = shares
         shares = padded.reshape(room // step, step, room // step, step).max(axis=(1, 3))
-    colours = mpl.colormaps["magma"](np.sqrt(shares))[..., :3]  # the root, so that rare mistakes can be seen
-    return _uri(Image.fromarray((255 * colours).astype(np.uint8)), "png", optimize=True), step
+    colors = mpl.colormaps["magma"](np.sqrt(shares))[..., :3]  # the root makes rare mistakes visible
+    return _uri(Image.fromarray((255 * colors).astype(np.uint8)), "png", optimize=True), step
 
 
 def _uri(image: Image.Image, kind: str, **options: bool | int) -> str:

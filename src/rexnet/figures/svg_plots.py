@@ -1,4 +1,4 @@
-"""Curves and bars as SVG for a web page: text stays text, and colours follow the page's theme."""
+"""Draws curves and bars as SVG for a web page: text stays text, and colors follow the theme of the page."""
 
 import io
 import re
@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-SIZE = (4.4, 2.7)  # inches; on a phone about as wide as the screen, so that text keeps its size
-MOST_POINTS = 400
+SIZE = (4.4, 2.7)  # inches; about the width of a phone, so that text keeps its size
+MAX_POINTS = 400
 SERIES = 6
-INK, LINE = "#000001", "#000002"  # stand for the page's colours until the SVG is written
-COLOURS = tuple(f"#0000f{number}" for number in range(SERIES))
+INK, LINE = "#000001", "#000002"  # placeholders for colors of the page
+COLORS = tuple(f"#0000f{number}" for number in range(SERIES))
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -42,14 +42,14 @@ STYLE: dict[Any, Any] = {
 
 
 class Line(NamedTuple):
-    """One curve."""
+    """A curve."""
 
     label: str
     points: Sequence[tuple[float, float]]
     series: int = 0
-    """Number of its colour."""
+    """Number of its color, 0 to 5."""
     style: str = "solid"
-    """Or `dashed`, or `dotted`, as matplotlib and CSS have it."""
+    """`solid`, `dashed` or `dotted`: names that matplotlib and CSS share."""
 
 
 def draw_lines(
@@ -60,7 +60,7 @@ def draw_lines(
     log: bool = False,
     legend: bool = True,
 ) -> str:
-    """Curves over epochs, as an SVG with a description in words; empty where no line has a point."""
+    """Returns curves over epochs as SVG with a description for screen readers; empty if no line has a point."""
     lines = [line for line in lines if line.points]
     if not lines:
         return ""
@@ -71,16 +71,9 @@ def draw_lines(
         figure, axes = _begin()
         for line in lines:
             x, y = _thin(line.points)
-            marker = "o" if len(x) <= 2 else None  # a single point would leave no trace
-            axes.plot(
-                x,
-                y,
-                linestyle=line.style,
-                color=COLOURS[line.series % SERIES],
-                label=line.label,
-                marker=marker,
-                markersize=4,
-            )
+            marker = "o" if len(x) <= 2 else None  # a line of one point is invisible
+            color = COLORS[line.series % SERIES]
+            axes.plot(x, y, linestyle=line.style, color=color, label=line.label, marker=marker, markersize=4)
         if log and min(value for line in lines for _, value in line.points) > 0:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -91,24 +84,22 @@ def draw_lines(
         if x_label == "epoch":
             axes.xaxis.get_major_locator().set_params(integer=True)
             if len({x for line in lines for x, _ in line.points}) == 1:
-                axes.set_xticks([lines[0].points[0][0]])  # of a single epoch, else there would be fractions
+                axes.set_xticks([lines[0].points[0][0]])  # else a single epoch gets fractional ticks
         if legend and len(lines) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=min(3, len(lines)), borderaxespad=0.1)
         return _write(figure, description)
 
 
 def draw_reliability(confidences: np.ndarray, accuracies: np.ndarray, counts: np.ndarray, words: str) -> str:
-    """Accuracy by confidence in equal bins, both 0..1 and (bins,); a well calibrated network is on the diagonal."""
+    """Returns accuracy by confidence in equal bins, both 0..1 and (bins,); the diagonal is perfect calibration."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": words}):
         figure, axes = _begin()
-        bins, share = len(counts), counts / max(1, counts.sum())
-        left = np.arange(bins) / bins
-        filled = counts > 0
-        width = 1 / bins
-        axes.bar(left, share, width, align="edge", color=LINE, label="share of images")
+        bins, filled = len(counts), counts > 0
+        share = counts / max(1, counts.sum())
+        axes.bar(np.arange(bins) / bins, share, 1 / bins, align="edge", color=LINE, label="share of images")
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, dashes=(4, 3))
-        axes.plot(confidences[filled], accuracies[filled], "o-", color=COLOURS[0], markersize=4, label="accuracy")
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence of the answer", ylabel="accuracy")
+        axes.plot(confidences[filled], accuracies[filled], "o-", color=COLORS[0], markersize=4, label="accuracy")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, borderaxespad=0.1)
         return _write(figure, words)
 
@@ -119,7 +110,7 @@ def _begin() -> tuple[Figure, Any]:
 
 
 def _write(figure: Figure, description: str) -> str:
-    """The figure as inline SVG, without prolog, metadata and ids that nothing refers to."""
+    """Returns a figure as inline SVG, without prolog, metadata and unused ids."""
     stream = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
@@ -127,23 +118,23 @@ def _write(figure: Figure, description: str) -> str:
     svg = svg[svg.index("<svg") :]
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
-    svg = re.sub(r"<style.*?</style>|font-family: [^;]+; |<g/>", "", svg)  # the page has its own
+    svg = re.sub(r"<style.*?</style>|font-family: [^;]+; |<g/>", "", svg)  # the page has its own fonts
     svg = re.sub(r"\s+", " ", svg)
-    for number, colour in enumerate(COLOURS):
-        svg = svg.replace(colour, f"var(--series-{number})")
+    for number, color in enumerate(COLORS):
+        svg = svg.replace(color, f"var(--series-{number})")
     svg = svg.replace(INK, "currentColor").replace(LINE, "var(--line)")
     view_box = re.search(r'viewBox="[^"]+"', svg)
     assert view_box is not None
     body = svg[svg.index(">") + 1 : svg.rindex("</svg>")]
-    body = f'<g aria-hidden="true">{body}</g>'  # else some screen readers read every tick, too
+    body = f'<g aria-hidden="true">{body}</g>'  # else some screen readers read every tick
     return f'<svg class="plot" role="img" aria-label="{escape(description)}" {view_box[0]}>{body}</svg>'
 
 
 def _thin(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """At most `MOST_POINTS` points, each the mean of equally many neighbours."""
+    """Returns at most `MAX_POINTS` points, each the mean of equally many neighbors."""
     values = np.array(points, np.float64)
-    if len(values) > MOST_POINTS:
-        values = np.array([part.mean(axis=0) for part in np.array_split(values, MOST_POINTS)])
+    if len(values) > MAX_POINTS:
+        values = np.array([part.mean(axis=0) for part in np.array_split(values, MAX_POINTS)])
     return values[:, 0], values[:, 1]
 
 

@@ -1,8 +1,4 @@
-"""Fits the temperature that makes a classifier as sure as it is right (Guo et al. 2017, arXiv 1706.04599).
-
-It divides the logits, so it changes no answer. It is fitted on images other than those that are reported; where it is
-kept, `temperature.py` says.
-"""
+"""Fits the temperature that calibrates the probabilities of a classifier (Guo et al. 2017, arXiv 1706.04599)."""
 
 import math
 
@@ -10,11 +6,11 @@ import numpy as np
 
 from rexnet.metrics.statistics import mean_loss
 
-RANGE = (0.05, 20.0)  # of temperatures; all that were published lie far inside
+RANGE = (0.05, 20.0)  # published temperatures lie well inside
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the smallest mean loss on logits (N, classes) and labels (N,), from 0.05 to 20."""
+    """Returns the temperature with the smallest mean loss on logits (N, classes) and labels (N,)."""
     from scipy.optimize import minimize_scalar  # takes a second to import
 
     def loss(logarithm: float) -> float:
@@ -25,6 +21,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def split_in_halves(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of `n` images in two halves drawn with a fixed seed, each in rising order: to fit on, and to report."""
+    """Returns the positions of `n` images in two random halves with a fixed seed, each sorted: to fit and to report."""
     order = np.random.default_rng(0).permutation(n)
     return np.sort(order[: n // 2]), np.sort(order[n // 2 :])

@@ -1,4 +1,4 @@
-"""What a classifier said about every image of a split, kept in a file for reports and comparisons."""
+"""The logits of a classifier for a split, saved for reports and comparisons."""
 
 import json
 from pathlib import Path
@@ -12,34 +12,34 @@ from rexnet.system.atomic_files import atomic_write
 
 
 class Predictions(NamedTuple):
-    """Logits and labels of a split, in the data set's own order of images."""
+    """Logits and labels of a split, in the order of the data set."""
 
     logits: np.ndarray
-    """float32 (N, classes); of exports, which give probabilities, their logarithms."""
+    """float32 (N, classes); for exported graphs, the logarithm of their probabilities."""
     labels: np.ndarray
     """int64 (N,), rows of `class_names`."""
     names: tuple[str, ...]
-    """Of the images, relative to the data set's root."""
+    """Paths of the images below the root of the data set."""
     class_names: tuple[str, ...]
     """One for each logit."""
 
     def select(self, positions: np.ndarray) -> "Predictions":
-        """Those of the images at `positions`, in that order."""
+        """Returns the predictions at `positions`, in that order."""
         names = tuple(self.names[position] for position in positions.tolist())
         return self._replace(logits=self.logits[positions], labels=self.labels[positions], names=names)
 
     def with_readable_classes(self) -> "Predictions":
-        """The same for people to look at, with English names in place of ImageNet's WordNet numbers."""
+        """Returns a copy with English names instead of ImageNet's WordNet numbers."""
         return self._replace(class_names=readable_names(self.class_names))
 
 
 def predictions_path(run: Path, stem: str, weights: str, split: str) -> Path:
-    """Where a run keeps the predictions of one of its checkpoints; `.json` beside it holds the numbers."""
+    """Returns the file in a run for the predictions of a checkpoint; the results are in `.json` next to it."""
     return run / "evaluation" / f"{stem}-{weights}-{split}.npz"
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:
-    """Writes an `.npz` file, whole or not at all.
+    """Writes an `.npz` file atomically.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -55,32 +55,31 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def load_predictions(path: Path) -> Predictions:
-    """What `save_predictions` wrote, without executing anything that the file contains.
+    """Reads the file of `save_predictions` without executing anything from it.
 
     Raises:
-        DataError: the file is missing, damaged or holds something else.
+        DataError: the file is missing, damaged or of another kind.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file of predictions; `rexnet evaluate` writes them")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            predictions = Predictions(
-                arrays["logits"], arrays["labels"], _unpack(arrays["names"]), _unpack(arrays["class_names"])
-            )
-    except Exception as error:  # zipfile and NumPy raise a dozen types for what is damaged; all mean the same
+            names, class_names = (_unpack(arrays[key]) for key in ("names", "class_names"))
+            predictions = Predictions(arrays["logits"], arrays["labels"], names, class_names)
+    except Exception as error:  # zipfile and NumPy raise a dozen types for damaged files
         raise DataError(f"{path}: cannot be read as predictions: {first_sentence(error)}") from None
-    shape = (len(predictions.names), len(predictions.class_names))
+    shape = (len(names), len(class_names))
     if predictions.logits.shape != shape or predictions.labels.shape != shape[:1]:
         raise DataError(
             f"{path}: its logits are {predictions.logits.shape}, but it names {shape[0]} images and {shape[1]} classes"
         )
     if predictions.logits.dtype != np.float32 or not np.isin(predictions.labels, np.arange(shape[1])).all():
-        raise DataError(f"{path}: its labels or logits are none of {shape[1]} classes")
+        raise DataError(f"{path}: its logits or labels do not belong to {shape[1]} classes")
     return predictions
 
 
 def _pack(names: tuple[str, ...]) -> np.ndarray:
-    """Names as bytes of JSON: NumPy's own strings would all be as long as the longest, four bytes a letter."""
+    """Returns names as JSON bytes: NumPy's strings would all take four bytes per letter of the longest."""
     return np.frombuffer(json.dumps(names).encode("ascii"), np.uint8)
 
 

@@ -1,6 +1,6 @@
-"""What predictions are worth, in numbers: pure functions of logits and labels. Shares are in percent.
+"""Metrics of predictions as pure functions of logits and labels; rates are in percent.
 
-Only classes that occur among the labels count in averages over classes.
+Averages over classes include only classes that occur among the labels.
 """
 
 import math
@@ -12,25 +12,24 @@ from scipy.special import log_softmax
 
 from rexnet.metrics.predictions import Predictions
 
-BINS = 15  # of the confidence, equally wide, as in Guo et al. 2017 (arXiv 1706.04599)
-NORMAL_95 = 1.959963984540054  # half of the central 95 % of a normal distribution, in standard deviations
+BINS = 15  # of equal width, as in Guo et al. 2017 (arXiv 1706.04599)
+NORMAL_95 = 1.959963984540054  # half width of the central 95 % of a normal distribution, in standard deviations
 
 Interval = tuple[float, float]
 
 
 class Summary(NamedTuple):
-    """The numbers of one classifier on one split."""
+    """The metrics of a classifier on a split, with Wilson's 95 % intervals."""
 
     n: int
     top1: float
     top1_interval: Interval
-    """Wilson's, 95 %."""
     top5: float
     top5_interval: Interval
     loss: float
-    """Mean negative log-likelihood of the right class, in nats."""
+    """Mean negative log-likelihood of the true class, in nats."""
     balanced_accuracy: float
-    """Mean of the classes' recalls."""
+    """Mean recall of the classes."""
     brier: float
     """Mean squared distance of the probabilities from the truth, summed over classes: 0 to 2."""
     ece: float
@@ -38,51 +37,50 @@ class Summary(NamedTuple):
 
 
 class ClassScores(NamedTuple):
-    """How well one class is told from the others; nan where there is nothing to divide by."""
+    """The scores of one class; nan if undefined."""
 
     name: str
     precision: float
     recall: float
     f1: float
     support: int
-    """Images of the class."""
+    """Number of images of the class."""
 
 
 class ConfusedPair(NamedTuple):
-    """Images of one class that were taken for another."""
+    """The images of class `truth` that were classified as `taken_for`."""
 
     truth: str
     taken_for: str
     images: int
     support: int
-    """Images of the class `truth`."""
+    """Number of images of class `truth`."""
 
 
 class ReliabilityBins(NamedTuple):
-    """Images gathered by the probability of the class that was named; all arrays (bins,)."""
+    """Images binned by the probability of the predicted class; arrays of shape (bins,), nan in empty bins."""
 
     edges: np.ndarray
-    """(bins + 1,) from 0 to 1; each bin holds what is above its lower edge, up to and with its upper one."""
+    """(bins + 1,) from 0 to 1; a bin excludes its lower and includes its upper edge."""
     images: np.ndarray
-    """How many."""
+    """Number of images."""
     confidence: np.ndarray
-    """Mean probability of the named class, in percent; nan where a bin is empty."""
+    """Mean probability of the predicted class, in percent."""
     accuracy: np.ndarray
-    """Share of right answers, in percent; nan where a bin is empty."""
+    """Percentage of correct predictions."""
 
 
 class McNemar(NamedTuple):
-    """Two classifiers on the same images."""
+    """McNemar's exact two-sided test between two classifiers on the same images."""
 
     only_first: int
-    """Images that only the first names rightly."""
+    """Images that only the first one classifies correctly."""
     only_second: int
     p_value: float
-    """Probability of a difference at least as large if both were equally good: exact, two-sided."""
 
 
-def summarise(predictions: Predictions, temperature: float = 1.0) -> Summary:
-    """All numbers of a split; logits are divided by `temperature` first, which changes no accuracy."""
+def summarize(predictions: Predictions, temperature: float = 1.0) -> Summary:
+    """Returns all metrics of a split; the temperature divides the logits and changes no accuracy."""
     n, probabilities = len(predictions.labels), probabilities_of(predictions.logits, temperature)
     correct1, correct5 = (int(is_among_top(predictions, k).sum()) for k in (1, 5))
     return Summary(
@@ -99,12 +97,12 @@ def summarise(predictions: Predictions, temperature: float = 1.0) -> Summary:
 
 
 def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Softmax of logits (N, classes), float64."""
+    """Returns the softmax of logits (N, classes) as float64."""
     return np.asarray(np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1)))
 
 
 def is_among_top(predictions: Predictions, k: int) -> np.ndarray:
-    """Whether the right class is among the `k` likeliest, bool (N,); among equals the class of the lower row wins."""
+    """Returns bool (N,), True if the true class is among the top `k`; of equal logits the lower row ranks first."""
     logits, labels = predictions.logits, predictions.labels[:, None]
     own = np.take_along_axis(logits, labels, 1)
     rows = np.arange(logits.shape[1])
@@ -113,45 +111,45 @@ def is_among_top(predictions: Predictions, k: int) -> np.ndarray:
 
 
 def mean_loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood of the labels, in nats."""
+    """Returns the mean negative log-likelihood of the labels, in nats."""
     likelihood = log_softmax(logits.astype(np.float64) / temperature, axis=1)
     return float(-np.take_along_axis(likelihood, labels[:, None], 1).mean())
 
 
 def wilson_interval(correct: int, n: int) -> Interval:
-    """Wilson's 95 % interval of a share, in percent (Wilson 1927), which holds for few images and near 0 and 100."""
-    share, z2 = correct / n, NORMAL_95**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = NORMAL_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    """Returns Wilson's 95 % interval of a rate, in percent (Wilson 1927), valid for small n and near 0 and 100."""
+    rate, z2 = correct / n, NORMAL_95**2
+    middle = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = NORMAL_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
-    """Images of each class (row) by the class they were taken for (column), int64 (classes, classes)."""
+    """Returns the number of images by true class (row) and predicted class (column), int64 (classes, classes)."""
     classes = len(predictions.class_names)
     cells = predictions.labels * classes + predictions.logits.argmax(1)
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
 def class_scores(predictions: Predictions) -> list[ClassScores]:
-    """Precision, recall and F1 of every class, in percent, in the order of the classes."""
+    """Returns precision, recall and F1 of every class, in percent."""
     matrix = confusion_matrix(predictions)
-    right, support, named = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
-    precision, recall, f1 = _share(right, named), _share(right, support), _share(2 * right, support + named)
-    columns = zip(predictions.class_names, precision, recall, f1, support, strict=True)
+    right, support, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    rates = _percent(right, predicted), _percent(right, support), _percent(2 * right, support + predicted)
+    columns = zip(predictions.class_names, *rates, support, strict=True)
     return [ClassScores(name, float(p), float(r), float(f), int(n)) for name, p, r, f, n in columns]
 
 
 def balanced_accuracy(predictions: Predictions) -> float:
-    """Mean recall of the classes that occur, in percent."""
+    """Returns the mean recall of the classes that occur, in percent."""
     labels = predictions.labels
     support = np.bincount(labels)
     right = np.bincount(labels[predictions.logits.argmax(1) == labels], minlength=len(support))
-    return float(np.nanmean(_share(right, support)))
+    return float(np.nanmean(_percent(right, support)))
 
 
 def most_confused(predictions: Predictions, most: int = 10) -> list[ConfusedPair]:
-    """The pairs of classes with the most mistakes, in falling order."""
+    """Returns the pairs of classes with the most mistakes, the most frequent first."""
     matrix, names = confusion_matrix(predictions), predictions.class_names
     support = matrix.sum(1)
     np.fill_diagonal(matrix, 0)
@@ -161,44 +159,44 @@ def most_confused(predictions: Predictions, most: int = 10) -> list[ConfusedPair
 
 
 def most_wrong(predictions: Predictions, most: int) -> np.ndarray:
-    """Positions of wrongly named images, those first whose wrong answer was surest."""
+    """Returns the positions of misclassified images, the most confident first."""
     probabilities = probabilities_of(predictions.logits)
     wrong = np.flatnonzero(probabilities.argmax(1) != predictions.labels)
     return np.asarray(wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:most])
 
 
 def least_sure(predictions: Predictions, most: int) -> np.ndarray:
-    """Positions of images, those first whose two likeliest classes are nearest to each other."""
+    """Returns positions of images, first those with the smallest margin between the two most probable classes."""
     first, second = np.sort(probabilities_of(predictions.logits), axis=1)[:, :-3:-1].T
     return np.argsort(first - second, kind="stable")[:most]
 
 
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over images of the squared distance between probabilities (N, classes) and truth (Brier 1950)."""
+    """Returns the mean squared distance between probabilities (N, classes) and the truth (Brier 1950)."""
     own = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
     return float(((probabilities**2).sum(1) - 2 * own + 1).mean())
 
 
 def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> ReliabilityBins:
-    """How often the named class is right, by how sure the classifier was; `bins` of equal width."""
+    """Returns accuracy against confidence in `bins` of equal width."""
     edges = np.linspace(0, 1, bins + 1)
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     number = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     count = np.bincount(number, minlength=bins)
     sums = (np.bincount(number, weights, minlength=bins) for weights in (confidence, right))
-    return ReliabilityBins(edges, count, *(_share(values, count) for values in sums))
+    return ReliabilityBins(edges, count, *(_percent(values, count) for values in sums))
 
 
 def calibration_error(bins: ReliabilityBins) -> float:
-    """Expected calibration error in percent: mean over images of |accuracy - confidence| of their bin (Guo et al.)."""
+    """Returns the expected calibration error in percent: mean over images of |accuracy - confidence| of their bin."""
     filled = bins.images > 0
     gaps = np.abs(bins.accuracy - bins.confidence)[filled]
     return float((gaps * bins.images[filled]).sum() / bins.images.sum())
 
 
 def mcnemar(first: Predictions, second: Predictions) -> McNemar:
-    """McNemar's test between two classifiers on the same images in the same order."""
-    from scipy.stats import binomtest  # takes a second to import, which a single classifier need not wait for
+    """Returns McNemar's test for two classifiers on the same images in the same order."""
+    from scipy.stats import binomtest  # takes a second to import
 
     right1, right2 = is_among_top(first, 1), is_among_top(second, 1)
     only_first, only_second = int((right1 & ~right2).sum()), int((right2 & ~right1).sum())
@@ -207,10 +205,10 @@ def mcnemar(first: Predictions, second: Predictions) -> McNemar:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (of n - 1); that of a single value is nan."""
+    """Returns mean and sample standard deviation (n - 1), which is nan for a single value."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Percent; nan where the whole is 0."""
+def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Returns the ratio in percent; nan where `whole` is 0."""
     return np.asarray(100 * np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))

@@ -8,9 +8,8 @@ import jinja2
 
 from rexnet import __version__
 from rexnet.checkpoints.checkpoint import Trained
-from rexnet.errors import ConfigError
 from rexnet.metrics.predictions import Predictions
-from rexnet.metrics.statistics import class_scores, most_confused, summarise
+from rexnet.metrics.statistics import class_scores, most_confused, summarize
 
 HARDEST = 5  # classes on the card
 
@@ -60,10 +59,7 @@ def write_card(
         confused=most_confused(predictions, most=3) if predictions is not None else [],
         architecture=architecture,
     )
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    path.write_text(text, encoding="utf-8")
 
 
 def markdown(text: str) -> str:
@@ -84,7 +80,7 @@ def _metric_rows(predictions: Predictions | None, temperature: float | None) -> 
     """Returns name, value and 95 % interval of each metric."""
     if predictions is None:
         return []
-    plain = summarise(predictions)
+    plain = summarize(predictions)
     rows = [
         ("top-1", f"{plain.top1:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top1_interval)),
         ("top-5", f"{plain.top5:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top5_interval)),
@@ -93,7 +89,7 @@ def _metric_rows(predictions: Predictions | None, temperature: float | None) -> 
         ("calibration error (ECE, 15 bins)", f"{plain.ece:.2f} %", ""),
     ]
     if temperature is not None:
-        calibrated = summarise(predictions, temperature)
+        calibrated = summarize(predictions, temperature)
         label = f"the same at temperature {temperature:.3f} (fitted on some of these images)"
         rows.append((label, f"{calibrated.ece:.2f} %", ""))
     return rows

@@ -24,7 +24,7 @@ from rexnet.metrics.statistics import (
     most_wrong,
     probabilities_of,
     reliability_bins,
-    summarise,
+    summarize,
 )
 from rexnet.preprocessing import Preprocessing
 
@@ -102,7 +102,7 @@ def describe_calibration(predictions: Predictions, checkpoint: Path, weights: st
     try:
         temperature = load_temperature(checkpoint, weights) if checkpoint.is_file() else None
         if temperature is not None:
-            error, source = summarise(predictions, temperature).ece, fitted_where(checkpoint, weights)
+            error, source = summarize(predictions, temperature).ece, fitted_where(checkpoint, weights)
             sentence += f" With the temperature that predictions and exports use it is {error:.1f} % ({source})."
     except CheckpointError as fault:
         damage = str(fault).replace(f"{checkpoint.parent}/", f"{checkpoint.parent.name}/")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rexnet.metrics.statistics import mcnemar, mean_and_deviation, summarise
+from rexnet.metrics.statistics import mcnemar, mean_and_deviation, summarize
 from rexnet.report.curves import draw_comparison, line_style
 from rexnet.report.provenance import compare_recipes
 from rexnet.report.summary import describe_duration, describe_interval, network_cost
@@ -46,7 +46,7 @@ def _describe_row(run: Run, result: KeptPredictions | None) -> list[str]:
     """Returns the values of `COLUMNS`."""
     evaluated = [""] * 4
     if result is not None:
-        summary = summarise(result.predictions)
+        summary = summarize(result.predictions)
         parameters, _ = network_cost(run, result.predictions.class_names)
         evaluated = [
             f"{summary.top1:.2f} [{describe_interval(summary.top1_interval)}]",
@@ -67,7 +67,7 @@ def _describe_seeds(results: Sequence[KeptPredictions | None]) -> list[str]:
     found = [result for result in results if result is not None]
     if len(found) < len(results) or len({(one.weights, one.images) for one in found}) > 1:
         return []
-    summaries = [summarise(one.predictions) for one in found]
+    summaries = [summarize(one.predictions) for one in found]
     top1, loss = (mean_and_deviation([getattr(one, name) for one in summaries]) for name in ("top1", "loss"))
     spreads = f"top-1 {top1[0]:.2f} ± {top1[1]:.2f} %, loss {loss[0]:.4f} ± {loss[1]:.4f}"
     return [f"Mean ± standard deviation over {len(found)} seeds: {spreads}."]

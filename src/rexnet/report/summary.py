@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rexnet.metrics.statistics import Interval, summarise, wilson_interval
+from rexnet.metrics.statistics import Interval, summarize, wilson_interval
 from rexnet.models.cost import count_cost_of
 from rexnet.models.factory import build_model
 from rexnet.runs.run import KeptPredictions, Run
@@ -51,7 +51,7 @@ def describe_tiles(run: Run, result: KeptPredictions | None, classes: tuple[str,
     """Returns accuracy, calibration, size and speed."""
     tiles = []
     if result is not None:
-        summary = summarise(result.predictions)
+        summary = summarize(result.predictions)
         source = f"{_weights(result)} weights, {summary.n:,} images"
         source += "" if result.is_best else f" ({result.checkpoint}, {result.images})"
         tiles += [
@@ -76,7 +76,7 @@ def describe_tiles(run: Run, result: KeptPredictions | None, classes: tuple[str,
 
 def describe_result(result: KeptPredictions) -> dict[str, Any]:
     """Returns a row of the table of evaluations; see `RESULT_COLUMNS`."""
-    summary = summarise(result.predictions)
+    summary = summarize(result.predictions)
     cells = [
         f"{summary.n:,}",
         f"{summary.top1:.2f} [{describe_interval(summary.top1_interval)}]",

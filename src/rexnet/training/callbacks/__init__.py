@@ -1,4 +1,4 @@
-"""What watches a run: logs, progress, images, checkpoints and stopping."""
+"""Callbacks of a run: logs, progress, images, checkpoints and stopping."""
 
 from pathlib import Path
 

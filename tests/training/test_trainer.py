@@ -1,0 +1,46 @@
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+
+from rexnet.config import Config, load_config
+from rexnet.errors import ConfigError
+from rexnet.training.trainer import build_trainer
+
+
+def configured(small_run: list[str], *overrides: str) -> Config:
+    return load_config("finetune/folder.yaml", [*small_run, *overrides])
+
+
+def test_settings_reach_their_objects(small_run: list[str]) -> None:
+    config = configured(
+        small_run,
+        "trainer.accumulate=2",
+        "trainer.deterministic=true",
+        "trainer.precision=bf16",
+        "trainer.max_steps=7",
+        "trainer.val_every_epochs=2",
+        "loss.label_smoothing=0.3",
+        "schedule.cooldown_epochs=4",
+    )
+    trainer = build_trainer(config)
+    assert (trainer.accumulate_grad_batches, trainer.precision, trainer.max_steps) == (2, "bf16-mixed", 7)
+    assert (trainer.check_val_every_n_epoch, trainer.max_epochs) == (2, 6)
+    assert torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+
+
+def test_settings_for_several_gpus_reach_the_trainer(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (7, 0))
+    monkeypatch.setattr("pytorch_lightning.Trainer", lambda **arguments: arguments)
+    gpus = ["trainer.accelerator=auto", "trainer.precision=auto", "trainer.sync_batchnorm=true", "trainer.num_nodes=2"]
+    arguments: Any = build_trainer(configured(small_run, *gpus))
+    assert (arguments["accelerator"], arguments["devices"], arguments["num_nodes"]) == ("gpu", 4, 2)
+    assert (arguments["precision"], arguments["sync_batchnorm"]) == ("16-mixed", True)  # before Ampere: no bf16
+    assert isinstance(arguments["strategy"], DDPStrategy)
+    assert arguments["use_distributed_sampler"] is False
+    with pytest.raises(ConfigError, match=r"trainer\.devices: 5 are asked for, but there are 4 GPUs"):
+        build_trainer(configured(small_run, *gpus, "trainer.devices=5"))

@@ -1,0 +1,77 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from rexnet.config import load_config
+from rexnet.training.classification import build_classifier
+from rexnet.training.classifier import Classifier
+
+
+def build(small_run: list[str], *overrides: str, rank: int = 0, epoch: int = 0) -> Classifier:
+    config = load_config("finetune/folder.yaml", [*small_run, *overrides])
+    module = build_classifier(config, ("ant", "bee", "cow"), (8, 8, 8), 3)
+    trainer: Any = SimpleNamespace(current_epoch=epoch, global_rank=rank, world_size=1, precision_plugin=None)
+    module._trainer = trainer
+    return module
+
+
+def test_dropout_is_a_function_of_seed_epoch_batch_and_rank(small_run: list[str]) -> None:
+    def drawn(batch: int, *overrides: str, **place: int) -> int:
+        build(small_run, *overrides, **place).on_train_batch_start(None, batch)
+        return int(torch.randint(1 << 62, ()))
+
+    places = [drawn(0), drawn(1), drawn(0, epoch=1), drawn(0, rank=1), drawn(0, "seed=1")]
+    assert len(set(places)) == 5
+    assert drawn(1) == places[1]
+
+
+def test_the_mean_loss_of_an_epoch_starts_with_its_first_batch(small_run: list[str]) -> None:
+    module = build(small_run)
+    for epoch, losses in enumerate([[1.0, 3.0], [5.0, 7.0]]):
+        for batch, loss in enumerate(losses):
+            module.on_train_batch_start(None, batch)
+            module.record_loss(torch.tensor(loss))
+            module.window.pop()
+        assert module.window.epoch_mean == (2.0, 6.0)[epoch]
+
+
+def test_a_loss_that_is_not_finite_has_a_gradient_that_is_not_finite(small_run: list[str]) -> None:
+    value = torch.tensor(3e38, requires_grad=True)
+    module = build(small_run)
+    module.record_loss(value * 2).backward()
+    assert torch.isnan(value.grad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("epoch", "frozen"), [(0, True), (1, True), (2, False)])
+def test_the_backbone_is_frozen_with_its_statistics_in_the_first_epochs(
+    epoch: int, frozen: bool, small_run: list[str]
+) -> None:
+    module = build(small_run, "optimizer.freeze_backbone_epochs=2", epoch=epoch).train()
+    module.on_train_epoch_start()
+    trainable = {name for name, parameter in module.model.named_parameters() if parameter.requires_grad}
+    assert (trainable == {"head.fc.weight", "head.fc.bias"}) == frozen
+    norms = {part.training for part in module.model.modules() if isinstance(part, torch.nn.BatchNorm2d)}
+    assert norms == {not frozen}
+    assert module.ema_model is not None
+    assert not module.ema_model.training
+
+
+def test_the_schedule_starts_at_the_warm_up_rate(small_run: list[str]) -> None:
+    module = build(small_run, "optimizer.lr=0.5", "schedule.warmup_lr=0.1", "optimizer.backbone_lr_factor=0.1")
+    configured: Any = module.configure_optimizers()
+    rates = [group["lr"] for group in configured["optimizer"].param_groups]
+    assert rates == pytest.approx([0.01, 0.01, 0.1, 0.1])
+    assert configured["lr_scheduler"]["interval"] == "step"
+
+
+def test_guard_and_window_are_saved_and_restored_with_the_module(small_run: list[str]) -> None:
+    before, after = build(small_run), build(small_run)
+    before.record_loss(torch.tensor(2.5))
+    before.guard.streak = 2
+    checkpoint: dict[str, Any] = {}
+    super(Classifier, before).on_save_checkpoint(checkpoint)
+    assert checkpoint == {"guard": {"streak": 2}, "loss_window": {"sums": [[2.5, 1.0]], "epoch": [0.0, 0.0, 0.0]}}
+    after.on_load_checkpoint(checkpoint)
+    assert (after.guard.streak, after.window.pop()) == (2, 2.5)
