@@ -59,7 +59,7 @@ def load_all(small_run: list[str], act: Any, *overrides: str) -> None:
     ("act", "message"),
     [
         (kill_itself, r"loader process \d+ \(last at /.*/train/ant/002\.png\) was killed by signal Killed; if the"),
-        (lambda: os._exit(0), r"loader process \d+ \(last at /.*/ant/002\.png\) ended without a word"),
+        (lambda: os._exit(0), r"loader process \d+ \(last at /.*/ant/002\.png\) exited without a message"),
     ],
     ids=["killed", "exits"],
 )
@@ -69,7 +69,7 @@ def test_a_dead_loader_process_is_named_with_its_image(act: Any, message: str, s
 
 
 def test_a_hung_loader_process_is_given_up_and_named_with_its_image(small_run: list[str]) -> None:
-    with pytest.raises(DataError, match=r"no batch .* within 1 s \(process \d+ is at /.*/ant/002\.png\); see .* disk"):
+    with pytest.raises(DataError, match=r"no batch .* within 1 s \(process \d+ is at .*/002\.png\); check .* disk"):
         load_all(small_run, hang, "data.worker_timeout=1")
 
 

@@ -27,7 +27,7 @@ def test_a_process_that_dies_while_speed_is_measured_is_named_with_its_image(
     options = ["data.start_method=fork", "data.worker_timeout=2"]
     config = load_config("finetune/folder.yaml", [*small_run, *options])
     monkeypatch.setattr("rexnet.data.dataset.ImageDataset.view", lambda *_: os._exit(0))
-    with pytest.raises(DataError, match=r"loader process \d+ \(last at /.*/train/.*\.png\) ended without a word"):
+    with pytest.raises(DataError, match=r"loader process \d+ \(last at /.*/train/.*\.png\) exited without a message"):
         list(measure_speeds(config, [1], seconds=0.05))
 
 

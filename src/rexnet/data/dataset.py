@@ -1,4 +1,4 @@
-"""A split as a torch data set: key in, augmented uint8 image out."""
+"""A split as a PyTorch data set: from a key to an augmented uint8 image."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What travels to the device: bytes, and a seed for what is drawn there."""
+    """A batch as it travels to the device, with the seed for random numbers there."""
 
     images: Tensor  # uint8 (N, H, W, 3)
     labels: Tensor  # int64 (N,)
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class ImageDataset(Dataset[Sample]):
-    """Decodes and transforms the images of an index; the randomness of a sample depends on (seed, epoch, index)."""
+    """Decodes and transforms the images of an index; randomness depends only on (seed, epoch, position, view)."""
 
     def __init__(self, index: Index, transform: Transform, seed: int = 0) -> None:
         self.index, self.transform, self.seed = index, transform, seed
@@ -48,11 +48,11 @@ class ImageDataset(Dataset[Sample]):
         return Sample(self.view(sample.position, key), int(self.index.labels[sample.position]), key)
 
     def view(self, position: int, key: int) -> np.ndarray:
-        """The transformed image at `position` in the index, uint8 (height, width, 3)."""
+        """Returns the transformed image at `position`, uint8 (height, width, 3)."""
         return self.transform(self.decoded(position), key)
 
     def decoded(self, position: int) -> np.ndarray:
-        """The image at `position`, cropped to its box if it has one, untransformed: RGB uint8 (height, width, 3).
+        """Returns the image at `position`, cropped to its bounding box if it has one: RGB uint8 (height, width, 3).
 
         Raises:
             DataError: the image cannot be read or decoded.
@@ -61,13 +61,9 @@ class ImageDataset(Dataset[Sample]):
         image = decode(self.index.read(position), name)
         return image if self.index.boxes is None else crop_to_box(image, self.index.boxes[position], name)
 
-    def path_of(self, position: int) -> str:
-        """Where the image at `position` of the index lies."""
-        return self.index.name(position)
-
 
 def stack(samples: list[Sample]) -> Batch:
-    """A batch of samples; its seed depends on exactly these samples of this epoch."""
+    """Stacks samples to a batch, whose seed depends on exactly these samples."""
     pixels = np.stack([sample.image for sample in samples]) if samples else np.zeros((0, 1, 1, 3), np.uint8)
     images = torch.from_numpy(pixels)
     labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)

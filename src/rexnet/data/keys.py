@@ -1,12 +1,12 @@
-"""Randomness without state: every random draw starts from a number computed from where it is used."""
+"""Randomness without state: every random number follows from a key, which is computed from the place of its use."""
 
 MASK = (1 << 64) - 1
 
 
 def mix(*parts: int) -> int:
-    """A 64-bit key of integers, such as (seed, epoch, index): equal parts give equal keys, others unrelated ones.
+    """Mixes integers such as (seed, epoch, position) into a 64-bit key; different integers give unrelated keys.
 
-    Splitmix64's finaliser over the parts in turn (Steele, Lea and Flood, OOPSLA 2014).
+    Applies the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) to one integer after the other.
     """
     key = 0x9E3779B97F4A7C15
     for part in parts:

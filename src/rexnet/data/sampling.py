@@ -1,4 +1,4 @@
-"""Which images a process sees, and in which order, as a pure function of (seed, epoch, rank)."""
+"""The order of the images for each process, as a pure function of (seed, epoch, rank)."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -8,32 +8,36 @@ import torch
 
 from rexnet.data.keys import mix
 
-ORDER, BATCH, MODEL = range(3)  # purposes of a key, so that no two share a stream
+ORDER, BATCH, MODEL = range(3)  # purposes of a key, so that no two use the same random numbers
 
 
 class SampleKey(NamedTuple):
-    """What an image and its augmentation depend on, beside the seed."""
+    """Identifies an image and its augmentation, together with the seed."""
 
     epoch: int
     position: int
-    """Place of the image in its `Index`."""
+    """Position of the image in its `Index`."""
     view: int = 0
-    """How many times the image came before in this epoch."""
+    """Number of earlier views of the image in this epoch."""
 
 
 class TrainBatchSampler:
-    """Batches of keys for one process: a fresh permutation each epoch, shared out without overlap.
+    """Batches of keys for one process: a new permutation each epoch, divided without overlap.
 
-    Batch b of all processes together is the same `batch_size` images for any number of processes; process `rank` takes
-    every `world_size`-th of them, in `accumulate` parts.
+    Step s has the same `batch_size` images for any number of processes; process `rank` takes every `world_size`-th of
+    them, in `accumulate` micro-batches.
 
     Args:
         num_samples: images in the split.
-        batch_size: images in an optimiser step over all processes; divisible by `world_size * accumulate`.
+        batch_size: images in an optimizer step over all processes; divisible by `world_size * accumulate`.
+        seed: origin of the order.
+        rank: this process.
+        world_size: number of processes.
+        accumulate: micro-batches in a step.
         last_batch: `drop` the incomplete batch at the end, or `pad` it from the permutation's start.
-        repeats: views of an image that follow each other (repeated augmentation, arXiv 1901.09335, in the form of
-            DeiT: an epoch keeps its length), so that they fall into one batch and different processes.
-        balance: class of each image (n,), where all classes shall come equally often; None: each image comes once.
+        repeats: consecutive views of an image (repeated augmentation, arXiv 1901.09335, in the form of DeiT: an epoch
+            keeps its length), which fall into one batch and different processes.
+        balance: class of each image (n,) to sample all classes equally often; None samples each image once.
     """
 
     def __init__(
@@ -60,40 +64,40 @@ class TrainBatchSampler:
         self.sampler = self  # Lightning calls `set_epoch` on a loader's `batch_sampler.sampler`
 
     def __len__(self) -> int:
-        """Loader batches of a whole epoch, wherever the iteration starts."""
+        """Returns the micro-batches of a whole epoch, wherever the iteration starts."""
         return self.steps * self.accumulate
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the next iteration that of `epoch`."""
+        """Selects the epoch of the next iteration."""
         self.epoch = epoch
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Makes `epoch` begin at `batch`: how a resumed run goes on."""
+        """Selects the epoch of the next iteration and its first batch, to resume a run."""
         self.epoch = self.start_epoch = epoch
         self.start = batch
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        # Not a generator: workers fetch ahead, so epoch and start must be taken now, not at the first batch.
-        # And the start belongs to its epoch, not to the first call: a loader with processes calls this twice at once.
+        # Not a generator: loaders prefetch, so epoch and start must be read now, not at the first batch. The start
+        # belongs to its epoch, not to the first call: a loader with processes calls this twice.
         epoch, start = self.epoch, self.start if self.epoch == self.start_epoch else 0
         order, views = self._plan(epoch)
         return (self._batch(order, views, epoch, number) for number in range(start, len(self)))
 
     def batch_at(self, epoch: int, number: int) -> list[SampleKey]:
-        """The batch of that number in that epoch, wherever an iteration stands."""
+        """Returns a batch of an epoch by its number."""
         return self._batch(*self._plan(epoch), epoch, number)
 
     def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the images of an epoch, padded as asked for, and how many times each came before in it."""
+        """Returns the positions of an epoch, padded if so configured, and the number of earlier views of each."""
         order = self._order(epoch)
         if self.steps * self.batch_size > self.num_samples:
-            order = np.resize(order, self.steps * self.batch_size)  # goes on from the start
+            order = np.resize(order, self.steps * self.batch_size)  # repeats it from the start
         if self.repeats > 1 or self.balance is not None:
             return order, count_earlier(order)
         return order, np.arange(len(order)) // self.num_samples
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Positions of the images of an epoch, (num_samples,)."""
+        """Returns the positions of the images of an epoch, (num_samples,)."""
         generator = torch.Generator().manual_seed(mix(self.seed, epoch, ORDER) >> 1)
         order = torch.randperm(self.num_samples, generator=generator).numpy()
         if self.balance is not None:
@@ -104,17 +108,15 @@ class TrainBatchSampler:
     def _batch(self, order: np.ndarray, views: np.ndarray, epoch: int, number: int) -> list[SampleKey]:
         step, part = divmod(number, self.accumulate)
         places = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.world_size)
-        size = len(places) // self.accumulate
-        share = places[part * size : (part + 1) * size]
-        chosen = np.array(share)
+        chosen = np.array(places[part * self.device_batch : (part + 1) * self.device_batch])
         return [SampleKey(epoch, *key) for key in zip(order[chosen].tolist(), views[chosen].tolist(), strict=True)]
 
 
 def balanced_places(classes: np.ndarray) -> np.ndarray:
-    """Places in a shuffled list of classes (n,) at which one finds n images with the classes in turn.
+    """Selects n places of a shuffled list of classes (n,), with the classes in turn.
 
-    Each class comes n / classes times, give or take one; of a class, each image comes as often as any other, give or
-    take one. The order of the list decides which, so another shuffling gives others.
+    All classes come equally often up to one, and so do the images of a class. The order of the list decides which
+    images come more often, so each shuffling selects others.
     """
     names, first = np.unique(classes, return_index=True)
     members = [np.flatnonzero(classes == name) for name in names[np.argsort(first)]]
@@ -127,7 +129,7 @@ def balanced_places(classes: np.ndarray) -> np.ndarray:
 
 
 def count_earlier(values: np.ndarray) -> np.ndarray:
-    """For each of `values` (n,), how many equal ones stand before it."""
+    """Returns for each of `values` (n,) the number of equal ones before it."""
     by_value = np.argsort(values, kind="stable")
     ordered = values[by_value]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
@@ -140,9 +142,9 @@ def count_earlier(values: np.ndarray) -> np.ndarray:
 class EvalBatchSampler:
     """Batches of keys that cover every image exactly once over all processes, in the order of the index.
 
-    Batches are dealt out whole, one to each process in turn, so that they are the same images for any number of
-    processes: what a network computes of an image can depend, in the last bit, on the size of its batch. A process that
-    gets none has one empty batch, since it must take part in adding up the counts.
+    The processes take whole batches in turn, so that the batches are the same for any number of processes: the last
+    bit of a logit can depend on the size of its batch. A process without a batch gets an empty one, because it must
+    take part in summing the counts.
     """
 
     def __init__(self, num_samples: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Loader processes: what they do with signals, and what to say when one of them dies, hangs or lacks memory."""
+"""Loader processes: their signals, their memory, and clear errors if one dies or hangs."""
 
 import contextlib
 import multiprocessing
@@ -15,42 +15,42 @@ from torch.utils.data import get_worker_info
 from rexnet.data.sources.image_files import size_text
 from rexnet.errors import DataError
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - on Linux
 PREFETCHED = 2  # batches that each loader process keeps ready, PyTorch's default
-MOST = 256
+MAX_RECORDED = 256
 DIED = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (?:is killed by signal: (.*?)\.|exited)")
 
 
 class WorkerProgress:
-    """Which image each loader process is reading, in memory that all of them share."""
+    """The image that each loader process is reading, in shared memory."""
 
     def __init__(self) -> None:
-        self.positions = multiprocessing.RawArray("q", [-1] * MOST)
-        self.processes = multiprocessing.RawArray("q", [0] * MOST)
+        self.positions = multiprocessing.RawArray("q", [-1] * MAX_RECORDED)
+        self.processes = multiprocessing.RawArray("q", [0] * MAX_RECORDED)
 
     def record(self, position: int) -> None:
-        """Called in a loader process before it reads the image at `position` of the index."""
+        """Records in a loader process that it is about to read the image at `position`."""
         worker = get_worker_info()
-        if worker is not None and worker.id < MOST:
+        if worker is not None and worker.id < MAX_RECORDED:
             self.positions[worker.id] = position
             self.processes[worker.id] = os.getpid()
 
     def current(self) -> dict[int, int]:
-        """Position by process id."""
+        """Returns the latest position of each process ID."""
         return {pid: self.positions[worker] for worker, pid in enumerate(self.processes) if pid}
 
 
 def start_worker(worker: int) -> None:
-    """Keeps a loader process alive while its run stops: terminals and SLURM send signals to all processes."""
+    """Ignores signals in a loader process: terminals and SLURM send them to all processes of a run that stops."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
 def require_shared_memory(workers: int, batch_bytes: int) -> None:
-    """Loader processes hand batches over in /dev/shm, and die of a bus error where it is full.
+    """Requires room in /dev/shm for prefetched batches: if it is full, loader processes die of a bus error.
 
     Raises:
-        DataError: it is too small for the batches that are kept ready.
+        DataError: it is too small.
     """
     if workers == 0 or not SHARED_MEMORY.is_dir():
         return
@@ -65,34 +65,32 @@ def require_shared_memory(workers: int, batch_bytes: int) -> None:
 
 @contextlib.contextmanager
 def explained_faults(datasets: Sequence[Any], timeout: float) -> Iterator[None]:
-    """Turns what PyTorch says of a dead or hung loader process into words that name file, process and remedy.
+    """Turns PyTorch's errors about loader processes into messages that name image, process and remedy.
 
-    After any error the loader processes are ended.
+    Kills the loader processes after any error.
 
     Args:
-        datasets: those being loaded, each with `progress` (a `WorkerProgress`) and `path_of(position)`.
-        timeout: seconds after which a batch is given up.
+        datasets: the data sets being loaded, each with an `index` and `progress`.
+        timeout: seconds after which PyTorch gives up waiting for a batch.
 
     Raises:
         DataError: a loader process died, hung or had too little shared memory.
     """
     try:
         yield
-    except RuntimeError as error:
-        text = f"{error.__context__ or ''} {error}"  # the signal stands in the first of two errors
-        message = _explain(text, datasets, timeout) if "DataLoader" in text or "shared memory" in text else None
-        end_workers()
-        if message is None:
-            raise
-        raise DataError(message) from None
-    except BaseException:
-        end_workers()
+    except BaseException as error:
+        text = f"{error.__context__ or ''} {error}"  # the signal is in the first of two errors
+        is_known = isinstance(error, RuntimeError) and ("DataLoader" in text or "shared memory" in text)
+        message = _explain(text, datasets, timeout) if is_known else None
+        kill_workers()
+        if message is not None:
+            raise DataError(message) from None
         raise
 
 
-def end_workers() -> None:
-    """Ends the loader processes of this one, which at its exit would wait for them: they ignore what Python sends."""
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's would call their end an error
+def kill_workers() -> None:
+    """Kills the loader processes of this process, which ignore signals and would delay its exit."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise an error
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
@@ -101,19 +99,17 @@ def end_workers() -> None:
 
 
 def _explain(text: str, datasets: Sequence[Any], timeout: float) -> str | None:
-    at = {
-        pid: dataset.path_of(position) for dataset in datasets for pid, position in dataset.progress.current().items()
-    }
+    at = {pid: one.index.name(position) for one in datasets for pid, position in one.progress.current().items()}
     if "timed out" in text:
         alive = {process.pid for process in multiprocessing.active_children()}
         where = "; ".join(f"process {pid} is at {path}" for pid, path in at.items() if pid in alive)
         return (
-            f"no batch came from the loader processes within {timeout:g} s ({where}); see whether the disk answers, "
+            f"no batch came from the loader processes within {timeout:g} s ({where}); check whether the disk responds, "
             f"or raise data.worker_timeout"
         )
     if "shared memory" in text or "Bus error" in text:
         return (
-            f"{SHARED_MEMORY} is full, where loader processes hand batches over; give the container a larger "
+            f"{SHARED_MEMORY} is full, through which loader processes pass batches; give the container a larger "
             f"--shm-size or lower data.num_workers"
         )
     died = DIED.search(text)
@@ -121,8 +117,8 @@ def _explain(text: str, datasets: Sequence[Any], timeout: float) -> str | None:
         return None
     pids = [int(pid) for pid in died[1].split(",")]
     where = ", ".join(f"{pid} (last at {at[pid]})" if pid in at else str(pid) for pid in pids)
-    how = f"was killed by signal {died[2]}" if died[2] else "ended without a word"
+    how = f"was killed by signal {died[2]}" if died[2] else "exited without a message"
     return (
         f"loader process {where} {how}; if the machine ran out of memory (see dmesg), lower data.num_workers; if it is "
-        f"always the same file, look at that file"
+        f"always the same file, check that file"
     )

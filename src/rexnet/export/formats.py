@@ -1,24 +1,27 @@
 """Writes a trained classifier in each of the export formats."""
 
 import contextlib
+import hashlib
 import io
 import json
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from rexnet.checkpoints.checkpoint import Trained
+from rexnet import __version__
+from rexnet.checkpoints.checkpoint import Trained, build_description
 from rexnet.config.schema import ModelConfig
 from rexnet.errors import ConfigError
 from rexnet.export.deployed import Deployed
-from rexnet.export.description import describe_export
 from rexnet.models.naming import to_official_names
+from rexnet.models.weights import ENTRY
 from rexnet.system.atomic_files import atomic_write
 
 Format = Literal["onnx", "torch", "safetensors", "official", "int8"]
@@ -40,7 +43,9 @@ def write_graph(
     Raises:
         ConfigError: a package is missing, or the file cannot be written.
     """
-    onnx = _import_onnx()
+    require_onnx()
+    import onnx
+
     with quiet():
         program = torch.onnx.export(
             model,
@@ -119,13 +124,38 @@ def require_official(config: ModelConfig) -> None:
             )
 
 
-def _import_onnx() -> Any:
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 - torch.onnx needs it
-    except ImportError as error:
-        raise ConfigError(f"ONNX files need {error.name}: pip install onnx onnxruntime onnxscript") from None
-    return onnx
+def require_onnx() -> None:
+    """Raises ConfigError if a package for ONNX is missing."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        if find_spec(package) is None:
+            raise ConfigError(f"ONNX files need the package {package}: pip install onnx onnxruntime onnxscript")
+
+
+def describe_export(trained: Trained) -> dict[str, str]:
+    """Returns text entries for the header of a file; this program reads the entry `rexnet` back."""
+    model, view = trained.config.model, trained.preprocessing
+    entry = build_description(trained.config, view.class_names, trained.metrics) | {"weights": trained.weights}
+    calibrated = {} if trained.temperature is None else {"temperature": trained.temperature}
+    network = (
+        {"family": f"rexnet-{model.variant}", "width_mult": f"{model.width_mult:g}"}
+        if model.name == "rexnet"
+        else {"family": model.name}
+    )
+    return {
+        **network,
+        "num_classes": str(len(view.class_names)),
+        "class_names": json.dumps(view.class_names),
+        "image_size": str(view.image_size),
+        "mean": json.dumps(view.mean),
+        "std": json.dumps(view.std),
+        "interpolation": view.interpolation,
+        "crop_pct": f"{view.crop_pct:g}",
+        "weights": trained.weights,
+        **{key: str(value) for key, value in calibrated.items()},
+        "config_sha256": hashlib.sha256(entry["config"].encode()).hexdigest(),
+        "written_by": f"rexnet-lightning {__version__}",
+        ENTRY: json.dumps(entry | calibrated),
+    }
 
 
 @contextlib.contextmanager

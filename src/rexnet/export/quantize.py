@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.errors import ConfigError
+from rexnet.export.formats import require_onnx
 from rexnet.system.atomic_files import atomic_write
 
 
@@ -20,14 +20,12 @@ def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None
         images: batches of calibration images, as the file takes them.
 
     Raises:
-        ConfigError: ONNX Runtime is not installed.
+        ConfigError: a package is missing.
     """
-    try:
-        import onnx
-        from onnxruntime import quantization
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-    except ImportError as error:
-        raise ConfigError(f"int8 needs the package {error.name}: pip install onnx onnxruntime onnxscript") from None
+    require_onnx()
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Calibration(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -51,7 +49,7 @@ def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None
                 op_types_to_quantize=[
                     "Conv",
                     "Gemm",
-                ],  # activations and gates would lose the most accuracy for the least speed
+                ],  # gates and activations would lose accuracy without gaining speed
                 per_channel=True,
                 reduce_range=True,  # 7-bit weights: 8 bits overflow on CPUs without VNNI
                 weight_type=quantization.QuantType.QInt8,

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from rexnet.errors import CheckpointError, ConfigError, first_sentence
+from rexnet.errors import CheckpointError, first_sentence
 from rexnet.export.deployed import InputKind
-from rexnet.export.formats import METADATA_FILE, quiet
+from rexnet.export.formats import METADATA_FILE, quiet, require_onnx
 from rexnet.models.weights import ENTRY
 
-LARGEST_DESCRIPTION = 16 << 20  # bytes; 1,000 classes need 30 kB
+MAX_DESCRIPTION = 16 << 20  # bytes; 1,000 classes need 30 kB
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,11 @@ def open_onnx(path: Path) -> Exported:
 
     Raises:
         CheckpointError: the runtime cannot read the file.
-        ConfigError: ONNX Runtime is not installed.
+        ConfigError: a package is missing.
     """
-    onnxruntime = _import_onnxruntime()
+    require_onnx()
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
@@ -87,7 +89,7 @@ def _read_extra(path: Path) -> dict[str, Any]:
     """Returns the description in the zip archive of a `.pt2`."""
     with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            if member.filename.endswith(f"extra/{METADATA_FILE}") and member.file_size <= LARGEST_DESCRIPTION:
+            if member.filename.endswith(f"extra/{METADATA_FILE}") and member.file_size <= MAX_DESCRIPTION:
                 return _parse(json.loads(archive.read(member)).get(ENTRY))
     return {}
 
@@ -98,11 +100,3 @@ def _parse(text: object) -> dict[str, Any]:
     except ValueError:
         entry = None
     return entry if isinstance(entry, dict) else {}
-
-
-def _import_onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ConfigError("ONNX files need the package onnxruntime: pip install onnx onnxruntime onnxscript") from None
-    return onnxruntime

@@ -9,8 +9,8 @@ from typing import IO, Literal
 from rexnet.prediction.classify import Prediction
 
 TableFormat = Literal["csv", "jsonl"]
-Writer = Callable[[str, Prediction | None, str], None]
-"""Writes one line: the path, the prediction, or the error if there is none."""
+Writer = Callable[[str, Prediction | None, str], object]
+"""Writes one line from the path, and the prediction or the error."""
 
 
 def open_table(file: IO[str], form: TableFormat, top: int) -> Writer:
@@ -23,30 +23,24 @@ def open_table(file: IO[str], form: TableFormat, top: int) -> Writer:
         form: `csv`, with a header, or `jsonl`, one JSON object per line.
         top: classes per line.
     """
-    return _csv_writer(file, top) if form == "csv" else _json_writer(file)
-
-
-def _csv_writer(file: IO[str], top: int) -> Writer:
+    if form == "jsonl":
+        return lambda *line: print(json.dumps(_as_object(*line), ensure_ascii=False), file=file)
     writer = csv.writer(file, lineterminator="\n")
     header = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "probability")]
     writer.writerow(["image", *header, "error"])
-
-    def write(path: str, prediction: Prediction | None, error: str) -> None:
-        pairs = prediction.pairs if prediction is not None else [("", None)] * top
-        cells = [text for name, p in pairs for text in (name, "" if p is None else f"{p:.6f}")]
-        writer.writerow([valid_text(path), *cells, error])
-
-    return write
+    return lambda path, prediction, error: writer.writerow(_as_cells(path, prediction, error, top))
 
 
-def _json_writer(file: IO[str]) -> Writer:
-    def write(path: str, prediction: Prediction | None, error: str) -> None:
-        pairs = prediction.pairs if prediction is not None else []
-        classes = [{"class": name, "probability": round(p, 6)} for name, p in pairs]
-        line = {"image": valid_text(path), "classes": classes} | ({"error": error} if error else {})
-        print(json.dumps(line, ensure_ascii=False), file=file)
+def _as_object(path: str, prediction: Prediction | None, error: str) -> dict[str, object]:
+    pairs = prediction.pairs if prediction is not None else []
+    classes: object = [{"class": name, "probability": round(probability, 6)} for name, probability in pairs]
+    return {"image": valid_text(path), "classes": classes, **({"error": error} if error else {})}
 
-    return write
+
+def _as_cells(path: str, prediction: Prediction | None, error: str, top: int) -> list[str]:
+    pairs = prediction.pairs if prediction is not None else []
+    cells = [text for name, probability in pairs for text in (name, f"{probability:.6f}")]
+    return [valid_text(path), *cells, *[""] * (2 * top - len(cells)), error]
 
 
 def valid_text(path: str) -> str:

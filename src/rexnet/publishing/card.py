@@ -8,7 +8,6 @@ import jinja2
 
 from rexnet import __version__
 from rexnet.checkpoints.checkpoint import Trained
-from rexnet.errors import ConfigError
 from rexnet.metrics.predictions import Predictions
 from rexnet.metrics.statistics import class_scores, most_confused, summarize
 
@@ -60,10 +59,7 @@ def write_card(
         confused=most_confused(predictions, most=3) if predictions is not None else [],
         architecture=architecture,
     )
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    path.write_text(text, encoding="utf-8")
 
 
 def markdown(text: str) -> str:

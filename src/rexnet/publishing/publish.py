@@ -2,14 +2,12 @@
 
 import json
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
 
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind, load_trained
 from rexnet.config import dump_config
@@ -33,13 +31,6 @@ from rexnet.system.atomic_files import made, temporary_path
 log = logging.getLogger(__name__)
 
 PARITY_IMAGES = 256
-
-
-class Evidence(NamedTuple):
-    """Results on the images of the run; None if they are not here."""
-
-    predictions: Predictions | None
-    training_images: int | None
 
 
 def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: Path | None = None) -> None:
@@ -68,13 +59,13 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
         write_safetensors(public, folder / "model.safetensors")
         (folder / "config.yaml").write_text(dump_config(public.config), encoding="utf-8")
         write_onnx(public, deployed, folder / "model.onnx")
-        evidence = _evaluate(run, trained, index, deployed, folder / "model.onnx", root)
+        predictions, training_images = _evaluate(run, trained, index, deployed, folder / "model.onnx", root)
         architecture = find_timm_architecture(trained.model, trained.config.model)
         if architecture is not None:
             _write_timm_config(architecture, public, folder / "config.json")
         write_report([run], folder / "report.html", published_as=title)
-        card = folder / "README.md"
-        write_card(title, Run(run).epochs, public, evidence.predictions, evidence.training_images, architecture, card)
+        epochs, card = Run(run).epochs, folder / "README.md"
+        write_card(title, epochs, public, predictions, training_images, architecture, card)
     log.info(
         f"Published    {target}  ({', '.join(sorted(path.name for path in target.iterdir()))})\n"
         f"Check        {target / 'README.md'}, above all intended use and license\n"
@@ -94,10 +85,14 @@ def _find_images(trained: Trained, root: Path | None) -> Index | None:
 
 def _evaluate(
     run: Path, trained: Trained, index: Index | None, deployed: Deployed, onnx: Path, root: Path | None
-) -> Evidence:
-    """Evaluates the network on all validation images, saves the predictions in the run, and checks the ONNX file."""
+) -> tuple[Predictions | None, int | None]:
+    """Evaluates the network, saves its predictions in the run, and checks the ONNX file.
+
+    Returns:
+        The predictions and the number of training images; None if the images are not here.
+    """
     if index is None:
-        return Evidence(None, None)
+        return None, None
     predictions = run_inference(load_inference_model(trained.path, trained.weights), index).predictions
     save_predictions(predictions_path(run, trained.path.stem, trained.weights, "val"), predictions)
     runners = {"onnx": open_onnx(onnx)}
@@ -106,7 +101,7 @@ def _evaluate(
     train: Index | None = None
     with suppress(DataError):  # `root` may hold the validation images only
         train = find_local_images(trained, root, "train")
-    return Evidence(predictions, len(train) if train is not None else None)
+    return predictions, len(train) if train is not None else None
 
 
 def _write_timm_config(architecture: str, trained: Trained, path: Path) -> None:
@@ -133,11 +128,8 @@ def _write_timm_config(architecture: str, trained: Trained, path: Path) -> None:
 @contextmanager
 def _unwound_by_sigterm() -> Iterator[None]:
     """Lets SIGTERM raise SystemExit in the block, so that the unfinished folder is removed."""
-    owner = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a loader process, which inherits this handler
-            os._exit(128 + number)
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():

@@ -69,7 +69,7 @@ def test_equal_seeds_give_equal_batches() -> None:
 
 def test_mixup_blends_images_and_labels_with_one_share() -> None:
     labels = torch.arange(8)
-    mixed, targets = mixup(images(), labels, alpha=0.8, classes=8, draw=random.Random(2))
+    mixed, targets = mixup(images(), labels, alpha=0.8, classes=8, rng=random.Random(2))
     share = targets[0, 0].item()
     assert 0 < share < 1
     expected = share * labels + (1 - share) * labels.flip(0)
@@ -80,7 +80,7 @@ def test_mixup_blends_images_and_labels_with_one_share() -> None:
 
 def test_cutmix_pastes_a_rectangle_and_shares_labels_by_its_area() -> None:
     labels = torch.arange(8)
-    mixed, targets = cutmix(images(), labels, alpha=1.0, classes=8, draw=random.Random(4))
+    mixed, targets = cutmix(images(), labels, alpha=1.0, classes=8, rng=random.Random(4))
     own = (mixed[0, 0] == 0).float().mean().item()
     assert 0 < own < 1
     assert set(mixed[0].unique().tolist()) == {0.0, 7.0}

@@ -28,8 +28,8 @@ TIMM_NAMES = {
     "sharpen": "Sharpness",
     "shear_x": "ShearX",
     "shear_y": "ShearY",
-    "translate_x_share": "TranslateXRel",
-    "translate_y_share": "TranslateYRel",
+    "translate_x_relative": "TranslateXRel",
+    "translate_y_relative": "TranslateYRel",
 }
 TORCHVISION_NAMES = {
     "translate_x": "TranslateX",
@@ -154,7 +154,7 @@ def test_warps_move_by_the_written_distance_and_fill_what_they_uncover() -> None
     image = np.full((20, 20, 3), 200, np.uint8)
     for interpolation in FILTERS:
         for share, filled in ((0.45, range(11, 20)), (-0.45, range(9))):
-            moved = apply_operation("translate_x_share", image, share, interpolation, fill=(1, 2, 3))
+            moved = apply_operation("translate_x_relative", image, share, interpolation, fill=(1, 2, 3))
             assert list(np.flatnonzero((moved == (1, 2, 3)).all(axis=(0, 2)))) == list(filled)
-            moved = apply_operation("translate_y_share", image, share, interpolation, fill=(1, 2, 3))
+            moved = apply_operation("translate_y_relative", image, share, interpolation, fill=(1, 2, 3))
             assert list(np.flatnonzero((moved == (1, 2, 3)).all(axis=(1, 2)))) == list(filled)

@@ -23,8 +23,8 @@ TIMM_NAMES = {
     "Sharpness": "sharpen",
     "ShearX": "shear_x",
     "ShearY": "shear_y",
-    "TranslateXRel": "translate_x_share",
-    "TranslateYRel": "translate_y_share",
+    "TranslateXRel": "translate_x_relative",
+    "TranslateYRel": "translate_y_relative",
 }
 
 

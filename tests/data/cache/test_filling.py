@@ -117,7 +117,7 @@ def test_a_process_that_dies_while_a_cache_is_filled_is_named_with_its_image(
         return plain(dataset, position)
 
     monkeypatch.setattr(CachedImages, "make", die)
-    with pytest.raises(DataError, match=r"loader process \d+ \(last at /.*/train/ant/002\.png\) ended without a word"):
+    with pytest.raises(DataError, match=r"loader process \d+ \(last at /.*/train/ant/002\.png\) exited without"):
         data.prepare_data()
     assert not (data.config.trainer.runs_dir / "image-cache").exists()
 

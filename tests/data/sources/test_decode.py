@@ -225,7 +225,7 @@ def test_a_box_is_cut_out_and_may_reach_over_the_edge() -> None:
     part = crop_to_box(image, np.array([1, 2, 9, 9]), "x")
     assert part.tolist() == image[2:4, 1:5].tolist()
     assert part.flags.c_contiguous
-    with pytest.raises(DataError, match=r"x: its bounding box \[5, 0, 9, 4\] is beside the 5 x 4 image"):
+    with pytest.raises(DataError, match=r"x: its bounding box \[5, 0, 9, 4\] is outside the 5 x 4 image"):
         crop_to_box(image, np.array([5, 0, 9, 4]), "x")
 
 

@@ -1,8 +1,8 @@
 """The pixel operations of RandAugment and TrivialAugment on uint8 arrays (height, width, 3).
 
-Each takes the value that PIL's own function takes (an angle, a factor, a number of bits) and gives PIL's result:
-colours within one grey level, geometry up to the interpolation. What costs least was measured for each: OpenCV's
-saturating arithmetic is several times as fast as a lookup table, which only a histogram's operations use.
+Each takes the value that PIL's function takes (an angle, a factor, a number of bits) and gives PIL's result: colors
+within one gray level, geometry up to the interpolation. The fastest way was measured for each: OpenCV's saturating
+arithmetic is several times as fast as a lookup table, which only operations on histograms use.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,18 +12,18 @@ import numpy as np
 
 Image = np.ndarray  # uint8 (height, width, 3)
 LEVELS = np.arange(256)
-TRUNCATE = -0.498  # PIL drops the fraction, OpenCV rounds; not -0.5, else float errors would take whole levels
+TRUNCATE = -0.498  # PIL drops the fraction, OpenCV rounds; with -0.5, float errors would cost whole levels
 
 
 def apply_operation(name: str, image: Image, value: float, interpolation: int, fill: Sequence[int]) -> Image:
-    """`image` after one operation of `OPERATIONS` or `WARPS`.
+    """Applies one operation of `OPERATIONS` or `WARPS`.
 
     Args:
         name: key of either table.
-        image: left as it is.
-        value: what the operation takes; see its own description.
+        image: the image, which is not changed.
+        value: parameter of the operation.
         interpolation: `cv2.INTER_LINEAR` or `cv2.INTER_CUBIC`, for geometry only.
-        fill: colour (R, G, B) of what geometry uncovers.
+        fill: color (R, G, B) of uncovered pixels, for geometry only.
     """
     if name not in WARPS:
         return OPERATIONS[name](image, value)
@@ -32,10 +32,10 @@ def apply_operation(name: str, image: Image, value: float, interpolation: int, f
 
 
 def warp(image: Image, matrix: np.ndarray, interpolation: int, fill: Sequence[int]) -> Image:
-    """`image` sampled at `matrix` (2, 3) times the place of each result's pixel, in OpenCV's pixel coordinates.
+    """Samples `image` at `matrix` (2, 3) times the position of each pixel, in OpenCV's coordinates.
 
     OpenCV has fast paths for four channels (bilinear, 370 -> 185 us at 224 px) and for floats (bicubic, 1070 -> 710
-    us); the bytes are those of the slow ones.
+    us) with the bytes of the slow ones.
     """
     size, flags = (image.shape[1], image.shape[0]), interpolation | cv2.WARP_INVERSE_MAP
     border = cv2.BORDER_CONSTANT
@@ -45,12 +45,12 @@ def warp(image: Image, matrix: np.ndarray, interpolation: int, fill: Sequence[in
         return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
     floats = image.astype(np.float32)
     warped = cv2.warpAffine(floats, matrix, size, flags=flags, borderMode=border, borderValue=tuple(fill))
-    # Rounds and keeps to 0..255; OpenCV's type hints forget that a number may be added.
+    # Rounds and clips to 0..255; OpenCV's type hints lack the addition of a number.
     return cv2.add(warped, 0.0, dtype=cv2.CV_8U)  # type: ignore[call-overload,no-any-return]
 
 
 def identity(image: Image, _: float) -> Image:
-    """The image."""
+    """Returns the image."""
     return image
 
 
@@ -69,7 +69,7 @@ def auto_contrast(image: Image, _: float) -> Image:
 
 
 def equalize(image: Image, _: float) -> Image:
-    """Flattens each channel's histogram, with the rounding of PIL's ImageOps.equalize."""
+    """Equalizes the histogram of each channel, with the rounding of PIL's ImageOps.equalize."""
     channels = cv2.split(image)
     tables = []
     for channel in channels:
@@ -85,7 +85,7 @@ def equalize(image: Image, _: float) -> Image:
 
 
 def invert(image: Image, _: float) -> Image:
-    """The negative."""
+    """Inverts all values."""
     return cv2.bitwise_not(image)
 
 
@@ -95,39 +95,39 @@ def posterize(image: Image, bits: float) -> Image:
 
 
 def solarize(image: Image, threshold: float) -> Image:
-    """Inverts what is at least as bright as `threshold`."""
-    # OpenCV asks for "more than", and both sides are whole numbers.
+    """Inverts values of at least `threshold`."""
+    # OpenCV compares by "greater than", on integers.
     _, inverted = cv2.threshold(image, np.ceil(threshold) - 1, 255, cv2.THRESH_BINARY)
     return cv2.bitwise_xor(image, inverted)
 
 
 def solarize_add(image: Image, added: float) -> Image:
-    """Brightens the darker half by `added`."""
+    """Adds `added` to values below 128."""
     _, darker = cv2.threshold(image, 127, int(added), cv2.THRESH_BINARY_INV)
     return cv2.add(image, darker)
 
 
 def saturate(image: Image, factor: float) -> Image:
-    """Moves colours away from (above 1) or towards (below 1) their grey."""
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(image, factor, grey, 1.0 - factor, TRUNCATE)
+    """Moves colors away from their gray (factor above 1) or towards it."""
+    gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(image, factor, gray, 1.0 - factor, TRUNCATE)
 
 
 def contrast(image: Image, factor: float) -> Image:
-    """Moves values away from (above 1) or towards (below 1) the image's mean grey."""
+    """Moves values away from the mean gray of the image (factor above 1) or towards it."""
     mean = int(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0] + 0.5)
     return cv2.addWeighted(image, factor, image, 0.0, mean * (1.0 - factor) + TRUNCATE)
 
 
 def brighten(image: Image, factor: float) -> Image:
-    """Scales values."""
+    """Scales all values."""
     return cv2.addWeighted(image, factor, image, 0.0, TRUNCATE)
 
 
 def sharpen(image: Image, factor: float) -> Image:
-    """Moves values away from (above 1) or towards (below 1) a smoothed copy, whose border is left as it was.
+    """Moves values away from a smoothed copy (factor above 1) or towards it, except at the border.
 
-    PIL smooths with ones around a five, over 13: 4/13 of the pixel and 9/13 of the mean of its square of nine.
+    PIL smooths with ones around a five, over 13: 4/13 of the pixel and 9/13 of the mean of its 3 x 3 neighborhood.
     """
     mean = cv2.blur(image, (3, 3))
     result = cv2.addWeighted(image, factor + (1.0 - factor) * 4 / 13, mean, (1.0 - factor) * 9 / 13, TRUNCATE)
@@ -152,47 +152,28 @@ OPERATIONS: dict[str, Callable[[Image, float], Image]] = {
 
 
 def _rotation(degrees: float, width: int, height: int) -> np.ndarray:
-    """Counter-clockwise about the centre."""
+    """Rotates counter-clockwise about the center."""
     return cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -degrees, 1.0)
 
 
-def _shear_x(shear: float, width: int, height: int) -> np.ndarray:
-    return np.array([[1, shear, shear / 2], [0, 1, 0]])  # half a pixel: PIL samples at pixel centres
-
-
-def _shear_y(shear: float, width: int, height: int) -> np.ndarray:
-    return np.array([[1, 0, 0], [shear, 1, shear / 2]])
-
-
-def _translation_x(pixels: float, width: int, height: int) -> np.ndarray:
-    return np.array([[1, 0, pixels], [0, 1, 0]])
-
-
-def _translation_y(pixels: float, width: int, height: int) -> np.ndarray:
-    return np.array([[1, 0, 0], [0, 1, pixels]])
-
-
-def _translation_x_share(share: float, width: int, height: int) -> np.ndarray:
-    return _translation_x(share * width, width, height)
-
-
-def _translation_y_share(share: float, width: int, height: int) -> np.ndarray:
-    return _translation_y(share * height, width, height)
+def _shift(x: float, y: float) -> np.ndarray:
+    return np.array([[1, 0, x], [0, 1, y]])
 
 
 WARPS: dict[str, Callable[[float, int, int], np.ndarray]] = {
     "rotate": _rotation,
-    "shear_x": _shear_x,
-    "shear_y": _shear_y,
-    "translate_x": _translation_x,
-    "translate_y": _translation_y,
-    "translate_x_share": _translation_x_share,
-    "translate_y_share": _translation_y_share,
+    # Half a pixel: PIL samples at pixel centers.
+    "shear_x": lambda shear, width, height: np.array([[1, shear, shear / 2], [0, 1, 0]]),
+    "shear_y": lambda shear, width, height: np.array([[1, 0, 0], [shear, 1, shear / 2]]),
+    "translate_x": lambda pixels, width, height: _shift(pixels, 0),
+    "translate_y": lambda pixels, width, height: _shift(0, pixels),
+    "translate_x_relative": lambda fraction, width, height: _shift(fraction * width, 0),
+    "translate_y_relative": lambda fraction, width, height: _shift(0, fraction * height),
 }
-"""From a value, width and height to a matrix (2, 3) that leads from the result's pixels to the image's."""
+"""Geometric operations: from value, width and height to the matrix (2, 3) from the result's pixels to the image's."""
 
 
 def _look_up(channels: Sequence[np.ndarray], tables: Sequence[np.ndarray]) -> Image:
-    """Each channel through its own table (256,)."""
+    """Maps each channel by its own table (256,)."""
     pairs = zip(channels, tables, strict=True)
     return cv2.merge([cv2.LUT(channel, table.astype(np.uint8)) for channel, table in pairs])

@@ -1,7 +1,7 @@
-"""RandAugment (arXiv 1909.13719) as timm means `rand-m9-mstd0.5` and `-inc1`, and TrivialAugment Wide (2103.10158).
+"""RandAugment (arXiv 1909.13719) as timm's `rand-m9-mstd0.5` and `-inc1`, and TrivialAugment Wide (2103.10158).
 
-Both are albumentations transforms; what they draw comes from the generator that albumentations gives them, in timm's
-and torchvision's distribution but not in their order.
+Both are albumentations transforms and draw random numbers from its generator, with the distributions of timm and
+torchvision but in another order.
 """
 
 import random
@@ -18,30 +18,30 @@ APPLY_PROBABILITY = 0.5
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 TRIVIAL_BINS = 31
 Step = tuple[str, float, int]
-"""Operation, its value, and the interpolation, in the order of `apply_operation`."""
+"""An operation, its value and the interpolation; see `apply_operation`."""
 
 
 class Policy(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types that mypy can follow
-    """A random list of operations for each image.
+    """Applies a random list of operations to each image.
 
     Args:
-        fill: colour (R, G, B) of what a geometric operation uncovers.
+        fill: color (R, G, B) of pixels that a geometric operation uncovers.
     """
 
     def __init__(self, fill: Sequence[int]) -> None:
         super().__init__(p=1.0)
         self.fill = tuple(fill)
 
-    def draw_plan(self, draw: random.Random) -> list[Step]:
-        """The operations of one image with their values."""
+    def draw_plan(self, rng: random.Random) -> list[Step]:
+        """Draws the operations of one image and their values."""
         raise NotImplementedError
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """What albumentations hands to `apply`."""
+        """Returns the random arguments of `apply`."""
         return {"plan": self.draw_plan(self.py_random)}
 
     def apply(self, img: Image, plan: list[Step], **_: Any) -> Image:
-        """The image after the planned operations."""
+        """Applies the drawn operations."""
         for name, value, interpolation in plan:
             img = apply_operation(name, img, value, interpolation, self.fill)
         return img
@@ -52,11 +52,11 @@ class RandAugment(Policy):
 
     Args:
         magnitude: mean strength, 0 to 10.
-        magnitude_std: standard deviation of the strength, drawn for each operation; the result stays in 0 to 10.
-        num_ops: operations drawn, with replacement.
-        fill: colour (R, G, B) of what a geometric operation uncovers.
-        increasing: every operation grows with the strength (timm's `-inc1`); else posterize and solarize shrink, and
-            the factors of colour, contrast, brightness and sharpness run from 0.1 to 1.9.
+        magnitude_std: standard deviation of the strength, which is drawn for each operation and clipped to 0..10.
+        num_ops: operations to draw, with replacement.
+        fill: color (R, G, B) of pixels that a geometric operation uncovers.
+        increasing: makes every operation stronger with the magnitude (timm's `-inc1`); else posterize and solarize
+            get weaker, and the factors of color, contrast, brightness and sharpness run from 0.1 to 1.9.
     """
 
     def __init__(
@@ -66,36 +66,36 @@ class RandAugment(Policy):
         self.magnitude, self.magnitude_std, self.num_ops = magnitude, magnitude_std, num_ops
         self.increasing = increasing
 
-    def draw_plan(self, draw: random.Random) -> list[Step]:
-        """The operations that the coin lets through."""
+    def draw_plan(self, rng: random.Random) -> list[Step]:
+        """Draws operations and applies each with probability 0.5."""
         scales = INCREASING if self.increasing else PLAIN
         plan = []
-        for name in draw.choices(tuple(scales), k=self.num_ops):
-            if draw.random() < APPLY_PROBABILITY:
-                level = draw.gauss(self.magnitude, self.magnitude_std) if self.magnitude_std > 0 else self.magnitude
+        for name in rng.choices(tuple(scales), k=self.num_ops):
+            if rng.random() < APPLY_PROBABILITY:
+                level = rng.gauss(self.magnitude, self.magnitude_std) if self.magnitude_std > 0 else self.magnitude
                 strength = min(max(level / MAX_LEVEL, 0.0), 1.0)
-                value = scales[name](strength, draw_sign(draw))
-                plan.append((name, value, draw.choice(INTERPOLATIONS)))
+                value = scales[name](strength, draw_sign(rng))
+                plan.append((name, value, rng.choice(INTERPOLATIONS)))
         return plan
 
 
 class TrivialAugment(Policy):
-    """One of 14 operations at one of 31 strengths, as torchvision's `TrivialAugmentWide` with random interpolation."""
+    """Applies one of 14 operations at one of 31 strengths: torchvision's `TrivialAugmentWide`, random interpolation."""
 
-    def draw_plan(self, draw: random.Random) -> list[Step]:
-        """A single operation, which may be the identity."""
-        name = draw.choice(tuple(TRIVIAL))
-        strength = draw.randrange(TRIVIAL_BINS) / (TRIVIAL_BINS - 1)
-        return [(name, TRIVIAL[name](strength, draw_sign(draw)), draw.choice(INTERPOLATIONS))]
+    def draw_plan(self, rng: random.Random) -> list[Step]:
+        """Draws a single operation, which may be the identity."""
+        name = rng.choice(tuple(TRIVIAL))
+        strength = rng.randrange(TRIVIAL_BINS) / (TRIVIAL_BINS - 1)
+        return [(name, TRIVIAL[name](strength, draw_sign(rng)), rng.choice(INTERPOLATIONS))]
 
 
-def draw_sign(draw: random.Random) -> float:
-    """1 or -1."""
-    return -1.0 if draw.random() < 0.5 else 1.0
+def draw_sign(rng: random.Random) -> float:
+    """Draws 1 or -1."""
+    return -1.0 if rng.random() < 0.5 else 1.0
 
 
 Scale = Callable[[float, float], float]
-"""From strength (0 to 1) and sign (-1 or 1) to the value that an operation takes."""
+"""Maps a strength (0 to 1) and a sign (-1 or 1) to the value of an operation."""
 
 
 def _none(strength: float, sign: float) -> float:
@@ -107,12 +107,12 @@ def _signed(most: float) -> Scale:
 
 
 def _factor(strength: float, sign: float) -> float:
-    """PIL's enhancement factor: 0.1 to 1.9, 1 leaves the image."""
+    """Returns PIL's enhancement factor, 0.1 to 1.9; 1 leaves the image unchanged."""
     return 0.1 + 1.8 * strength
 
 
 def _increasing_factor(strength: float, sign: float) -> float:
-    """The factor moves away from 1, to either side."""
+    """Returns a factor that moves away from 1 to either side."""
     return max(0.1, 1.0 + 0.9 * sign * strength)
 
 
@@ -138,17 +138,17 @@ PLAIN: dict[str, Scale] = {
     "sharpen": _factor,
     "shear_x": _signed(0.3),
     "shear_y": _signed(0.3),
-    "translate_x_share": _signed(0.45),
-    "translate_y_share": _signed(0.45),
+    "translate_x_relative": _signed(0.45),
+    "translate_y_relative": _signed(0.45),
 }
-"""The operations of RandAugment and the meaning of a strength, as in timm's `rand`."""
+"""Operations of RandAugment and their scales, as in timm's `rand`."""
 
 INCREASING: dict[str, Scale] = PLAIN | {
     "posterize": lambda strength, sign: 4 - _bits(strength, sign),
     "solarize": lambda strength, sign: 256 - _threshold(strength, sign),
     **dict.fromkeys(("saturate", "contrast", "brighten", "sharpen"), _increasing_factor),
 }
-"""The same with timm's `-inc1`."""
+"""Scales of timm's `-inc1`."""
 
 
 def _wide_factor(strength: float, sign: float) -> float:
@@ -171,4 +171,4 @@ TRIVIAL: dict[str, Scale] = {
     "auto_contrast": _none,
     "equalize": _none,
 }
-"""The operations of TrivialAugment Wide and the meaning of a strength, as in torchvision."""
+"""Operations of TrivialAugment Wide and their scales, as in torchvision."""

@@ -1,6 +1,6 @@
-"""Image to image: the random view for training and the fixed one for measuring, as albumentations transforms.
+"""The random transform of training images and the deterministic one of evaluation, made of albumentations transforms.
 
-Both take and give uint8 arrays (height, width, 3); numbers become floats on the device (`device.py`).
+Both map uint8 arrays (height, width, 3) to uint8 arrays; `batch.py` normalizes them on the device.
 """
 
 import math
@@ -9,15 +9,15 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the network for updates
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would look for updates on the network
 
-import albumentations as A  # noqa: N812 - its documentation's own name
+import albumentations as A  # noqa: N812 - the name in its documentation
 import cv2
 import numpy as np
 import PIL.Image
 
 from rexnet.config.data_schema import AugmentationConfig, DataConfig
-from rexnet.data.augment.operations import Image, brighten, contrast, saturate
+from rexnet.data.augment.operations import OPERATIONS, Image
 from rexnet.data.augment.randaugment import RandAugment, TrivialAugment
 from rexnet.preprocessing import Preprocessing
 
@@ -27,26 +27,26 @@ CROP_ATTEMPTS = 10
 
 
 class Transform:
-    """Albumentations transforms in turn, whose randomness comes from a key, never from a generator of their own.
+    """Applies albumentations transforms, whose randomness comes from a key.
 
-    albumentations 2.0.8 hands all forked workers one stream of random numbers, and repeats it each epoch; its `Compose`
-    also costs 190 us an image for targets that classification has not (masks, boxes). So the transforms are called
-    here, each with the one generator of the image.
+    albumentations 2.0.8 gives all forked workers the same random numbers and repeats them each epoch; its `Compose`
+    also costs 190 us an image for targets that classification does not have (masks, boxes). So this class calls the
+    transforms itself, with one generator for each image.
 
     Args:
         steps: the transforms in their order.
-        image_size: side of the square that comes out.
+        image_size: side of the resulting square.
     """
 
     def __init__(self, steps: Sequence[A.BasicTransform], image_size: int) -> None:
         self.steps, self.image_size = tuple(steps), image_size
 
     def __call__(self, image: Image, key: int) -> Image:
-        """The transformed image; equal keys give equal images."""
-        draw = random.Random(key)
+        """Returns the transformed image; equal keys give equal images."""
+        rng = random.Random(key)
         for step in self.steps:
-            step.py_random = draw
-            if step.p >= 1 or draw.random() < step.p:
+            step.py_random = rng
+            if step.p >= 1 or rng.random() < step.p:
                 params = {"shape": image.shape}
                 params |= step.get_params_dependent_on_data(params, {"image": image})
                 image = step.apply(image, **params)
@@ -54,11 +54,11 @@ class Transform:
 
 
 class RandomResizedCrop(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types for mypy
-    """A random part of the image, resized to a square; draws boxes as torchvision's transform of the same name.
+    """Resizes a random part of the image to a square; draws boxes like torchvision's transform of the same name.
 
     Args:
         size: side of the square.
-        scale: smallest and largest share of the image's area.
+        scale: smallest and largest fraction of the image's area.
         ratio: smallest and largest width / height, drawn evenly on a logarithmic scale.
         interpolations: OpenCV's filters, one of which is drawn for each image.
     """
@@ -70,38 +70,38 @@ class RandomResizedCrop(A.ImageOnlyTransform):  # type: ignore[misc]  # albument
         self.size, self.scale, self.ratio, self.interpolations = size, scale, ratio, tuple(interpolations)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """What albumentations hands to `apply`."""
+        """Returns the random arguments of `apply`."""
         height, width = params["shape"][:2]
         box = draw_crop(height, width, self.scale, self.ratio, self.py_random)
         return {"box": box, "interpolation": self.py_random.choice(self.interpolations)}
 
     def apply(self, img: Image, box: tuple[int, int, int, int], interpolation: int, **_: Any) -> Image:
-        """The square."""
+        """Crops and resizes."""
         top, left, height, width = box
         crop = img[top : top + height, left : left + width]
         return cv2.resize(crop, (self.size, self.size), interpolation=interpolation)
 
 
 def draw_crop(
-    height: int, width: int, scale: Sequence[float], ratio: Sequence[float], draw: random.Random
+    height: int, width: int, scale: Sequence[float], ratio: Sequence[float], rng: random.Random
 ) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a crop; the whole image or its middle, if no attempt fits inside."""
+    """Draws top, left, height and width of a crop; takes the largest central one if no attempt fits."""
     lowest, highest = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(CROP_ATTEMPTS):
-        area = draw.uniform(*scale) * height * width
-        aspect = math.exp(draw.uniform(lowest, highest))
+        area = rng.uniform(*scale) * height * width
+        aspect = math.exp(rng.uniform(lowest, highest))
         rows, columns = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 0 < rows <= height and 0 < columns <= width:
-            return draw.randint(0, height - rows), draw.randint(0, width - columns), rows, columns
+            return rng.randint(0, height - rows), rng.randint(0, width - columns), rows, columns
     rows, columns = min(height, round(width / ratio[0])), min(width, round(height * ratio[1]))
     return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
 class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types for mypy
-    """Brightness, contrast and saturation, each by its own random factor and in random order, as torchvision's.
+    """Changes brightness, contrast and saturation by random factors in random order, like torchvision's.
 
     Args:
-        spread: largest distance of a factor from 1.
+        spread: largest difference of a factor from 1.
     """
 
     def __init__(self, spread: float) -> None:
@@ -109,25 +109,19 @@ class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
         self.spread = spread
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """What albumentations hands to `apply`."""
+        """Returns the random arguments of `apply`."""
         order = self.py_random.sample(("brighten", "contrast", "saturate"), 3)
         return {"factors": [(name, self.py_random.uniform(1 - self.spread, 1 + self.spread)) for name in order]}
 
     def apply(self, img: Image, factors: list[tuple[str, float]], **_: Any) -> Image:
-        """The image after the three."""
+        """Applies the three operations."""
         for name, factor in factors:
-            match name:
-                case "brighten":
-                    img = brighten(img, factor)
-                case "contrast":
-                    img = contrast(img, factor)
-                case "saturate":
-                    img = saturate(img, factor)
+            img = OPERATIONS[name](img, factor)
         return img
 
 
 def build_train_transform(data: DataConfig, augmentation: AugmentationConfig) -> Transform:
-    """Random crop, flip, colour jitter and RandAugment or TrivialAugment, in that order, to `image_size` squares."""
+    """Returns random crop, flip, color jitter and RandAugment or TrivialAugment, in that order."""
     names = ("bilinear", "bicubic") if augmentation.interpolation == "random" else (augmentation.interpolation,)
     interpolations = [CV2_INTERPOLATION[name] for name in names]
     steps: list[A.BasicTransform] = [
@@ -149,10 +143,10 @@ def build_train_transform(data: DataConfig, augmentation: AugmentationConfig) ->
 
 
 class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types for mypy
-    """The short side resized, then the central square: the pixels of torchvision's Resize and CenterCrop, as timm has.
+    """Resizes the short side, then crops the center square: the pixels of torchvision's Resize and CenterCrop.
 
-    Published accuracies hang on it. OpenCV does not smooth when it shrinks, which moved a pixel by 5 grey levels on
-    average (100 photographs of ImageNet); so Pillow resizes here.
+    Published accuracies depend on it. OpenCV does not smooth when it shrinks, which changed a pixel by 5 gray levels on
+    average (100 photographs of ImageNet), so Pillow resizes here.
 
     Args:
         short_side: pixels of the short side after resizing.
@@ -165,11 +159,11 @@ class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
         self.short_side, self.size, self.interpolation = short_side, size, interpolation
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Nothing is drawn."""
+        """Returns nothing, since nothing is random."""
         return {}
 
     def apply(self, img: Image, **_: Any) -> Image:
-        """The square."""
+        """Resizes and crops."""
         rows, columns = img.shape[:2]
         shortest = min(rows, columns)
         height, width = (int(self.short_side * side / shortest) for side in (rows, columns))

@@ -1,9 +1,9 @@
-"""The one decoder: training, evaluation, prediction and `rexnet data check` read an image in the same way.
+"""The decoder of all images: training, evaluation, prediction and `rexnet data check` decode in the same way.
 
-What comes out is always RGB uint8 (height, width, 3). Images are turned upright by their EXIF orientation, 16 bits are
-scaled to 8, transparency is laid over white, an animation gives its first frame. What cannot be decoded without
-guessing is a `DataError`; only damage that leaves a well-formed file, such as a flipped bit, needs the checksums of
-`rexnet data check` to be seen.
+The result is RGB uint8 (height, width, 3). Images are rotated by their EXIF orientation, 16 bits are scaled to 8,
+transparency is composited over white, and an animation gives its first frame. Anything that cannot be decoded without
+guessing is a `DataError`; damage that leaves a well-formed file, such as a flipped bit, shows only in the checksums of
+`rexnet data check`.
 """
 
 import io
@@ -17,11 +17,11 @@ from PIL import Image
 from rexnet.data.sources.image_files import printable, read_file
 from rexnet.errors import DataError
 
-cv2.setNumThreads(0)  # loader processes are the parallelism; OpenCV's own threads would fight over the cores
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # our errors name the image, and no bar is torn
+cv2.setNumThreads(0)  # loader processes are parallel already
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # our errors name the image
 
-MOST_PIXELS = 64 << 20
-"""Larger images are refused before decoding: 200 MB of pixels, where a file of 300 kB can claim gigabytes."""
+MAX_PIXELS = 64 << 20
+"""Larger images are refused before decoding: 200 MB of pixels, while a file of 300 kB can claim gigabytes."""
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # ITU-T T.81, table B.1
 SCAN_HEADER = 0xDA
@@ -37,16 +37,16 @@ class _Header(NamedTuple):
 
 
 def decode_image(path: str) -> np.ndarray:
-    """The pixels of an image file, RGB uint8 (height, width, 3); see `decode`."""
+    """Reads and decodes an image file; see `decode`."""
     return decode(read_file(path), path)
 
 
 def decode(content: bytes, name: str) -> np.ndarray:
-    """The pixels of an encoded image, RGB uint8 (height, width, 3).
+    """Decodes an image to RGB uint8 (height, width, 3).
 
     Args:
-        content: the file's bytes.
-        name: how errors call it.
+        content: the encoded image.
+        name: its name in error messages.
 
     Raises:
         DataError: it is empty, truncated, too large, or not an image.
@@ -54,35 +54,35 @@ def decode(content: bytes, name: str) -> np.ndarray:
     if not content:
         raise DataError(f"{printable(name)}: is empty")
     header = _jpeg_header(content, name) if content.startswith(JPEG_START) else _header(content, name)
-    if header.width * header.height > MOST_PIXELS:
+    if header.width * header.height > MAX_PIXELS:
         size = f"{header.width:,} x {header.height:,}"
-        raise DataError(f"{printable(name)}: has {size} pixels; {MOST_PIXELS >> 20} million is the most")
+        raise DataError(f"{printable(name)}: has {size} pixels; {MAX_PIXELS >> 20} million is the most")
     if not header.transparent:
         return _imdecode(content, name, cv2.IMREAD_COLOR_RGB)
     image = _over_white(_imdecode(content, name, cv2.IMREAD_UNCHANGED), header.is_tiff)
-    # OpenCV turns TIFF images in any case, others only where it drops the transparency.
-    return image if header.is_tiff else _upright(image, header.orientation)
+    # OpenCV always rotates TIFF images, and others only when it drops the transparency.
+    return image if header.is_tiff else _rotate(image, header.orientation)
 
 
 def crop_to_box(image: np.ndarray, box: np.ndarray, name: str) -> np.ndarray:
-    """The part of `image` inside `box`, which is (left, top, right, bottom) in pixels and may reach over the edge.
+    """Crops `image` to `box`: left, top, right, bottom in pixels, which may extend beyond the image.
 
     Raises:
-        DataError: the box lies beside the image.
+        DataError: the box is outside the image.
     """
     left, top, right, bottom = (max(0, int(edge)) for edge in box)
     part = image[top:bottom, left:right]
     if not part.size:
         height, width = image.shape[:2]
-        raise DataError(f"{printable(name)}: its bounding box {box.tolist()} is beside the {width} x {height} image")
+        raise DataError(f"{printable(name)}: its bounding box {box.tolist()} is outside the {width} x {height} image")
     return np.ascontiguousarray(part)
 
 
 def _jpeg_header(content: bytes, name: str) -> _Header:
-    """Width and height from the frame header; the end marker must follow the first scan.
+    """Reads width and height from the frame header, and requires the end marker after the first scan.
 
-    OpenCV fills what a truncated JPEG lacks with grey and says so on stderr only. The end marker cannot occur inside
-    a scan, but it can in an embedded preview before it, and cameras append data behind it.
+    OpenCV fills the missing part of a truncated JPEG with gray and only prints a warning. The end marker cannot occur
+    inside a scan, but it can in an embedded preview before it, and cameras append data after it.
     """
     width = height = 0
     at = 2
@@ -102,16 +102,16 @@ def _jpeg_header(content: bytes, name: str) -> _Header:
 
 
 def _header(content: bytes, name: str) -> _Header:
-    """What any other format says of itself, without decoding."""
+    """Reads the header of any other format, without decoding."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own about large images; the limit here is lower
+            warnings.simplefilter("ignore")  # Pillow's warning about large images; the limit here is lower
             image = Image.open(io.BytesIO(content))
             transparent = image.has_transparency_data
             orientation = image.getexif().get(ORIENTATION, 1) if transparent else 1
     except Image.DecompressionBombError:
-        raise DataError(f"{printable(name)}: has more than {MOST_PIXELS >> 20} million pixels") from None
-    except Exception:  # Pillow raises a dozen types for damaged headers; all mean the same to the user
+        raise DataError(f"{printable(name)}: has more than {MAX_PIXELS >> 20} million pixels") from None
+    except Exception:  # Pillow raises a dozen types for damaged headers
         raise _not_an_image(content, name) from None
     return _Header(*image.size, transparent, orientation, image.format == "TIFF")
 
@@ -131,8 +131,8 @@ def _not_an_image(content: bytes, name: str) -> DataError:
 
 
 def _over_white(image: np.ndarray, is_tiff: bool) -> np.ndarray:
-    """BGRA, or what OpenCV makes of fewer channels, of 8 or 16 bits over white, as RGB uint8."""
-    multiplied = is_tiff and image.dtype == np.uint8  # libtiff has already weighed the colours by alpha
+    """Composites BGRA (or fewer channels) of 8 or 16 bits over white; returns RGB uint8."""
+    premultiplied = is_tiff and image.dtype == np.uint8  # by libtiff
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     if image.ndim == 2:
@@ -141,11 +141,11 @@ def _over_white(image: np.ndarray, is_tiff: bool) -> np.ndarray:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     rgba = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
     alpha = rgba[..., 3:].astype(np.uint16)
-    colours = rgba[..., :3] if multiplied else (rgba[..., :3] * alpha + 127) // 255
-    return (colours + (255 - alpha)).clip(0, 255).astype(np.uint8)
+    colors = rgba[..., :3] if premultiplied else (rgba[..., :3] * alpha + 127) // 255
+    return (colors + (255 - alpha)).clip(0, 255).astype(np.uint8)
 
 
-def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+def _rotate(image: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes an EXIF orientation of 1 to 8."""
     if orientation in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)

@@ -1,4 +1,4 @@
-"""Large arrays and lists of names that loader processes share instead of copying."""
+"""Large arrays and lists of file names in memory that loader processes share."""
 
 import mmap
 import os
@@ -15,8 +15,8 @@ import numpy as np
 class SharedArray(np.ndarray):
     """A read-only array that child processes map instead of copying, whether they are forked or spawned.
 
-    The values lie in an anonymous memory file, which is not bounded by the size of /dev/shm; a spawned process gets
-    its descriptor. Views and results of arithmetic are ordinary arrays in this respect.
+    The values are in an anonymous memory file, which the size of /dev/shm does not limit; a spawned process gets its
+    descriptor. Views and results of arithmetic are pickled like ordinary arrays.
     """
 
     descriptor: int | None
@@ -31,7 +31,7 @@ class SharedArray(np.ndarray):
 
 
 def share(values: np.ndarray) -> np.ndarray:
-    """`values` as a read-only array that costs its memory once, however many processes use it."""
+    """Returns a read-only copy of `values` in memory that all child processes share."""
     if not values.nbytes or not hasattr(os, "memfd_create"):  # macOS: spawned processes get copies
         values.setflags(write=False)
         return values
@@ -55,9 +55,9 @@ def _receive(duplicate: Any, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class Names(Sequence[str]):
-    """Many file names as two arrays: a third of the memory of strings, and shared by processes.
+    """Many file names as two shared arrays, which take a third of the memory of strings.
 
-    Names that are not valid UTF-8 survive, as they do in `os.fsdecode`.
+    Names that are not valid UTF-8 are preserved, as by `os.fsdecode`.
     """
 
     def __init__(self, text: np.ndarray, ends: np.ndarray) -> None:
@@ -65,7 +65,7 @@ class Names(Sequence[str]):
 
     @classmethod
     def pack(cls, names: Iterable[str]) -> "Names":
-        """The given names."""
+        """Packs the given names."""
         text, ends = bytearray(), []
         for name in names:
             text += os.fsencode(name)
