@@ -13,7 +13,6 @@ from pytorch_lightning.utilities import rank_zero_only
 from rexnet.config import Config
 from rexnet.config.differences import flatten
 from rexnet.errors import ConfigError, first_sentence
-from rexnet.training.signals import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +67,10 @@ def build_loggers(config: Config, folder: Path, purge_step: int | None) -> list[
 
 
 def close_loggers(loggers: Sequence[Logger], error: BaseException | None) -> None:
-    """Ends what Lightning leaves open: the W&B run of this process, and a stopped run in MLflow."""
-    for logger in loggers:
+    """Ends the W&B run of this process, which Lightning leaves open."""
+    for logger in (logger for logger in loggers if isinstance(logger, WandbLogger)):
         try:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish(exit_code=int(error is not None))
-            elif isinstance(logger, MLFlowLogger) and isinstance(error, Stopped):
-                logger.experiment.set_terminated(logger.run_id, "KILLED")
+            logger.experiment.finish(exit_code=int(error is not None))
         except Exception as fault:  # of a library, or of the server that it speaks to
             log.warning(f"trainer.loggers: the end of the run was not logged: {first_sentence(fault)}")
 
