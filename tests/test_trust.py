@@ -81,9 +81,7 @@ def test_a_hostile_file_is_refused_at_every_door(
     small_run: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rexnet.doctor.examine.check_augmentation", lambda *_: [])  # takes a second
     canary, folder = tmp_path / "canary", tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
     shutil.copy(run / "config.yaml", folder)

@@ -60,7 +60,7 @@ def train(
     if isinstance(overrides, Mapping):
         overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
     if isinstance(config, Config):
-        tree = config.model_dump(mode="json")
+        tree = config.model_dump(mode="json", exclude_unset=True)
         for text in overrides:
             tree = merge(tree, parse_override(text))
         resolved = parse_config(tree, source=config.name)

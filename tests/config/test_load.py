@@ -66,6 +66,7 @@ def test_replaced_values_are_validated() -> None:
     config = load_config("quickstart")
     changed = replace_values(config, {"data.root": Path("/a"), "ema.decay": 0.5, "model.pretrained": None})
     assert (changed.data.root, changed.ema.decay, changed.data.dataset) == (Path("/a"), 0.5, "digits")
+    assert changed.data.model_fields_set == config.data.model_fields_set  # `mean` and `std` stay open to timm's
     with pytest.raises(ConfigError, match=r"quickstart: one error\n  data\.rot: no such key; nearest: data\.root"):
         replace_values(config, {"data.rot": "/a"})
 

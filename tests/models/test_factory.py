@@ -22,9 +22,10 @@ def test_a_network_of_timm_brings_its_own_preprocessing() -> None:
 def test_what_a_networks_preprocessing_replaces_is_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     adopt_preprocessing(recipe("model.name=timm/resnet50", "eval_transform.crop_pct=1.0"))
-    assert caplog.messages[-1].endswith(
-        "(eval_transform.crop_pct=0.95 instead of 1.0; model.own_preprocessing=false keeps yours)"
-    )
+    assert caplog.messages == [
+        "timm/resnet50 has its own preprocessing (model.own_preprocessing=false keeps yours): "
+        "eval_transform.crop_pct=0.95 instead of 1.0"
+    ]
 
 
 def test_the_builder_goes_before_the_module_of_its_name() -> None:

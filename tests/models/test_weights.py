@@ -20,7 +20,7 @@ class Canary:
     ("content", "message"),
     [
         (b"hello, I am a text", "is no weight file; it begins with 'hello, I am a text'"),
-        (b"", "is empty"),
+        (b"", "is no weight file; it begins with ''"),
         (pickle.dumps(Canary()), "is a plain pickle, which could run code when loaded and is refused"),
     ],
     ids=["text", "empty", "code"],

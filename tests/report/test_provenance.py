@@ -62,5 +62,5 @@ def test_lines_to_copy_depend_on_the_state_of_the_run(trained_run: Path, tmp_pat
     (unfinished / "checkpoints" / "last.ckpt").touch()
     usage = dict(describe_usage(Run(unfinished), 3))
     assert usage["Resume"] == f"""rexnet train --resume '{tmp_path}/it'"'"'s'"""
-    assert f'load_trained(Path("{unfinished}"))' in usage["Load in Python"]
+    assert f'rexnet.load("{unfinished}")' in usage["Load in Python"]
     assert 'timm.create_model("rexnet_100", num_classes=3' in usage["Load with timm, after the export"]

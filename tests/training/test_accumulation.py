@@ -12,8 +12,8 @@ from rexnet.training import classification
 from rexnet.training.accumulation import (
     SameMicroBatches,
     find_micro_batches,
-    make_trial,
     settle_accumulation,
+    try_step,
 )
 from rexnet.training.classification import build_classifier, train
 from rexnet.training.classifier import Classifier
@@ -29,23 +29,23 @@ def configured(small_run: list[str], *overrides: str) -> Config:
 def test_the_number_is_doubled_until_a_micro_batch_fits(fitting: int, number: int) -> None:
     tried: list[int] = []
 
-    def try_step(images: int) -> None:
+    def trial(images: int) -> None:
         tried.append(images)
         if images > fitting:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    assert find_micro_batches(try_step, 24) == number
+    assert find_micro_batches(trial, 24) == number
     assert tried == [24, 12, 6, 3][: len(tried)]
 
 
 @pytest.mark.parametrize(("images", "smallest"), [(8, 2), (24, 3), (25, 25), (6, 3)])
 def test_no_micro_batch_is_of_one_image_or_of_another_size_than_the_others(images: int, smallest: int) -> None:
-    def try_step(images: int) -> None:
+    def trial(images: int) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     message = rf"^trainer\.accumulate: auto finds no number, since {smallest} images do not fit into GPU memory"
     with pytest.raises(ConfigError, match=message):
-        find_micro_batches(try_step, images)
+        find_micro_batches(trial, images)
 
 
 def test_a_trial_changes_neither_the_network_nor_random_states(small_run: list[str]) -> None:
@@ -53,7 +53,7 @@ def test_a_trial_changes_neither_the_network_nor_random_states(small_run: list[s
     module = build_classifier(config, "abc", (8, 8, 8), 3)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     random = torch.get_rng_state()
-    make_trial(module, CPU)(4)
+    try_step(module, CPU, 4)
     assert_same_tensors(before, module.state_dict())
     assert torch.equal(random, torch.get_rng_state())
     assert all(parameter.grad is None for parameter in module.parameters())
@@ -69,7 +69,7 @@ def test_a_trial_makes_steps_of_the_size_asked_for(small_run: list[str], monkeyp
         return self.model(images).mean()
 
     monkeypatch.setattr(Classifier, "trial_loss", trial_loss)
-    make_trial(module, CPU)(6)
+    try_step(module, CPU, 6)
     assert seen == [(6, 3, 32, 32)] * 2
 
 

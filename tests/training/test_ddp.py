@@ -77,6 +77,7 @@ def train_on_two(folder: Path, image_root: Path, **environment: str) -> subproce
         "optimizer.freeze_backbone_epochs=1",
         "data.cache=ram",
         "trainer.pictures_every_epochs=2",
+        "trainer.accumulate=auto",
     ]
     inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
     return subprocess.run(

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from rexnet.config.section import Count, PositiveFloat, PositiveInt, Probability, Role, Section
 
 Interpolation = Literal["bilinear", "bicubic"]
-DatasetName = Literal["folder", "csv", "imagenet", "cub200", "cars", "flowers102", "aircraft", "food101", "digits"]
+DatasetName = Literal["folder", "csv", "cub200", "cars", "flowers102", "aircraft", "food101", "imagenet", "digits"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

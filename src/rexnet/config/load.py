@@ -83,7 +83,7 @@ def replace_values(config: Config, values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: the values do not fit.
     """
-    tree = config.model_dump()
+    tree = config.model_dump(exclude_unset=True)  # keys that are set explicitly win over those of a timm network
     for key, value in values.items():
         tree = merge(tree, _nest(key.split("."), value))
     return parse_config(tree, source=config.name)

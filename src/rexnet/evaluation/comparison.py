@@ -3,12 +3,12 @@
 import csv
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rexnet.config.differences import recipe_of
-from rexnet.evaluation.eval_images import name_roots
 from rexnet.evaluation.results import Result
 from rexnet.metrics.statistics import mcnemar, mean_and_deviation
 from rexnet.system.atomic_files import atomic_write
@@ -18,9 +18,10 @@ AVERAGED = ("top1", "top5", "loss", "balanced_accuracy", "ece")  # metrics with 
 
 def describe_table(results: Sequence[Result]) -> str:
     """Returns a table for the terminal, followed by means over seeds, tests and remarks."""
-    names = name_roots([Path(result.data) for result in results])
-    data = {str(root): [end] if len(names) > 1 else [] for root, end in names.items()}
-    heading = ["data"] if len(names) > 1 else []
+    roots = {result.data: Path(result.data).resolve() for result in results}
+    common = os.path.commonpath([root.parent for root in roots.values()])
+    data = {name: [os.path.relpath(root, common)] if len(roots) > 1 else [] for name, root in roots.items()}
+    heading = ["data"] if len(roots) > 1 else []
     header = ["model", "weights", *heading, "view", "top-1 [95 %]", "top-5", "loss", "by class", "ECE", "n", "images/s"]
     lines = _align([header, *(_cells(result, data[result.data]) for result in results)])
     if any(result.calibrated for result in results):

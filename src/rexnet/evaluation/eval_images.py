@@ -21,7 +21,6 @@ from rexnet.errors import DataError
 
 WORDNET = re.compile(r"(n\d{8})_")  # prefix of ImageNet's file names
 WITH_CLASS_FOLDERS = ("imagenet", "cars", "flowers102")  # published data sets that may also lie in class folders
-SPLIT_FOLDERS = {name for names in FOLDER_NAMES.values() for name in names} | {"images", "jpg"}
 
 
 def find_images(own: SourceConfig | None, split: Split, root: Path | None = None) -> Index:
@@ -113,21 +112,8 @@ def is_imagenet(class_names: Sequence[str]) -> bool:
     return len(pairs) > 0.98 * IMAGENET_CLASSES and all(row == source for row, source in pairs)
 
 
-def name_roots(roots: Sequence[Path]) -> dict[Path, str]:
-    """Returns the shortest path ends that distinguish data sets, such as `flowers12/test`, but never a split alone."""
-    parts = {root: root.resolve().parts[1:] for root in roots}
-
-    def name(own: tuple[str, ...]) -> str:
-        shortest = 1 + (own[-1] in SPLIT_FOLDERS)
-        for n in range(shortest, len(own)):
-            if all(other == own or other[-n:] != own[-n:] for other in parts.values()):
-                return "/".join(own[-n:])
-        return "/".join(own)
-
-    return {root: name(own) if own else str(root) for root, own in parts.items()}
-
-
 def mark_root(root: Path) -> str:
     """Returns a name for the files of a data set, such as `flowers12-test-3fa91c`, that no other folder has."""
-    digest = hashlib.sha256(str(root.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{name_roots([root])[root].replace('/', '-')}-{digest[:6]}"
+    whole = root.resolve()
+    digest = hashlib.sha256(str(whole).encode("utf-8", "surrogateescape")).hexdigest()
+    return "-".join((*whole.parts[1:][-2:], digest[:6]))

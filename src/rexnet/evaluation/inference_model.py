@@ -127,10 +127,10 @@ def wrap_trained(trained: Trained, name: str, fold: bool = False) -> InferenceMo
 
 
 def _wrap_timm(source: str, fold: bool) -> InferenceModel:
-    loaded, trainer = load_timm(source.removeprefix(TIMM)), adapt_to_hardware(TrainerConfig())
+    (model, preprocessing), trainer = load_timm(source.removeprefix(TIMM)), adapt_to_hardware(TrainerConfig())
     device, loader = resolve_device(trainer), resolve_loader(LoaderConfig(), trainer)
-    network, logits = _place(loaded.model, device, loaded.preprocessing, fold)
-    return InferenceModel(source, loaded.preprocessing, device, loader, TIMM_BATCH, logits, network=network)
+    network, logits = _place(model, device, preprocessing, fold)
+    return InferenceModel(source, preprocessing, device, loader, TIMM_BATCH, logits, network=network)
 
 
 def _wrap_export(path: Path, weights: WeightsKind | None, trust_pt2: bool) -> InferenceModel:

@@ -11,7 +11,7 @@ from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import ConfigError
 from rexnet.evaluation.inference import View
 from rexnet.evaluation.inference_model import InferenceModel
-from rexnet.metrics.predictions import Predictions, save_predictions
+from rexnet.metrics.predictions import EVALUATION_FOLDER, Predictions, save_predictions
 from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarize
 from rexnet.runs.checkpoint_files import checkpoint_folder
 from rexnet.system.atomic_files import atomic_write
@@ -61,7 +61,7 @@ class Result:
         if path is None:
             return None
         run = path.parent.parent
-        return run / "evaluation" if path.parent in (checkpoint_folder(run), run / "export") else path.parent
+        return run / EVALUATION_FOLDER if path.parent in (checkpoint_folder(run), run / "export") else path.parent
 
     @cached_property
     def calibrated(self) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
@@ -15,15 +15,8 @@ from rexnet.models.weights import read_weights
 from rexnet.preprocessing import Preprocessing
 
 
-class TimmNetwork(NamedTuple):
-    """A network of timm with the preprocessing of its pretrained config."""
-
-    model: nn.Module
-    preprocessing: Preprocessing
-
-
-def load_timm(name: str) -> TimmNetwork:
-    """Loads a network with 1,000 classes.
+def load_timm(name: str) -> tuple[nn.Module, Preprocessing]:
+    """Loads a network with 1,000 classes, and the preprocessing of its pretrained config.
 
     Args:
         name: `NAME` or `NAME.TAG` for weights from the Hugging Face hub, or `NAME=FILE`.
@@ -49,8 +42,7 @@ def load_timm(name: str) -> TimmNetwork:
             f"{path}: does not fit timm/{name} with {IMAGENET_CLASSES:,} classes: {first_sentence(error)}"
         ) from None
     size, crop_pct = (config.test_input_size or config.input_size)[-1], config.test_crop_pct or config.crop_pct
-    preprocessing = Preprocessing(size, crop_pct, config.interpolation, config.mean, config.std, names)
-    return TimmNetwork(model.eval(), preprocessing)
+    return model.eval(), Preprocessing(size, crop_pct, config.interpolation, config.mean, config.std, names)
 
 
 def _read_pretrained_config(name: str) -> Any:

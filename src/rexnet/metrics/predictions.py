@@ -10,6 +10,8 @@ from rexnet.class_names import readable_names
 from rexnet.errors import DataError, first_sentence
 from rexnet.system.atomic_files import atomic_write
 
+EVALUATION_FOLDER = "evaluation"  # in a run folder
+
 
 class Predictions(NamedTuple):
     """Logits and labels of a split, in the order of the data set."""
@@ -35,7 +37,7 @@ class Predictions(NamedTuple):
 
 def predictions_path(run: Path, stem: str, weights: str, split: str) -> Path:
     """Returns the file in a run for the predictions of a checkpoint; the results are in `.json` next to it."""
-    return run / "evaluation" / f"{stem}-{weights}-{split}.npz"
+    return run / EVALUATION_FOLDER / f"{stem}-{weights}-{split}.npz"
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:

@@ -1,4 +1,4 @@
-"""A ReXNet without its head, as the backbone of a detector or a segmentation network."""
+"""Provides ReXNet without its head as the backbone of a detector or a segmentation network."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from rexnet.models.rexnet import ReXNet
 
 
 class Backbone(nn.Module):
-    """Images (N, C, H, W) in, an ordered dictionary of feature maps out, fine to coarse: torchvision's convention.
+    """Maps images (N, C, H, W) to an ordered dictionary of feature maps, fine to coarse, as torchvision expects.
 
     ReXNet 1.0x has maps of 16, 38, 61, 128 and 185 channels at strides 2, 4, 8, 16 and 32.
 
     Args:
-        network: where the layers come from; they are shared, not copied.
-        levels: which of the five maps, 0 (finest) to 4.
+        network: source of the layers, which are shared, not copied.
+        levels: some of the five maps, 0 (finest) to 4.
         names: keys of the dictionary; None: the levels' numbers as text.
 
     Raises:
@@ -43,7 +43,7 @@ class Backbone(nn.Module):
         self.name_of_block = {found[level].block: name for level, name in zip(wanted, names, strict=True)}
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        """The maps by name; level l has size (H, W) / strides[l]."""
+        """Returns the maps by name; level l has size (H, W) / strides[l]."""
         maps: OrderedDict[str, Tensor] = OrderedDict()
         x = self.stem(images)
         for place, block in enumerate(self.features):

@@ -11,24 +11,24 @@ from rexnet.models.family import Published
 
 
 class Cost(NamedTuple):
-    """What one image costs."""
+    """The cost of one image."""
 
     params: int
     macs: int
     """Multiply-adds of convolutions and linear layers; BatchNorm, activations and additions are not counted."""
     activations: int
-    """Values that convolutions and linear layers put out (as in arXiv 2003.13678)."""
+    """Output values of convolutions and linear layers (as in arXiv 2003.13678)."""
 
 
 def count_cost(published: Published, image_size: int = 224) -> Cost:
-    """Cost of a network of the family with 1,000 classes, without computing anything."""
+    """Returns the cost of a network of the family with 1,000 classes."""
     with torch.device("meta"):
         model = rexnet(published.width_mult, published.variant, channel_divisor=published.channel_divisor)
     return count_cost_of(model, image_size)
 
 
 def count_cost_of(model: nn.Module, image_size: int) -> Cost:
-    """Parameters, multiply-adds and activations of a network on the meta device for one RGB image."""
+    """Returns the cost of a network on the meta device for one RGB image."""
     sizes: list[int] = []
 
     def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

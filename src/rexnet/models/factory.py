@@ -1,19 +1,24 @@
-"""From names and numbers, or the `model` section of a configuration, to a network."""
+"""Builds networks from names and numbers, or from the `model` section of a config."""
 
 import difflib
 import logging
 import os
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from rexnet.config.differences import find_changes
 from rexnet.config.schema import Config, ModelConfig
 from rexnet.errors import ConfigError
 from rexnet.models.plan import SQUEEZE_RATIO, Variant, plan_network, timm_name
 from rexnet.models.pretrained import load_pretrained
 from rexnet.models.rexnet import ActivationName, ReXNet
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
 
 log = logging.getLogger(__name__)
 
@@ -36,28 +41,28 @@ def rexnet(
     grad_checkpointing: bool = False,
     class_names: Sequence[str] | None = None,
 ) -> ReXNet:
-    """A network of the ReXNet family, on the CPU, in training mode.
+    """Builds a network of the ReXNet family on the CPU, in training mode.
 
     Args:
         width_mult: channel multiplier; 0.9 to 3.0 were published.
         variant: `v1`, `lite` (no squeeze-and-excitation, ReLU6) or `r` (channels rounded for tensor cores).
         num_classes: length of the logits.
-        pretrained: a weight file in the authors' names, timm's or ours; `https://…#sha256=…`; or the tag of timm's
-            weights on the Hugging Face hub, such as `nav_in1k`.
+        pretrained: a weight file with the authors' parameter names, timm's or ours; `https://…#sha256=…`; or the tag of
+            timm's weights on the Hugging Face hub, such as `nav_in1k`.
         depth_mult: multiplier of the number of blocks.
         in_channels: channels of the images.
         dropout: probability of dropping a feature before the classifier.
-        drop_path: stochastic depth of the last residual block; it grows linearly from 0.
+        drop_path: stochastic depth of the last residual block; it increases linearly from 0.
         use_se: squeeze-and-excitation; None: as in the variant.
         se_ratio: width of its bottleneck relative to the expanded channels.
-        activation: what follows the widening convolutions; None: as in the variant.
+        activation: activation of the expanding convolutions; None: as in the variant.
         channel_divisor: every width is a multiple of it; None: as in the variant.
-        output_stride: 32, 16 or 8, the latter by dilation.
+        output_stride: 32, 16 or 8; the latter two by dilation.
         grad_checkpointing: less memory in training for a third more computation.
         class_names: names of the classes, by which rows of a pretrained classifier are kept.
 
     Raises:
-        ConfigError: a number is out of its range.
+        ConfigError: a number is out of range.
         CheckpointError: the pretrained weights are missing, damaged or of another network.
     """
     if isinstance(pretrained, bool):
@@ -77,30 +82,13 @@ def rexnet(
     return model
 
 
-def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:
-    """Timm's name of a configured network, if timm builds one that takes its weights as they are."""
-    import timm
-
-    if config.name == "rexnet":
-        name = timm_name(config.variant, config.width_mult)
-    else:
-        name = config.name.removeprefix("timm/").partition(".")[0]
-    if not timm.is_model(name):
-        return None
-    shapes = {key: value.shape for key, value in model.state_dict().items()}
-    classes = next(iter(model.get_classifier().parameters())).shape[0]  # type: ignore[operator]
-    with torch.device("meta"):
-        theirs = timm.create_model(name, num_classes=classes).state_dict()
-    return name if shapes == {key: value.shape for key, value in theirs.items()} else None
-
-
 def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: bool = True) -> nn.Module:
-    """The configured network for these classes, on the CPU.
+    """Builds the configured network for these classes on the CPU.
 
     Args:
-        config: which network, with what dropout and weights.
+        config: the `model` section.
         class_names: one for each logit.
-        pretrained: whether `config.pretrained` is loaded; a checkpoint that brings its own weights says no.
+        pretrained: False leaves `config.pretrained` out, for a checkpoint that brings its own weights.
 
     Raises:
         ConfigError: timm has no network of that name.
@@ -116,55 +104,6 @@ def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: boo
     return model
 
 
-def adopt_preprocessing(config: Config) -> Config:
-    """`config` with the mean, std, interpolation and central crop that a network of timm brings along.
-
-    Raises:
-        ConfigError: `data.mean` or `data.std` is set to something else.
-    """
-    if config.model.name == "rexnet" or not config.model.own_preprocessing:
-        return config
-    import timm
-
-    name, tag = config.model.name.removeprefix("timm/"), config.model.pretrained or ""
-    tagged = f"{name}.{tag}" if "." not in name and re.fullmatch(r"[\w-]+", tag) else name
-    try:
-        own = timm.get_pretrained_cfg(tagged, allow_unregistered=False)
-    except RuntimeError:  # timm does not know the tag; the hub may
-        own = timm.get_pretrained_cfg(name, allow_unregistered=False)
-    if own is None:  # build_model says what is wrong with the name
-        return config
-    for key, value in {"mean": own.mean, "std": own.std}.items():
-        if key in config.data.model_fields_set and getattr(config.data, key) != value:
-            raise ConfigError(
-                f"data.{key}: is set to {getattr(config.data, key)}, but {config.model.name} has {value}; leave it "
-                f"out, or set model.own_preprocessing=false"
-            )
-    measuring = {"crop_pct": own.crop_pct}
-    if own.interpolation in ("bilinear", "bicubic"):
-        measuring["interpolation"] = own.interpolation
-    data = config.data.model_copy(update={"mean": own.mean, "std": own.std})
-    eval_transform = config.eval_transform.model_copy(update=measuring)
-    changed = [
-        f"eval_transform.{key}={value} instead of {getattr(config.eval_transform, key)}"
-        for key, value in measuring.items()
-        if getattr(config.eval_transform, key) != value
-    ]
-    log.info(
-        f"{config.model.name} brings its own preprocessing: mean {own.mean}, std {own.std}, "
-        f"{eval_transform.interpolation}, crop {eval_transform.crop_pct}"
-        + (f" ({', '.join(changed)}; model.own_preprocessing=false keeps yours)" if changed else "")
-    )
-    return config.model_copy(update={"data": data, "eval_transform": eval_transform})
-
-
-def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters of the backbone and those of the classifier."""
-    classifier = {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
-    parameters = list(model.parameters())
-    return [p for p in parameters if id(p) not in classifier], [p for p in parameters if id(p) in classifier]
-
-
 def _build_timm(config: ModelConfig, num_classes: int) -> nn.Module:
     import timm
 
@@ -174,14 +113,78 @@ def _build_timm(config: ModelConfig, num_classes: int) -> nn.Module:
         hint = f"; nearest: timm/{nearest[0]}" if nearest else ""
         raise ConfigError(f"model.name: timm {timm.__version__} has no network {name!r}{hint}")
     try:
-        model = timm.create_model(
+        model: nn.Module = timm.create_model(
             name, num_classes=num_classes, drop_rate=config.dropout, drop_path_rate=config.drop_path or None
         )
-    except TypeError as error:  # a few networks have no drop-path
+    except TypeError as error:  # a few networks have no drop path
         raise ConfigError(f"model: {config.name} cannot be built: {error}") from None
-    if not isinstance(model.get_classifier(), nn.Module) or not list(model.get_classifier().parameters()):
+    classifier = model.get_classifier()  # type: ignore[operator]
+    if not isinstance(classifier, nn.Module) or not list(classifier.parameters()):
         raise ConfigError(f"model.name: {config.name} has no single last layer to train for other classes")
     if config.grad_checkpointing:
-        model.set_grad_checkpointing()
-    assert isinstance(model, nn.Module)
+        model.set_grad_checkpointing()  # type: ignore[operator]
     return model
+
+
+def adopt_preprocessing(config: Config) -> Config:
+    """Returns `config` with the mean, std, interpolation and center crop that timm defines for its network.
+
+    Raises:
+        ConfigError: `data.mean` or `data.std` is set to something else.
+    """
+    name, data, view = config.model.name, config.data, config.eval_transform
+    own = _find_timm_config(config.model) if name != "rexnet" and config.model.own_preprocessing else None
+    if own is None:  # also for a name that timm does not know, which build_model reports
+        return config
+    for key, value in {"mean": own.mean, "std": own.std}.items():
+        if key in data.model_fields_set and getattr(data, key) != value:
+            raise ConfigError(
+                f"data.{key}: is set to {getattr(data, key)}, but {name} has {value}; leave it out, or set "
+                f"model.own_preprocessing=false"
+            )
+    changes = {"crop_pct": own.crop_pct}
+    if own.interpolation in ("bilinear", "bicubic"):
+        changes["interpolation"] = own.interpolation
+    data = data.model_copy(update={"mean": own.mean, "std": own.std})
+    adopted = config.model_copy(update={"data": data, "eval_transform": view.model_copy(update=changes)})
+    replaced = [f"{key}={new} instead of {old}" for key, (old, new) in find_changes(config, adopted).items()]
+    if replaced:
+        log.info(f"{name} has its own preprocessing (model.own_preprocessing=false keeps yours): {', '.join(replaced)}")
+    return adopted
+
+
+def _find_timm_config(config: ModelConfig) -> "PretrainedCfg | None":
+    """Returns timm's pretrained config of a network, that of the tag in `model.pretrained` if timm knows it."""
+    import timm
+
+    name, tag = config.name.removeprefix("timm/"), config.pretrained or ""
+    if "." not in name and re.fullmatch(r"[\w-]+", tag):
+        try:
+            return timm.get_pretrained_cfg(f"{name}.{tag}", allow_unregistered=False)
+        except RuntimeError:  # the hub may know the tag
+            pass
+    return timm.get_pretrained_cfg(name, allow_unregistered=False)
+
+
+def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:
+    """Returns timm's name of a configured network if timm builds one with the same tensors, else None."""
+    import timm
+
+    if config.name == "rexnet":
+        name = timm_name(config.variant, config.width_mult)
+    else:
+        name = config.name.removeprefix("timm/").partition(".")[0]
+    if not timm.is_model(name):
+        return None
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    classes = next(iter(model.get_classifier().parameters())).shape[0]  # type: ignore[operator]
+    with torch.device("meta"):
+        theirs = timm.create_model(name, num_classes=classes).state_dict()
+    return name if shapes == {key: value.shape for key, value in theirs.items()} else None
+
+
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Returns the parameters of the backbone and those of the classifier."""
+    classifier = {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
+    parameters = list(model.parameters())
+    return [p for p in parameters if id(p) not in classifier], [p for p in parameters if id(p) in classifier]

@@ -9,19 +9,19 @@ AUTHORS = "github.com/clovaai/rexnet"
 
 
 class Published(NamedTuple):
-    """A network of the family and what its authors say of it (ImageNet-1k, 224 px)."""
+    """A network of the family and its published figures (ImageNet-1k, 224 px)."""
 
     variant: Variant
     width_mult: float
     top1: float | None
-    """Percent; None: no weights were published that were trained on ImageNet-1k classes."""
+    """Percent; None if no weights for ImageNet-1k classes were published."""
     top5: float | None
     params_m: float | None
     """Millions, as published."""
     macs_g: float | None
-    """Thousand millions, as published under the name of FLOPs."""
+    """Billions, published under the name of FLOPs."""
     weights: str
-    """Where they are; empty: nowhere."""
+    """Location of the weights; empty if none were published."""
     channel_divisor: int | None = None
 
     @property

@@ -10,32 +10,26 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 
-def run_layer(layer: nn.Module, x: Tensor, again: bool) -> Tensor:
-    """`layer(x)`; with `again`, computed a second time in the backward pass, where there will be one."""
-    if again and torch.is_grad_enabled():
-        return checkpointed(layer, x)
-    out: Tensor = layer(x)
-    return out
-
-
-def checkpointed(layer: nn.Module, x: Tensor) -> Tensor:
-    """`layer(x)`, computed again in the backward pass instead of keeping its inner maps (arXiv 1604.06174)."""
-    if torch.compiler.is_compiling():  # the compiler computes again without BatchNorm's updates, and knows no contexts
-        compiled: Tensor = checkpoint(layer, x, use_reentrant=False)
-        return compiled
+def run_layer(layer: nn.Module, x: Tensor, recompute: bool) -> Tensor:
+    """Returns `layer(x)`; with `recompute`, inner maps are computed again in the backward pass (arXiv 1604.06174)."""
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return contextlib.nullcontext(), _frozen_statistics(layer)
 
-    out: Tensor = checkpoint(layer, x, use_reentrant=False, context_fn=contexts)
+    if not (recompute and torch.is_grad_enabled()):
+        out: Tensor = layer(x)
+    elif torch.compiler.is_compiling():  # the compiler recomputes without BatchNorm's updates, and takes no contexts
+        out = checkpoint(layer, x, use_reentrant=False)
+    else:
+        out = checkpoint(layer, x, use_reentrant=False, context_fn=contexts)
     return out
 
 
 @contextlib.contextmanager
 def _frozen_statistics(layer: nn.Module) -> Iterator[None]:
-    """Lends copies to the second computation, which would count the same batch twice in the running mean and variance.
+    """Lets the second computation update copies, so that a batch counts once in the running mean and variance.
 
-    BatchNorm cannot simply be told not to track: autograd expects the same tensors to be saved both times.
+    BatchNorm cannot simply stop tracking: autograd expects the same tensors to be saved both times.
     """
     norms = [module for module in layer.modules() if isinstance(module, _NormBase)]
     own = [dict(norm.named_buffers()) for norm in norms]

@@ -1,6 +1,6 @@
-"""The authors' parameter names, and ours, which are timm's.
+"""Translates between the authors' parameter names and ours, which are timm's.
 
-The authors number the layers of a block in the order in which they are computed; what a block has moves its numbers.
+The authors number the layers of a block in order of computation, so that the numbers depend on what the block has.
 """
 
 import re
@@ -11,7 +11,7 @@ from torch import Tensor
 
 Weights = dict[str, Tensor]
 
-FIRST_BLOCK = 3  # place of the first block in the authors' `features`, after convolution, BatchNorm and activation
+FIRST_BLOCK = 3  # index of the first block in the authors' `features`, after convolution, BatchNorm and activation
 SQUEEZE_LAYERS = {"fc1": "fc.0", "bn": "fc.1", "fc2": "fc.3"}
 
 
@@ -21,10 +21,11 @@ class _Block(NamedTuple):
 
 
 def to_own_names(weights: Weights) -> Weights:
-    """The authors' names (`features.0.weight`, `output.1.weight`) turned into ours; any other naming is left alone."""
+    """Returns the weights under our names if they have the authors' (`features.0.weight`), else as they are."""
     if not ("features.0.weight" in weights and f"features.{FIRST_BLOCK}.out.0.weight" in weights):
         return weights
-    own_name = {theirs: ours for ours, theirs in _module_names(_official_blocks(weights), _is_lite(weights)).items()}
+    is_lite = "output.0.weight" in weights or "output.4.weight" in weights
+    own_name = {theirs: ours for ours, theirs in _module_names(_official_blocks(weights), is_lite).items()}
     renamed = {_rename(name, own_name): value for name, value in weights.items()}
     if "head.fc.weight" in renamed and renamed["head.fc.weight"].ndim > 1:
         renamed["head.fc.weight"] = renamed["head.fc.weight"].flatten(1)  # theirs is a 1x1 convolution
@@ -32,7 +33,7 @@ def to_own_names(weights: Weights) -> Weights:
 
 
 def to_official_names(weights: Weights) -> Weights:
-    """Our names, or timm's, turned into the authors'."""
+    """Returns weights with our names, or timm's, under the authors' names."""
     has_hidden = "head.hidden.conv.weight" in weights
     official_name = _module_names(_own_blocks(weights), has_hidden)
     renamed = {_rename(name, official_name): value for name, value in weights.items()}
@@ -42,7 +43,7 @@ def to_official_names(weights: Weights) -> Weights:
 
 
 def _module_names(blocks: Sequence[_Block], has_hidden: bool) -> dict[str, str]:
-    """For each of our modules with parameters, its name in the authors' code."""
+    """Returns the authors' name of each of our modules with parameters."""
     last = FIRST_BLOCK + len(blocks)
     names = {"stem.conv": "features.0", "stem.bn": "features.1"}
     for number, block in enumerate(blocks):
@@ -61,13 +62,9 @@ def _module_names(blocks: Sequence[_Block], has_hidden: bool) -> dict[str, str]:
 
 
 def _rename(name: str, modules: dict[str, str]) -> str:
-    """A tensor's name with its module's name replaced."""
+    """Returns a tensor's name with its module's name replaced."""
     module, _, tensor = name.rpartition(".")
     return f"{modules.get(module, module)}.{tensor}"
-
-
-def _is_lite(official: Weights) -> bool:
-    return "output.0.weight" in official or "output.4.weight" in official
 
 
 def _official_blocks(weights: Weights) -> list[_Block]:
@@ -87,5 +84,5 @@ def _own_blocks(weights: Weights) -> list[_Block]:
 
 
 def _numbers(names: Iterable[str], pattern: str) -> list[int]:
-    """The distinct numbers that a pattern finds at the start of names, in order."""
+    """Returns the distinct numbers that a pattern finds at the start of names, in order."""
     return sorted({int(match[1]) for name in names if (match := re.match(pattern, name))})

@@ -1,4 +1,4 @@
-"""The channel counts of the ReXNet family as tables (arXiv 2007.00992): all that tells one network from another."""
+"""Computes the channel counts of the ReXNet family as tables (arXiv 2007.00992)."""
 
 import itertools
 import math
@@ -32,13 +32,13 @@ class BlockPlan(NamedTuple):
     """Width of squeeze-and-excitation's bottleneck; 0: the block has none."""
     out_channels: int
     downsamples: bool
-    """Whether the block starts a coarser level of the feature pyramid, by its stride or, in its place, by dilation."""
+    """True if the block starts a coarser level of the feature pyramid, by its stride or, in its place, by dilation."""
     stride: int
     dilation: int
 
     @property
     def has_shortcut(self) -> bool:
-        """Whether the input is added to the first channels of the output."""
+        """True if the input is added to the first channels of the output."""
         return not self.downsamples and self.in_channels <= self.out_channels
 
 
@@ -63,7 +63,7 @@ class NetworkPlan(NamedTuple):
 
     @property
     def levels(self) -> tuple[FeatureLevel, ...]:
-        """The feature pyramid from fine to coarse: five maps, of strides 2 to 32 without dilation."""
+        """Returns the feature pyramid from fine to coarse: five maps, of strides 2 to 32 without dilation."""
         starts = [place for place, block in enumerate(self.blocks) if block.downsamples]
         ends = [start - 1 for start in starts] + [len(self.blocks) - 1]
         strides = (2 * math.prod(block.stride for block in self.blocks[: end + 1]) for end in ends)
@@ -82,24 +82,24 @@ def plan_network(
     channel_divisor: int | None = None,
     output_stride: int = 32,
 ) -> NetworkPlan:
-    """The table of a network: block i of 16 gives (16 + 11.25 i) * width_mult channels, rounded half to even.
+    """Returns the table of a network: block i of 16 has (16 + 11.25 i) * width_mult channels, rounded half to even.
 
-    Below width 1.0 the stem keeps 32 and the first block 16 channels: only the growth is scaled, as in the authors'
-    `rexnetv1.py` (their issue 33 gives the reason: a thinner stem loses too much). `lite` is the authors'
-    `rexnetv1_lite.py`: 164 channels of growth in multiples of 8, no squeeze-and-excitation, a hidden layer in the head.
-    `r` is timm's `rexnetr`: the channels of `v1` in multiples, for tensor cores.
+    Below width 1.0 the stem keeps 32 and the first block 16 channels and only the growth is scaled, as in the authors'
+    `rexnetv1.py` (a thinner stem loses too much, says their issue 33). `lite` is the authors' `rexnetv1_lite.py`: it
+    grows by 164 channels in multiples of 8, without squeeze-and-excitation and with a hidden layer in the head. `r` is
+    timm's `rexnetr`: the channels of `v1` in multiples, for tensor cores.
 
     Args:
         width_mult: channel multiplier.
         variant: `v1`, `lite` or `r`.
         depth_mult: multiplier of each stage's blocks, rounded up.
-        use_se: squeeze-and-excitation from the third stage on; None: as in the variant, which is no for `lite`.
+        use_se: squeeze-and-excitation from the third stage on; None: in all variants but `lite`.
         se_ratio: width of its bottleneck relative to the expanded channels.
         channel_divisor: every width is a multiple of it; None: 1 for `v1`, else 8 (timm's `rexnetr_300` has 16).
         output_stride: 32, or 16 or 8 with dilation in place of the last strides, for dense prediction.
 
     Raises:
-        ConfigError: a number is out of its range.
+        ConfigError: a number is out of range.
     """
     _check(width_mult, variant, depth_mult, se_ratio, channel_divisor, output_stride)
     lite = variant == "lite"
@@ -108,7 +108,8 @@ def plan_network(
     widths = _plan_widths(width_mult, sum(depths), lite, divisor)
     squeezes = (use_se if use_se is not None else not lite) and se_ratio > 0
     blocks: list[BlockPlan] = []
-    in_channels = stem = _stem_channels(width_mult, divisor)
+    # Dividing by widths below 1 keeps the stem's channels.
+    in_channels = stem = round_to_multiple(round(STEM_CHANNELS / min(width_mult, 1.0) * width_mult), divisor)
     stride_so_far, dilation = 2, 1
     for stage, (depth, stage_stride) in enumerate(zip(depths, STAGE_STRIDES, strict=True)):
         for position in range(depth):
@@ -130,27 +131,22 @@ def plan_network(
     return NetworkPlan(variant, stem, tuple(blocks), head, LITE_HIDDEN_CHANNELS if lite else 0)
 
 
-def _stem_channels(width_mult: float, divisor: int) -> int:
-    fixed = min(width_mult, 1.0)  # dividing by it keeps the stem where it is
-    return round_to_multiple(round(STEM_CHANNELS / fixed * width_mult), divisor)
-
-
 def _plan_widths(width_mult: float, blocks: int, lite: bool, divisor: int) -> list[int]:
-    """Output channels of each block."""
+    """Returns the output channels of each block."""
     first = FIRST_CHANNELS / min(width_mult, 1.0)
     growth = LITE_GROWTH / max(blocks - 1, 1) if lite else CHANNEL_GROWTH / blocks
-    # Added up step by step as the authors do: in one product, 0.6 * (...) falls on the other side of 83.5.
+    # Added up step by step as the authors do: as one product, 0.6 * (...) falls on the other side of 83.5.
     widths = itertools.accumulate([first] + [growth] * (blocks - 1))
     return [round_to_multiple(round(width * width_mult), divisor) for width in widths]
 
 
 def timm_name(variant: Variant, width_mult: float) -> str:
-    """The network's name in timm, which is also where its weights are kept on the hub."""
+    """Returns the network's name in timm, also for widths that timm lacks."""
     return f"{TIMM_PREFIX[variant]}_{round(width_mult * 100):03d}"
 
 
 def round_to_multiple(channels: int, divisor: int) -> int:
-    """The nearest multiple of `divisor`, or the next one up where that loses more than a tenth (MobileNetV2's rule)."""
+    """Returns the nearest multiple of `divisor`, or the next one up if that loses over a tenth (MobileNetV2's rule)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
 

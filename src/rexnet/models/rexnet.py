@@ -1,7 +1,7 @@
 """ReXNet, inverted-bottleneck networks whose channels grow linearly with depth (arXiv 2007.00992).
 
-The network is computed as a table (`plan.py`) and built here in a loop. Parameter names are those of timm's `rexnet_*`,
-so that weights pass between the two without renaming; `naming.py` translates the authors' names.
+`plan.py` computes the channels as a table; the network is built from it in a loop. Parameter names are those of timm's
+`rexnet_*`, so that weights pass between the two without renaming; `naming.py` translates the authors' names.
 """
 
 from collections.abc import Callable
@@ -29,19 +29,19 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class ReXNet(nn.Module):
-    """A classifier of images (N, in_channels, H, W) into logits (N, num_classes); `factory.rexnet` builds it.
+    """Classifies images (N, in_channels, H, W) into logits (N, num_classes); `factory.rexnet` builds it.
 
     Args:
         plan: the channels of every layer.
         num_classes: length of the logits.
         dropout: probability of dropping a feature before the classifier.
-        drop_path: probability of dropping the last residual branch; it grows linearly from 0 at the first block.
+        drop_path: probability of dropping the last residual branch; it increases linearly from 0 at the first block.
         in_channels: channels of the images.
-        activation: what follows the stem, the expansions and the last convolution; None: SiLU, and ReLU6 for `lite`.
-        grad_checkpointing: compute each block again in the backward pass instead of keeping what it computed.
+        activation: activation of the stem, the expansions and the last convolution; None: SiLU, or ReLU6 for `lite`.
+        grad_checkpointing: recompute each block in the backward pass instead of storing its activations.
 
     Raises:
-        ConfigError: a number is out of its range.
+        ConfigError: a number is out of range.
     """
 
     def __init__(
@@ -55,11 +55,15 @@ class ReXNet(nn.Module):
         grad_checkpointing: bool,
     ) -> None:
         super().__init__()
-        _check(num_classes, in_channels, activation)
+        act = ACTIVATIONS.get(activation or ("relu6" if plan.variant == "lite" else "silu"))
+        if act is None:
+            raise ConfigError(f"activation: should be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+        for name, count in {"num_classes": num_classes, "in_channels": in_channels}.items():
+            if count < 1:
+                raise ConfigError(f"{name}: should be 1 or more, not {count}")
         for name, probability in {"dropout": dropout, "drop_path": drop_path}.items():
             if not 0 <= probability < 1:
                 raise ConfigError(f"{name}: should be from 0 to below 1, not {probability:g}")
-        act = ACTIVATIONS[activation or ("relu6" if plan.variant == "lite" else "silu")]
         self.plan = plan
         self.num_classes = num_classes
         self.num_features = plan.head_channels
@@ -70,53 +74,47 @@ class ReXNet(nn.Module):
         final = ConvNorm(plan.blocks[-1].out_channels, plan.head_channels, activation=act())
         self.features = nn.Sequential(*blocks, final)
         self.head = Head(plan.head_channels, plan.hidden_channels, num_classes, dropout)
-        self.head_hidden_size = self.head.fc_channels  # timm's name for the width of what the classifier sees
+        self.head_hidden_size = self.head.fc_channels  # timm's name
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, num_classes) of normalised images (N, in_channels, H, W)."""
+        """Returns logits (N, num_classes) for normalized images (N, in_channels, H, W)."""
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """The last feature map (N, num_features, H / 32, W / 32)."""
+        """Returns the last feature map (N, num_features, H / 32, W / 32)."""
         x: Tensor = self.stem(images)
         for layer in self.features:
             x = run_layer(layer, x, self.grad_checkpointing and self.training)
         return x
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits (N, num_classes) of a feature map (N, num_features, h, w), or what goes into the classifier."""
-        pooled: Tensor = self.head.pool(features)
-        return pooled if pre_logits else self.head.fc(pooled)
+        """Returns logits for a feature map (N, num_features, h, w), or with `pre_logits` the classifier's input."""
+        out: Tensor = self.head.pool(features) if pre_logits else self.head(features)
+        return out
 
     def get_classifier(self) -> nn.Module:
-        """The last layer, the only one that depends on the classes."""
+        """Returns the last layer, the only one that depends on the classes."""
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the last layer by a fresh one for `num_classes` classes; 0: by none, as in timm.
+        """Replaces the last layer by a new one for `num_classes` classes, or removes it with 0, as in timm.
 
         Raises:
             ConfigError: a negative number, or another pooling than the average.
         """
         if num_classes < 0 or global_pool not in (None, "avg"):
-            raise ConfigError(
-                f"num_classes, global_pool: should be 0 or more and avg, not {num_classes}, {global_pool}"
-            )
-        like = self.stem.conv.weight
-        self.num_classes = num_classes
-        self.head.fc = (
-            nn.Linear(self.head.fc_channels, num_classes, device=like.device, dtype=like.dtype)
-            if num_classes > 0
-            else nn.Identity()
-        )
+            raise ConfigError(f"reset_classifier: should be 0 or more and avg, not {num_classes} and {global_pool}")
+        like, self.num_classes, self.head.fc = self.stem.conv.weight, num_classes, nn.Identity()
+        if num_classes > 0:
+            self.head.fc = nn.Linear(self.head.fc_channels, num_classes, device=like.device, dtype=like.dtype)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Turns gradient checkpointing on or off: less memory, a third more computation."""
+        """Turns gradient checkpointing on or off: less memory for a third more computation."""
         self.grad_checkpointing = enable
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution, BatchNorm and, where given, an activation; (N, C, H, W) in and out."""
+    """Convolution, BatchNorm and an optional activation; (N, C, H, W) in and out."""
 
     def __init__(
         self,
@@ -156,8 +154,8 @@ class SqueezeExcite(nn.Module):
 class InvertedBottleneck(nn.Module):
     """Expand, depthwise 3x3, squeeze-and-excitation, ReLU6, project; plus a shortcut into the first channels.
 
-    A smooth activation follows the expansion; ReLU6 follows the depthwise convolution, which does not widen and gains
-    nothing from a smoother one (paper, section 4.1).
+    A smooth activation follows the expansion. ReLU6 follows the depthwise convolution, which does not increase the
+    channels and gains nothing from a smoother activation (paper, section 4.1).
     """
 
     def __init__(self, plan: BlockPlan, drop_path: float, activation: nn.Module) -> None:
@@ -170,7 +168,7 @@ class InvertedBottleneck(nn.Module):
         self.conv_pwl = ConvNorm(width, plan.out_channels)
         self.has_shortcut = plan.has_shortcut
         self.added_channels = plan.out_channels - plan.in_channels
-        self.drop_path = drop_path if self.has_shortcut else 0.0  # without a shortcut the whole signal would vanish
+        self.drop_path = drop_path if self.has_shortcut else 0.0  # else the whole signal would vanish
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv_pwl(self.act_dw(self.se(self.conv_dw(self.conv_exp(x)))))
@@ -182,10 +180,7 @@ class InvertedBottleneck(nn.Module):
 
 
 class Head(nn.Module):
-    """Global average, the lite variant's hidden layer, dropout, and the linear classifier.
-
-    (N, C, h, w) to (N, num_classes).
-    """
+    """Pools (N, C, h, w) globally and classifies it, through a hidden layer in the lite variant, to (N, classes)."""
 
     def __init__(self, channels: int, hidden_channels: int, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -201,23 +196,12 @@ class Head(nn.Module):
         return logits
 
     def pool(self, x: Tensor) -> Tensor:
-        """The features (N, fc_channels) that the classifier sees."""
+        """Returns the input (N, fc_channels) of the classifier."""
         features: Tensor = self.dropout(self.hidden(x.mean((2, 3), keepdim=True)).flatten(1))
         return features
 
 
 def drop_samples(x: Tensor, probability: float) -> Tensor:
-    """Stochastic depth: zeroes whole samples of x (N, ...), scales the others to keep the mean (arXiv 1603.09382)."""
+    """Zeroes random samples of x (N, ...) and scales the rest to keep the mean (stochastic depth, arXiv 1603.09382)."""
     keep = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device, dtype=torch.float32) >= probability
     return x * keep.to(x.dtype) / (1 - probability)
-
-
-def _check(num_classes: int, in_channels: int, activation: str | None) -> None:
-    if num_classes < 1:
-        raise ConfigError(
-            f"num_classes: should be 1 or more, not {num_classes}; forward_features needs no classifier at all"
-        )
-    if in_channels < 1:
-        raise ConfigError(f"in_channels: should be 1 or more, not {in_channels}")
-    if activation is not None and activation not in ACTIVATIONS:
-        raise ConfigError(f"activation: should be one of {', '.join(ACTIVATIONS)}, not {activation!r}")

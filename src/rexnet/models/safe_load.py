@@ -1,4 +1,4 @@
-"""What is checked of a weight file from a stranger beside `weights_only`, so that reading it cannot exhaust memory."""
+"""Reads weight files of unknown origin, checked beyond `weights_only` so that they cannot exhaust memory."""
 
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from rexnet.errors import CheckpointError
 
 
 def read_torch_file(path: Path) -> Any:
-    """The content of a file of `torch.save` on the CPU, loaded without executing anything.
+    """Returns the content of a file of `torch.save` on the CPU, loaded without executing anything.
 
     Raises:
         CheckpointError: its archive is compressed, or a tensor claims more elements than the file holds.
@@ -42,7 +42,7 @@ def _require_stored(path: Path) -> None:
 
 
 def walk_tensors(content: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor in nested containers, with the way to it."""
+    """Yields every tensor in nested containers with its path."""
     if isinstance(content, torch.Tensor):
         yield name, content
     elif isinstance(content, Mapping):

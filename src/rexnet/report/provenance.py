@@ -87,12 +87,7 @@ def describe_usage(run: Run, classes: int) -> list[tuple[str, str]]:
         ("Evaluate again", f"rexnet evaluate {quoted}"),
         ("Classify images", f"rexnet predict {quoted} IMAGES --out predictions.csv"),
         ("Export", f"rexnet export {quoted} --to onnx safetensors"),
-        (
-            "Load in Python",
-            "from pathlib import Path\nfrom rexnet.checkpoints.checkpoint import load_trained\n\n"
-            f"trained = load_trained(Path({_literal(run.folder)}))\n"
-            "logits = trained.model(images)  # normalized, N x 3 x H x W",
-        ),
+        ("Load in Python", f'import rexnet\n\nmodel = rexnet.load({_literal(run.folder)})\nmodel.predict("photo.jpg")'),
     ]
     if model.name == "rexnet" and classes:
         name = timm_name(model.variant, model.width_mult)

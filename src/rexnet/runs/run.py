@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 from rexnet.config import Config, load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError, first_sentence
-from rexnet.metrics.predictions import Predictions, load_predictions
+from rexnet.metrics.predictions import EVALUATION_FOLDER, Predictions, load_predictions
 from rexnet.runs.checkpoint_files import checkpoint_folder, find_checkpoint
 from rexnet.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE, TABLE_COLUMNS, TABLE_FILE, is_run
 from rexnet.runs.state import RunState, read_state
 
 EVENTS = "events.out.tfevents"
-EVALUATION = "evaluation"
 SIZE_GUIDANCE = {"scalars": 0, "images": 1}  # all scalars, of which TensorBoard would keep a sample; the first picture
 WEIGHTS = ("greedy-soup", "soup", "ema", "raw")
 
@@ -173,11 +172,11 @@ class Run:
     def kept_predictions(self) -> list[KeptPredictions]:
         """The predictions in `evaluation/`: of the best checkpoint first, and of its EMA weights before others."""
         best, found = self.best_checkpoint, []
-        for path in sorted((self.folder / EVALUATION).glob("*.npz")):
+        for path in sorted((self.folder / EVALUATION_FOLDER).glob("*.npz")):
             try:
                 found.append(_read_kept(path, best))
             except DataError as error:
-                self._report(f"{EVALUATION}/{path.name}", str(error).removeprefix(f"{path}: "))
+                self._report(f"{EVALUATION_FOLDER}/{path.name}", str(error).removeprefix(f"{path}: "))
         if found and best is None:
             self._report("checkpoints", "are missing; these results come from earlier evaluations")
         return sorted(found, key=lambda kept: (not kept.is_best, kept.images != "val", kept.weights != "ema"))

@@ -1,10 +1,12 @@
 """Finds the number of micro-batches that fits into GPU memory: `trainer.accumulate: auto`."""
 
 import copy
+import functools
+import gc
 from collections.abc import Callable
 
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import distributed
 
@@ -28,17 +30,17 @@ def settle_accumulation(module: TrainingModule, images: int, device: torch.devic
     Raises:
         ConfigError: not even the smallest micro-batch fits.
     """
-    return 1 if device.type == "cpu" else find_micro_batches(make_trial(module, device), images)
+    return 1 if device.type == "cpu" else find_micro_batches(functools.partial(try_step, module, device), images)
 
 
-def find_micro_batches(try_step: Callable[[int], None], images: int) -> int:
+def find_micro_batches(trial: Callable[[int], None], images: int) -> int:
     """Returns the first of 1, 2, 4, ... micro-batches with which a step of `images` fits into memory.
 
     Raises:
         ConfigError: not even the smallest micro-batch fits.
     """
     number = 1
-    while not _fits(try_step, images // number):
+    while not _fits(trial, images // number):
         if images % (2 * number) or images // (2 * number) < SMALLEST:
             raise ConfigError(
                 f"trainer.accumulate: auto finds no number, since {images // number} images do not fit into GPU memory "
@@ -48,46 +50,44 @@ def find_micro_batches(try_step: Callable[[int], None], images: int) -> int:
     return number
 
 
-def _fits(try_step: Callable[[int], None], images: int) -> bool:
+def _fits(trial: Callable[[int], None], images: int) -> bool:
     try:
-        try_step(images)
+        trial(images)
     except torch.OutOfMemoryError:
-        return False  # which also drops the error's frames, and the memory that they hold
+        return False
     finally:
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return True
 
 
-def make_trial(module: TrainingModule, device: torch.device) -> Callable[[int], None]:
-    """Returns a function that makes training steps on random images with a copy of the module."""
-    arithmetic, side = resolve_device(module.config.trainer), module.config.data.image_size
-
-    def try_step(images: int) -> None:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            spare = torch.empty(_spare_bytes(device), dtype=torch.uint8, device=device)
-            trial = copy.deepcopy(module).to(device).train()
-            optimizer = build_optimizer(trial.model, trial.config.optimizer)
-            batch = torch.randn(images, 3, side, side, device=device).to(memory_format=arithmetic.memory_format)
-            for _ in range(2):  # from the second on, the optimizer's state is in memory
-                optimizer.zero_grad()
-                with arithmetic.autocast():
-                    loss = trial.trial_loss(batch)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            del spare
-
-    return try_step
-
-
-def _spare_bytes(device: torch.device) -> int:
-    return int(SPARE * torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
+def try_step(module: TrainingModule, device: torch.device, images: int) -> None:
+    """Makes two training steps on random images with a copy of the module; the second has the optimizer's state."""
+    arithmetic, side, is_gpu = (
+        resolve_device(module.config.trainer),
+        module.config.data.image_size,
+        device.type == "cuda",
+    )
+    with torch.random.fork_rng([device] if is_gpu else []):
+        spare = int(SPARE * torch.cuda.get_device_properties(device).total_memory) if is_gpu else 0
+        held = torch.empty(spare, dtype=torch.uint8, device=device)
+        trial = copy.deepcopy(module).to(device).train()
+        optimizer = build_optimizer(trial.model, trial.config.optimizer)
+        batch = torch.randn(images, 3, side, side, device=device).to(memory_format=arithmetic.memory_format)
+        for _ in range(2):
+            optimizer.zero_grad()
+            with arithmetic.autocast():
+                loss = trial.trial_loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        del held
 
 
 class SameMicroBatches(Callback):
     """Stops a run before its first step if its processes settled on different numbers of micro-batches."""
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: object) -> None:
         if trainer.world_size == 1:
             return
         number = trainer.accumulate_grad_batches

@@ -1,5 +1,6 @@
 """Builds the loggers of a run: TensorBoard always, and more of Lightning's as configured."""
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ from pytorch_lightning.utilities import rank_zero_only
 from rexnet.config import Config
 from rexnet.config.differences import flatten
 from rexnet.errors import ConfigError, first_sentence
-from rexnet.training.signals import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +68,10 @@ def build_loggers(config: Config, folder: Path, purge_step: int | None) -> list[
 
 
 def close_loggers(loggers: Sequence[Logger], error: BaseException | None) -> None:
-    """Ends what Lightning leaves open: the W&B run of this process, and a stopped run in MLflow."""
-    for logger in loggers:
+    """Ends the W&B run of this process, which Lightning leaves open."""
+    for logger in (logger for logger in loggers if isinstance(logger, WandbLogger)):
         try:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish(exit_code=int(error is not None))
-            elif isinstance(logger, MLFlowLogger) and isinstance(error, Stopped):
-                logger.experiment.set_terminated(logger.run_id, "KILLED")
+            logger.experiment.finish(exit_code=int(error is not None))
         except Exception as fault:  # of a library, or of the server that it speaks to
             log.warning(f"trainer.loggers: the end of the run was not logged: {first_sentence(fault)}")
 
@@ -87,7 +84,8 @@ def _start_tracker(kind: str, name: str, folder: Path, recipe: dict[str, Any]) -
     except Exception as error:  # of a library, or of the server that it speaks to
         hint = {"wandb": "wandb login, or WANDB_MODE=offline, may help", "mlflow": "see MLFLOW_TRACKING_URI"}[kind]
         raise ConfigError(f"trainer.loggers: {kind} does not start: {first_sentence(error)}; {hint}") from None
-    _disable_when_lost(logger, kind)
+    for method in ("log_metrics", "finalize"):
+        setattr(logger, method, functools.partial(_call, logger, kind, getattr(logger, method)))
     return logger
 
 
@@ -107,25 +105,13 @@ def _build_tracker(kind: str, name: str, folder: Path) -> Logger:
     )
 
 
-def _disable_when_lost(logger: Logger, kind: str) -> None:
-    """Disables a tracker after its first failure, so that losing its server does not stop training."""
-    is_lost = False
-
-    def guarded(method: Callable[..., object]) -> Callable[..., None]:
-        def call(*arguments: Any, **options: Any) -> None:
-            nonlocal is_lost
-            if is_lost:
-                return
-            try:
-                method(*arguments, **options)
-            except Exception as error:  # of a library, or of the server that it speaks to
-                is_lost = True
-                log.warning(
-                    f"trainer.loggers: {kind} is lost: {first_sentence(error)}; training continues without it, and "
-                    f"metrics.csv and TensorBoard have all metrics"
-                )
-
-        return call
-
-    for name in ("log_metrics", "finalize"):
-        setattr(logger, name, guarded(getattr(logger, name)))
+def _call(logger: Logger, kind: str, method: Callable[..., object], *arguments: Any, **options: Any) -> None:
+    """Calls a method of a tracker, and disables the tracker after its first failure: training continues without it."""
+    try:
+        method(*arguments, **options)
+    except Exception as error:  # of a library, or of the server that it speaks to
+        logger.log_metrics = logger.finalize = lambda *_, **__: None  # type: ignore[method-assign,assignment]
+        log.warning(
+            f"trainer.loggers: {kind} is lost: {first_sentence(error)}; training continues without it, and metrics.csv "
+            f"and TensorBoard have all metrics"
+        )

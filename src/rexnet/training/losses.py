@@ -10,8 +10,10 @@ from rexnet.config.schema import LossConfig
 from rexnet.errors import ConfigError
 
 
-class ClassificationLoss(nn.Module):
-    """Base of the losses; targets are labels (N,) or soft targets (N, classes).
+class CrossEntropy(nn.Module):
+    """Softmax cross-entropy with labels (N,) or soft targets (N, classes).
+
+    As in PyTorch, the mean over labels is weighted by the class weights, and the mean over soft targets is not.
 
     Args:
         label_smoothing: part of the target that is spread evenly over all classes.
@@ -23,22 +25,15 @@ class ClassificationLoss(nn.Module):
     def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
-        self.register_buffer("class_weights", class_weights, persistent=False)
-
-
-class CrossEntropy(ClassificationLoss):
-    """Softmax cross-entropy.
-
-    As in PyTorch, the mean over labels is weighted by the class weights, and the mean over soft targets is not.
-    """
+        self.register_buffer("class_weights", class_weights, persistent=False)  # the config has them
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Returns the mean over images."""
         return F.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.label_smoothing)
 
 
-class BinaryCrossEntropy(ClassificationLoss):
-    """Cross-entropy of each class against all others (arXiv 2110.00476)."""
+class BinaryCrossEntropy(CrossEntropy):
+    """Cross-entropy of each class against all others (arXiv 2110.00476), with the same arguments."""
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Returns the mean over images and classes."""
@@ -49,39 +44,22 @@ class BinaryCrossEntropy(ClassificationLoss):
         return F.binary_cross_entropy_with_logits(logits.float(), targets, self.class_weights)
 
 
-def build_loss(config: LossConfig, class_counts: Sequence[int]) -> ClassificationLoss:
-    """Builds the configured loss.
-
-    Args:
-        config: the `loss` section.
-        class_counts: number of training images of each class.
+def build_loss(config: LossConfig, class_counts: Sequence[int]) -> CrossEntropy:
+    """Builds the configured loss for a training set with so many images of each class.
 
     Raises:
         ConfigError: `loss.class_weights` does not have one weight for each class.
     """
-    weights = resolve_class_weights(config, class_counts)
-    match config.name:
-        case "cross_entropy":
-            return CrossEntropy(config.label_smoothing, weights)
-        case "binary_cross_entropy":
-            return BinaryCrossEntropy(config.label_smoothing, weights)
-
-
-def resolve_class_weights(config: LossConfig, class_counts: Sequence[int]) -> Tensor | None:
-    """Returns the weight of each class, or None if all are equal.
-
-    Raises:
-        ConfigError: the list does not have one weight for each class.
-    """
-    match config.class_weights:
+    weights, classes = config.class_weights, len(class_counts)
+    match weights:
         case "none":
-            return None
+            tensor = None
         case "balanced":
             counts = torch.tensor(class_counts, dtype=torch.float64).clamp(min=1)
-            return (sum(class_counts) / (len(class_counts) * counts)).float()
-        case weights:
-            if len(weights) != len(class_counts):
-                raise ConfigError(
-                    f"loss.class_weights: has {len(weights)} weights, but the data set has {len(class_counts)} classes"
-                )
-            return torch.tensor(weights)
+            tensor = (sum(class_counts) / (classes * counts)).float()
+        case _ if len(weights) == classes:
+            tensor = torch.tensor(weights)
+        case _:
+            raise ConfigError(f"loss.class_weights: has {len(weights)} weights, but the data set has {classes} classes")
+    kind = {"cross_entropy": CrossEntropy, "binary_cross_entropy": BinaryCrossEntropy}[config.name]
+    return kind(config.label_smoothing, tensor)

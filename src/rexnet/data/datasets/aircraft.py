@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.layout import Layout
 from rexnet.data.datasets.list_files import Published, check_counts, find_folder, index_named, read_lines
 
 PUBLISHED = Published(
@@ -25,3 +26,10 @@ def index_aircraft(root: Path, split: Split) -> Index:
     rows = [line.partition(" ") for line in read_lines(listed_in, "the list of a split")]
     images = [(f"{image}.jpg", variant) for image, _, variant in rows]
     return check_counts(index_named(base / "images", images, class_names, listed_in), split, PUBLISHED)
+
+
+LAYOUT = Layout(
+    index_aircraft,
+    ("train", "val", "test"),
+    ("variants.txt", "data/variants.txt", "fgvc-aircraft-2013b/data/variants.txt"),
+)

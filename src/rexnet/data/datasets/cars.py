@@ -6,6 +6,7 @@ import numpy as np
 
 from rexnet.data.datasets.class_folders import index_folders
 from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.layout import Layout
 from rexnet.data.datasets.list_files import Published, check_counts, index_listed, read_mat
 from rexnet.errors import DataError
 
@@ -69,3 +70,6 @@ def _find(base: Path, name: str) -> Path:
             return folder / name
     hint = "; cars_test_annos.mat has no labels" if name == LABELS["test"] else ""
     raise DataError(f"{base}: lacks {name}, here or in devkit/{hint}; {PUBLISHED.source}")
+
+
+LAYOUT = Layout(index_cars, ("train", "test"), ("cars_train", "stanford_cars/cars_train"))

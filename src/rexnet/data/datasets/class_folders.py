@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.datasets.index import Index, Split, build_index, label_source
+from rexnet.data.datasets.layout import Layout
 from rexnet.data.sources.image_files import IMAGE_SUFFIXES, is_hidden, is_image, printable
 from rexnet.data.sources.shared_memory import Names
 from rexnet.data.sources.tar import TarSource, by_folder, open_tar
@@ -203,3 +204,6 @@ def _join(names: Iterable[str]) -> str:
     shown = [printable(name) for name in names]
     rest = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
     return ", ".join(shown[:NAMED]) + rest if shown else "nothing"
+
+
+LAYOUT = Layout(index_folders, folder_splits)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.layout import Layout
 from rexnet.data.datasets.list_files import index_listed
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
@@ -90,3 +91,6 @@ def _relative(path: str, folder: Path) -> str:
     """Returns an absolute path relative to `folder`, and a relative one unchanged."""
     absolute = os.path.abspath(folder)
     return os.path.relpath(path, absolute) if os.path.isabs(path) else path
+
+
+LAYOUT = Layout(index_csv, table_splits, ("train.csv",))

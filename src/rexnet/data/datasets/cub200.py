@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.layout import Layout
 from rexnet.data.datasets.list_files import Published, check_counts, find_folder, index_listed, read_lines
 from rexnet.errors import DataError
 
@@ -68,3 +69,6 @@ def _read_table(path: Path) -> dict[str, str]:
             raise DataError(f"{path}, line {line_number}: should be a number and a value, found {line!r}")
         table[key] = value.strip()
     return table
+
+
+LAYOUT = Layout(index_cub200, ("train", "test"), ("images.txt", "CUB_200_2011/images.txt"))

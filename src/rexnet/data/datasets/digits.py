@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rexnet.data.datasets.class_folders import index_folders
+from rexnet.data.datasets.layout import Layout
 from rexnet.errors import DataError
 
 TEST_IMAGES = 360
@@ -63,3 +65,6 @@ def _write_images(root: Path) -> None:
             enlarged = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
             # Not cv2.imwrite, which reports no full disk.
             (folder / f"{number:04d}.png").write_bytes(cv2.imencode(".png", enlarged)[1].tobytes())
+
+
+LAYOUT = Layout(lambda root, split: index_folders(write_digits(root), split), ("train", "val"))

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.class_folders import index_folders
+from rexnet.data.datasets.class_folders import folder_splits, index_folders
 from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.layout import Layout
 from rexnet.data.datasets.list_files import Published, check_counts, find_folder, index_listed, read_mat
 from rexnet.errors import DataError
 
@@ -44,3 +45,10 @@ def _class_names() -> tuple[str, ...]:
     from torchvision.datasets import Flowers102
 
     return tuple(Flowers102.classes)
+
+
+def _splits(root: Path) -> tuple[Split, ...]:
+    return folder_splits(root) if (root / "train").is_dir() else ("train", "val", "test")
+
+
+LAYOUT = Layout(index_flowers102, _splits, ("setid.mat", "flowers-102/setid.mat", "102flowers/setid.mat"))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.layout import Layout
 from rexnet.data.datasets.list_files import Published, check_counts, find_folder, index_named, read_lines
 
 PUBLISHED = Published(
@@ -25,3 +26,6 @@ def index_food101(root: Path, split: Split) -> Index:
     names = read_lines(listed_in, "the list of a split")
     images = [(f"{name}.jpg", name.partition("/")[0]) for name in names]
     return check_counts(index_named(base / "images", images, class_names, listed_in), split, PUBLISHED)
+
+
+LAYOUT = Layout(index_food101, ("train", "test"), ("meta/classes.txt", "food-101/meta/classes.txt"))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from rexnet.class_names import first_synonyms, imagenet_synonyms
 from rexnet.data.datasets.class_folders import class_folders, class_of, index_class_folders, index_tar_folders
 from rexnet.data.datasets.index import Index, Split, build_index, label_source
+from rexnet.data.datasets.layout import Layout
 from rexnet.data.datasets.list_files import Published, check_counts, read_lines, read_mat
 from rexnet.data.sources.image_files import is_hidden, is_image
 from rexnet.data.sources.tar import TarSource, open_tar
@@ -174,3 +175,6 @@ def _check(index: Index, split: Split, devkit: Devkit | None) -> None:
         for wnid, count in zip(index.class_names, index.class_counts().tolist(), strict=True):
             if count != (wanted := devkit.train_counts[wnid]):
                 raise DataError(f"{index.root}: has {count:,} images of class {wnid}; the devkit has {wanted:,}")
+
+
+LAYOUT = Layout(index_imagenet, ("train", "val"), (TRAIN_TAR, VAL_TAR, DEVKIT, DEVKIT_TAR))

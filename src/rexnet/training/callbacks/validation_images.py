@@ -101,7 +101,7 @@ def add_predictions(
 ) -> None:
     """Logs confusion matrix, accuracy of each class in percent, and precision-recall curves.
 
-    Many classes share one histogram of accuracies, and one curve of all predictions by their confidence.
+    Of many classes there are no accuracies, and one curve of all predictions by their confidence.
     """
     predicted, counts = probabilities.argmax(1), np.zeros((len(names), len(names)), np.int64)
     np.add.at(counts, (labels, predicted), 1)
@@ -109,9 +109,7 @@ def add_predictions(
     support = counts.sum(1)
     seen = np.flatnonzero(support)
     accuracies = 100 * counts.diagonal()[seen] / support[seen]
-    if len(names) > MOST_NAMED:
-        board.add_histogram(f"{prefix}/class_accuracy", accuracies, step)
-    else:
+    if len(names) <= MOST_NAMED:
         for position, accuracy in zip(seen.tolist(), accuracies.tolist(), strict=True):
             board.add_scalar(f"{prefix}_class/{names[position]}", accuracy, step)
     if len(names) > MOST_CURVES:
