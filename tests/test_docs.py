@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rexnet.cli import build_parser, parse
+from rexnet.cli import build_parser, main, parse
 from rexnet.config import load_config
 from rexnet.errors import ConfigError
 
@@ -108,3 +108,13 @@ def test_a_shown_benchmark_exists_with_its_options(line: str) -> None:
     source = (ROOT / script).read_text()
     for option in (word for word in arguments if word.startswith("--")):
         assert f'"{option}"' in source, option
+
+
+def test_a_shown_error_is_what_the_command_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "training.md").read_text()
+    command, message = re.search(r"^\$ python (train\.py .*)\n(error: (?:.*\n)+?)\$ ", text, re.MULTILINE).groups()
+    monkeypatch.chdir(ROOT)  # where configs/ is found by this name
+    assert main(["train", *shlex.split(command)[1:]]) == 2
+    assert capsys.readouterr().err == message

@@ -6,7 +6,7 @@ from PIL import Image
 
 from rexnet.config import load_config
 from rexnet.data.datasets.class_folders import index_folders
-from rexnet.dataset_tools.preview import _shares, choose_images, draw_preview, write_preview
+from rexnet.dataset_tools.preview import _caption, choose_images, draw_preview, write_preview
 from rexnet.errors import ConfigError
 from rexnet.figures.image_grid import GAP, LEGEND, LINE, MARGIN, TILE
 
@@ -43,11 +43,11 @@ def test_erasing_and_mixing_have_rows_of_their_own_where_they_are_on(small_run: 
     assert height("augmentation.mixup=0.2", "augmentation.cutmix=1") == bare + 2 * (TILE + GAP + 2 * LINE)
 
 
-def test_the_labels_of_a_mixed_image_are_its_shares() -> None:
+def test_the_labels_of_a_mixed_image_are_its_caption() -> None:
     import torch
 
-    assert _shares(torch.tensor([0.25, 0.0, 0.75]), ["cat", "dog", "eel"]) == "75% eel\n25% cat"
-    assert _shares(torch.tensor([0.25, 0.0, 0.75]), ["cat", "dog", "cat"]) == "100% cat"
+    assert _caption(torch.tensor([0.25, 0.0, 0.75]), ["cat", "dog", "eel"]) == "75% eel\n25% cat"
+    assert _caption(torch.tensor([0.25, 0.0, 0.75]), ["cat", "dog", "cat"]) == "100% cat"
 
 
 def test_images_come_from_different_classes_first(image_root: Path) -> None:

@@ -17,7 +17,7 @@ def levels(findings: Iterator[Finding]) -> list[tuple[str, str]]:
     return [(finding.level, finding.subject) for finding in findings]
 
 
-def test_uneven_classes_and_classes_that_are_not_measured_are_said(small_config: Config) -> None:
+def test_uneven_classes_and_classes_without_validation_images_are_reported(small_config: Config) -> None:
     data = ImageData(small_config)
     assert levels(check_classes(data)) == [("ok", "data")]
     ants = np.flatnonzero(data.train_index.labels == 0)[:1]
@@ -30,7 +30,7 @@ def test_uneven_classes_and_classes_that_are_not_measured_are_said(small_config:
 
 
 def manifest(root: Path, changes: dict[str, dict[str, str]]) -> Path:
-    """A manifest of the small images in which some entries differ."""
+    """Writes a manifest of the small images with some entries changed."""
     path = root / "list.csv"
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
@@ -60,7 +60,7 @@ def test_images_of_both_splits_and_broken_ones_are_found_in_the_manifest(
             assert found[0].text.startswith("1 images are in both splits, such as train/ant/003.png = val/bee/001.png;")
 
 
-def test_a_file_that_a_table_has_in_both_splits_is_found(
+def test_a_file_that_a_csv_data_set_has_in_both_splits_is_found(
     small_run: list[str], image_root: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(image_root, tmp_path / "images")

@@ -63,7 +63,7 @@ def test_the_size_of_a_checkpoint_is_estimated(small_run: list[str]) -> None:
     assert other == pytest.approx(predicted, rel=0.05)
 
 
-def test_losses_are_judged() -> None:
+def test_losses_must_be_finite_and_fall() -> None:
     falling = [2.0 - 0.05 * number for number in range(5)]
     assert check_losses(falling, 0.1).text.startswith(
         "loss on one batch from 1.975 to 1.825 in 5 steps, up to learning rate 0.1"

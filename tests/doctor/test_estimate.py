@@ -46,6 +46,6 @@ def test_the_loader_is_measured_with_and_without_workers(small_run: list[str], m
         assert measure_loading(data) > 0
 
 
-def test_times_are_for_people() -> None:
+def test_times_are_given_in_the_unit_that_fits() -> None:
     seconds = (90, 150, 3600 * 1.5, 3600 * 20, 3600 * 100)
     assert [time_text(some) for some in seconds] == ["90 s", "2 min", "90 min", "20 h", "4.2 days"]

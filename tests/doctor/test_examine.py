@@ -12,15 +12,15 @@ from rexnet.errors import ConfigError, DataError
 
 
 @pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less time for what takes longest."""
+def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens the dry run and the measurement of the loader."""
     monkeypatch.setattr("rexnet.doctor.estimate.SECONDS", 0.05)
     for module in ("dry_run", "examine"):
         monkeypatch.setattr(f"rexnet.doctor.{module}.STEPS", 10)
 
 
-def test_a_sound_run_is_found_sound_and_nothing_is_left_behind(
-    hurried: None, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_good_run_passes_all_checks_and_leaves_nothing_behind(
+    shortened: None, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The images of the tests are noise on one colour; without mixing they are learned in a few steps.
     plain = ["augmentation.randaugment=null", "augmentation.color_jitter=0", "model.dropout=0"]
@@ -35,7 +35,7 @@ def test_a_sound_run_is_found_sound_and_nothing_is_left_behind(
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_training_does_not_begin_where_the_doctor_finds_an_error(
+def test_training_does_not_start_after_an_error(
     small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["train", "--config", "finetune/folder.yaml", "--doctor", *small_run]
@@ -57,13 +57,13 @@ def test_training_does_not_begin_where_the_doctor_finds_an_error(
 
 
 @pytest.mark.parametrize("name", ["TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"])
-def test_one_process_of_several_is_no_place_to_measure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_several_processes_refuses_to_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "2")
     with pytest.raises(ConfigError, match="in a single process"):
         list(examine(load_config("finetune/folder.yaml", SMALL_RUN)))
 
 
-def test_a_check_that_runs_into_a_fault_ends_with_it() -> None:
+def test_an_error_ends_its_check() -> None:
     def check():
         yield Finding("ok", "x", "first")
         raise DataError("then")
@@ -74,8 +74,8 @@ def test_a_check_that_runs_into_a_fault_ends_with_it() -> None:
     ]
 
 
-def test_no_loader_process_is_started_where_it_would_die(
-    hurried: None, small_run: list[str], monkeypatch: pytest.MonkeyPatch
+def test_no_loader_worker_is_started_where_it_would_die(
+    shortened: None, small_run: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_small(*_: object) -> None:
         raise DataError("/dev/shm: too small")

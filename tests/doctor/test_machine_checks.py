@@ -18,7 +18,7 @@ Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.mark.parametrize(("free", "level"), [(100_000_000, "error"), (299_999_999, "error"), (300_000_000, "ok")])
-def test_the_disk_must_hold_all_checkpoints_and_the_one_in_the_making(
+def test_the_disk_must_hold_all_checkpoints_and_a_temporary_one(
     free: int, level: str, small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(0, 0, free))

@@ -182,7 +182,7 @@ def test_weights_go_on_under_the_authors_names_and_as_a_start_for_others(exporte
 
     other = rexnet(0.2, num_classes=2, depth_mult=0.1)
     line = load_pretrained(other, str(exported / "model.safetensors"), "rexnet", ("cow", "dog"))
-    assert "1 of the 2 here are among them by name" in line
+    assert "1 of the 2 here have the same name" in line
 
 
 def test_a_file_that_differs_from_the_network_is_an_error(

@@ -3,7 +3,7 @@ import re
 from rexnet.figures.svg_plots import Line, draw_lines
 
 
-def test_curves_are_the_same_bytes_each_time_and_take_their_colours_from_the_page() -> None:
+def test_curves_are_reproducible_and_take_their_colors_from_the_page() -> None:
     line = Line("a < b", [(1.0, 2.0), (2.0, 1.5)], series=1)
     svg = draw_lines("Loss", [line, Line("empty", [])])
     assert svg == draw_lines("Loss", [line])
@@ -13,4 +13,4 @@ def test_curves_are_the_same_bytes_each_time_and_take_their_colours_from_the_pag
     assert draw_lines("Nothing", []) == ""
     single = draw_lines("Speed", [Line("Speed", [(1.0, 2.0)])], "images/s")
     assert 'aria-label="Speed (images/s): 2"' in single
-    assert "1.02" not in single  # of one epoch there are no fractions
+    assert "1.02" not in single  # a single epoch has no fractional ticks

@@ -57,7 +57,7 @@ def test_a_classifier_for_other_classes_is_made_anew_and_said_so(tmp_path: Path)
     fresh = target.head.fc.weight.clone()
     torch.save(source.state_dict(), tmp_path / "w.pth")
     line = load_pretrained(target, str(tmp_path / "w.pth"), "rexnet")
-    assert "its classifier has 1000 classes, a new one for 12 was initialised" in line
+    assert "its classifier has 1000 classes, a new one for 12 was initialized" in line
     assert same_backbone(source, target)
     assert torch.equal(target.head.fc.weight, fresh)
 
@@ -71,7 +71,7 @@ def test_a_backbone_without_head_gets_a_new_one(variant: Variant, official: bool
     headless = {name: value for name, value in state.items() if not name.startswith(("head.", "output."))}
     torch.save(headless, tmp_path / "w.pth")
     line = load_pretrained(target, str(tmp_path / "w.pth"), "rexnet")
-    assert line.endswith("w.pth; it holds no classifier, a new one for 4 classes was initialised.")
+    assert line.endswith("w.pth; it holds no classifier, a new one for 4 classes was initialized.")
     theirs = target.features.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in source.features.state_dict().items())
     assert torch.equal(target.head.fc.weight, fresh)
@@ -87,7 +87,7 @@ def test_rows_of_classes_with_the_same_name_are_kept(tmp_path: Path) -> None:
     description = {"class_names": ["ant", "bee", "cow"]}
     torch.save({"state_dict": source.state_dict(), "rexnet": description}, tmp_path / "w.ckpt")
     line = load_pretrained(target, str(tmp_path / "w.ckpt"), "rexnet", ("Cow", "dog", "ant", "eel"))
-    assert line.endswith("3 classes: 2 of the 4 here are among them by name and keep their rows, 2 are new.")
+    assert line.endswith("3 classes: 2 of the 4 here have the same name and keep their rows, 2 are new.")
     assert torch.equal(target.head.fc.weight[[0, 2]], source.head.fc.weight[[2, 0]])
     assert torch.equal(target.head.fc.bias[[0, 2]], source.head.fc.bias[[2, 0]])
     assert torch.equal(target.head.fc.weight[[1, 3]], fresh[[1, 3]])
@@ -106,7 +106,7 @@ def test_a_classifier_whose_classes_are_all_others_is_made_anew(tmp_path: Path) 
     fresh = target.head.fc.weight.clone()
     torch.save({"state_dict": source.state_dict(), "rexnet": {"class_names": ["ant", "bee"]}}, tmp_path / "w.ckpt")
     line = load_pretrained(target, str(tmp_path / "w.ckpt"), "rexnet", ("cow", "dog"))
-    assert line.endswith("its classifier has 2 classes, a new one for 2 was initialised.")
+    assert line.endswith("its classifier has 2 classes, a new one for 2 was initialized.")
     assert torch.equal(target.head.fc.weight, fresh)
 
 
@@ -124,7 +124,7 @@ def test_imagenets_rows_are_kept_for_classes_that_imagenet_has(tmp_path: Path) -
     source, target = network(1000), network(2)
     torch.save(source.state_dict(), tmp_path / "w.pth")
     line = load_pretrained(target, str(tmp_path / "w.pth"), "rexnet", ("n01443537", "my cat"))
-    assert "1 of the 2 here are among them by name" in line
+    assert "1 of the 2 here have the same name" in line
     assert torch.equal(target.head.fc.weight[0], source.head.fc.weight[1])
 
 

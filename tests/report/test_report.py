@@ -21,7 +21,7 @@ VOID = {"meta", "img", "br", "input", "hr", "link"}
 
 
 class Page(HTMLParser):
-    """What a test asks of a page: its tree is sound, and what it says."""
+    """A parsed page: checks that its tags are balanced, and collects text, ids and links."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, with the report that `rexnet train` made of it."""
+    """A finished run with the report that `rexnet train` wrote."""
     runs = tmp_path_factory.mktemp("runs")
     arguments = [*SMALL_RUN, f"data.root={image_root}", f"trainer.runs_dir={runs}", "trainer.report=true"]
     command = ["train", "--config", "finetune/folder.yaml", *arguments]
@@ -63,7 +63,7 @@ def run(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_training_ends_with_a_page_that_needs_no_network(run: Path) -> None:
+def test_training_writes_a_page_that_needs_no_network(run: Path) -> None:
     page = Page(run / "report.html")
     assert all(link.startswith(("#", "data:image/")) for link in page.links)
     assert "http" not in re.sub(r"data:image[^\"]+", "", page.source)
@@ -72,7 +72,7 @@ def test_training_ends_with_a_page_that_needs_no_network(run: Path) -> None:
     assert (run / "report.html").stat().st_size < 3_000_000
 
 
-def test_a_page_says_what_the_run_was_and_what_it_was_worth(run: Path) -> None:
+def test_a_page_shows_recipe_data_and_results_accessibly(run: Path) -> None:
     page = Page(run / "report.html")
     for said in ("finished", "2 of 2 epochs", "ant", "bee", "cow", "optimizer.lr", "imagenet.yaml", "rexnet v1 0.2x"):
         assert said in page.text
@@ -90,7 +90,7 @@ def test_a_page_says_what_the_run_was_and_what_it_was_worth(run: Path) -> None:
     assert tables[1::2] == ["caption"] * len(tables[::2])
 
 
-def test_an_unfinished_run_is_told_as_far_as_it_has_come(run: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_is_reported_up_to_its_last_epoch(run: Path, tmp_path: Path) -> None:
     part = tmp_path / "part"
     shutil.copytree(run, part)
     shutil.rmtree(part / "evaluation")
@@ -113,7 +113,7 @@ def test_an_unfinished_run_is_told_as_far_as_it_has_come(run: Path, tmp_path: Pa
     assert "failed the disk is full; 0 of 2 epochs" in Page(tmp_path / "part.html").text
 
 
-def test_what_is_damaged_is_left_out_and_said_where_it_would_stand(
+def test_damaged_files_are_named_in_the_section_that_lacks_them(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     part, best = tmp_path / "part", find_checkpoint(run).stem
@@ -183,7 +183,7 @@ def test_runs_of_several_seeds_have_a_mean_and_names_that_fit(run: Path, tmp_pat
     assert "Mean ± standard deviation over 2 seeds: top-1 70.00 ± 14.14 %, loss" in text  # of 80 and 60 %
 
 
-def test_what_was_measured_elsewhere_does_not_stand_for_the_run(run: Path, tmp_path: Path) -> None:
+def test_results_on_other_images_do_not_replace_those_of_the_run(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "with ' quote"
     shutil.copytree(run, other)
     (kept,) = (other / "evaluation").glob("*-ema-val.npz")
@@ -197,7 +197,7 @@ def test_what_was_measured_elsewhere_does_not_stand_for_the_run(run: Path, tmp_p
     assert "with '\"'\"' quote'" in text  # as a shell takes it
 
 
-def test_a_run_without_its_images_says_what_is_left_out(run: Path, tmp_path: Path) -> None:
+def test_a_run_without_its_images_is_reported_without_mistakes(run: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     shutil.copytree(run, gone)
     shutil.rmtree(gone / "evaluation")
@@ -235,7 +235,7 @@ def test_a_thousand_classes_stay_readable(run: Path, tmp_path: Path) -> None:
     ("names", "message"),
     [(["nothing"], r"nothing: is not a run folder: it has no config\.yaml"), (["run", "run"], "a run is given twice")],
 )
-def test_what_is_no_run_is_refused_and_nothing_written(
+def test_other_folders_are_refused_and_nothing_is_written(
     run: Path, tmp_path: Path, names: list[str], message: str
 ) -> None:
     (tmp_path / "nothing").mkdir()
@@ -245,7 +245,7 @@ def test_what_is_no_run_is_refused_and_nothing_written(
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_report_that_fails_costs_no_run(
+def test_a_failed_report_does_not_fail_the_run(
     small_run: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any) -> None:

@@ -6,7 +6,7 @@ from rexnet.errors import CheckpointError
 from rexnet.runs.checkpoint_files import find_checkpoint
 
 
-def test_a_run_folder_means_its_best_checkpoint(tmp_path: Path) -> None:
+def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     with pytest.raises(CheckpointError, match="holds no checkpoint"):

@@ -10,9 +10,7 @@ from rexnet.models.factory import adopt_preprocessing
 from rexnet.runs.resume_rules import load_run_config
 
 
-def test_an_unchanged_file_goes_on_with_a_network_that_brought_its_own_preprocessing(
-    small_run: list[str], tmp_path: Path
-) -> None:
+def test_an_unchanged_file_resumes_a_network_with_its_own_preprocessing(small_run: list[str], tmp_path: Path) -> None:
     name = "model.name=timm/mobilenetv1_100"  # mean and std 0.5, other than those of the file
     overrides = [argument for argument in small_run if not argument.startswith("model.")]
     adopted = adopt_preprocessing(load_config("finetune/folder.yaml", [*overrides, name]))
@@ -23,7 +21,7 @@ def test_an_unchanged_file_goes_on_with_a_network_that_brought_its_own_preproces
         load_run_config(tmp_path, [*overrides, name, "optimizer.lr=0.1"], config="finetune/folder.yaml")
 
 
-def test_auto_is_the_run_that_was_begun_last_and_never_a_new_one(
+def test_auto_is_the_run_that_was_started_last_and_never_a_new_one(
     small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resumed: list[Path] = []

@@ -21,7 +21,7 @@ TRAINS = (
 
 @pytest.fixture
 def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the run folder `tmp_path`, until its input ends."""
+    """A process that locks the run folder `tmp_path` until its input ends."""
     command = [sys.executable, "-c", TRAINS, str(tmp_path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -31,7 +31,7 @@ def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_a_run_is_running_as_long_as_its_process_is_there(tmp_path: Path, training: subprocess.Popen[str]) -> None:
+def test_a_run_is_running_while_its_process_lives(tmp_path: Path, training: subprocess.Popen[str]) -> None:
     state = read_state(tmp_path)
     assert (state.state, state.detail) == ("running", f"process {training.pid} on {platform.node()}")
     with pytest.raises(ConfigError, match=f"is already being trained by process {training.pid} on .*; wait for it or"):
@@ -58,7 +58,7 @@ def test_a_killed_run_is_not_running(tmp_path: Path, training: subprocess.Popen[
         (ZeroDivisionError("x"), ("failed", "ZeroDivisionError: x")),
     ],
 )
-def test_a_run_says_how_it_ended(error: BaseException, state: tuple[str, str], tmp_path: Path) -> None:
+def test_the_state_tells_how_a_run_ended(error: BaseException, state: tuple[str, str], tmp_path: Path) -> None:
     lock = RunLock(tmp_path)
     assert read_state(tmp_path).state == "running"
     lock.fail(error)
@@ -72,13 +72,13 @@ def test_time_adds_up_over_sessions(tmp_path: Path) -> None:
     assert 1000 < read_state(tmp_path).seconds < 1100
 
 
-def test_other_processes_of_a_run_leave_its_state_alone(tmp_path: Path) -> None:
+def test_other_ranks_of_a_run_write_no_state(tmp_path: Path) -> None:
     lock = RunLock(tmp_path, is_rank_zero=False)
     lock.fail(RuntimeError())
     assert os.listdir(tmp_path) == []
 
 
-def test_what_another_machine_runs_is_not_guessed(tmp_path: Path) -> None:
+def test_a_run_on_another_machine_has_an_unknown_state(tmp_path: Path) -> None:
     content = {"state": "running", "detail": "", "pid": 1, "host": "elsewhere", "started": 0, "seconds": 5}
     (tmp_path / "state.json").write_text(json.dumps(content))
     (tmp_path / LOCK_FILE).touch()

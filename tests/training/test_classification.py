@@ -147,7 +147,7 @@ def test_the_last_checkpoint_is_the_last_even_when_it_is_not_among_the_best(smal
 def test_torchrun_decides_how_many_processes_there_are(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    assert resolve_devices(configured(small_run).trainer, "cpu") == 2
+    assert resolve_devices(configured(small_run).trainer) == 2
     with pytest.raises(ConfigError, match=r"3 and 1 do not match torchrun's 2 processes a node, 2 in all"):
         build_trainer(configured(small_run, "trainer.devices=3"))
 

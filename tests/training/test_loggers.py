@@ -1,4 +1,4 @@
-"""W&B and MLflow: stand-ins show what they are told; where they are installed, what they stored is read back."""
+"""W&B and MLflow: stand-ins record what they get; if the packages are installed, their files are read back."""
 
 import importlib
 import sys
@@ -44,7 +44,7 @@ class Tracker(Logger):
 
 @pytest.fixture
 def trackers(monkeypatch: pytest.MonkeyPatch) -> list[Tracker]:
-    """What a run's trackers were told, in the order in which they were opened."""
+    """The trackers of a run, in the order in which they were created."""
     opened: list[Tracker] = []
     for name in ("WandbLogger", "MLFlowLogger"):
         monkeypatch.setattr(module, name, type(name, (Tracker,), {"opened": opened}))

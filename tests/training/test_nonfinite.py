@@ -61,7 +61,7 @@ def test_a_bad_step_changes_nothing_and_is_reported_with_its_images(
 
 
 def test_the_first_step_can_be_the_bad_one(small_run: list[str]) -> None:
-    """PyTorch's fused SGD would go on with uninitialised memory as its momentum."""
+    """PyTorch's fused SGD would continue with uninitialized memory as its momentum."""
     poison_at = Poison(1)
     train(configured(small_run), callbacks=[poison_at])
     assert all(not value.any() for value in poison_at.states[1]["momentum"].values())

@@ -54,7 +54,7 @@ class SignalAt(Callback):
 
 
 def interrupted(config: Config, *signals: SignalAt) -> TrainingResult:
-    """A run that is stopped by each of the signals in turn, and goes on each time."""
+    """A run that is stopped by each of the signals in turn, and resumed each time."""
     resume: Path | None = None
     for signal_at in signals:
         with pytest.raises(Stopped) as caught:
@@ -97,7 +97,7 @@ def scalars(run: TrainingResult) -> dict[str, list[tuple[int, float]]]:
 
 
 def shown(run: TrainingResult) -> dict[str, list[tuple[int, bytes]]]:
-    """What TensorBoard shows beside scalars: pictures, texts, precision-recall curves; of HParams the keys' number."""
+    """What TensorBoard shows besides scalars: pictures, texts, precision-recall curves; of HParams the keys' number."""
     events = EventAccumulator(str(run.run), size_guidance={"images": 0, "tensors": 0})
     events.Reload()
     tags = events.Tags()

@@ -1,4 +1,4 @@
-"""The same training several times, each with another seed: `rexnet train --seeds N`."""
+"""Trains once per seed: `rexnet train --seeds N`."""
 
 import signal
 import subprocess
@@ -6,46 +6,40 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from rexnet.errors import ConfigError
 from rexnet.system.launcher import started_by_launcher
 
-if TYPE_CHECKING:
-    from rexnet.config import Config
-
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
-def train_seeds(config: "Config", seeds: int, command: Sequence[str]) -> int:
-    """Trains `seeds` times, from the configured seed upwards; gives the exit code of the first that fails, or 0.
-
-    Each run is a process of its own, so that none inherits anything of the one before; signals are passed on to it.
+def train_seeds(seeds: range, runs_dir: Path, name: str, command: Sequence[str]) -> int:
+    """Trains with each seed in its own process; returns the exit code of the first failure, or 0.
 
     Args:
-        config: the run.
-        seeds: how many.
-        command: script and arguments of this process, with `--seeds N` in it.
+        seeds: the seeds.
+        runs_dir: parent of the run folders.
+        name: first part of their names.
+        command: script and arguments of this process, with `--seeds N`.
 
     Raises:
-        ConfigError: another program started several processes of this command.
+        ConfigError: torchrun or srun started several processes of this command.
     """
     if started_by_launcher():
         raise ConfigError("--seeds: starts its own processes; with torchrun or srun give each run its own seed=N")
-    runs = config.trainer.runs_dir
-    before = _runs(runs, config.name)
-    for seed in range(config.seed, config.seed + seeds):
+    before = set(runs_dir.glob(f"{name}-*"))
+    for seed in seeds:
         print(f"Seed {seed}", flush=True)
         code = _run_forwarding([sys.executable, *without_seeds(command), f"seed={seed}"])
         if code:
             return code
-    finished = " ".join(str(run) for run in sorted(_runs(runs, config.name) - before))
+    finished = " ".join(str(run) for run in sorted(set(runs_dir.glob(f"{name}-*")) - before))
     print(f"Mean over seeds  rexnet evaluate {finished}")
     return 0
 
 
 def without_seeds(command: Sequence[str]) -> list[str]:
-    """The command without its option `--seeds N` or `--seeds=N`, and without `--doctor`, which has looked already."""
+    """Removes the option `--seeds N` or `--seeds=N`, and `--doctor`, which has run already."""
     kept: list[str] = []
     for previous, word in zip(("", *command), command, strict=False):
         if word not in ("--seeds", "--doctor") and previous != "--seeds" and not word.startswith("--seeds="):
@@ -53,14 +47,10 @@ def without_seeds(command: Sequence[str]) -> list[str]:
     return kept
 
 
-def _runs(folder: Path, name: str) -> set[Path]:
-    return set(folder.glob(f"{name}-*"))
-
-
 def _run_forwarding(command: Sequence[str]) -> int:
-    """Exit code of a command in a session of its own, which gets each signal of this process once.
+    """Runs a command in its own session, forwards each signal to it once, and returns its exit code.
 
-    What this process was told to ignore, as `nohup` does with SIGHUP, the command ignores as well.
+    Signals that this process ignores, such as SIGHUP under `nohup`, are ignored by the command as well.
     """
     started: list[subprocess.Popen[bytes]] = []
 
@@ -68,8 +58,8 @@ def _run_forwarding(command: Sequence[str]) -> int:
         for process in started:
             process.send_signal(number)
 
-    heeded = [number for number in FORWARDED if signal.getsignal(number) != signal.SIG_IGN]
-    handlers = {number: signal.signal(number, forward) for number in heeded}
+    handled = [number for number in FORWARDED if signal.getsignal(number) != signal.SIG_IGN]
+    handlers = {number: signal.signal(number, forward) for number in handled}
     try:
         started.append(subprocess.Popen(command, start_new_session=True))  # noqa: S603 - our own command
         return started[0].wait()

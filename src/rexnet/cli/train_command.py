@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
     if options.seeds > 1:
         from rexnet.cli.seeds import train_seeds
 
-        return train_seeds(config, options.seeds, sys.argv)
+        seeds = range(config.seed, config.seed + options.seeds)
+        return train_seeds(seeds, config.trainer.runs_dir, config.name, sys.argv)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the first step there is nothing to save
     try:
         from rexnet.training.classification import train

@@ -25,7 +25,7 @@ from rexnet.data.loaders import (
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.workers import PREFETCHED
 from rexnet.preprocessing import resolve_preprocessing
-from rexnet.system.device import use_channels_last
+from rexnet.system.device import resolve_device
 from rexnet.system.lightning_internals import resume_position
 
 
@@ -59,6 +59,7 @@ class ImageData(pl.LightningDataModule):
         self.cache = CacheStore(self.datasets, config.data, config.trainer)
         self.cache.require_filled(config.trainer.num_nodes)
         self.world_size = world_size
+        self.channels_last = resolve_device(config.trainer).channels_last
         self.received = 0.0
         """Time at which the latest batch came from the loader, by `time.perf_counter`."""
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.micro_batches
@@ -102,7 +103,7 @@ class ImageData(pl.LightningDataModule):
         """Returns (images, targets) on the device; training batches are augmented."""
         assert self.trainer is not None
         data = self.config.data
-        images = normalize(batch.images, data.mean, data.std, use_channels_last(self.config.trainer))
+        images = normalize(batch.images, data.mean, data.std, self.channels_last)
         if not self.trainer.training:
             return images, batch.labels
         classes, epoch = len(self.class_names), self.trainer.current_epoch

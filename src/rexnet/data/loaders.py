@@ -11,7 +11,7 @@ from rexnet.data.datasets.index import Index
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
 from rexnet.data.workers import require_shared_memory, start_worker
 from rexnet.errors import ConfigError, DataError
-from rexnet.system.device import resolve_accelerator, resolve_devices
+from rexnet.system.device import resolve_device, resolve_devices
 from rexnet.system.resources import count_cores
 
 MAX_WORKERS = 16
@@ -42,11 +42,10 @@ def resolve_loader(data: LoaderConfig, trainer: TrainerConfig) -> LoaderSettings
     Raises:
         ConfigError: the hardware that `trainer` asks for is not available.
     """
-    accelerator = resolve_accelerator(trainer)
-    devices = resolve_devices(trainer, accelerator)
+    devices = resolve_devices(trainer)
     default = min(MAX_WORKERS, max(1, count_cores() // devices))
     workers = default if data.num_workers is None else data.num_workers
-    pin_memory = accelerator == "gpu"
+    pin_memory = resolve_device(trainer).accelerator == "gpu"
     return LoaderSettings(workers, devices, data.persistent_workers, data.start_method, data.worker_timeout, pin_memory)
 
 

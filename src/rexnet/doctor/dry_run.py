@@ -20,7 +20,6 @@ from rexnet.data.dataset import ImageDataset, stack
 from rexnet.data.loaders import build_train_sampler
 from rexnet.data.sources.image_files import size_text
 from rexnet.doctor.finding import Finding
-from rexnet.system.device import use_channels_last
 from rexnet.training.callbacks.step_log import peak_memory_gb
 from rexnet.training.run_training import explained_memory
 from rexnet.training.trainer import build_trainer
@@ -86,7 +85,7 @@ def load_batch(data: ImageData, images: int) -> tuple[Tensor, Tensor]:
     config, dataset = data.config, uncached_dataset(data)
     keys = build_train_sampler(config, data.train_index).batch_at(0, 0)[:images]
     batch = stack([dataset[key] for key in keys])
-    pixels = normalize(batch.images, config.data.mean, config.data.std, use_channels_last(config.trainer))
+    pixels = normalize(batch.images, config.data.mean, config.data.std, data.channels_last)
     return augment_batch(pixels, batch.labels, config.augmentation, len(data.class_names), batch.seed)
 
 

@@ -8,7 +8,7 @@ from rexnet.data.workers import explained_faults
 from rexnet.dataset_tools.loader_speed import measure_speed
 from rexnet.doctor.dry_run import uncached_dataset
 from rexnet.doctor.finding import Finding
-from rexnet.system.device import resolve_accelerator
+from rexnet.system.device import resolve_device
 from rexnet.system.resources import count_cores
 
 SECONDS = 4.0  # of loading
@@ -44,7 +44,7 @@ def estimate_time(data: ImageData, loader: float, model: float) -> Finding:
     """Estimates the time of the whole run from the same speeds."""
     config = data.config
     speed = min(loader, model)
-    if resolve_accelerator(config.trainer) == "cpu":  # where both compete for the cores
+    if resolve_device(config.trainer).accelerator == "cpu":  # where both compete for the cores
         speed = 1 / (1 / loader + 1 / model)
     speed *= config.trainer.num_nodes
     total = config.schedule.total_epochs * data.steps_per_epoch

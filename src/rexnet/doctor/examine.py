@@ -20,7 +20,7 @@ from rexnet.doctor.finding import Finding, attempt
 from rexnet.doctor.machine_checks import check_disk, check_open_files, check_precision, check_shared_memory
 from rexnet.errors import ConfigError, RexnetError, user_message
 from rexnet.models.factory import adopt_preprocessing
-from rexnet.system.device import free_memory, resolve_device, resolve_devices
+from rexnet.system.device import resolve_device, resolve_devices
 from rexnet.system.launcher import started_by_launcher
 from rexnet.training.accumulation import settle_accumulation
 from rexnet.training.classification import build_classifier
@@ -39,7 +39,7 @@ def examine(config: Config) -> Iterator[Finding]:
     try:
         config = adopt_preprocessing(config)
         accelerator = resolve_device(config.trainer).accelerator
-        world_size = resolve_devices(config.trainer, accelerator) * config.trainer.num_nodes
+        world_size = resolve_devices(config.trainer) * config.trainer.num_nodes
         data = ImageData(config, world_size)
     except RexnetError as error:
         yield Finding("error", "config", user_message(error))
@@ -66,7 +66,7 @@ def check_training(data: ImageData) -> Iterator[Finding]:
     device = resolve_device(config.trainer)
     module = build_classifier(dry_run_config(config), data.class_names, counts, steps_per_epoch=STEPS - 1)
     yield from check_disk(config.trainer, checkpoint_bytes(module))
-    free = free_memory(device.accelerator)
+    free = device.free_memory()
     if config.trainer.accumulate == "auto":
         images //= settle_accumulation(module, images, device.torch_device)
     steps = run_steps(module, load_batch(data, images))

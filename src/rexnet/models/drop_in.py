@@ -29,21 +29,13 @@ class _DropIn(ReXNet):
 
 
 class ReXNetV1(_DropIn):
-    """ReXNetV1 as the authors' class takes it.
+    """ReXNetV1 with the arguments of the authors' class.
 
-    Args:
-        input_ch: channels of the first block; only 16.
-        final_ch: channels that the last block has more than the first; only 180.
-        width_mult: channel multiplier.
-        depth_mult: multiplier of the number of blocks.
-        classes: length of the logits.
-        use_se: squeeze-and-excitation from the third stage on.
-        se_ratio: divisor of the expanded channels that gives the width of its bottleneck.
-        dropout_ratio: probability of dropping a feature before the classifier.
-        bn_momentum: has no effect, as in the authors' code; BatchNorm keeps PyTorch's 0.1.
+    `input_ch` and `final_ch` take their defaults only. `bn_momentum` has no effect, as in the authors' code: BatchNorm
+    keeps PyTorch's 0.1.
 
     Raises:
-        ConfigError: an argument is out of range, or has a value that is not supported.
+        ConfigError: an argument is out of range or not supported.
     """
 
     def __init__(
@@ -66,22 +58,12 @@ class ReXNetV1(_DropIn):
 
 
 class ReXNetV1_lite(_DropIn):  # noqa: N801 - the authors' name
-    """ReXNet-lite as the authors' class takes it.
+    """ReXNet-lite with the arguments of the authors' class.
 
-    Args:
-        fix_head_stem: keeps 32 channels in the stem and 1,280 in the head; only for multipliers up to 1.
-        divisible_value: every width of a block is a multiple of it; None: no rounding.
-        input_ch: channels of the first block; only 16.
-        final_ch: channels that the last block has more than the first; only 164.
-        multiplier: channel multiplier.
-        classes: length of the logits.
-        dropout_ratio: probability of dropping a feature before the classifier.
-        bn_momentum: momentum of BatchNorm's running statistics.
-        bn_eps: added to BatchNorm's variances.
-        kernel_conf: kernel size of each stage; only 3 for all.
+    `input_ch`, `final_ch` and `kernel_conf` take their defaults only, `fix_head_stem` only with multipliers up to 1.
 
     Raises:
-        ConfigError: an argument is out of range, or has a value that is not supported.
+        ConfigError: an argument is out of range or not supported.
     """
 
     def __init__(

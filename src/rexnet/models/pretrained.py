@@ -1,4 +1,4 @@
-"""Fits the weights of a file to a network: the backbone as it is, the classifier by the names of its classes."""
+"""Loads the weights of a file into a network: the backbone as it is, the classifier by the names of its classes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,17 +15,17 @@ from rexnet.models.weights import WeightFile, read_weights
 
 
 def load_pretrained(model: nn.Module, source: str, model_name: str, class_names: Sequence[str] | None = None) -> str:
-    """Fills `model` with the weights of `source` and returns one line that says what was done.
+    """Loads the weights of `source` into `model` and returns a sentence about them.
 
-    A classifier for other classes keeps the rows of those that have the same name; the others stay as freshly
-    initialised, as does all of the head where the file holds a backbone only. The first convolution of a network with
-    other than three channels takes the sum over the colours for one channel, and repeats them for more.
+    A classifier for other classes keeps the rows of classes with the same name; the other rows stay as initialized, as
+    does the whole head if the file holds a backbone only. The first convolution of a network with other than three
+    channels takes the sum over the colors for one channel, and repeats them for more.
 
     Args:
-        model: the network to fill, in place.
+        model: the network, changed in place.
         source: a file, an address with a checksum, or the tag of weights on the Hugging Face hub (`nav_in1k`).
-        model_name: the network's name in messages, and what a tag is looked up for.
-        class_names: the classes of `model`; None: not known.
+        model_name: the network's name, for messages and to look up a tag.
+        class_names: the classes of `model`; None if unknown.
 
     Raises:
         CheckpointError: the file is missing, damaged or holds another network.
@@ -53,49 +53,47 @@ def _fit_classifier(
     file: WeightFile,
     class_names: Sequence[str] | None,
 ) -> str:
-    """Gives the classifier in `weights` the rows that `wanted` has, and says how."""
-    there = [
-        key for key in keys if key in weights and key in wanted and weights[key].shape[1:] == wanted[key].shape[1:]
-    ]
+    """Gives the classifier in `weights` the rows of `wanted`, and returns words for the result."""
+    fitting = [key for key in keys if key in weights and weights[key].shape[1:] == wanted[key].shape[1:]]
     if not any(key in weights for key in keys):
         head = [key for key in wanted if key in keys or key.startswith("head.hidden.")]
         weights |= {key: wanted[key] for key in head if key not in weights}
-        return f"; it holds no classifier, a new one for {wanted[keys[0]].shape[0]} classes was initialised."
-    if not there:
+        return f"; it holds no classifier, a new one for {wanted[keys[0]].shape[0]} classes was initialized."
+    if not fitting:  # the shapes are compared later
         return "."
-    classes, wanted_classes = weights[there[0]].shape[0], wanted[there[0]].shape[0]
+    classes, wanted_classes = weights[fitting[0]].shape[0], wanted[fitting[0]].shape[0]
     pairs = match_classes(class_names or (), file.class_names, classes)
     unmoved = all(row == source for row, source in pairs)
     if classes == wanted_classes and unmoved and (not class_names or not file.class_names or len(pairs) == classes):
         return ", classifier included."
-    for key in there:
+    for key in fitting:
         rows = wanted[key].clone()
         for row, source in pairs:
             rows[row] = weights[key][source]
         weights[key] = rows
     if not pairs:
-        return f"; its classifier has {classes} classes, a new one for {wanted_classes} was initialised."
+        return f"; its classifier has {classes} classes, a new one for {wanted_classes} was initialized."
     return (
-        f"; its classifier has {classes} classes: {len(pairs)} of the {wanted_classes} here are among them by name and "
+        f"; its classifier has {classes} classes: {len(pairs)} of the {wanted_classes} here have the same name and "
         f"keep their rows, {wanted_classes - len(pairs)} are new."
     )
 
 
 def _fit_stem(weights: Weights, wanted: Mapping[str, Tensor]) -> str:
-    """Gives a first convolution on colour images the channels that `wanted` has, as timm does, and says so."""
+    """Gives a first convolution on RGB images the channels of `wanted`, as timm does, and returns words for it."""
     key = "stem.conv.weight"
     if key not in weights or key not in wanted or weights[key].shape[1:2] != (3,) or wanted[key].shape[1] == 3:
         return ""
-    colour, channels = weights[key], wanted[key].shape[1]
+    color, channels = weights[key], wanted[key].shape[1]
     if channels == 1:
-        weights[key] = colour.sum(1, keepdim=True)
+        weights[key] = color.sum(1, keepdim=True)
     else:
-        weights[key] = torch.cat([colour] * -(-channels // 3), dim=1)[:, :channels] * (3 / channels)
+        weights[key] = torch.cat([color] * -(-channels // 3), dim=1)[:, :channels] * (3 / channels)
     return f" (first convolution fitted to {channels} channels)"
 
 
 def _classifier_keys(model: nn.Module) -> list[str]:
-    """Names of the last layer's tensors in the state of `model`."""
+    """Returns the names of the last layer's tensors in the state of `model`."""
     classifier = model.get_classifier()  # type: ignore[operator]  # ReXNet and every timm network have it
     assert isinstance(classifier, nn.Module)
     prefix = next(name for name, module in model.named_modules() if module is classifier)

@@ -1,4 +1,4 @@
-"""What the hardware is good at: where to compute, in which arithmetic, and how to hold memory."""
+"""Resolves the `trainer` section for the hardware: device, arithmetic, memory layout and number of processes."""
 
 import ctypes
 import sys
@@ -17,16 +17,17 @@ LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc refuses more
 
 Accelerator = Literal["cpu", "gpu"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+AUTOCAST_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class Device(NamedTuple):
-    """Where and in which arithmetic a network computes: the resolved values of the `trainer` section."""
+    """The device, arithmetic and memory layout of a network, resolved from the `trainer` section."""
 
     accelerator: Accelerator
     precision: Precision
-    """By Lightning's name."""
+    """Lightning's name of the arithmetic."""
     channels_last: bool
-    """Memory layout NHWC instead of NCHW."""
+    """True for the memory layout NHWC, False for NCHW."""
 
     @property
     def torch_device(self) -> torch.device:
@@ -44,44 +45,48 @@ class Device(NamedTuple):
 
     def autocast(self) -> torch.autocast:
         """Returns the autocast context of the precision; it does nothing in fp32."""
-        dtype = autocast_dtype(self.precision)
+        dtype = AUTOCAST_DTYPES.get(self.precision)
         return torch.autocast(self.torch_device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+    def free_memory(self) -> int:
+        """Returns the bytes that can still be allocated on the GPU, or in main memory for the CPU."""
+        return torch.cuda.mem_get_info()[0] if self.accelerator == "gpu" else available_memory()
 
 
 def resolve_device(trainer: TrainerConfig) -> Device:
-    """Resolves `auto` values for the hardware at hand and sets up the arithmetic of this process.
+    """Resolves `auto` values for this machine and sets up this process, so that training and evaluation agree.
+
+    `trainer.channels_last=auto` is True except in fp32 on GPUs. Measured for a training step of ReXNet 1.0x: 1.75 times
+    the speed of NCHW on a CPU in fp32, and 2.4 times on an H200 in bf16 (batch 256).
 
     Raises:
         ConfigError: the hardware or the precision is not available.
     """
-    accelerator = resolve_accelerator(trainer)
-    set_up_arithmetic(trainer, accelerator)
-    return Device(accelerator, resolve_precision(trainer, accelerator), use_channels_last(trainer))
-
-
-def resolve_accelerator(trainer: TrainerConfig) -> Accelerator:
-    """GPUs where there are any and none were refused.
-
-    Raises:
-        ConfigError: a GPU is asked for and none is there.
-    """
     if trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator: gpu is asked for, but PyTorch finds no CUDA device; use cpu or auto")
-    return "gpu" if trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    accelerator: Accelerator = "gpu" if trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    precision = _resolve_precision(trainer, accelerator)
+    if accelerator == "cpu":
+        keep_freed_memory()
+    else:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = not trainer.deterministic
+    fast_layout = accelerator == "cpu" or precision != "32-true"
+    return Device(accelerator, precision, fast_layout if trainer.channels_last == "auto" else trainer.channels_last)
 
 
-def resolve_devices(trainer: TrainerConfig, accelerator: Accelerator) -> int:
-    """Processes on this node, one a device.
+def resolve_devices(trainer: TrainerConfig) -> int:
+    """Returns the number of processes on this node, one per device.
 
     Raises:
-        ConfigError: more GPUs are asked for than there are, or what only GPUs can do on a CPU.
+        ConfigError: more GPUs are asked for than there are, or synchronized BatchNorm on a CPU.
     """
     wanted = trainer.devices
-    if started_by_launcher():  # `check_process_count` compares it with the configuration
+    if started_by_launcher():  # `check_process_count` compares it with the config
         return local_and_world_size()[0] if wanted == "auto" else wanted
-    if accelerator == "cpu":
+    if resolve_device(trainer).accelerator == "cpu":
         if trainer.sync_batchnorm:
-            raise ConfigError("trainer.sync_batchnorm: PyTorch synchronises BatchNorm on GPUs only; set it to false")
+            raise ConfigError("trainer.sync_batchnorm: PyTorch synchronizes BatchNorm on GPUs only; set it to false")
         return 1 if wanted == "auto" else wanted
     available = torch.cuda.device_count()
     if wanted != "auto" and wanted > available:
@@ -89,14 +94,33 @@ def resolve_devices(trainer: TrainerConfig, accelerator: Accelerator) -> int:
     return available if wanted == "auto" else wanted
 
 
-def resolve_precision(trainer: TrainerConfig, accelerator: Accelerator) -> Precision:
-    """Lightning's name of the configured arithmetic; `auto` takes bf16 only where the hardware has it.
+def adapt_to_hardware(trainer: TrainerConfig) -> TrainerConfig:
+    """Returns the `trainer` section of a run for evaluation on this machine: settings that need a GPU become `auto`.
+
+    The number of processes is that of the launcher, or 1, however many trained.
+    """
+    local, world = local_and_world_size()
+    changes: dict[str, object] = {"sync_batchnorm": False, "devices": local, "num_nodes": world // local}
+    if not torch.cuda.is_available():
+        changes["accelerator"] = "auto" if trainer.accelerator == "gpu" else trainer.accelerator
+        changes["precision"] = "auto" if trainer.precision == "fp16" else trainer.precision
+    return trainer.model_copy(update=changes)
+
+
+def has_fast_bf16(accelerator: Accelerator) -> bool:
+    """True if bf16 convolutions run in hardware."""
+    if accelerator == "gpu":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    # No public function tells it yet, and these may go.
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(check() for check in checks if check is not None)
+
+
+def _resolve_precision(trainer: TrainerConfig, accelerator: Accelerator) -> Precision:
+    """Returns the configured arithmetic; `auto` is bf16 only where the hardware has it.
 
     Emulated bf16 is ten times slower than fp32 on a CPU without it (measured: ReXNet 1.0x at 64 px, AMD EPYC with AVX2,
     140 against 16 images/s).
-
-    Raises:
-        ConfigError: fp16 on a CPU.
     """
     match trainer.precision:
         case "fp32":
@@ -113,60 +137,12 @@ def resolve_precision(trainer: TrainerConfig, accelerator: Accelerator) -> Preci
             return "16-mixed" if accelerator == "gpu" else "32-true"
 
 
-def has_fast_bf16(accelerator: Accelerator) -> bool:
-    """Whether bf16 convolutions run in hardware."""
-    if accelerator == "gpu":
-        return torch.cuda.get_device_capability() >= (8, 0)
-    # There is no public way yet, and these names may go.
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return any(check() for check in checks if check is not None)
-
-
-def use_channels_last(trainer: TrainerConfig) -> bool:
-    """Returns True if images and weights are laid out NHWC; `auto` is True everywhere but for fp32 on GPUs.
-
-    Measured for a training step of ReXNet 1.0x: 1.75 times the speed of NCHW on a CPU in fp32, and 2.4 times on an H200
-    in bf16 (batch 256).
-    """
-    if trainer.channels_last != "auto":
-        return trainer.channels_last
-    accelerator = resolve_accelerator(trainer)
-    return accelerator == "cpu" or resolve_precision(trainer, accelerator) != "32-true"
-
-
-def autocast_dtype(precision: Precision) -> torch.dtype | None:
-    """The type of torch.autocast for a precision; None for none."""
-    return {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[precision]
-
-
-def set_up_arithmetic(trainer: TrainerConfig, accelerator: Accelerator) -> None:
-    """What training and evaluation have in common for all of this process, so that their numbers agree."""
-    if accelerator == "cpu":
-        keep_freed_memory()
-        return
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = not trainer.deterministic
-
-
-def adapt_to_hardware(trainer: TrainerConfig) -> TrainerConfig:
-    """Returns the `trainer` section of a run for evaluation on this machine: settings that need a GPU become `auto`.
-
-    The number of processes is that of the launcher, or 1, however many trained.
-    """
-    local, world = local_and_world_size()
-    changes: dict[str, object] = {"sync_batchnorm": False, "devices": local, "num_nodes": world // local}
-    if not torch.cuda.is_available():
-        changes["accelerator"] = "auto" if trainer.accelerator == "gpu" else trainer.accelerator
-        changes["precision"] = "auto" if trainer.precision == "fp16" else trainer.precision
-    return trainer.model_copy(update=changes)
-
-
 def keep_freed_memory() -> None:
-    """Lets this process reuse the memory of one step for the next, where the C library is glibc.
+    """Makes glibc keep freed memory for the next step.
 
-    By default each large tensor is given back to the kernel when it is freed, and the next step waits while the kernel
-    clears new pages. Measured on two cores (ReXNet 1.0x, 128 px, batch 32): a third of the system time, and 42 -> 60
-    images/s in one run, 40 -> 47 in another.
+    By default it returns each large tensor to the kernel, and the next step waits while the kernel clears new pages.
+    Measured on two cores (ReXNet 1.0x, 128 px, batch 32): a third of the system time, and 42 -> 60 images/s in one run,
+    40 -> 47 in another.
     """
     if sys.platform != "linux":
         return
@@ -175,8 +151,3 @@ def keep_freed_memory() -> None:
         library.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         library.mallopt(M_TOP_PAD, 256 << 20)
-
-
-def free_memory(accelerator: Accelerator) -> int:
-    """Returns the bytes that can still be allocated on the GPU, or in main memory for the CPU."""
-    return torch.cuda.mem_get_info()[0] if accelerator == "gpu" else available_memory()

@@ -1,5 +1,6 @@
 """Builds the loggers of a run: TensorBoard always, and more of Lightning's as configured."""
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -83,7 +84,8 @@ def _start_tracker(kind: str, name: str, folder: Path, recipe: dict[str, Any]) -
     except Exception as error:  # of a library, or of the server that it speaks to
         hint = {"wandb": "wandb login, or WANDB_MODE=offline, may help", "mlflow": "see MLFLOW_TRACKING_URI"}[kind]
         raise ConfigError(f"trainer.loggers: {kind} does not start: {first_sentence(error)}; {hint}") from None
-    _disable_when_lost(logger, kind)
+    for method in ("log_metrics", "finalize"):
+        setattr(logger, method, functools.partial(_call, logger, kind, getattr(logger, method)))
     return logger
 
 
@@ -103,25 +105,13 @@ def _build_tracker(kind: str, name: str, folder: Path) -> Logger:
     )
 
 
-def _disable_when_lost(logger: Logger, kind: str) -> None:
-    """Disables a tracker after its first failure, so that losing its server does not stop training."""
-    is_lost = False
-
-    def guarded(method: Callable[..., object]) -> Callable[..., None]:
-        def call(*arguments: Any, **options: Any) -> None:
-            nonlocal is_lost
-            if is_lost:
-                return
-            try:
-                method(*arguments, **options)
-            except Exception as error:  # of a library, or of the server that it speaks to
-                is_lost = True
-                log.warning(
-                    f"trainer.loggers: {kind} is lost: {first_sentence(error)}; training continues without it, and "
-                    f"metrics.csv and TensorBoard have all metrics"
-                )
-
-        return call
-
-    for name in ("log_metrics", "finalize"):
-        setattr(logger, name, guarded(getattr(logger, name)))
+def _call(logger: Logger, kind: str, method: Callable[..., object], *arguments: Any, **options: Any) -> None:
+    """Calls a method of a tracker, and disables the tracker after its first failure: training continues without it."""
+    try:
+        method(*arguments, **options)
+    except Exception as error:  # of a library, or of the server that it speaks to
+        logger.log_metrics = logger.finalize = lambda *_, **__: None  # type: ignore[method-assign,assignment]
+        log.warning(
+            f"trainer.loggers: {kind} is lost: {first_sentence(error)}; training continues without it, and metrics.csv "
+            f"and TensorBoard have all metrics"
+        )

@@ -39,7 +39,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     silence_lightning()
     settings = config.trainer
     device = resolve_device(settings)
-    devices = resolve_devices(settings, device.accelerator)
+    devices = resolve_devices(settings)
     check_process_count(devices, settings.num_nodes)
     single = settings.num_nodes * devices == 1
     frozen = config.optimizer.freeze_backbone_epochs > 0

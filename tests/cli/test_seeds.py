@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 
 from rexnet.cli import main, seeds
-from rexnet.config import Config
 
 
 def test_each_seed_is_a_command_of_its_own_and_the_runs_are_named(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = small_config.trainer.runs_dir
+    runs = tmp_path / "runs"
     commands = []
 
     def start(command: list[str]) -> int:
@@ -20,17 +19,15 @@ def test_each_seed_is_a_command_of_its_own_and_the_runs_are_named(
         return 0
 
     monkeypatch.setattr(seeds, "_run_forwarding", start)
-    config = small_config.model_copy(update={"seed": 5})
-    assert seeds.train_seeds(config, 2, ["train.py", "--seeds", "2", "--config", "x.yaml"]) == 0
+    command = ["train.py", "--seeds", "2", "--config", "x.yaml"]
+    assert seeds.train_seeds(range(5, 7), runs, "small", command) == 0
     assert commands == [[sys.executable, "train.py", "--config", "x.yaml", f"seed={seed}"] for seed in (5, 6)]
     assert capsys.readouterr().out.endswith(f"rexnet evaluate {runs / 'small-1'} {runs / 'small-2'}\n")
 
 
-def test_a_run_that_fails_ends_the_series_with_its_exit_code(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_fails_ends_the_series_with_its_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeds, "_run_forwarding", lambda command: 143)
-    assert seeds.train_seeds(small_config, 3, ["train.py", "--seeds=3"]) == 143
+    assert seeds.train_seeds(range(3), tmp_path, "small", ["train.py", "--seeds=3"]) == 143
     assert seeds.without_seeds(["train.py", "--seeds=3", "--doctor", "a"]) == ["train.py", "a"]  # it looks once
 
 
