@@ -80,7 +80,7 @@ def test_averaged_weights_that_are_not_there_are_said_so(run: Path, tmp_path: Pa
     content["state_dict"] = {k: v for k, v in content["state_dict"].items() if not k.startswith("ema_model.")}
     torch.save(content, tmp_path / "x.ckpt")
     assert load_trained(tmp_path / "x.ckpt").weights == "raw"
-    with pytest.raises(CheckpointError, match="holds no averaged weights"):
+    with pytest.raises(CheckpointError, match="contains no EMA weights"):
         load_trained(tmp_path / "x.ckpt", "ema")
 
 

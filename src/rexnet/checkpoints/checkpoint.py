@@ -1,8 +1,8 @@
-"""What a checkpoint holds, and the way from a file or a run folder to a classifier.
+"""Loads classifiers from checkpoints and run folders.
 
-A checkpoint is Lightning's, with plain tensors and JSON-able values only, so that it loads without executing anything.
-`state_dict` holds the raw weights under `model.` and the averaged ones under `ema_model.`; the entry `rexnet` holds
-all else that a classifier needs: the configuration (with the evaluation transform) and the class names.
+A checkpoint is Lightning's, but contains only plain tensors and JSON values, so that loading it executes nothing.
+`state_dict` contains the raw weights under `model.` and the EMA weights under `ema_model.`. The entry `rexnet` contains
+everything else that a classifier needs: the configuration and the class names.
 """
 
 import json
@@ -29,10 +29,10 @@ PREFIXES: dict[WeightsKind, str] = {"ema": "ema_model.", "raw": "model."}
 
 
 class Trained(NamedTuple):
-    """A classifier as it came out of a checkpoint."""
+    """A classifier from a checkpoint."""
 
     model: nn.Module
-    """On the CPU, in evaluation mode."""
+    """The network on the CPU, in evaluation mode."""
     preprocessing: Preprocessing
     config: Config
     """The training config."""
@@ -45,7 +45,7 @@ class Trained(NamedTuple):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """One for each logit."""
+        """The name of each logit."""
         return self.preprocessing.class_names
 
 
@@ -60,7 +60,7 @@ class Description(NamedTuple):
 def build_description(
     config: Config, class_names: Sequence[str], metrics: dict[str, float], steps_per_epoch: int | None = None
 ) -> dict[str, Any]:
-    """The `rexnet` entry of a checkpoint, of JSON's types only; without `steps_per_epoch` no run can go on from it."""
+    """Builds the `rexnet` entry of a checkpoint from JSON values; resuming requires `steps_per_epoch`."""
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     return {
         "format": FORMAT,
@@ -72,14 +72,14 @@ def build_description(
 
 
 def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
-    """The classifier of a checkpoint or, for a run folder, of its best checkpoint.
+    """Loads the classifier of a checkpoint or of the best checkpoint in a run folder.
 
     Args:
         path: a checkpoint file, a run folder, or a `.safetensors` file that `rexnet export` wrote.
-        weights: averaged or raw; None takes the averaged where there are any.
+        weights: EMA or raw; None: EMA if there are any.
 
     Raises:
-        CheckpointError: nothing there, damaged, not written by this program, or without the wanted weights.
+        CheckpointError: the file is missing, damaged, not of this program, or lacks these weights.
     """
     file = find_checkpoint(path)
     if file.suffix == ".safetensors":
@@ -89,7 +89,7 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     state = content["state_dict"]
     has_average = any(name.startswith(PREFIXES["ema"]) for name in state)
     if weights == "ema" and not has_average:
-        raise CheckpointError(f"{file}: holds no averaged weights (ema: null in its configuration); use --weights raw")
+        raise CheckpointError(f"{file}: contains no EMA weights (ema: null in its configuration); use --weights raw")
     kind: WeightsKind = weights or ("ema" if has_average else "raw")
     prefix = PREFIXES[kind]
     state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -97,10 +97,10 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
 
 
 def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
-    """The classifier of a `.safetensors` file that `rexnet export` wrote."""
+    """Loads the classifier of a `.safetensors` file that `rexnet export` wrote."""
     entry = read_description(file)
     if not entry:
-        raise CheckpointError(f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}")
+        raise CheckpointError(f"{file}: contains only weights; start training from it with model.pretrained={file}")
     description, kind = parse_description(entry, file), require_weights(entry, weights, file)
     return _build(description, read_weights(file).weights, kind, file, read_temperature(entry, file))
 
@@ -108,7 +108,7 @@ def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
 def _build(
     description: Description, weights: dict[str, Tensor], kind: WeightsKind, file: Path, temperature: float | None
 ) -> Trained:
-    """Builds the network of a description and fills it with weights."""
+    """Builds the network of a description and loads the weights."""
     preprocessing, config, metrics = description
     model = build_model(config.model, preprocessing.class_names, pretrained=False)
     try:
@@ -120,10 +120,10 @@ def _build(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint of ours, loaded without executing anything.
+    """Loads the content of a checkpoint without executing anything.
 
     Raises:
-        CheckpointError: the file is missing, damaged or not ours.
+        CheckpointError: the file is missing, damaged or not a checkpoint of this program.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
@@ -134,7 +134,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = read_torch_file(path)
     except CheckpointError:
         raise
-    except Exception as error:  # torch raises a dozen types for what is not of its making; all mean the same
+    except Exception as error:  # torch raises a dozen types for files that are not its own
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {first_sentence(error)}") from None
     if not isinstance(content, dict) or ENTRY not in content or "state_dict" not in content:
         raise CheckpointError(f"{path}: is not a checkpoint of this program: it has no entry {ENTRY!r}")
@@ -142,19 +142,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def require_weights(entry: dict[str, Any], wanted: WeightsKind | None, path: Path) -> WeightsKind:
-    """The kind of weights in an exported file, by its description.
+    """Returns the kind of weights in an exported file from its description.
 
     Raises:
-        CheckpointError: they are not the wanted ones.
+        CheckpointError: it is not the wanted kind.
     """
     kind: WeightsKind = "raw" if entry.get("weights") == "raw" else "ema"
     if wanted not in (None, kind):
-        raise CheckpointError(f"{path}: holds the {kind} weights only, not the {wanted} ones")
+        raise CheckpointError(f"{path}: contains only {kind} weights, not {wanted} weights")
     return kind
 
 
 def read_temperature(entry: dict[str, Any], path: Path) -> float | None:
-    """The temperature that an exported file names in its description, if any.
+    """Returns the temperature in the description of an exported file, if any.
 
     Raises:
         CheckpointError: it is no number above 0.
@@ -167,8 +167,8 @@ def parse_description(entry: Any, path: Path) -> Description:
     """Parses the `rexnet` entry of a checkpoint or an exported file.
 
     Raises:
-        CheckpointError: another format, or something is missing.
-        ConfigError: the configuration in it is faulty.
+        CheckpointError: the format is unknown, or something is missing.
+        ConfigError: the configuration in it is invalid.
     """
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
         found = entry.get("format") if isinstance(entry, dict) else entry
