@@ -8,7 +8,7 @@ from PIL import Image
 from rexnet.cli import main
 from rexnet.data.datasets.index import Index
 from rexnet.dataset_tools import check
-from rexnet.dataset_tools.check import Seen
+from rexnet.dataset_tools.check import Examined
 
 
 def test_showing_writes_a_picture(small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,13 +62,13 @@ def test_ctrl_c_ends_a_check_and_its_threads_with_one_word_and_code_130(
 ) -> None:
     pressed = threading.Lock()
 
-    def look_at(index: Index, position: int) -> Seen:
+    def examine(index: Index, position: int) -> Examined:
         if pressed.acquire(blocking=False):  # once: a second one would hit the main thread while it cleans up
             signal.raise_signal(signal.SIGINT)  # Python hands it to the main thread
         return seen(index, position)
 
-    seen, root = check.look_at, next(key for key in small_run if key.startswith("data.root=")).partition("=")[2]
-    monkeypatch.setattr(check, "look_at", look_at)
+    seen, root = check.examine, next(key for key in small_run if key.startswith("data.root=")).partition("=")[2]
+    monkeypatch.setattr(check, "examine", examine)
     assert main(["data", "check", root]) == 130
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "interrupted\n")

@@ -82,7 +82,7 @@ def test_every_broken_image_is_named_and_the_exit_code_is_2(root: Path, capsys: 
     break_images(root)
     code, out, err = run(capsys, root)
     assert code == 2
-    assert "broken images: 5 (mend them, or train with data.on_bad_image=skip_listed)" in err
+    assert "broken images: 5 (repair them, or train with data.on_bad_image=skip_listed)" in err
     for part in (
         "0.png: is not an image",
         "empty.jpg: is empty",
@@ -144,9 +144,9 @@ def test_the_same_image_in_two_splits_is_an_error_unless_allowed(
     cv2.imwrite(str(root / "val" / "bee" / "again.bmp"), noise(5)[..., ::-1])  # train/bee/0.png, stored differently
     code, out, err = run(capsys, root)
     assert code == 2
-    assert "images in several splits: 2 (remove them from one, or give --allow-leak)" in err
+    assert "images in several splits: 2 (remove them from one, or use --allow-leak)" in err
     assert f"{root}/train/ant/1.png = {root}/val/ant/copy.png\n" in out
-    assert f"{root}/train/bee/0.png = {root}/val/bee/again.bmp (stored differently)\n" in out
+    assert f"{root}/train/bee/0.png = {root}/val/bee/again.bmp (different files)\n" in out
     assert run(capsys, root, "--allow-leak")[0] == 0
 
 
@@ -183,7 +183,7 @@ def test_every_flipped_bit_is_found_by_the_manifest(root: Path, capsys: pytest.C
         path.write_bytes(content)
     code, out, err = run(capsys, root)
     assert code == 2
-    assert "images with other bytes than in rexnet-manifest.csv: 8 (delete it if that is meant)" in err
+    assert "images with other bytes than in rexnet-manifest.csv: 8 (delete it if that is intended)" in err
     assert "8 changed since the manifest was written\n       train/ant/0.png" in out
     assert (root / "rexnet-manifest.csv").read_text() == before
 
@@ -215,7 +215,7 @@ def test_the_manifest_goes_where_it_is_told(root: Path, tmp_path: Path, capsys: 
     (tmp_path / "new" / "folder.csv").mkdir()
     code, _, err = run(capsys, root, "--manifest", str(tmp_path / "new" / "folder.csv"))
     assert code == 2
-    assert "the manifest cannot be written there; name another place with --manifest" in err
+    assert "the manifest cannot be written there; choose another place with --manifest" in err
 
 
 def test_what_is_no_data_set_gets_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,15 +229,16 @@ def test_what_is_no_data_set_gets_one_sentence(tmp_path: Path, capsys: pytest.Ca
 
 def test_thousands_of_images_are_compared_in_no_time() -> None:
     from rexnet.data.datasets.index import build_index
-    from rexnet.dataset_tools.check_report import Facts
+    from rexnet.dataset_tools.check_report import Findings
 
     n = 30_000
     index = build_index(Path(), [f"{number}.png" for number in range(n)], np.zeros(n), ("a",))
-    facts = Facts.empty({"train": index, "val": index})
-    facts.pixels[:] = np.random.default_rng(0).integers(1, 256, facts.pixels.shape)
-    facts.pixels[[5, n + 7, n + 9]] = facts.pixels[3]
-    facts.pixels[[10, 11]] = 0  # broken
-    assert facts.duplicates() == facts.leaks() == [[3, 5, n + 7, n + 9]]
+    findings = Findings.empty({"train": index, "val": index})
+    pixels = findings.images["pixels"]
+    pixels[:] = np.random.default_rng(0).integers(1, 1 << 60, pixels.shape)
+    pixels[[5, n + 7, n + 9]] = pixels[3]
+    pixels[[10, 11]] = 0  # broken
+    assert findings.duplicates() == findings.leaks() == [[3, 5, n + 7, n + 9]]
 
 
 def test_an_image_that_a_table_has_in_two_splits_counts_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,14 +67,14 @@ def test_it_is_offered_where_folders_are_not_divided_and_trains(
     assert main([*arguments, "data.dataset=csv", f"data.root={images / 'split.csv'}"]) == 0
     shutil.rmtree(images / "bee")
     assert main(["data", "split", str(images)]) == 2
-    assert "split.csv: is there already; delete it" in capsys.readouterr().err
+    assert "split.csv: exists already; delete it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("shares", "error", "message"),
     [
-        ((0.0, 0.0), ConfigError, "--val 0 --test 0: should be shares that leave images"),
-        ((0.5, 0.5), ConfigError, "leave images to train on"),
+        ((0.0, 0.0), ConfigError, "--val 0 --test 0: should be fractions that leave images"),
+        ((0.5, 0.5), ConfigError, "leave images for training"),
         ((0.2, 0.1), DataError, r"bee: too few different images \(2\) for 3 splits"),
     ],
 )
@@ -89,8 +89,8 @@ def test_what_cannot_be_divided_is_refused(
 
 
 def test_a_table_lies_above_the_images_and_divided_folders_stay_so(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"other/split\.csv: should lie in .*images, or in a folder above it"):
+    with pytest.raises(ConfigError, match=r"other/split\.csv: should be in .*images, or in a folder above it"):
         write_split(images, tmp_path / "other" / "split.csv", 0.2)
     shutil.move(images / "bee", tmp_path / "divided" / "test" / "bee")
-    with pytest.raises(DataError, match=r"divided: is divided already: it holds test/"):
+    with pytest.raises(DataError, match=r"divided: is split already: it has test/"):
         write_split(tmp_path / "divided", tmp_path / "split.csv", 0.2)

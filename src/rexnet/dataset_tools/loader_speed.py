@@ -1,4 +1,4 @@
-"""How fast a configuration's training images come out of the loader."""
+"""Measures how fast the loader delivers training images."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,18 @@ from rexnet.data.sampling import TrainBatchSampler
 from rexnet.data.workers import PREFETCHED, explained_faults
 from rexnet.system.resources import count_cores
 
-CLOSE_ENOUGH = 0.95  # of the fastest; more processes would only take memory
-MOST_TRIED = 32
+CLOSE_ENOUGH = 0.95  # of the fastest; more processes would only cost memory
+MAX_TRIED = 32
 
 
 def worker_numbers() -> list[int]:
-    """0, the powers of two below the number of cores, and that number."""
-    most = min(count_cores(), MOST_TRIED)
+    """Returns 0, the powers of two below the number of cores, and that number."""
+    most = min(count_cores(), MAX_TRIED)
     return sorted({0, most} | {1 << bit for bit in range(most.bit_length()) if 1 << bit <= most})
 
 
 def measure_speeds(config: Config, numbers: Sequence[int], seconds: float) -> Iterator[tuple[int, float]]:
-    """Pairs of a number of loader processes and the images/s that they deliver, measured one after the other.
+    """Yields each number of loader processes with the images/s that they deliver.
 
     Raises:
         DataError: the data set is missing or too small, an image is broken, or a loader process died or hung.
@@ -36,7 +36,7 @@ def measure_speeds(config: Config, numbers: Sequence[int], seconds: float) -> It
     cache.fill(settings._replace(workers=max(numbers)))
     cache.open()
     for workers in numbers:
-        with explained_faults([dataset], config.data.worker_timeout):
+        with explained_faults([dataset], settings.timeout):
             speed = measure_speed(dataset, sampler, settings._replace(workers=workers), seconds)
         yield workers, speed
 
@@ -45,23 +45,24 @@ def measure_speed(dataset: ImageDataset, sampler: TrainBatchSampler, settings: L
     """Returns the images/s over `seconds` of whole batches, once the workers have filled their queues."""
     loader = build_loader(dataset, sampler, settings)
     ahead = 1 + PREFETCHED * settings.workers
-    images, began = 0, 0.0
+    images, start = 0, 0.0
     for epoch in range(1_000_000):
         sampler.set_epoch(epoch)
         for batch in loader:
             ahead -= 1
-            if ahead == 0:  # what had been made ahead before the clock runs must not count
-                began = time.perf_counter()
+            if ahead == 0:  # batches that were prefetched before this moment do not count
+                start = time.perf_counter()
             elif ahead < 0:
                 images += len(batch.images)
-                if time.perf_counter() - began >= seconds:
-                    return images / (time.perf_counter() - began)
-    raise AssertionError("the time never passed")
+                if time.perf_counter() - start >= seconds:
+                    return images / (time.perf_counter() - start)
+    raise AssertionError("the clock did not move")
 
 
 def recommend_workers(speeds: dict[int, float]) -> int:
-    """The smallest number whose speed is close to the fastest; not 0, which loads between steps instead of beside them,
-    unless nothing else was tried.
+    """Returns the smallest number of processes whose speed is close to the fastest.
+
+    0 is recommended only if nothing else was tried: it loads between the steps, not during them.
     """
-    beside = {number: speed for number, speed in speeds.items() if number > 0} or speeds
-    return min(number for number, speed in beside.items() if speed >= CLOSE_ENOUGH * max(beside.values()))
+    parallel = {number: speed for number, speed in speeds.items() if number > 0} or speeds
+    return min(number for number, speed in parallel.items() if speed >= CLOSE_ENOUGH * max(parallel.values()))
