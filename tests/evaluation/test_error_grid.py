@@ -54,7 +54,7 @@ def test_the_most_wrong_and_the_least_sure_come_first(result: Result) -> None:
     logits[[12, 2], [2, 0]] = [0.2, 0.3]  # right by a hair, and by a little more
     predictions = result.predictions._replace(logits=logits)
     assert most_wrong(predictions, 4).tolist() == [3, 7]
-    assert least_sure(predictions, 2).tolist() == [12, 2]
+    assert least_sure(predictions, 3).tolist() == [7, 12, 2]
     caption = caption_images(result, np.array([3, 0]))
     assert caption[0] == "0% ant\n99% bee"
     assert caption[1] == "96% ant\n(right)"

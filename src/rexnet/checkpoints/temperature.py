@@ -1,4 +1,4 @@
-"""The temperature that makes a checkpoint's probabilities honest (arXiv 1706.04599), in a file beside the checkpoint.
+"""Stores the temperature that calibrates a checkpoint's probabilities (arXiv 1706.04599) in a file next to it.
 
 Logits are divided by it before the softmax. `evaluation` fits it; prediction and exports use it.
 """
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def temperature_path(checkpoint: Path, weights: str) -> Path:
-    """Where the temperature of a checkpoint's weights (`ema` or `raw`) is kept."""
+    """Returns the file for the temperature of a checkpoint's weights (`ema` or `raw`)."""
     return checkpoint.with_name(f"{checkpoint.stem}-{weights}-temperature.json")
 
 
 def save_temperature(checkpoint: Path, weights: str, temperature: float, fitted_on: str, n: int) -> Path:
-    """Keeps a temperature beside a checkpoint, with the images that it was fitted on and their number; its path.
+    """Writes a temperature next to a checkpoint, with the name and number of the images it was fitted on.
 
     Raises:
         ConfigError: the folder cannot be written to.
@@ -33,7 +33,7 @@ def save_temperature(checkpoint: Path, weights: str, temperature: float, fitted_
 
 
 def load_temperature(checkpoint: Path, weights: str) -> float | None:
-    """The temperature of a checkpoint's weights, or None where none was fitted to this very file.
+    """Returns the temperature of a checkpoint's weights, or None if none was fitted to this very file.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -52,14 +52,14 @@ def load_temperature(checkpoint: Path, weights: str) -> float | None:
     return require_temperature(temperature, path)
 
 
-def fitted_where(checkpoint: Path, weights: str) -> str:
-    """A checkpoint's temperature, which must be there, and the images that it was fitted on, in words."""
+def describe_temperature(checkpoint: Path, weights: str) -> str:
+    """Returns words for an existing temperature and the images that it was fitted on."""
     content = json.loads(temperature_path(checkpoint, weights).read_text(encoding="utf-8"))
     return f"temperature {content['temperature']:.3f} was fitted on {content.get('fitted_on') or 'unknown images'}"
 
 
 def require_temperature(value: object, path: Path) -> float:
-    """`value` as a temperature.
+    """Returns `value` if it is a temperature.
 
     Raises:
         CheckpointError: it is no number above 0.

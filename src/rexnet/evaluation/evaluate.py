@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind
-from rexnet.checkpoints.temperature import fitted_where, save_temperature
+from rexnet.checkpoints.temperature import describe_temperature, save_temperature
 from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import ConfigError, DataError
@@ -116,7 +116,7 @@ def _evaluate(
         inference, temperature, remark = _calibrate(model, inference, request)
         remarks = (*remarks, remark)
     elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
-        fitted = fitted_where(model.path, model.weights)
+        fitted = describe_temperature(model.path, model.weights)
         remarks = (*remarks, f"{fitted}: calibrated numbers on those images are optimistic")
     as_trained = view == View() and not request.roots and not request.calibrate and request.split == "val"
     return Result(

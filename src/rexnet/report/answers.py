@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rexnet.checkpoints.temperature import fitted_where, load_temperature
+from rexnet.checkpoints.temperature import describe_temperature, load_temperature
 from rexnet.data.augment.transforms import build_eval_transform
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets.index import Index
@@ -102,7 +102,7 @@ def describe_calibration(predictions: Predictions, checkpoint: Path, weights: st
     try:
         temperature = load_temperature(checkpoint, weights) if checkpoint.is_file() else None
         if temperature is not None:
-            error, source = summarize(predictions, temperature).ece, fitted_where(checkpoint, weights)
+            error, source = summarize(predictions, temperature).ece, describe_temperature(checkpoint, weights)
             sentence += f" With the temperature that predictions and exports use it is {error:.1f} % ({source})."
     except CheckpointError as fault:
         damage = str(fault).replace(f"{checkpoint.parent}/", f"{checkpoint.parent.name}/")

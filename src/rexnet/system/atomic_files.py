@@ -1,23 +1,23 @@
-"""Files that are there whole or not at all, and where those go that can be made or fetched again."""
+"""Writes files completely or not at all, and locates the user's cache."""
 
 import glob
 import hashlib
 import os
-import platform
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rexnet.errors import ConfigError
 
-ABANDONED_S = 3600.0  # containers of one host name do not see each other's processes
+ABANDONED_S = 24 * 3600.0  # no write takes a day
 
 
 @contextmanager
-def made(folder: Path, keep: bool = True) -> Iterator[None]:
-    """Makes a folder and its parents; those that were not there go again if the block fails, or by `keep=False`."""
+def make_folder(folder: Path, keep: bool = True) -> Iterator[None]:
+    """Makes a folder and its parents; new ones are removed if the block fails or `keep` is False."""
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -27,48 +27,30 @@ def made(folder: Path, keep: bool = True) -> Iterator[None]:
         raise
     finally:
         if not keep:
-            with suppress(OSError):  # somebody else has put something there
+            with suppress(OSError):  # another process has written there
                 for place in new:
                     place.rmdir()
 
 
 @contextmanager
 def temporary_path(path: Path) -> Iterator[Path]:
-    """Lends a hidden path beside `path` for what is in the making, a file or a folder; nothing is there afterwards.
+    """Yields a hidden path in the same folder, for a file or a folder, and removes it on exit.
 
-    What killed processes of this machine left there for the same `path` an hour ago or before goes as well.
+    Leftovers of killed processes for the same `path` are removed once they are a day old.
     """
-    mark = f".{path.stem}.{platform.node()}-"
-    for left in path.parent.glob(f"{glob.escape(mark)}*{glob.escape(path.suffix)}"):
-        process = left.name.removeprefix(mark).removesuffix(path.suffix)
-        if process.isdecimal() and not _is_alive(int(process)) and _age(left) > ABANDONED_S:
-            _remove(left)
-    hidden = path.with_name(f"{mark}{os.getpid()}{path.suffix}")  # some writers go by the suffix
+    for stale in path.parent.glob(f".{glob.escape(path.stem)}.*.tmp{glob.escape(path.suffix)}"):
+        with suppress(OSError):  # removed by another process
+            if time.time() - stale.stat().st_mtime > ABANDONED_S:
+                _remove(stale)
+    hidden = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")  # some writers go by the suffix
     try:
         yield hidden
     finally:
         _remove(hidden)
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:  # gone meanwhile
-        return 0.0
-
-
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # not there, or its folder is none
+    with suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -77,13 +59,13 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Lends a temporary path beside `path`, which takes its place once the block has ended well.
+    """Yields a temporary path in the same folder, which replaces `path` if the block succeeds.
 
     Raises:
-        ConfigError: the folder cannot be written to or the disk is full; what was at `path` before is untouched.
+        ConfigError: the folder cannot be written to or the disk is full; the file at `path` is untouched.
     """
     try:
-        with made(path.parent), temporary_path(path) as temporary:
+        with make_folder(path.parent), temporary_path(path) as temporary:
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -96,23 +78,23 @@ def require_writable(path: Path) -> None:
     """Checks before long work that a file can be written at `path`; leaves nothing there.
 
     Raises:
-        ConfigError: it cannot, or a folder is there.
+        ConfigError: it cannot be written, or is a folder.
     """
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; give the name of a file")
     try:
-        with made(path.parent, keep=False), temporary_path(path) as temporary:
+        with make_folder(path.parent, keep=False), temporary_path(path) as temporary:
             temporary.touch()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def cache_folder() -> Path:
-    """The user's folder for files that can be made or fetched again."""
+    """Returns the user's folder for files that can be computed or downloaded again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rexnet"
 
 
 def sha256_of(path: Path) -> str:
-    """The digest of a file's content, as hexadecimal digits."""
+    """Returns the sha256 of a file as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

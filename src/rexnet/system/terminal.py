@@ -1,4 +1,4 @@
-"""Progress on a terminal, by tqdm; nothing where standard error is a file, a pipe or a terminal that cannot redraw."""
+"""Shows progress on a terminal by tqdm; nothing if stderr is a file, a pipe or a terminal that cannot redraw."""
 
 import contextlib
 import logging
@@ -12,8 +12,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from rexnet.system.launcher import is_rank_zero
 
-Bar = tqdm  # of anything
-MARGIN = 2  # columns left free, for what a terminal echoes of Ctrl-C
+Bar = tqdm
+MARGIN = 2  # columns left free for the terminal's echo of Ctrl-C
 
 
 def is_interactive() -> bool:
@@ -26,13 +26,13 @@ def is_interactive() -> bool:
 
 
 def progress_bar(total: int | None, unit: str, shown: bool = True, **options: Any) -> "tqdm[Any]":
-    """A bar as wide as the terminal, with what is done, rate and remaining time; silent where none can be shown.
+    """Returns a bar as wide as the terminal with count, rate and remaining time; it is silent without a terminal.
 
     Args:
-        total: what there is to do; None: not known.
-        unit: of what is counted, such as ` images`.
-        shown: False silences it on a terminal, too.
-        options: more of tqdm's.
+        total: number of units; None if unknown.
+        unit: unit of the count, such as ` images`.
+        shown: False silences the bar on a terminal as well.
+        options: further options of tqdm.
     """
     form = f"{{l_bar}}{{bar:-{MARGIN}}}{{r_bar}}"
     settings = {"unit": unit, "disable": not (shown and is_interactive()), "dynamic_ncols": True, "bar_format": form}
@@ -41,6 +41,6 @@ def progress_bar(total: int | None, unit: str, shown: bool = True, **options: An
 
 @contextlib.contextmanager
 def logging_above_bar(bar: "tqdm[Any]") -> Iterator[None]:
-    """Lets what is logged meanwhile appear above a bar, not at its end."""
+    """Prints log messages above a bar instead of at its end."""
     with contextlib.nullcontext() if bar.disable else logging_redirect_tqdm():
         yield
