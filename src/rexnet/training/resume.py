@@ -76,7 +76,7 @@ def find_resumed(path: Path) -> Resumed:
     """
     checkpoint, content, damaged = _read_newest(path) if path.is_dir() else (path, read_checkpoint(path), [])
     entry = content[ENTRY]
-    config = parse_config(json.loads(entry["config"]), source=f"the configuration in {checkpoint}")
+    config = parse_config(json.loads(entry["config"]), source=f"the config in {checkpoint}")
     tensors = {name: (value.shape, value.dtype) for name, value in content["state_dict"].items()}
     step, steps_per_epoch = content["global_step"], entry.get("steps_per_epoch")
     return Resumed(checkpoint, checkpoint.parent.parent, step, config, steps_per_epoch, tensors, tuple(damaged))
