@@ -1,11 +1,11 @@
-"""Measures ImageNet networks once with `rexnet evaluate` and once with timm's validate.py, and compares the wall time.
+"""Evaluates ImageNet networks with `rexnet evaluate` and with timm's validate.py, and compares the wall time.
 
     python benchmarks/evaluate_vs_timm.py IMAGES --weights lite0.safetensors --timm-script /path/to/timm/validate.py
 
-IMAGES holds files named as in ImageNet (n01440764_tench.JPEG); each is taken four times. Both sides get the same
+IMAGES holds files named as in ImageNet (n01440764_tench.JPEG); each is used four times. Both sides get the same
 network (tf_efficientnet_lite0 with the given weights, then rexnet_100 with random ones), images, batch size and number
-of loader processes. Wall time is that of the whole command, with start-up; both are run alternately, `--rounds` times,
-and the median counts.
+of loader processes. Wall time is that of the whole command, including start-up; the sides alternate for `--rounds`
+rounds, and the median counts.
 """
 
 import argparse
@@ -23,7 +23,7 @@ NETWORKS = ("tf_efficientnet_lite0", "rexnet_100")
 
 
 def main() -> None:
-    """Prints a line for each side and network, and the ratios."""
+    """Prints one line per side and network, and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     parser.add_argument("--weights", type=Path, required=True, help="of tf_efficientnet_lite0; see lite0_weights.py")
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root, class_map = layout_grid(options.images, Path(folder), options.copies)
+        root, class_map = link_images(options.images, Path(folder), options.copies)
         for network in NETWORKS:
             weights = options.weights if network == NETWORKS[0] else write_random(network, Path(folder))
             ours, theirs = [], []
@@ -44,8 +44,8 @@ def main() -> None:
             print(f"{network}: wall time, ours / timm: {ratio:.2f}\n", flush=True)
 
 
-def layout_grid(images: Path, folder: Path, copies: int) -> tuple[Path, Path]:
-    """Class folders with links to each image, and the file that tells timm the 1,000 classes."""
+def link_images(images: Path, folder: Path, copies: int) -> tuple[Path, Path]:
+    """Creates class folders with links to the images, and the file from which timm reads the 1,000 classes."""
     from timm.data import ImageNetInfo
 
     for image in sorted(images.glob("n*_*")):
@@ -59,7 +59,7 @@ def layout_grid(images: Path, folder: Path, copies: int) -> tuple[Path, Path]:
 
 
 def write_random(network: str, folder: Path) -> Path:
-    """Weights of an untrained network as a file."""
+    """Writes the weights of an untrained network."""
     import timm
     from safetensors.torch import save_file
 
@@ -69,7 +69,7 @@ def write_random(network: str, folder: Path) -> Path:
 
 
 def run_ours(network: str, weights: Path, root: Path, workers: int) -> float:
-    """Seconds of our command."""
+    """Returns the seconds of our command."""
     words = [f"timm/{network}={weights}", "--data", str(root), "--workers", str(workers)]
     seconds, output = timed([sys.executable, "evaluate.py", *words])
     report("ours", output, r"top-1 ([\d.]+)", r"n +(\d+)", seconds)
@@ -77,7 +77,7 @@ def run_ours(network: str, weights: Path, root: Path, workers: int) -> float:
 
 
 def run_timm(network: str, weights: Path, root: Path, options: argparse.Namespace, class_map: Path) -> float:
-    """Seconds of timm's script."""
+    """Returns the seconds of timm's script."""
     words = f"--model {network} --device cpu --channels-last --batch-size 64 --log-freq 1000".split()
     words += ["--data-dir", str(root), "--checkpoint", str(weights), "--class-map", str(class_map)]
     words += ["--workers", str(options.workers)]
@@ -88,7 +88,7 @@ def run_timm(network: str, weights: Path, root: Path, options: argparse.Namespac
 
 
 def timed(command: list[str]) -> tuple[float, str]:
-    """Wall time and output of a command."""
+    """Returns wall time and output of a command."""
     start = time.perf_counter()
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ)
     seconds = time.perf_counter() - start
@@ -98,7 +98,7 @@ def timed(command: list[str]) -> tuple[float, str]:
 
 
 def report(name: str, output: str, top1: str, n: str, seconds: float) -> None:
-    """One line: accuracy, number of images, time."""
+    """Prints accuracy, time and number of images."""
     found, number = re.search(top1, output), re.search(n, output)
     assert found is not None
     assert number is not None

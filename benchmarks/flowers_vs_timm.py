@@ -2,11 +2,11 @@
 
     python benchmarks/flowers_vs_timm.py ROOT [--epochs 20] [--timm-script /path/to/timm/train.py]
 
-ROOT holds train/CLASS and test/CLASS; the number of epochs is even. Both sides get the same network, size, epochs and
-number of loader processes, and each its own recipe: timm the ImageNet recipe at batch 32, ours the command of the
-README, which measures two networks (raw and averaged) every second epoch where timm measures one every epoch. Wall time
-is that of the whole process, with start-up and validation. timm's package does not bring its training script; without
-one, a plain loop over timm's own loader, optimiser and schedule takes its place.
+ROOT holds train/CLASS and test/CLASS; the number of epochs is even. Both sides use the same network, image size,
+epochs and number of loader processes, and each its own recipe: timm the ImageNet recipe with batch 32, ours the
+command of the README, which validates two networks (raw and EMA) every second epoch, while timm validates one every
+epoch. Wall time is that of the whole process, including start-up and validation. timm's package does not contain its
+training script; without `--timm-script`, a plain loop over timm's loader, optimizer and schedule replaces it.
 """
 
 import argparse
@@ -26,7 +26,7 @@ TIMM += "--aa rand-m9-mstd0.5 --reprob 0.2 --channels-last --device cpu --log-in
 
 
 def main() -> None:
-    """Runs both sides and prints one line for each, then the ratio."""
+    """Runs both sides and prints one line for each, and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("--epochs", type=int, default=20)
@@ -40,12 +40,12 @@ def main() -> None:
 
 
 def run_ours(options: argparse.Namespace, folder: Path) -> float:
-    """Seconds of our training."""
+    """Returns the seconds of our training."""
     settings = [
         f"data.root={options.root}",
         f"data.num_workers={options.workers}",
         f"trainer.runs_dir={folder / 'ours'}",
-        "trainer.report=false",  # timm makes none
+        "trainer.report=false",  # timm writes none
     ]
     epochs = [f"schedule.epochs={options.epochs}"]
     start = time.perf_counter()
@@ -57,7 +57,7 @@ def run_ours(options: argparse.Namespace, folder: Path) -> float:
 
 
 def run_timm(options: argparse.Namespace, folder: Path) -> float:
-    """Seconds of timm's training script."""
+    """Returns the seconds of timm's training script."""
     settings = ["--data-dir", str(options.root), "--epochs", str(options.epochs), "--workers", str(options.workers)]
     start = time.perf_counter()
     command = [sys.executable, str(options.timm_script), *TIMM, *settings, "--output", str(folder / "timm")]
@@ -71,7 +71,7 @@ def run_timm(options: argparse.Namespace, folder: Path) -> float:
 
 
 def run_timm_loop(options: argparse.Namespace) -> float:
-    """Seconds of a plain loop over timm's parts, in a process of its own."""
+    """Returns the seconds of a plain loop over timm's parts, in a process of its own."""
     start = time.perf_counter()
     command = [sys.executable, __file__.replace("flowers_vs_timm", "timm_loop"), str(options.root)]
     done = subprocess.run(
@@ -83,7 +83,7 @@ def run_timm_loop(options: argparse.Namespace) -> float:
 
 
 def report(name: str, top1: list[float], seconds: float) -> None:
-    """One line: last and best accuracy, and time."""
+    """Prints last and best accuracy, and time."""
     print(f"{name:14} last {top1[-1]:.2f} %  best {max(top1):.2f} %  {seconds:.0f} s", flush=True)
 
 

@@ -1,10 +1,9 @@
-"""Memory of an index of ImageNet's size, and what loader processes add to it.
+"""Measures the memory of an index of ImageNet's size, and how much loader processes add to it.
 
 Command   python benchmarks/index_memory.py
 """
 
 import argparse
-import dataclasses
 import os
 import time
 from multiprocessing import get_context
@@ -12,29 +11,32 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.index import Index, build_index
-from rexnet.data.sources.shared_memory import share
+from rexnet.data.datasets.index import Index, label_source
+from rexnet.data.sources.shared_memory import Names, share
+from rexnet.data.sources.tar import TarSource
 
 CLASSES = 1000
 
 
 def made_up_index(images: int) -> Index:
-    """An index with names, labels, boxes and spans like those of ImageNet's training images."""
+    """Returns an index with names, labels and spans like those of ImageNet's training images in a tar."""
     labels = np.arange(images) * CLASSES // images
     names = (f"n{label:08d}/n{label:08d}_{number}.JPEG" for number, label in enumerate(labels.tolist()))
     spans = np.stack((np.arange(images) * 110_000, np.full(images, 110_000)), axis=1)
-    index = build_index(Path("made-up"), names, labels, [f"n{n:08d}" for n in range(CLASSES)])
-    return dataclasses.replace(index, spans=share(spans))
+    here = Path(__file__)  # stands in for the tar
+    state = (here.stat().st_size, here.stat().st_mtime_ns)
+    source = TarSource(here, Names.pack(names), share(spans), state)
+    return label_source(source, labels, [f"n{n:08d}" for n in range(CLASSES)])
 
 
 def own_mb() -> float:
-    """Memory that no file and no other process backs, in MB: what a copy would add to."""
+    """Returns the anonymous memory of this process in MB, which shared arrays do not count towards."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
 
 
 def visit(index: Index, results: "object") -> None:
-    """What a loader process does with an index: reads all of it, and reports what that took."""
+    """Reads a whole index, as a loader process does, and reports the memory that it took."""
     before = own_mb()
     total = sum(len(index.paths[position]) + int(index.labels[position]) for position in range(0, len(index), 7))
     total += int(index.source.spans.sum())
@@ -42,7 +44,7 @@ def visit(index: Index, results: "object") -> None:
 
 
 def main() -> None:
-    """Prints one line a start method."""
+    """Prints one line per start method."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1_281_167)
     parser.add_argument("--workers", type=int, default=4)
@@ -51,7 +53,7 @@ def main() -> None:
     index = made_up_index(options.images)
     arrays = (index.paths.text, index.paths.ends, index.labels, index.source.spans)
     print(f"{options.images:,} images: {sum(a.nbytes for a in arrays) / 1e6:.0f} MB in arrays, ", end="")
-    print(f"made in {time.perf_counter() - start:.1f} s, pid {os.getpid()}, own memory +{own_mb() - before:.0f} MB")
+    print(f"built in {time.perf_counter() - start:.1f} s, pid {os.getpid()}, own memory +{own_mb() - before:.0f} MB")
     for method in ("fork", "forkserver", "spawn"):
         context = get_context(method)
         results = context.Queue()

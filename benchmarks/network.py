@@ -1,14 +1,15 @@
-"""Measures ReXNet beside timm's in one run: training step, evaluation, memory in training.
+"""Compares ReXNet with timm's in one run: training step, evaluation, memory in training.
 
     python benchmarks/network.py [--width 1.0] [--image-size 224] [--batch 32] [--seconds 10]
 
-Each form of each network has a process of its own; they take turns in rounds while the others wait, and the best round
-of each counts, so that a busy machine slows all alike. On a CPU the forms are in float32, and in bf16 too where the
-hardware has it; timm's network is measured as its users run it and with our setting of the C library's memory
-(`keep_freed_memory`), which all of ours have. On a GPU the forms are in bf16 (float32 on old ones):
-layouts, torch.compile, odd widths against rounded. Ratios are to timm as its users run it, and to timm's best form.
+Each form of each network has a process of its own. They take turns in three rounds, and the best round of each counts,
+so that a busy machine slows all forms alike. On a CPU the forms are float32, and also bf16 if the hardware has it.
+timm's network is measured as its users run it, and with our memory setting of the C library (`keep_freed_memory`),
+which all of our forms have. On a GPU the forms are bf16 (float32 on old GPUs) in several layouts, with and without
+torch.compile, and with odd and rounded widths. Ratios are relative to timm as its users run it, and to timm's best
+form.
 
-The memory of training is the peak of a process that trains three steps, above what it held before them.
+The training memory is the peak of a process that trains three steps, minus its memory before them.
 """
 
 import argparse
@@ -34,10 +35,10 @@ from rexnet.system.device import has_fast_bf16, keep_freed_memory
 
 
 class Form(NamedTuple):
-    """One way to compute a network; NHWC unless it says otherwise."""
+    """One way to compute a network, in NHWC unless `nchw`."""
 
     network: str
-    """ours, rounded (variant r) or timm."""
+    """`ours`, `rounded` (variant r) or `timm`."""
     folded: bool = False
     checkpointed: bool = False
     nchw: bool = False
@@ -46,7 +47,7 @@ class Form(NamedTuple):
 
     @property
     def name(self) -> str:
-        """In words."""
+        """The form in words."""
         switches = {"folded": self.folded, "checkpointed": self.checkpointed, "NCHW": self.nchw}
         switches |= {"compiled": self.compiled, "our memory setting": self.network == "timm" and self.keeps_memory}
         return ", ".join([self.network, *(name for name, is_on in switches.items() if is_on)])
@@ -80,7 +81,7 @@ def main() -> None:
 
 
 def gpu_forms() -> list[Form]:
-    """Layout and compilation of timm's, ours and the rounded network, timm's default first."""
+    """Returns layouts and compilation of timm's, our and the rounded network, timm's default first."""
     return [
         Form(network, nchw=nchw, compiled=compiled, keeps_memory=network != "timm")
         for network in ("timm", "ours", "rounded")
@@ -90,7 +91,7 @@ def gpu_forms() -> list[Form]:
 
 
 def build(form: Form, width: float) -> nn.Module:
-    """One of the networks; ours and timm's with the same weights."""
+    """Builds one of the networks; ours and timm's have the same weights."""
     torch.manual_seed(0)
     if form.network == "rounded":
         return rexnet(width, "r", grad_checkpointing=form.checkpointed)
@@ -103,7 +104,7 @@ def build(form: Form, width: float) -> nn.Module:
 
 
 def compare_training(forms: list[Form], options: argparse.Namespace, bf16: bool) -> None:
-    """Images/s of whole training steps."""
+    """Prints images/s of whole training steps."""
     makers: dict[str, Maker] = {
         form.name: functools.partial(prepare_training, form, options.width, options.image_size, bf16) for form in forms
     }
@@ -111,7 +112,7 @@ def compare_training(forms: list[Form], options: argparse.Namespace, bf16: bool)
 
 
 def compare_evaluation(forms: list[Form], options: argparse.Namespace, bf16: bool, with_onnx: bool) -> None:
-    """Images/s in evaluation."""
+    """Prints images/s in evaluation."""
     makers: dict[str, Maker] = {
         form.name: functools.partial(prepare_evaluation, form, options.width, options.image_size, bf16)
         for form in forms
@@ -126,7 +127,7 @@ def compare_evaluation(forms: list[Form], options: argparse.Namespace, bf16: boo
 
 
 def report(what: str, makers: dict[str, Maker], options: argparse.Namespace, bf16: bool) -> None:
-    """Measures, and prints one table with ratios to timm."""
+    """Measures the forms and prints a table with ratios to timm."""
     rates = {name: r[options.batch] for name, r in measure_in_turns(makers, [options.batch], options.seconds).items()}
     theirs = {name: rate for name, rate in rates.items() if name.startswith("timm")}
     default, best = next(iter(theirs)), max(theirs, key=lambda name: theirs[name])
@@ -136,7 +137,7 @@ def report(what: str, makers: dict[str, Maker], options: argparse.Namespace, bf1
 
 
 def prepare_training(form: Form, width: float, image_size: int, bf16: bool) -> Run:
-    """A function that trains one step on so many images."""
+    """Returns a function that trains one step on a batch of the given size."""
     if form.keeps_memory:
         keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -162,7 +163,7 @@ def prepare_training(form: Form, width: float, image_size: int, bf16: bool) -> R
 
 
 def prepare_evaluation(form: Form, width: float, image_size: int, bf16: bool) -> Run:
-    """A function that classifies so many images."""
+    """Returns a function that classifies a batch of the given size."""
     if form.keeps_memory:
         keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -184,7 +185,7 @@ def prepare_evaluation(form: Form, width: float, image_size: int, bf16: bool) ->
 
 
 def prepare_onnx(path: Path, image_size: int) -> Run:
-    """A function that classifies so many images with ONNX Runtime on the CPU."""
+    """Returns a function that classifies a batch of the given size with ONNX Runtime on the CPU."""
     graph, noise = open_onnx(path), np.random.default_rng(0)
     images: dict[int, np.ndarray] = {}
 
@@ -197,7 +198,7 @@ def prepare_onnx(path: Path, image_size: int) -> Run:
 
 
 def compare_memory(options: argparse.Namespace) -> None:
-    """Peak memory of training in float32, each form in a process of its own."""
+    """Prints the peak memory of training in float32, each form in a process of its own."""
     print(f"\npeak memory of training, batch {options.batch}, fp32, MiB (ratio to timm)")
     sizes: dict[str, float] = {}
     for form in IN_MEMORY:
@@ -208,7 +209,7 @@ def compare_memory(options: argparse.Namespace) -> None:
 
 
 def measure_memory(form: Form, options: argparse.Namespace) -> float:
-    """MiB that three steps of training take at their peak, beyond the network itself."""
+    """Returns the peak memory in MiB of three training steps, without that of the network."""
     step = prepare_training(form, options.width, options.image_size, bf16=False)
     on_gpu = torch.cuda.is_available()
     before = torch.cuda.memory_allocated() / 2**20 if on_gpu else peak_memory()
@@ -218,7 +219,7 @@ def measure_memory(form: Form, options: argparse.Namespace) -> float:
 
 
 def peak_memory() -> float:
-    """MiB that this process has held at most; `getrusage` would tell the peak of the process that started this one."""
+    """Returns the peak memory of this process in MiB; `getrusage` would include that of its parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 

@@ -1,4 +1,4 @@
-"""A plain training loop over timm's parts, for `flowers_vs_timm.py`: ROOT EPOCHS WORKERS."""
+"""Trains with a plain loop over timm's parts, for `flowers_vs_timm.py`; arguments: ROOT EPOCHS WORKERS."""
 
 import sys
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rexnet.cli import main
 from rexnet.config import load_config
 from rexnet.data.datasets.class_folders import index_folders
-from rexnet.dataset_tools.preview import _caption, choose_images, draw_preview, write_preview
-from rexnet.errors import ConfigError
+from rexnet.dataset_tools.preview import _caption, choose_images, draw_preview
 from rexnet.figures.image_grid import GAP, LEGEND, LINE, MARGIN, TILE
 
 
@@ -59,8 +59,10 @@ def test_images_come_from_different_classes_first(image_root: Path) -> None:
     assert sorted(choose_images(index, 100)) == list(range(24))
 
 
-def test_a_sheet_that_cannot_be_written_is_one_sentence(small_run: list[str], tmp_path: Path) -> None:
+def test_a_preview_that_cannot_be_written_is_one_sentence(
+    small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
-    config = load_config("finetune/folder.yaml", small_run)
-    with pytest.raises(ConfigError, match=r"sheet\.png: cannot be written: "):
-        write_preview(config, tmp_path / "file" / "sheet.png", 2, 1)
+    output = str(tmp_path / "file" / "grid.png")
+    assert main(["data", "show", "finetune/folder", *small_run, "--output", output, "--images", "2"]) == 2
+    assert f"error: {output}: cannot be written: " in capsys.readouterr().err

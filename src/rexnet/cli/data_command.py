@@ -94,9 +94,10 @@ def _add_show(actions: Commands) -> None:
 
 def run_show(options: argparse.Namespace) -> int:
     """Writes the preview."""
-    from rexnet.dataset_tools.preview import write_preview
+    from rexnet.dataset_tools.preview import draw_preview
+    from rexnet.figures.image_grid import save_image_grid
 
-    write_preview(_load(options), options.output, max(2, options.images), max(1, options.views))
+    save_image_grid(draw_preview(_load(options), max(2, options.images), max(1, options.views)), options.output)
     print(f"Picture      {options.output}")
     return 0
 

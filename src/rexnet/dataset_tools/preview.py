@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,24 +16,18 @@ from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.index import Index
 from rexnet.data.keys import mix
-from rexnet.figures.image_grid import Row, layout_grid, picture_row, save_image_grid
+from rexnet.figures.image_grid import Row, layout_grid, picture_row
 from rexnet.preprocessing import Preprocessing, resolve_preprocessing
 
 MAX_DRAWS, MIN_RATIO = 30, 0.25  # mixtures are drawn until both images are visible
 
 
-def write_preview(config: Config, path: Path, columns: int, views: int) -> None:
-    """Writes the preview of a configuration as a PNG.
+def draw_preview(config: Config, columns: int, views: int) -> Image.Image:
+    """Draws originals, `views` random views of each, batches after erasing and mixing, and the evaluation view.
 
     Raises:
         DataError: the data set is missing or an image is broken.
-        ConfigError: the file cannot be written.
     """
-    save_image_grid(draw_preview(config, columns, views), path)
-
-
-def draw_preview(config: Config, columns: int, views: int) -> Image.Image:
-    """Draws originals, `views` random views of each, batches after erasing and mixing, and the evaluation view."""
     index = load_index(config.data, "train")
     preprocessing = resolve_preprocessing(config, index.class_names)
     chosen = choose_images(index, columns)

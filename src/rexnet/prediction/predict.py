@@ -31,12 +31,11 @@ LISTED_ERRORS = 10  # on the screen; the table has all
 
 
 class Outcome(NamedTuple):
-    """Numbers of files."""
+    """Numbers of files; those left out are in folders and are no images, neither by name nor by content."""
 
     classified: int
     broken: int
     left_out: int
-    """Files in folders that are no images, neither by name nor by content."""
 
 
 def load_for_prediction(
@@ -81,9 +80,7 @@ def predict_files(
     _warn(model, source)
     errors: list[str] = []
     counts = dict.fromkeys(Outcome._fields, 0)
-    shows_bar = is_interactive() and (
-        output is not None or not sys.stdout.isatty()
-    )  # the table on a screen is progress
+    shows_bar = is_interactive() and (output is not None or not sys.stdout.isatty())  # else the table shows progress
     total = sum(1 for _ in find_files(inputs)) if shows_bar else None
     with _open_output(output) as file, progress_bar(total, " images", shows_bar) as bar:
         write = open_table(file, form, min(top, len(model.class_names)))

@@ -1,6 +1,5 @@
 """Resumes a run: finds the checkpoint, checks that it fits, and applies a changed recipe to its state."""
 
-import json
 import logging
 from collections.abc import Collection
 from pathlib import Path
@@ -10,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from rexnet.checkpoints.checkpoint import read_checkpoint
+from rexnet.checkpoints.checkpoint import parse_description, read_checkpoint
 from rexnet.checkpoints.durable import remove_stale_temporaries
-from rexnet.config import Config, dump_config, parse_config
+from rexnet.config import Config, dump_config
 from rexnet.config.differences import recipe_of
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.weights import ENTRY
@@ -74,29 +73,22 @@ def find_resumed(path: Path) -> Resumed:
     Raises:
         CheckpointError: there is none.
     """
-    checkpoint, content, damaged = _read_newest(path) if path.is_dir() else (path, read_checkpoint(path), [])
-    entry = content[ENTRY]
-    config = parse_config(json.loads(entry["config"]), source=f"the config in {checkpoint}")
-    tensors = {name: (value.shape, value.dtype) for name, value in content["state_dict"].items()}
-    step, steps_per_epoch = content["global_step"], entry.get("steps_per_epoch")
-    return Resumed(checkpoint, checkpoint.parent.parent, step, config, steps_per_epoch, tensors, tuple(damaged))
-
-
-def _read_newest(run: Path) -> tuple[Path, dict[str, Any], list[Path]]:
-    """Returns the newest readable checkpoint of a run folder, its content, and newer ones that are damaged."""
     damaged: list[Path] = []
     faults: list[str] = []
-    for file in newest_first(run):
+    for file in newest_first(path) if path.is_dir() else [path]:
         try:
             content = read_checkpoint(file)
         except CheckpointError as error:
             faults.append(str(error))
             damaged.append(file)
             continue
+        step, steps_per_epoch = content["global_step"], content[ENTRY].get("steps_per_epoch")
         if faults:
-            log.warning(f"{'; '.join(faults)}; resuming from {file.name} (step {content['global_step']}) instead")
-        return file, content, damaged
-    raise CheckpointError("; ".join(faults) or f"{run}: has no checkpoint to resume from")
+            log.warning(f"{'; '.join(faults)}; resuming from {file.name} (step {step}) instead")
+        config = parse_description(content[ENTRY], file).config
+        tensors = {name: (value.shape, value.dtype) for name, value in content["state_dict"].items()}
+        return Resumed(file, file.parent.parent, step, config, steps_per_epoch, tensors, tuple(damaged))
+    raise CheckpointError("; ".join(faults) or f"{path}: has no checkpoint to resume from")
 
 
 def require_resumable(resumed: Resumed, module: TrainingModule, allowed: Collection[str] = ()) -> None:

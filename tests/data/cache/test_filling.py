@@ -1,3 +1,4 @@
+import gc
 import multiprocessing
 import os
 import signal
@@ -129,3 +130,18 @@ def test_several_nodes_read_a_cache_on_disk_but_do_not_fill_it(small_run: list[s
     fill_caches(several)
     assert len(ImageData(several).train_index) == 24
     ImageData(load_config("finetune/folder.yaml", [*small_run, "trainer.num_nodes=2", "data.cache=ram"]))
+
+
+def test_memory_is_free_when_the_data_of_a_run_is_gone(small_run: list[str]) -> None:
+    def open_files() -> list[str]:
+        folder = "/proc/self/fd"
+        links = [os.path.join(folder, name) for name in os.listdir(folder)]
+        return [os.readlink(link) for link in links if os.path.islink(link)]
+
+    data = ImageData(load_config("finetune/folder.yaml", [*small_run, "data.cache=ram"]))
+    data.prepare_data()
+    data.cache.open()
+    assert sum("rexnet-image-cache" in name for name in open_files()) >= 4  # each filled, then opened
+    del data
+    gc.collect()
+    assert not [name for name in open_files() if "rexnet-image-cache" in name]

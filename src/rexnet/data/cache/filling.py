@@ -2,6 +2,7 @@
 
 import logging
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -46,8 +47,10 @@ class CacheStore:
         self.datasets = [dataset for dataset in datasets if isinstance(dataset, CachedDataset)]
         self.data = data
         self.folder = data.cache_folder or trainer.runs_dir / "image-cache"
+        self._paths: dict[CachedDataset, Path] = {}
         self._memory: list[int] = []
         """Descriptors of the memory files that this process has filled."""
+        weakref.finalize(self, _close, self._memory)
 
     def missing(self) -> list[CachedDataset]:
         """Returns the data sets whose cache is not filled."""
@@ -57,7 +60,9 @@ class CacheStore:
 
     def path_of(self, dataset: CachedDataset) -> Path:
         """Returns the file of a cache on disk."""
-        return cache_path(dataset, self.data, self.folder)
+        if dataset not in self._paths:  # its name depends on the state of every image file
+            self._paths[dataset] = cache_path(dataset, self.data, self.folder)
+        return self._paths[dataset]
 
     def require_filled(self, nodes: int) -> None:
         """Raises an error if several nodes would have to fill a cache on disk, which they may share.
@@ -156,6 +161,11 @@ class CacheStore:
             everyone = [mine] * distributed.get_world_size()
             distributed.all_gather_object(everyone, mine)
         return next(descriptors for node, descriptors in everyone if node == node_rank and descriptors)
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 class _Decoding(Dataset[np.ndarray]):
