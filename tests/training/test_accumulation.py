@@ -123,3 +123,12 @@ def test_memory_that_runs_out_later_is_one_sentence(small_run: list[str], monkey
     message = r"^trainer\.accumulate: process 0 ran out of GPU memory after step 4 .* set trainer\.accumulate=2, and"
     with pytest.raises(ConfigError, match=message):
         train(configured(small_run))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_settles_before_the_first_step(small_run: list[str]) -> None:
+    keys = ["trainer.accelerator=gpu", "trainer.devices=1", "trainer.accumulate=auto"]
+    result = train(configured(small_run, *keys))
+    assert result.step == 6
+    assert load_config(result.run / "config.yaml").trainer.accumulate == 1

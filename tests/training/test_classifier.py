@@ -67,5 +67,5 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run(small_run: list[str]
     module = build(small_run).eval()
     attach(module, images=4)
     module.validation_step((IMAGES * torch.nan, LABELS), 0)
-    with pytest.raises(DivergenceError, match=r"the validation loss is nan after step 7 \(epoch 3\), and the last"):
+    with pytest.raises(DivergenceError, match=r"the validation loss is nan after step 7; .* lower optimizer\.lr"):
         module.on_validation_epoch_end()

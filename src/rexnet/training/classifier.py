@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from rexnet.checkpoints.checkpoint import build_description
 from rexnet.config import Config
-from rexnet.errors import DivergenceError
 from rexnet.metrics.classification_metrics import ClassificationMetrics
 from rexnet.models.weights import ENTRY
 from rexnet.training.training_module import TrainingModule
@@ -78,12 +77,7 @@ class Classifier(TrainingModule):
             counted, there = int(values.pop("n")), len(self.trainer.datamodule.val_index)  # type: ignore[attr-defined]
             assert counted == there, f"validation saw {counted} of {there} images"
             if not torch.isfinite(values["loss"]) and prefix == "val":
-                raise DivergenceError(
-                    f"training stopped: the validation loss is {values['loss']:g} after step {self.global_step} (epoch "
-                    f"{self.current_epoch + 1}), and the last checkpoint is from before; lower optimizer.lr "
-                    f"({self.config.optimizer.lr:g}), lengthen schedule.warmup_epochs, set optimizer.clip_grad, or use "
-                    f"trainer.precision=fp32"
-                )
+                raise self.diverged(f"the validation loss is {values['loss']:g} after step {self.global_step}")
             self._publish({f"{prefix}/{name}": value for name, value in values.items()})
         self.log("epoch", float(self.current_epoch + 1), logger=False)  # counted from 1 in the names of checkpoints
 

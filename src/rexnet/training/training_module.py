@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from rexnet.config import Config
 from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
+from rexnet.errors import DivergenceError
 from rexnet.models.factory import split_parameters
 from rexnet.system.lightning_internals import grad_scaler
 from rexnet.training.ema import build_ema, decay_at, update_ema
@@ -128,6 +129,14 @@ class TrainingModule(pl.LightningModule):
         """Restores that state."""
         self.guard.load_state_dict(checkpoint["guard"])
         self.window.load_state_dict(checkpoint["loss_window"])
+
+    def diverged(self, reason: str) -> DivergenceError:
+        """Returns the error that stops a run, with its remedies."""
+        return DivergenceError(
+            f"training stopped: {reason}; to continue from the last checkpoint, lower optimizer.lr "
+            f"({self.config.optimizer.lr:g}), lengthen schedule.warmup_epochs, set optimizer.clip_grad, or use "
+            f"trainer.precision=fp32"
+        )
 
     def _scales_loss(self) -> bool:
         return grad_scaler(self.trainer) is not None

@@ -49,32 +49,29 @@ class Progress(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.trained = True
-        if self._describe(trainer):
+        if self.bar is not None and not self.bar.disable:
+            self._describe(trainer)
             self.bar.update(trainer.global_step - self.bar.n)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if self._describe(trainer, ", validating"):
+        if self.bar is not None and not self.bar.disable:
+            self._describe(trainer, ", validating")
             self.bar.refresh()
 
-    def _describe(self, trainer: pl.Trainer, activity: str = "") -> bool:
-        """Updates the text around the bar; returns False if nobody sees it."""
-        if self.bar is None or self.bar.disable:
-            return False
+    def _describe(self, trainer: pl.Trainer, activity: str = "") -> None:
+        """Updates the text around the bar; behind it are the known values, the most important first."""
         self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{activity}", refresh=False)
-        self.bar.bar_format = choose_format(self.bar.format_dict, self._parts(trainer))
-        return True
-
-    def _parts(self, trainer: pl.Trainer) -> list[str]:
-        """Returns the known values behind the bar, the most important first."""
         latest, best = self.steps.latest, getattr(trainer.checkpoint_callback, "best_model_score", None)
         parts = [f"loss {latest['train/loss']:.3f}"] if latest else []
         if best is not None:
             parts.append(f"best {float(best):.2f}")
         if latest:
-            parts.append(f"{latest['train/images_per_s']:.0f} img/s")
-            parts.append(f"wait {latest['train/data_wait_share']:.0%}")
-            parts.append(f"{latest['system/memory_gb']:.1f} GB")
-        return parts
+            parts += [*self._speed(), f"{latest['system/memory_gb']:.1f} GB"]
+        self.bar.bar_format = choose_format(self.bar.format_dict, parts)
+
+    def _speed(self) -> list[str]:
+        latest = self.steps.latest
+        return [f"{latest['train/images_per_s']:.0f} img/s", f"wait {latest['train/data_wait_share']:.0%}"]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.validated = True
@@ -82,14 +79,11 @@ class Progress(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.bar is None or not (self.trained or self.validated):
             return  # Lightning ends an epoch again that a resumed run had already finished
-        parts = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"]
-        parts.append(f"loss {pl_module.window.epoch_mean:.3f}")
+        epoch, metrics = f"{trainer.current_epoch + 1:>3}/{trainer.max_epochs}", trainer.callback_metrics
+        parts = [f"epoch {epoch}", f"loss {pl_module.window.epoch_mean:.3f}"]
         if self.validated:
-            shown = {label: trainer.callback_metrics.get(name) for name, label in SHOWN.items()}
-            parts += [f"{label} {float(value):5.2f}" for label, value in shown.items() if value is not None]
-        parts.append(f"{self.steps.latest['train/images_per_s']:.0f} img/s")
-        parts.append(f"wait {self.steps.latest['train/data_wait_share']:.0%}")
-        log.info("  ".join(parts))
+            parts += [f"{label} {float(metrics[name]):5.2f}" for name, label in SHOWN.items() if name in metrics]
+        log.info("  ".join([*parts, *self._speed()]))
         self.validated = self.trained = False
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from rexnet.errors import DivergenceError
 from rexnet.system.lightning_internals import grad_scaler
 from rexnet.training.training_module import TrainingModule
 
@@ -29,15 +28,19 @@ class SkippedSteps:
         Raises:
             DivergenceError: there were too many in a row, or fp16's loss scale has collapsed.
         """
-        streaks, lr = module.guard.pop(), module.config.optimizer.lr
+        streaks = module.guard.pop()
         for step, streak in enumerate(streaks, trainer.global_step - len(streaks) + 1):
             if streak:
                 images = self._record(trainer, step, module.steps_per_epoch)
                 if streak >= module.config.trainer.max_bad_steps:
-                    self._stop(f"loss or gradient was NaN or infinite in {streak} steps in a row", step, images, lr)
+                    some, more = ", ".join(images[:NAMED_IMAGES]), len(images) - NAMED_IMAGES
+                    raise module.diverged(
+                        f"loss or gradient was NaN or infinite in {streak} steps in a row, lastly in step {step} with "
+                        f"{some}{f' and {more} more' if more > 0 else ''} (all in {self.path}); look at the images"
+                    )
         scaler = grad_scaler(trainer)
         if scaler is not None and scaler.get_scale() < SMALLEST_SCALE:
-            self._stop(f"fp16's loss scale fell to {scaler.get_scale():.3g}", trainer.global_step, [], lr)
+            raise module.diverged(f"fp16's loss scale fell to {scaler.get_scale():.3g} at step {trainer.global_step}")
 
     def _record(self, trainer: pl.Trainer, step: int, steps_per_epoch: int) -> list[str]:
         epoch, place = divmod(step - 1, steps_per_epoch)
@@ -50,12 +53,3 @@ class SkippedSteps:
                 f"step {step} was skipped: its loss or gradient is NaN or infinite; its images are in {self.path}"
             )
         return images
-
-    def _stop(self, reason: str, step: int, images: list[str], lr: float) -> None:
-        named = f", lastly in step {step} with {', '.join(images[:NAMED_IMAGES])}" if images else f" at step {step}"
-        more = f" and {len(images) - NAMED_IMAGES} more (all in {self.path})" if len(images) > NAMED_IMAGES else ""
-        raise DivergenceError(
-            f"training stopped: {reason}{named}{more}. None of these steps touched the weights. Look at the images, or "
-            f"lower optimizer.lr ({lr:g}), lengthen schedule.warmup_epochs, set optimizer.clip_grad, or use "
-            f"trainer.precision=fp32"
-        )
