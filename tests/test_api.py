@@ -126,7 +126,7 @@ def test_what_is_no_image_is_one_sentence(trained_run: Path, tmp_path: Path) -> 
 def test_what_has_no_weights_to_export_is_one_sentence(tmp_path: Path) -> None:
     save_file(timm.create_model("test_efficientnet").state_dict(), tmp_path / "w.safetensors")
     model = rexnet.load(f"timm/test_efficientnet={tmp_path / 'w.safetensors'}")
-    with pytest.raises(ConfigError, match="only runs, checkpoints and .safetensors files can be exported"):
+    with pytest.raises(ConfigError, match=r"only runs, checkpoints and \.safetensors files can be exported"):
         model.export(["onnx"], tmp_path)
     with pytest.raises(ConfigError, match="has no images of its own; name some with --data"):
         model.evaluate()
