@@ -63,8 +63,8 @@ def test_a_truncated_checkpoint_is_refused_with_its_size(share: float, run: Path
     [
         (lambda content: content.pop("rexnet"), "is not a checkpoint of this program"),
         (lambda content: content["rexnet"].update(format=99), "has checkpoint format 99; this version reads 2"),
-        (lambda content: content["rexnet"].update(config="{}"), "the configuration in .*: 9 errors"),
-        (lambda content: content["rexnet"].update(class_names=["a"]), "weights do not fit its own configuration"),
+        (lambda content: content["rexnet"].update(config="{}"), "the config in .*: 9 errors"),
+        (lambda content: content["rexnet"].update(class_names=["a"]), "weights do not fit its own config"),
     ],
 )
 def test_a_foreign_or_inconsistent_checkpoint_is_refused(change, message: str, run: Path, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_averaged_weights_that_are_not_there_are_said_so(run: Path, tmp_path: Pa
     content["state_dict"] = {k: v for k, v in content["state_dict"].items() if not k.startswith("ema_model.")}
     torch.save(content, tmp_path / "x.ckpt")
     assert load_trained(tmp_path / "x.ckpt").weights == "raw"
-    with pytest.raises(CheckpointError, match="holds no averaged weights"):
+    with pytest.raises(CheckpointError, match="holds no EMA weights"):
         load_trained(tmp_path / "x.ckpt", "ema")
 
 
