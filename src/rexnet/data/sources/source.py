@@ -50,11 +50,7 @@ class Source(ABC):
 
     @abstractmethod
     def join(self, other: "Source") -> "Source":
-        """Returns a source of these images followed by those of `other`.
-
-        Raises:
-            DataError: the two cannot be one source.
-        """
+        """Returns a source of these images followed by those of `other`."""
 
     @abstractmethod
     def stamp(self) -> str:
