@@ -63,7 +63,8 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     for number, ((model, index, remark), view) in enumerate(jobs, start=1):
         title = f"{number} of {len(jobs)}" if len(jobs) > 1 else "evaluation"
         if len(jobs) > 1 and not is_interactive():
-            log.info(f"{title}: {model.name} {model.weights}, {view.describe(model.preprocessing)}, {index.root}")
+            parts = (model.name, model.weights, view.describe(model.preprocessing), str(index.root))
+            log.info(f"{title}: {', '.join(filter(None, parts))}")
         results.append(_evaluate(model, index, view, request, title, (*model.remarks, *([remark] if remark else []))))
     return results
 
