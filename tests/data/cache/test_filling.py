@@ -121,7 +121,7 @@ def test_a_process_that_dies_while_a_cache_is_filled_is_named_with_its_image(
     monkeypatch.setattr(CachedImages, "make", die)
     with pytest.raises(DataError, match=r"loader process \d+ \(last at /.*/train/ant/002\.png\) exited without"):
         data.prepare_data()
-    assert not (data.config.trainer.runs_dir / "image-cache").exists()
+    assert not list(data.config.trainer.runs_dir.rglob("*.images"))
 
 
 def test_several_nodes_read_a_cache_on_disk_but_do_not_fill_it(small_run: list[str]) -> None:
