@@ -41,16 +41,7 @@ def test_caching_says_where_and_how_much(small_run: list[str], capsys: pytest.Ca
     assert "only disk can be filled beforehand" in capsys.readouterr().err
 
 
-def test_speed_prints_a_table_and_a_recommendation(small_run: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "speed", "finetune/folder", *small_run, "--workers", "0", "--seconds", "0.05"]) == 0
-    head, row, last = capsys.readouterr().out.splitlines()
-    assert head.split() == ["workers", "images/s"]
-    assert row.split()[0] == "0"
-    assert float(row.split()[1]) > 10
-    assert last.startswith("Recommended  data.num_workers=0")
-
-
-@pytest.mark.parametrize("action", ["show", "cache", "speed"])
+@pytest.mark.parametrize("action", ["show", "cache"])
 def test_a_missing_data_set_is_one_sentence(action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nowhere = tmp_path / "nowhere"
     assert main(["data", action, "finetune/folder", f"data.root={nowhere}"]) == 2

@@ -9,10 +9,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rexnet.config import Config
-from rexnet.errors import ConfigError
 from rexnet.evaluation.error_grid import caption_images, view_images, write_error_grid
 from rexnet.evaluation.eval_images import find_images
-from rexnet.evaluation.heatmaps import choose_positions, grad_cam, last_maps, overlay, write_heatmaps
 from rexnet.evaluation.inference import View
 from rexnet.evaluation.results import Result
 from rexnet.metrics.predictions import Predictions
@@ -54,7 +52,9 @@ def test_the_most_wrong_and_the_least_sure_come_first(result: Result) -> None:
     assert least_sure(result.predictions, 1).tolist() == [7]
     logits = result.predictions.logits.copy()
     logits[[12, 2], [2, 0]] = [0.2, 0.3]  # right by a hair, and by a little more
-    assert choose_positions(result.predictions._replace(logits=logits), 4).tolist() == [3, 7, 12, 2]
+    predictions = result.predictions._replace(logits=logits)
+    assert most_wrong(predictions, 4).tolist() == [3, 7]
+    assert least_sure(predictions, 3).tolist() == [7, 12, 2]
     caption = caption_images(result, np.array([3, 0]))
     assert caption[0] == "0% ant\n99% bee"
     assert caption[1] == "96% ant\n(right)"
@@ -67,26 +67,3 @@ def test_a_grid_shows_the_images_of_a_part_by_their_names(result: Result, tmp_pa
     part = result.predictions.select(np.array([3, 7]))
     whole = view_images(result, np.array([7]))
     np.testing.assert_array_equal(view_images(dataclasses.replace(result, predictions=part), np.array([1])), whole)
-
-
-def test_heat_lies_where_the_network_looks() -> None:
-    pytest.importorskip("captum")
-    images = torch.ones(1, 3, 32, 32)
-    network = Corner()
-    assert last_maps(network, images) is network.maps
-    heat = grad_cam(network, images, torch.tensor([0]))
-    assert heat.shape == (1, 32, 32)
-    assert heat.max() == pytest.approx(1.0)
-    dark = overlay(np.zeros((1, 2, 2, 3), np.uint8), np.array([[[0.0, 1.0], [0.0, 0.0]]]))
-    assert dark[0, 0, 1].sum() > 10 * dark[0, 0, 0].sum()
-
-
-def test_heat_maps_are_drawn_and_exports_are_refused(result: Result, tmp_path: Path) -> None:
-    pytest.importorskip("captum")
-    write_heatmaps(tmp_path / "heat.png", result, 3)
-    with Image.open(tmp_path / "heat.png") as picture:
-        assert picture.width > 3 * 128
-    with pytest.raises(ConfigError, match="net is an exported graph without gradients"):
-        write_heatmaps(
-            tmp_path / "heat.png", dataclasses.replace(result, model=dataclasses.replace(result.model, network=None)), 3
-        )

@@ -109,7 +109,7 @@ def test_the_onnx_file_predicts_what_its_run_predicts(
 
 
 def test_an_opened_graph_refuses_other_weights_and_another_size(exported: Path, pictures: np.ndarray) -> None:
-    with pytest.raises(CheckpointError, match=r"model\.onnx: holds the ema weights only, not the raw ones"):
+    with pytest.raises(CheckpointError, match=r"model\.onnx: holds ema weights only, not raw"):
         load_inference_model(exported / "model.onnx", "raw")
     with pytest.raises(ConfigError, match="takes images of 32 px only, not of 16 x 16"):
         load_inference_model(exported / "model.onnx").logits(torch.from_numpy(pictures[:, :16, :16]))
@@ -168,7 +168,7 @@ def test_an_exported_safetensors_is_evaluated_and_exported_like_its_run(
 ) -> None:
     here, there = (result.summary for result in evaluate([run, exported / "model.safetensors"], Request()))
     assert (here.top1, here.loss, here.n) == (there.top1, there.loss, there.n)
-    with pytest.raises(CheckpointError, match="holds the ema weights only, not the raw ones"):
+    with pytest.raises(CheckpointError, match="holds ema weights only, not raw"):
         load_trained(exported / "model.safetensors", "raw")
     export(exported / "model.safetensors", ["safetensors"], output=tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_size == (exported / "model.safetensors").stat().st_size

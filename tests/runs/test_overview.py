@@ -78,7 +78,7 @@ def test_other_folders_and_damaged_runs_are_reported(tmp_path: Path) -> None:
     (found,) = find_runs(tmp_path)
     assert (found.total_epochs, found.epochs, found.state.state) == (None, 0, "unknown")
     line = describe_runs([found]).splitlines()[1]
-    assert "state.json cannot be read; metrics.csv: its header should name epoch, step, train/loss" in line
+    assert "state.json cannot be read; config.yaml: 9 errors; metrics.csv: its header should name epoch" in line
 
 
 def test_a_trained_run_has_finished(trained_run: Path) -> None:

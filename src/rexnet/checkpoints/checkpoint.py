@@ -1,8 +1,8 @@
-"""What a checkpoint holds, and the way from a file or a run folder to a classifier.
+"""Loads classifiers from checkpoints, run folders and exported files.
 
 A checkpoint is Lightning's, with plain tensors and JSON-able values only, so that it loads without executing anything.
-`state_dict` holds the raw weights under `model.` and the averaged ones under `ema_model.`; the entry `rexnet` holds
-all else that a classifier needs: the configuration (with the evaluation transform) and the class names.
+`state_dict` holds the raw weights under `model.` and the EMA weights under `ema_model.`; the entry `rexnet`, the
+description, holds what else a classifier needs: the config (with the evaluation transform) and the class names.
 """
 
 import json
@@ -29,7 +29,7 @@ PREFIXES: dict[WeightsKind, str] = {"ema": "ema_model.", "raw": "model."}
 
 
 class Trained(NamedTuple):
-    """A classifier as it came out of a checkpoint."""
+    """A classifier loaded from a checkpoint or exported file."""
 
     model: nn.Module
     """On the CPU, in evaluation mode."""
@@ -60,7 +60,7 @@ class Description(NamedTuple):
 def build_description(
     config: Config, class_names: Sequence[str], metrics: dict[str, float], steps_per_epoch: int | None = None
 ) -> dict[str, Any]:
-    """The `rexnet` entry of a checkpoint, of JSON's types only; without `steps_per_epoch` no run can go on from it."""
+    """Returns the description in JSON types; a run can be resumed only from one with `steps_per_epoch`."""
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     return {
         "format": FORMAT,
@@ -72,14 +72,14 @@ def build_description(
 
 
 def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
-    """The classifier of a checkpoint or, for a run folder, of its best checkpoint.
+    """Loads the classifier of a checkpoint or, for a run folder, of its best checkpoint.
 
     Args:
         path: a checkpoint file, a run folder, or a `.safetensors` file that `rexnet export` wrote.
-        weights: averaged or raw; None takes the averaged where there are any.
+        weights: EMA or raw; None takes EMA if there is one.
 
     Raises:
-        CheckpointError: nothing there, damaged, not written by this program, or without the wanted weights.
+        CheckpointError: the file is missing, damaged, of another program, or without the requested weights.
     """
     file = find_checkpoint(path)
     if file.suffix == ".safetensors":
@@ -87,22 +87,23 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     content = read_checkpoint(file)
     description = parse_description(content[ENTRY], file)
     state = content["state_dict"]
-    has_average = any(name.startswith(PREFIXES["ema"]) for name in state)
-    if weights == "ema" and not has_average:
-        raise CheckpointError(f"{file}: holds no averaged weights (ema: null in its configuration); use --weights raw")
-    kind: WeightsKind = weights or ("ema" if has_average else "raw")
+    has_ema = any(name.startswith(PREFIXES["ema"]) for name in state)
+    if weights == "ema" and not has_ema:
+        raise CheckpointError(f"{file}: holds no EMA weights (ema: null in its config); use --weights raw")
+    kind: WeightsKind = weights or ("ema" if has_ema else "raw")
     prefix = PREFIXES[kind]
     state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return _build(description, state, kind, file, load_temperature(file, kind))
 
 
 def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
-    """The classifier of a `.safetensors` file that `rexnet export` wrote."""
+    """Loads the classifier of a `.safetensors` file that `rexnet export` wrote."""
     entry = read_description(file)
     if not entry:
         raise CheckpointError(f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}")
     description, kind = parse_description(entry, file), require_weights(entry, weights, file)
-    return _build(description, read_weights(file).weights, kind, file, read_temperature(entry, file))
+    temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
+    return _build(description, read_weights(file).weights, kind, file, temperature)
 
 
 def _build(
@@ -115,12 +116,12 @@ def _build(
         model.load_state_dict(weights)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{file}: its weights do not fit its own configuration: {detail}") from None
+        raise CheckpointError(f"{file}: its weights do not fit its own config: {detail}") from None
     return Trained(model.eval(), preprocessing, config, kind, file, metrics, temperature)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint of ours, loaded without executing anything.
+    """Returns the content of a checkpoint of ours, loaded without executing anything.
 
     Raises:
         CheckpointError: the file is missing, damaged or not ours.
@@ -134,7 +135,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = read_torch_file(path)
     except CheckpointError:
         raise
-    except Exception as error:  # torch raises a dozen types for what is not of its making; all mean the same
+    except Exception as error:  # torch raises a dozen types for files of other programs
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {first_sentence(error)}") from None
     if not isinstance(content, dict) or ENTRY not in content or "state_dict" not in content:
         raise CheckpointError(f"{path}: is not a checkpoint of this program: it has no entry {ENTRY!r}")
@@ -142,33 +143,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def require_weights(entry: dict[str, Any], wanted: WeightsKind | None, path: Path) -> WeightsKind:
-    """The kind of weights in an exported file, by its description.
+    """Returns the kind of weights in an exported file, by its description.
 
     Raises:
-        CheckpointError: they are not the wanted ones.
+        CheckpointError: it is not the requested one.
     """
     kind: WeightsKind = "raw" if entry.get("weights") == "raw" else "ema"
     if wanted not in (None, kind):
-        raise CheckpointError(f"{path}: holds the {kind} weights only, not the {wanted} ones")
+        raise CheckpointError(f"{path}: holds {kind} weights only, not {wanted}")
     return kind
 
 
-def read_temperature(entry: dict[str, Any], path: Path) -> float | None:
-    """The temperature that an exported file names in its description, if any.
-
-    Raises:
-        CheckpointError: it is no number above 0.
-    """
-    value = entry.get("temperature")
-    return None if value is None else require_temperature(value, path)
-
-
 def parse_description(entry: Any, path: Path) -> Description:
-    """Parses the `rexnet` entry of a checkpoint or an exported file.
+    """Parses the description in a checkpoint or an exported file.
 
     Raises:
         CheckpointError: another format, or something is missing.
-        ConfigError: the configuration in it is faulty.
+        ConfigError: the config in it is invalid.
     """
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
         found = entry.get("format") if isinstance(entry, dict) else entry
@@ -177,5 +168,5 @@ def parse_description(entry: Any, path: Path) -> Description:
         tree, names, metrics = json.loads(entry["config"]), [*map(str, entry["class_names"])], dict(entry["metrics"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its description cannot be read: {first_sentence(error)}") from None
-    config = parse_config(tree, source=f"the configuration in {path}")
+    config = parse_config(tree, source=f"the config in {path}")
     return Description(resolve_preprocessing(config, names), config, metrics)

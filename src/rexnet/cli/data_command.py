@@ -1,4 +1,4 @@
-"""`rexnet data check|split|show|cache|speed`: tools for a data set."""
+"""`rexnet data check|split|show|cache`: tools for a data set."""
 
 import argparse
 import shlex
@@ -13,13 +13,12 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands) -> None:
     """Adds the group of commands."""
-    group = commands.add_parser("data", help="check, split, preview or cache a data set, or measure its loading speed")
+    group = commands.add_parser("data", help="check, split, preview or cache a data set")
     actions = group.add_subparsers(required=True, metavar="ACTION")
     _add_check(actions)
     _add_split(actions)
     _add_show(actions)
     _add_cache(actions)
-    _add_speed(actions)
 
 
 def _add_check(actions: Commands) -> None:
@@ -127,44 +126,9 @@ def run_cache(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_speed(actions: Commands) -> None:
-    parser = actions.add_parser(
-        "speed",
-        help="measure loading speed by number of loader processes",
-        description="Measure how many training images per second load with several numbers of loader processes, and "
-        "recommend one. With data.cache, the cache is filled first.",
-    )
-    add_config(parser)
-    parser.add_argument("--workers", metavar="N,N,...", type=_counts, help="numbers to try (default: up to all cores)")
-    parser.add_argument("--seconds", metavar="S", type=float, default=5.0, help="seconds per number (default: 5)")
-    parser.set_defaults(run=run_speed)
-
-
-def run_speed(options: argparse.Namespace) -> int:
-    """Prints a table of speeds and a recommendation."""
-    from rexnet.dataset_tools.loader_speed import measure_speeds, recommend_workers, worker_numbers
-
-    speeds: dict[int, float] = {}
-    print("workers   images/s")
-    for workers, speed in measure_speeds(_load(options), options.workers or worker_numbers(), options.seconds):
-        speeds[workers] = speed
-        print(f"{workers:>7} {speed:>10.0f}", flush=True)
-    print(
-        f"Recommended  data.num_workers={recommend_workers(speeds)}  (the fewest within 5 % of the fastest, except 0)"
-    )
-    return 0
-
-
 def _load(options: argparse.Namespace, *defaults: str) -> "Config":
     """Loads the configuration with the preprocessing that training would use."""
     from rexnet.config import load_config
     from rexnet.models.factory import adopt_preprocessing
 
     return adopt_preprocessing(load_config(options.config, [*defaults, *options.overrides]))
-
-
-def _counts(text: str) -> list[int]:
-    try:
-        return [count(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"should be numbers such as 0,2,4, not {text!r}") from None

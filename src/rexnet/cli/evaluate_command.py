@@ -29,7 +29,6 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--json", metavar="FILE", type=Path, help="result as JSON (default: in the run folder)")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="table as CSV")
     parser.add_argument("--grid", action="store_true", help="draw the worst and the least certain images as a PNG")
-    parser.add_argument("--heatmaps", metavar="N", type=count, default=0, help="draw Grad-CAM heat maps of N images")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
     parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
     parser.set_defaults(run=run)
@@ -38,16 +37,13 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluates, alone or as one of the processes that torchrun started."""
     from rexnet.evaluation.evaluate import Request, evaluate
-    from rexnet.evaluation.heatmaps import require_captum
     from rexnet.evaluation.inference import View
     from rexnet.evaluation.processes import join_processes
-    from rexnet.evaluation.results_output import print_and_save, write_pictures
+    from rexnet.evaluation.results_output import print_and_save, write_error_grids
     from rexnet.system.atomic_files import require_writable
 
     for path in filter(None, (options.json, options.csv)):
         require_writable(path)
-    if options.heatmaps:
-        require_captum()
     processes = join_processes()
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:
@@ -65,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
     results = evaluate(options.sources, request)
     if processes.is_first:
         print_and_save(results, options.json, options.csv)
-        write_pictures(results, options.grid, options.heatmaps)
+        if options.grid:
+            write_error_grids(results)
     return 0
 
 

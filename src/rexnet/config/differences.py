@@ -1,6 +1,7 @@
 """Compares configs key by key and tells recipe from mechanics."""
 
 import functools
+from collections.abc import Collection
 from typing import Any
 
 from rexnet.config.schema import Config
@@ -28,7 +29,12 @@ def recipe_of(config: Config) -> dict[str, Any]:
 
 def has_role(key: str, role: Role) -> bool:
     """Returns True if the schema marks a dotted key, or a section that contains it, with `role`."""
-    return any(key == marked or key.startswith(f"{marked}.") for marked in keys_with(role))
+    return is_below(key, keys_with(role))
+
+
+def is_below(key: str, sections: Collection[str]) -> bool:
+    """Returns True if a dotted key is one of `sections` or lies in one."""
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
 @functools.cache

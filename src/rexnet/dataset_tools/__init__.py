@@ -1,1 +1,1 @@
-"""Tools that inspect or prepare a data set: check, split, preview and loader speed."""
+"""Tools that inspect or prepare a data set: check, split and preview."""

@@ -1,6 +1,7 @@
 """A dry run: up to 20 training steps on one batch, to see their memory and speed and whether the loss falls."""
 
 import math
+import statistics
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,8 +53,8 @@ class DryRun(Callback):
         self.peak_bytes = peak_memory_gb(trainer.strategy.root_device) * 1e9
 
     def seconds_per_step(self) -> float:
-        """Returns the mean without the first step, which is slower."""
-        return sum(self.seconds[1:]) / (len(self.seconds) - 1)
+        """Returns the median without the first step, which is slower."""
+        return statistics.median(self.seconds[1:])
 
 
 def dry_run_config(config: Config) -> Config:

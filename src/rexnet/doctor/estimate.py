@@ -1,11 +1,13 @@
 """Estimates the time of a run from the speeds of its loader and its network."""
 
 import math
+import time
 
 from rexnet.data.datamodule import ImageData
-from rexnet.data.loaders import build_train_sampler
-from rexnet.data.workers import explained_faults
-from rexnet.dataset_tools.loader_speed import measure_speed
+from rexnet.data.dataset import ImageDataset
+from rexnet.data.loaders import LoaderSettings, build_loader, build_train_sampler
+from rexnet.data.sampling import TrainBatchSampler
+from rexnet.data.workers import PREFETCHED, explained_faults
 from rexnet.doctor.dry_run import uncached_dataset
 from rexnet.doctor.finding import Finding
 from rexnet.system.device import resolve_device
@@ -21,6 +23,24 @@ def measure_loading(data: ImageData) -> float:
     settings = settings._replace(workers=settings.local_workers(data.world_size), devices=1)
     with explained_faults([dataset], settings.timeout):
         return measure_speed(dataset, build_train_sampler(data.config, data.train_index), settings, SECONDS)
+
+
+def measure_speed(dataset: ImageDataset, sampler: TrainBatchSampler, settings: LoaderSettings, seconds: float) -> float:
+    """Returns the images/s over `seconds` of whole batches, once the workers have filled their queues."""
+    loader = build_loader(dataset, sampler, settings)
+    ahead = 1 + PREFETCHED * settings.workers
+    images, start = 0, 0.0
+    for epoch in range(1_000_000):
+        sampler.set_epoch(epoch)
+        for batch in loader:
+            ahead -= 1
+            if ahead == 0:  # batches that were prefetched before this moment do not count
+                start = time.perf_counter()
+            elif ahead < 0:
+                images += len(batch.images)
+                if time.perf_counter() - start >= seconds:
+                    return images / (time.perf_counter() - start)
+    raise AssertionError("the clock did not move")
 
 
 def compare_speeds(data: ImageData, loader: float, model: float) -> Finding:
@@ -52,8 +72,8 @@ def estimate_time(data: ImageData, loader: float, model: float) -> Finding:
     validations = steps // data.steps_per_epoch // config.trainer.val_every_epochs
     passes = 1 if config.ema is None else 2
     validated = validations * len(data.val_index) * passes * FORWARD
-    time = time_text((steps * config.data.batch_size + validated) / speed)
-    text = f"about {time} for {steps:,} steps at {speed:,.0f} images/s and {validations} validations"
+    duration = time_text((steps * config.data.batch_size + validated) / speed)
+    text = f"about {duration} for {steps:,} steps at {speed:,.0f} images/s and {validations} validations"
     return Finding("ok", "estimate", text)
 
 

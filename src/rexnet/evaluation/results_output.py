@@ -33,16 +33,11 @@ def print_and_save(results: Sequence[Result], json_path: Path | None = None, csv
         print(f"written to {', '.join(map(str, saved))}")
 
 
-def write_pictures(results: Sequence[Result], error_grid: bool, heatmaps: int) -> None:
-    """Writes error grids and heat maps to the folders of the results, or to the current folder."""
+def write_error_grids(results: Sequence[Result]) -> None:
+    """Writes an error grid to the folder of each result, or to the current folder."""
     from rexnet.evaluation.error_grid import write_error_grid
-    from rexnet.evaluation.heatmaps import write_heatmaps
 
     for result in results:
-        stem = str((result.folder or Path()) / result.file_name)
-        if error_grid:
-            write_error_grid(Path(f"{stem}-errors.png"), result)
-            print(f"error grid  {stem}-errors.png")
-        if heatmaps:
-            write_heatmaps(Path(f"{stem}-heatmaps.png"), result, heatmaps)
-            print(f"heat maps   {stem}-heatmaps.png")
+        path = (result.folder or Path()) / f"{result.file_name}-errors.png"
+        write_error_grid(path, result)
+        print(f"error grid  {path}")

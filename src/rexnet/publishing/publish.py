@@ -26,7 +26,7 @@ from rexnet.models.factory import find_timm_architecture
 from rexnet.publishing.card import write_card
 from rexnet.report.report import write_report
 from rexnet.runs.run import Run
-from rexnet.system.atomic_files import make_folder, temporary_path
+from rexnet.system.atomic_files import temporary_path
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,8 @@ def _new_folder(target: Path) -> Iterator[Path]:
     """Yields a hidden folder next to `target` and renames it to `target` if the block succeeds."""
     target = target.absolute()
     try:
-        with make_folder(target.parent), temporary_path(target) as folder:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_path(target) as folder:
             folder.mkdir()
             yield folder
             folder.rename(target)  # replaces an empty folder

@@ -59,12 +59,7 @@ def describe_run(run: Run) -> str:
 
 def _detail(run: Run) -> str:
     """Returns the reason of the state and the damage of config and metrics."""
-    texts = [run.state.detail, *map(str, run.damage)]
-    try:
-        run.config  # noqa: B018 - raises if it is damaged
-    except ConfigError as error:
-        texts.append(str(error).splitlines()[0])
-    return "; ".join(filter(None, texts))
+    return "; ".join(filter(None, (run.state.detail, *map(str, run.damage))))
 
 
 def _epochs(run: Run) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rexnet.config import Config, load_config
-from rexnet.config.differences import Changes, find_changes, flatten, has_role
+from rexnet.config.differences import Changes, find_changes, flatten, has_role, is_below
 from rexnet.config.schema import ScheduleConfig
 from rexnet.config.section import Role
 from rexnet.errors import ConfigError
@@ -62,7 +62,7 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
     changes = find_changes(old, new)
     known = flatten(old) | flatten(new)
     for key in allowed:
-        if not any(_is_below(name, [key]) for name in known):
+        if not any(is_below(name, [key]) for name in known):
             near = difflib.get_close_matches(key, known, n=1)
             raise ConfigError(f"--allow-change {key}: no such key{f'; nearest: {near[0]}' if near else ''}")
     fixed = [key for key in changes if has_role(key, Role.FIXED)]
@@ -74,7 +74,7 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
     refused = [
         key
         for key in changes
-        if not (has_role(key, Role.MECHANICS) or _is_below(key, allowed) or _keeps_steps(key, changes))
+        if not (has_role(key, Role.MECHANICS) or is_below(key, allowed) or _keeps_steps(key, changes))
     ]
     if refused:
         flags = " ".join(f"--allow-change {key}" for key in refused)
@@ -100,11 +100,6 @@ def _keeps_steps(key: str, changes: Changes) -> bool:
     """Returns True if a change leaves all steps as they were; `auto` keeps the number that a run has settled on."""
     old, new = changes[key]
     return (key == "schedule.cooldown_epochs" and new > old) or (key == "trainer.accumulate" and new == "auto")
-
-
-def _is_below(key: str, sections: Collection[str]) -> bool:
-    """Returns True if a dotted key is one of `sections` or lies in one."""
-    return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
 def _in_words(changes: Changes, keys: Sequence[str]) -> str:

@@ -79,12 +79,13 @@ class Run:
         """
         return load_config(self.folder / CONFIG_FILE)
 
-    @property
+    @cached_property
     def total_epochs(self) -> int | None:
         """Length of the schedule in epochs; None if the config cannot be read."""
         try:
             return self.config.schedule.total_epochs
-        except ConfigError:
+        except ConfigError as error:
+            self._report(CONFIG_FILE, str(error).splitlines()[0].removeprefix(f"{self.folder / CONFIG_FILE}: "))
             return None
 
     @cached_property

@@ -16,23 +16,6 @@ ABANDONED_S = 24 * 3600.0  # no write takes a day
 
 
 @contextmanager
-def make_folder(folder: Path, keep: bool = True) -> Iterator[None]:
-    """Makes a folder and its parents; new ones are removed if the block fails or `keep` is False."""
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        keep = False
-        raise
-    finally:
-        if not keep:
-            with suppress(OSError):  # another process has written there
-                for place in new:
-                    place.rmdir()
-
-
-@contextmanager
 def temporary_path(path: Path) -> Iterator[Path]:
     """Yields a hidden path in the same folder, for a file or a folder, and removes it on exit.
 
@@ -65,7 +48,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         ConfigError: the folder cannot be written to or the disk is full; the file at `path` is untouched.
     """
     try:
-        with make_folder(path.parent), temporary_path(path) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_path(path) as temporary:
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -82,8 +66,9 @@ def require_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; give the name of a file")
+    existing = next(folder for folder in path.parents if folder.exists())
     try:
-        with make_folder(path.parent, keep=False), temporary_path(path) as temporary:
+        with temporary_path(existing / path.name) as temporary:
             temporary.touch()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
