@@ -10,9 +10,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "rexnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-LINES = 16_800  # of Python, templates, style sheets and recipes
+LINES = 16_700  # of Python, templates, style sheets and recipes
 CONFIG_SIGNATURES = 30  # functions that take the whole Config; all others take the values they need
-QUESTIONS = 14  # docstrings that begin with a question word
+QUESTIONS = 2  # docstrings that begin with a question word
 LIGHTNING_FILES = 1  # files that touch Lightning's internals
 SHARED_NAMES = 7  # names that several files bear
 
