@@ -1,4 +1,4 @@
-"""Measures: `python evaluate.py runs/NAME`; `--help` tells the rest."""
+"""Runs `rexnet evaluate`, for example `python evaluate.py runs/NAME`; see `--help`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Trains: `python train.py --config rexnet_1.0x.yaml`; `--help` tells the rest."""
+"""Runs `rexnet train`, for example `python train.py --config rexnet_1.0x.yaml`; see `--help`."""
 
 import sys
 

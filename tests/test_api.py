@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import timm
 import yaml
 from conftest import SMALL_RUN
+from safetensors.torch import save_file
 
 import rexnet
 from rexnet.config import load_config
@@ -119,6 +121,15 @@ def test_what_is_no_image_is_one_sentence(trained_run: Path, tmp_path: Path) -> 
         model.predict(tmp_path / "x.png")
     with pytest.raises(CheckpointError, match="nowhere: no such run folder or checkpoint"):
         rexnet.load("nowhere")
+
+
+def test_what_has_no_weights_to_export_is_one_sentence(tmp_path: Path) -> None:
+    save_file(timm.create_model("test_efficientnet").state_dict(), tmp_path / "w.safetensors")
+    model = rexnet.load(f"timm/test_efficientnet={tmp_path / 'w.safetensors'}")
+    with pytest.raises(ConfigError, match=r"only runs, checkpoints and \.safetensors files can be exported"):
+        model.export(["onnx"], tmp_path)
+    with pytest.raises(ConfigError, match="has no images of its own; name some with --data"):
+        model.evaluate()
 
 
 def test_metrics_are_those_of_the_command(trained_run: Path, image_root: Path) -> None:

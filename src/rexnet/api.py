@@ -159,6 +159,8 @@ class Predictor:
         Raises:
             RexnetError: the source is not a run, checkpoint or `.safetensors`, or a file differs from the network.
         """
+        if self.model.network is None or self.model.config is None:
+            raise ConfigError(f"{self.source}: only runs, checkpoints and .safetensors files can be exported")
         output, images = (None if path is None else Path(path) for path in (folder, root))
         return export(Path(self.source), formats, kind, output, images, self.weights)
 

@@ -36,7 +36,7 @@ def test_a_checkpoint_holds_plain_values_and_all_that_a_classifier_needs(run: Pa
     assert {name.partition(".")[0] for name in content["state_dict"]} == {"model", "ema_model"}
 
 
-def test_raw_and_averaged_weights_are_told_apart(run: Path) -> None:
+def test_raw_and_ema_weights_are_loaded_by_kind(run: Path) -> None:
     content = read_checkpoint(last(run))["state_dict"]
     for kind, prefix in {"raw": "model.", "ema": "ema_model."}.items():
         trained = load_trained(last(run), kind)
@@ -75,7 +75,7 @@ def test_a_foreign_or_inconsistent_checkpoint_is_refused(change, message: str, r
         load_trained(tmp_path / "x.ckpt")
 
 
-def test_averaged_weights_that_are_not_there_are_said_so(run: Path, tmp_path: Path) -> None:
+def test_missing_ema_weights_are_reported(run: Path, tmp_path: Path) -> None:
     content = read_checkpoint(last(run))
     content["state_dict"] = {k: v for k, v in content["state_dict"].items() if not k.startswith("ema_model.")}
     torch.save(content, tmp_path / "x.ckpt")

@@ -44,7 +44,7 @@ def test_every_form_of_file_gives_the_same_weights(form: str, tmp_path: Path) ->
             torch.save({f"module.{name}": value for name, value in state.items()}, path)
         case "compiled.pth":
             torch.save({"model": {f"_orig_mod.{name}": value for name, value in state.items()}}, path)
-        case "own.ckpt":  # the averaged weights are preferred to the raw ones beside them
+        case "own.ckpt":  # EMA weights are preferred to raw ones
             raw = {f"model.{name}": value for name, value in network().state_dict().items()}
             torch.save({"state_dict": raw | {f"ema_model.{name}": value for name, value in state.items()}}, path)
     assert "classifier included" in load_pretrained(target, str(path), "rexnet")
@@ -52,7 +52,7 @@ def test_every_form_of_file_gives_the_same_weights(form: str, tmp_path: Path) ->
     assert torch.equal(source.head.fc.weight, target.head.fc.weight)
 
 
-def test_a_classifier_for_other_classes_is_made_anew_and_said_so(tmp_path: Path) -> None:
+def test_a_classifier_for_other_classes_is_initialized_and_reported(tmp_path: Path) -> None:
     source, target = network(1000), network(12)
     fresh = target.head.fc.weight.clone()
     torch.save(source.state_dict(), tmp_path / "w.pth")
@@ -101,7 +101,7 @@ def test_the_same_classes_in_another_order_are_put_in_order(tmp_path: Path) -> N
     assert torch.equal(target.head.fc.weight, source.head.fc.weight[[2, 0, 1]])
 
 
-def test_a_classifier_whose_classes_are_all_others_is_made_anew(tmp_path: Path) -> None:
+def test_a_classifier_whose_classes_are_all_others_is_initialized(tmp_path: Path) -> None:
     source, target = network(2), network(2)
     fresh = target.head.fc.weight.clone()
     torch.save({"state_dict": source.state_dict(), "rexnet": {"class_names": ["ant", "bee"]}}, tmp_path / "w.ckpt")
@@ -133,11 +133,11 @@ def test_the_first_convolution_is_fitted_to_other_channels(channels: int, factor
     source = network()
     torch.save(source.state_dict(), tmp_path / "w.pth")
     target = rexnet(0.2, num_classes=10, in_channels=channels, pretrained=str(tmp_path / "w.pth"))
-    colour = source.stem.conv.weight
+    color = source.stem.conv.weight
     if factor is None:
-        assert torch.equal(target.stem.conv.weight[:, 0], colour.sum(1))
+        assert torch.equal(target.stem.conv.weight[:, 0], color.sum(1))
     else:
-        torch.testing.assert_close(target.stem.conv.weight, colour[:, [0, 1, 2, 0]] * factor)
+        torch.testing.assert_close(target.stem.conv.weight, color[:, [0, 1, 2, 0]] * factor)
 
 
 def test_a_whole_network_comes_from_one_call_and_a_file(tmp_path: Path) -> None:

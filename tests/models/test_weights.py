@@ -45,11 +45,11 @@ def test_a_torch_file_that_needs_code_is_refused_with_the_reason(
     assert not (tmp_path / "canary").exists()
 
 
-def test_checkpoints_of_timms_training_script_give_their_averaged_weights(tmp_path: Path) -> None:
-    raw, averaged = rexnet(0.2, num_classes=3).state_dict(), rexnet(0.2, num_classes=3).state_dict()
-    content = {"args": argparse.Namespace(lr=0.1), "state_dict": raw, "state_dict_ema": averaged}
+def test_checkpoints_of_timms_training_script_give_their_ema_weights(tmp_path: Path) -> None:
+    raw, ema = rexnet(0.2, num_classes=3).state_dict(), rexnet(0.2, num_classes=3).state_dict()
+    content = {"args": argparse.Namespace(lr=0.1), "state_dict": raw, "state_dict_ema": ema}
     torch.save(content, tmp_path / "w.pth.tar")
-    assert torch.equal(read_weights(tmp_path / "w.pth.tar").weights["head.fc.weight"], averaged["head.fc.weight"])
+    assert torch.equal(read_weights(tmp_path / "w.pth.tar").weights["head.fc.weight"], ema["head.fc.weight"])
 
 
 @pytest.mark.parametrize(

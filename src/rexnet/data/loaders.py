@@ -19,7 +19,7 @@ MAX_EVAL_BATCH = 128  # 1.3 GB for ReXNet 1.0x at 224 px (measured), which any G
 
 
 class LoaderSettings(NamedTuple):
-    """How batches are loaded on this machine: the resolved mechanics of the `data` section."""
+    """The mechanics of the `data` section, resolved for this machine."""
 
     workers: int
     """Worker processes of each loader."""

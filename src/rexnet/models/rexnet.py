@@ -29,16 +29,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class ReXNet(nn.Module):
-    """Classifies images (N, in_channels, H, W) into logits (N, num_classes); `factory.rexnet` builds it.
+    """Classifies images (N, in_channels, H, W) into logits (N, num_classes).
 
-    Args:
-        plan: the channels of every layer.
-        num_classes: length of the logits.
-        dropout: probability of dropping a feature before the classifier.
-        drop_path: probability of dropping the last residual branch; it increases linearly from 0 at the first block.
-        in_channels: channels of the images.
-        activation: activation of the stem, the expansions and the last convolution; None: SiLU, or ReLU6 for `lite`.
-        grad_checkpointing: recompute each block in the backward pass instead of storing its activations.
+    `factory.rexnet` builds it and explains the arguments.
 
     Raises:
         ConfigError: a number is out of range.

@@ -15,11 +15,7 @@ PUBLISHED = Published(
 
 
 def index_aircraft(root: Path, split: Split) -> Index:
-    """Indexes one of the three official splits, by variant.
-
-    Raises:
-        DataError: a file is missing, malformed, or lists a missing image or variant.
-    """
+    """Indexes one of the three official splits, by variant."""
     base = find_folder(root, ["data", "fgvc-aircraft-2013b/data"], "variants.txt", PUBLISHED)
     listed_in = base / f"images_variant_{split}.txt"
     class_names = read_lines(base / "variants.txt", "the list of variants")

@@ -43,11 +43,7 @@ def load_index(config: SourceConfig, split: Split) -> Index:
 
 
 def load_eval_index(config: SourceConfig, split: Split, root: Path | None = None) -> Index:
-    """Loads the images of `split` in the configured data set, or in a data set of the same layout at `root`.
-
-    Raises:
-        DataError: they are missing or inconsistent.
-    """
+    """Loads the images of `split` in the configured data set, or in a data set of the same layout at `root`."""
     if root is None:
         return load_index(config, split)
     if not root.exists():  # the digits would be created there
@@ -57,11 +53,7 @@ def load_eval_index(config: SourceConfig, split: Split, root: Path | None = None
 
 
 def splits_of(config: SourceConfig) -> tuple[Split, ...]:
-    """Returns the distinct splits of the configured data set, `train` first.
-
-    Raises:
-        DataError: the root does not exist, or a table in it cannot be read.
-    """
+    """Returns the distinct splits of the configured data set, `train` first."""
     _require_root(config)
     splits = find_layout(config.dataset).splits
     return splits if isinstance(splits, tuple) else splits(config.root)

@@ -26,9 +26,6 @@ def index_cars(root: Path, split: Split, with_boxes: bool = False) -> Index:
     The devkit's layout is `cars_train/*.jpg`, `cars_test/*.jpg`, `cars_train_annos.mat`, `cars_meta.mat` and
     `cars_test_annos_withlabels.mat`; the .mat files are in `devkit/` or next to the image folders. The mirrors' layout
     is `train/CLASS/*.jpg` and `test/CLASS/*.jpg`.
-
-    Raises:
-        DataError: a file is missing or malformed, or boxes are requested for class folders.
     """
     name = "train" if split == "train" else "test"
     base = next((root / folder for folder in ("", "stanford_cars") if (root / folder / f"cars_{name}").is_dir()), None)

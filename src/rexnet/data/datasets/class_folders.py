@@ -25,9 +25,6 @@ def index_folders(root: Path, split: Split) -> Index:
     """Indexes class folders below `train/` or below `val/`, `validation/` or `test/`; `train/` defines the classes.
 
     Images may lie deeper in their class folder. `root` may be a tar that contains the same folders.
-
-    Raises:
-        DataError: a folder is missing, a class is empty, or the two splits have different classes.
     """
     if root.is_file():
         return _index_tar(root, split)
@@ -42,9 +39,6 @@ def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: st
         folder: contains one folder for each class.
         class_names: the classes in their order.
         classes_of: where `class_names` come from, for messages.
-
-    Raises:
-        DataError: a class is missing, unknown or empty, or links form a circle.
     """
     _require_same_classes(class_names, class_folders(folder), classes_of, folder)
     counts: list[int] = []
@@ -62,11 +56,7 @@ def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: st
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """Returns the names of the folders in `folder`, which are its classes, sorted.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Returns the names of the folders in `folder`, which are its classes, sorted."""
     entries = _entries(folder)
     names = tuple(entry.name for entry in entries if _is_folder(entry))
     if not names:
@@ -81,9 +71,6 @@ def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | 
         tar: all images of the tar.
         prefix: the folder that contains the class folders, with a slash, or an empty string.
         class_names: the classes in their order; None takes all there are, sorted.
-
-    Raises:
-        DataError: a class is missing or unknown, or there is no image.
     """
     numbers: dict[str, int] = {}
 

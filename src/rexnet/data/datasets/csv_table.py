@@ -29,9 +29,6 @@ def index_csv(root: Path, split: Split) -> Index:
     Paths are relative to the folder of the CSV file; absolute ones must be inside it. The classes are the labels of
     the training images (or of all images in a table without training images), sorted as numbers if all are numbers,
     else as text. Without images of the split `val`, `test` takes its place.
-
-    Raises:
-        DataError: a file, column or image is missing, a row is malformed, or a label is unknown in training.
     """
     tables = _read_splits(root)
     name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split

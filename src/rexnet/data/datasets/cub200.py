@@ -22,9 +22,6 @@ def index_cub200(root: Path, split: Split, with_boxes: bool = False) -> Index:
 
     A subset is accepted if the text files agree on it. Class names lose their number: `001.Black_footed_Albatross` is
     `Black_footed_Albatross`.
-
-    Raises:
-        DataError: a file is missing, malformed, or lists an image or class that the other files lack.
     """
     base = find_folder(root, ["CUB_200_2011"], "images.txt", PUBLISHED)
     names = _read_table(base / "classes.txt")

@@ -21,9 +21,6 @@ def write_digits(root: Path) -> Path:
 
     The validation images are always the same, in equal parts of each digit. Source: E. Alpaydin, C. Kaynak, UCI
     Optical Recognition of Handwritten Digits, test part, as `sklearn.datasets.load_digits` ships it.
-
-    Raises:
-        DataError: scikit-learn is not installed, or `root` contains other files or cannot be written.
     """
     if (root / "train").is_dir() and (root / "val").is_dir():
         return root

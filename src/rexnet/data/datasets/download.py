@@ -6,12 +6,14 @@ import shutil
 import socket
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from rexnet.errors import DataError, first_sentence
 
 TIMEOUT_S = 60
+MAX_MEMBERS, MAX_BYTES = 1_000_000, 64 << 30  # more than any of these data sets
 
 
 class Remote(NamedTuple):
@@ -110,15 +112,11 @@ def _download(remote: Remote, root: Path) -> None:
 
 
 def unpack(archive: Path, root: Path, gives: str) -> None:
-    """Unpacks a tar into a temporary folder, then moves `gives` into `root`.
-
-    Raises:
-        DataError: the archive is damaged, has members outside of its folder, or lacks `gives`.
-    """
+    """Unpacks a tar into a temporary folder, then moves `gives` into `root`."""
     temporary = Path(tempfile.mkdtemp(dir=root, prefix=".unpacking-"))
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(temporary, filter="data")
+            tar.extractall(temporary, members=_limited(tar, archive), filter="data")
         if not (temporary / gives).exists():
             raise DataError(f"{archive}: does not contain {gives}")
         os.replace(temporary / gives, root / gives)
@@ -126,3 +124,12 @@ def unpack(archive: Path, root: Path, gives: str) -> None:
         raise DataError(f"{archive}: cannot be unpacked: {first_sentence(error)}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _limited(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
+    size = 0
+    for number, member in enumerate(tar, 1):
+        size += member.size
+        if number > MAX_MEMBERS or size > MAX_BYTES:
+            raise DataError(f"{archive}: unpacks to more than {MAX_MEMBERS:,} files or {MAX_BYTES >> 30} GiB")
+        yield member

@@ -20,11 +20,7 @@ IDS = {"train": "trnid", "val": "valid", "test": "tstid"}
 
 
 def index_flowers102(root: Path, split: Split) -> Index:
-    """Indexes one of the three official splits; class folders with the same counts are accepted as well.
-
-    Raises:
-        DataError: a file is missing or malformed, or lists a missing image.
-    """
+    """Indexes one of the three official splits; class folders with the same counts are accepted as well."""
     if (root / "train").is_dir():
         return check_counts(index_folders(root, split), split, PUBLISHED)
     base = find_folder(root, ["flowers-102", "102flowers"], "setid.mat", PUBLISHED)

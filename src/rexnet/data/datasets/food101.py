@@ -15,11 +15,7 @@ PUBLISHED = Published(
 
 
 def index_food101(root: Path, split: Split) -> Index:
-    """Indexes the official split; `val` and `test` are the same 25,250 images.
-
-    Raises:
-        DataError: a file is missing, malformed, or lists a missing image or class.
-    """
+    """Indexes the official split; `val` and `test` are the same 25,250 images."""
     base = find_folder(root, ["food-101"], "meta/classes.txt", PUBLISHED)
     listed_in = base / "meta" / f"{'train' if split == 'train' else 'test'}.txt"
     class_names = read_lines(base / "meta/classes.txt", "the list of classes")

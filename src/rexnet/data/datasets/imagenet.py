@@ -54,9 +54,6 @@ def index_imagenet(root: Path, split: Split) -> Index:
 
     Without a devkit the classes are those of the training images. If some of the 1,000 classes are missing there, the
     data set is a subset.
-
-    Raises:
-        DataError: something is missing or truncated, or the number of images is wrong.
     """
     if split == "test":
         raise DataError(f"{root}: the labels of ImageNet's test images are not public; evaluate on val")
@@ -68,11 +65,7 @@ def index_imagenet(root: Path, split: Split) -> Index:
 
 
 def load_devkit(root: Path) -> Devkit | None:
-    """Loads the devkit in `root`, packed or unpacked; returns None if there is none.
-
-    Raises:
-        DataError: it is damaged or contradicts itself.
-    """
+    """Loads the devkit in `root`, packed or unpacked; returns None if there is none."""
     if (root / DEVKIT).is_dir():
         place = root / DEVKIT
         meta = read_mat(place / META, "synsets")

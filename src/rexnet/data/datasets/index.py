@@ -87,11 +87,7 @@ def label_source(
 
 
 def join(first: Index, second: Index) -> Index:
-    """Returns an index of the images of both, in this order.
-
-    Raises:
-        DataError: their classes differ, or their sources cannot be joined.
-    """
+    """Returns an index of the images of both, in this order."""
     if first.class_names != second.class_names:
         raise DataError(f"{first.root} and {second.root} have different classes and cannot be joined")
     boxes = None

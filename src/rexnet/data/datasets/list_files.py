@@ -27,11 +27,7 @@ class Published(NamedTuple):
 
 
 def find_folder(root: Path, folders: Sequence[str], marker: str, published: Published) -> Path:
-    """Returns `root` or the first of `folders` below it that contains the file `marker`.
-
-    Raises:
-        DataError: none does.
-    """
+    """Returns `root` or the first of `folders` below it that contains the file `marker`."""
     for folder in ("", *folders):
         if (root / folder / marker).exists():
             return root / folder
@@ -42,10 +38,9 @@ def find_folder(root: Path, folders: Sequence[str], marker: str, published: Publ
 
 
 def read_lines(path: Path, description: str) -> list[str]:
-    """Reads the lines of a text file of a data set, without surrounding white space and empty lines at the end.
+    """Reads the lines of a text file, without surrounding white space and empty lines at the end.
 
-    Raises:
-        DataError: it cannot be read; `description` says what it should be.
+    `description` says in an error message what the file should be.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
@@ -55,11 +50,7 @@ def read_lines(path: Path, description: str) -> list[str]:
 
 
 def read_mat(path: Path, key: str, content: bytes | None = None) -> Any:
-    """Reads the variable `key` of a MATLAB file, or of `content` for a file in an archive.
-
-    Raises:
-        DataError: the file is missing or damaged, or has no such variable.
-    """
+    """Reads the variable `key` of a MATLAB file, or of `content` for a file in an archive."""
     from scipy.io import loadmat
 
     try:
@@ -81,11 +72,7 @@ def index_listed(
     listed_in: Path,
     boxes: np.ndarray | None = None,
 ) -> Index:
-    """Indexes the listed images below `folder`, each of which must exist.
-
-    Raises:
-        DataError: the list is empty, an image is missing, or a path or a link leads out of the folder.
-    """
+    """Indexes the listed images below `folder`, each of which must exist."""
     if not paths:
         raise DataError(f"{listed_in}: lists no image of the split")
     root = os.path.realpath(folder)
@@ -111,11 +98,7 @@ def index_listed(
 
 
 def index_named(folder: Path, images: Sequence[tuple[str, str]], class_names: Sequence[str], listed_in: Path) -> Index:
-    """Indexes the listed images below `folder`, each given as its path and the name of its class.
-
-    Raises:
-        DataError: a class is unknown, or an image is missing or outside of the folder.
-    """
+    """Indexes the listed images below `folder`, each given as its path and the name of its class."""
     label_of = {name: label for label, name in enumerate(class_names)}
     for path, name in images:
         if name not in label_of:
@@ -125,11 +108,7 @@ def index_named(folder: Path, images: Sequence[tuple[str, str]], class_names: Se
 
 
 def check_counts(index: Index, split: str, published: Published) -> Index:
-    """Returns `index` if it has the published number of images, or is a subset with fewer classes.
-
-    Raises:
-        DataError: all classes are there, but the number of images differs.
-    """
+    """Returns `index` if it has the published number of images, or is a subset with fewer classes."""
     wanted, classes = published.images[split], len(index.class_names)
     if classes == published.classes and len(index) != wanted:
         raise DataError(

@@ -68,11 +68,7 @@ def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
 
 @contextmanager
 def read_manifest(path: Path) -> Iterator[Iterator[Entry]]:
-    """Opens the manifest at `path` and yields an iterator of its entries.
-
-    Raises:
-        DataError: it is missing or is not a manifest.
-    """
+    """Opens the manifest at `path` and yields an iterator of its entries."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = csv.reader(file)
@@ -86,11 +82,7 @@ def read_manifest(path: Path) -> Iterator[Iterator[Entry]]:
 
 
 def leave_out_broken(index: Index, config: SourceConfig, split: str) -> Index:
-    """Returns `index` without the images that the manifest lists as broken, and logs their number.
-
-    Raises:
-        DataError: the manifest is missing or out of date, or a class would lose all its images.
-    """
+    """Returns `index` without the images that the manifest lists as broken, and logs their number."""
     path = manifest_path(config)
     names = list(paths_of(index, config.root))
     with read_manifest(path) as entries:  # an image of a table may be in several splits

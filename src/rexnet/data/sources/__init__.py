@@ -1,1 +1,1 @@
-"""Where image bytes come from, and how they are decoded."""
+"""Sources of encoded images, and their decoder; both raise `DataError` for images that cannot be read."""

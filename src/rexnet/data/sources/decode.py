@@ -47,9 +47,6 @@ def decode(content: bytes, name: str) -> np.ndarray:
     Args:
         content: the encoded image.
         name: its name in error messages.
-
-    Raises:
-        DataError: it is empty, truncated, too large, or not an image.
     """
     if not content:
         raise DataError(f"{printable(name)}: is empty")
@@ -65,11 +62,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
 
 
 def crop_to_box(image: np.ndarray, box: np.ndarray, name: str) -> np.ndarray:
-    """Crops `image` to `box`: left, top, right, bottom in pixels, which may extend beyond the image.
-
-    Raises:
-        DataError: the box is outside the image.
-    """
+    """Crops `image` to `box`: left, top, right, bottom in pixels, which may extend beyond the image."""
     left, top, right, bottom = (max(0, int(edge)) for edge in box)
     part = image[top:bottom, left:right]
     if not part.size:

@@ -23,11 +23,7 @@ def is_image(path: str) -> bool:
 
 
 def read_file(path: str) -> bytes:
-    """Reads a regular file; its name may be in any encoding.
-
-    Raises:
-        DataError: the file is missing, unreadable or not a regular file.
-    """
+    """Reads a regular file; its name may be in any encoding."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would block forever
             raise DataError(f"{printable(path)}: is not a regular file")

@@ -50,11 +50,7 @@ class Source(ABC):
 
     @abstractmethod
     def join(self, other: "Source") -> "Source":
-        """Returns a source of these images followed by those of `other`.
-
-        Raises:
-            DataError: the two cannot be one source.
-        """
+        """Returns a source of these images followed by those of `other`."""
 
     @abstractmethod
     def stamp(self) -> str:
@@ -78,7 +74,11 @@ class FolderSource(Source):
             raise DataError(f"{self.root} and {other.root}: a folder and an archive cannot be joined")
         root = Path(os.path.commonpath((self.root, other.root)))
         sources = (self, other)
-        names = (os.path.join(source.root.relative_to(root), path) for source in sources for path in source.paths)
+        names = (
+            os.path.normpath(os.path.join(source.root.relative_to(root), path))
+            for source in sources
+            for path in source.paths
+        )
         return FolderSource(root, Names.pack(names))
 
     def stamp(self) -> str:

@@ -41,9 +41,6 @@ class TarSource(Source):
         paths: path of each image in it.
         spans: offset and size of each image in bytes, int64 (n, 2).
         state: size and modification time that the tar had when it was indexed.
-
-    Raises:
-        DataError: the tar is gone or has changed since it was indexed.
     """
 
     def __init__(self, root: Path, paths: Names, spans: np.ndarray, state: FileState) -> None:
@@ -85,9 +82,6 @@ def open_tar(path: Path) -> TarSource:
 
     Uses the index file next to the tar, which is created if it is missing or out of date. If the folder of the tar is
     read-only, the index goes to the user's cache folder.
-
-    Raises:
-        DataError: the tar is missing, compressed, truncated or damaged.
     """
     try:
         state = _state_of(path.stat())
@@ -107,11 +101,7 @@ def open_tar(path: Path) -> TarSource:
 
 
 def scan(path: Path, state: FileState) -> TarSource:
-    """Finds the images in a tar by reading its headers.
-
-    Raises:
-        DataError: it is compressed, truncated or damaged, or has links or sparse files instead of images.
-    """
+    """Finds the images in a tar by reading its headers."""
     rows: list[tuple[str, int, int]] = []
     with open(path, "rb") as file, progress_bar(state[0], "B", unit_scale=True, delay=1) as bar:
         if file.read(6).startswith(COMPRESSED):
