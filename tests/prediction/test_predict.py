@@ -11,7 +11,6 @@ import pytest
 from conftest import write_images
 
 from rexnet.cli import main
-from rexnet.data.sources.image_files import read_file
 from rexnet.errors import CheckpointError, DataError
 from rexnet.prediction import classify as module
 from rexnet.prediction.inputs import find_files
@@ -134,37 +133,6 @@ def test_an_interrupted_table_is_not_written(
     assert main(["predict", str(trained_run), str(image_root / "val"), "--out", str(target)]) == 130
     assert target.read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
-
-
-def test_images_are_decoded_only_a_little_ahead(
-    trained_run: Path, image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So that memory does not grow with their number."""
-    read: list[str] = []
-    ahead: list[int] = []
-
-    def classify(model: object, images: np.ndarray, top: int) -> list[module.Prediction]:
-        ahead.append(len(read))
-        return [module.Prediction(("ant",), (1.0,))] * len(images)
-
-    def counted(path: str) -> bytes:
-        read.append(path)
-        return read_file(path)
-
-    monkeypatch.setattr(module, "classify", classify)
-    monkeypatch.setattr("rexnet.data.sources.decode.read_file", counted)
-    predict_files(str(trained_run), [str(image_root / "train")], output=tmp_path / "x.csv", batch_size=3, workers=2)
-    assert len(ahead) == 8
-    for number, images in enumerate(ahead, start=1):
-        assert images <= 3 * number + 6
-
-
-def test_a_folder_is_walked_in_order_of_name(tmp_path: Path) -> None:
-    for name in ("b/2.png", "b/1.png", "a.png", "c/__MACOSX/x.png", "c/.git/x.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = [os.path.relpath(found.path, tmp_path) for found in find_files([str(tmp_path), f"{tmp_path}/**/1.png"])]
-    assert found == ["a.png", "b/1.png", "b/2.png", "b/1.png"]
 
 
 class Canary:

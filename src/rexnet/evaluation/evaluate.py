@@ -13,7 +13,7 @@ from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.eval_images import find_images, fit_to_classes, mark_root
-from rexnet.evaluation.inference import InferenceResult, View, run_inference
+from rexnet.evaluation.inference import PLAIN, InferenceResult, View, run_inference
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model, wrap_trained
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result
@@ -34,7 +34,7 @@ class Request:
     """Other images than those of the training; each gives a result."""
     weights: tuple[str, ...] = ()
     """`ema`, `raw`, `soup`, `greedy-soup`; empty: EMA if there are any, else raw."""
-    views: tuple[View, ...] = (View(),)
+    views: tuple[View, ...] = (PLAIN,)
     workers: int | None = None
     """Loader processes; None: as in training."""
     calibrate: bool = False
@@ -97,13 +97,7 @@ def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[
     return fit_to_classes(find_images(own, split, root), model.class_names, model.name)
 
 
-def _infer(
-    model: InferenceModel,
-    index: Index,
-    request: Request,
-    title: str,
-    view: View = View(),  # noqa: B008
-) -> InferenceResult:
+def _infer(model: InferenceModel, index: Index, request: Request, title: str, view: View = PLAIN) -> InferenceResult:
     if request.workers is not None:
         model = dataclasses.replace(model, loader=model.loader._replace(workers=request.workers))
     return run_inference(model, index, view, request.processes, title)
@@ -119,7 +113,7 @@ def _evaluate(
     elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
         fitted = describe_temperature(model.path, model.weights)
         remarks = (*remarks, f"{fitted}: calibrated numbers on those images are optimistic")
-    as_trained = view == View() and not request.roots and not request.calibrate and request.split == "val"
+    as_trained = view == PLAIN and not request.roots and not request.calibrate and request.split == "val"
     return Result(
         model,
         index,
@@ -142,7 +136,7 @@ def _file_name(model: InferenceModel, index: Index, view: View, request: Request
     else:  # the stem of every export is `model`
         file = model.path.stem if model.path.suffix in ("", ".ckpt") else model.path.name
     of_root = mark_root(index.root) if request.roots else ""
-    of_view = "" if view == View() else view.describe(model.preprocessing).replace(", ", "-").replace(" ", "")
+    of_view = "" if view == PLAIN else view.describe(model.preprocessing).replace(", ", "-").replace(" ", "")
     calibrated = "calibrated" if request.calibrate else ""
     return "-".join(filter(None, (file, model.weights, request.split, of_root, of_view, calibrated)))
 
@@ -161,9 +155,7 @@ def _calibrate(
         fitting, reported = predictions.select(first), predictions.select(second)
         fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, a random half"
         remark = f"temperature fitted on {fitted_on}; all results are of the other {len(second)}"
-        summary = summarize(reported)
-        metrics = {"top1": summary.top1, "top5": summary.top5, "loss": summary.loss}
-        inference = inference._replace(predictions=reported, metrics=metrics)
+        inference = inference._replace(predictions=reported, metrics={})
     temperature = fit_temperature(fitting.logits, fitting.labels)
     if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt":
         saved = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
@@ -183,7 +175,7 @@ def _check_request(request: Request) -> None:
     for view in request.views:
         if view.image_size is not None and not 16 <= view.image_size <= 4096:
             raise ConfigError(f"--image-size: should be 16 to 4096, as data.image_size, not {view.image_size}")
-    if request.calibrate and (request.views != (View(),) or len(request.roots) > 1):
+    if request.calibrate and (request.views != (PLAIN,) or len(request.roots) > 1):
         raise ConfigError("--calibrate: fits one temperature, without --tta and --image-size, on one --data at most")
 
 

@@ -48,6 +48,9 @@ class View(NamedTuple):
         )
 
 
+PLAIN = View()
+
+
 class InferenceResult(NamedTuple):
     """Logits of every image, with metrics and throughput."""
 
@@ -60,7 +63,7 @@ class InferenceResult(NamedTuple):
 def run_inference(
     model: InferenceModel,
     index: Index,
-    view: View = View(),  # noqa: B008
+    view: View = PLAIN,
     processes: Processes = ALONE,
     title: str = "inference",
 ) -> InferenceResult:

@@ -13,6 +13,7 @@ from rexnet.config import Config, load_config
 from rexnet.data.cache.cached_datasets import CachedImages
 from rexnet.data.datamodule import ImageData, fill_caches
 from rexnet.data.dataset import ImageDataset
+from rexnet.data.loaders import build_eval_loader
 from rexnet.errors import DataError
 from rexnet.training.classification import train
 
@@ -120,7 +121,7 @@ def test_a_process_that_dies_while_a_cache_is_filled_is_named_with_its_image(
     monkeypatch.setattr(CachedImages, "make", die)
     with pytest.raises(DataError, match=r"loader process \d+ \(last at /.*/train/ant/002\.png\) exited without"):
         data.prepare_data()
-    assert not (data.config.trainer.runs_dir / "image-cache").exists()
+    assert not list(data.config.trainer.runs_dir.rglob("*.images"))
 
 
 def test_several_nodes_read_a_cache_on_disk_but_do_not_fill_it(small_run: list[str]) -> None:
@@ -145,3 +146,13 @@ def test_memory_is_free_when_the_data_of_a_run_is_gone(small_run: list[str]) -> 
     del data
     gc.collect()
     assert not [name for name in open_files() if "rexnet-image-cache" in name]
+
+
+def test_loader_processes_that_are_not_forked_share_a_cache_in_memory(small_run: list[str]) -> None:
+    settings = ["data.cache=ram", "data.num_workers=1", "data.start_method=forkserver"]
+    data = ImageData(load_config("finetune/folder.yaml", [*small_run, *settings]))
+    data.cache.fill(data.loader_settings._replace(workers=0))
+    data.cache.open()
+    loader = build_eval_loader(data.val_dataset, 8, data.loader_settings)
+    images = np.concatenate([batch.images.numpy() for batch in loader])
+    np.testing.assert_array_equal(images, [data.val_dataset.view(position, 0) for position in range(15)])

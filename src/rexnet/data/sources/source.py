@@ -74,7 +74,11 @@ class FolderSource(Source):
             raise DataError(f"{self.root} and {other.root}: a folder and an archive cannot be joined")
         root = Path(os.path.commonpath((self.root, other.root)))
         sources = (self, other)
-        names = (os.path.join(source.root.relative_to(root), path) for source in sources for path in source.paths)
+        names = (
+            os.path.normpath(os.path.join(source.root.relative_to(root), path))
+            for source in sources
+            for path in source.paths
+        )
         return FolderSource(root, Names.pack(names))
 
     def stamp(self) -> str:
