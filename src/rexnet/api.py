@@ -4,18 +4,16 @@ Nothing is printed unless the logger `rexnet` is set to INFO. Errors are `rexnet
 """
 
 import io
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
 from pytorch_lightning.callbacks import Callback
 
 from rexnet.checkpoints.checkpoint import WeightsKind
-from rexnet.config import Config, load_config, parse_config
-from rexnet.config.load import merge, parse_override
+from rexnet.config import Config, load_config
+from rexnet.config.load import Overrides, replace_values
 from rexnet.data.datasets.index import Split
 from rexnet.data.sources.decode import decode, decode_image
 from rexnet.errors import ConfigError, DataError
@@ -37,7 +35,7 @@ PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 
 def train(
     config: str | Path | Config | None = None,
-    overrides: Mapping[str, Any] | Sequence[str] = (),
+    overrides: Overrides = (),
     resume: str | Path | None = None,
     allow_change: Collection[str] = (),
     callbacks: Sequence[Callback] = (),
@@ -57,13 +55,8 @@ def train(
         Stopped: a signal ended the run after a checkpoint was saved.
         RexnetError: the config, the data, a weight file or the training itself is at fault.
     """
-    if isinstance(overrides, Mapping):
-        overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
     if isinstance(config, Config):
-        tree = config.model_dump(mode="json", exclude_unset=True)
-        for text in overrides:
-            tree = merge(tree, parse_override(text))
-        resolved = parse_config(tree, source=config.name)
+        resolved = replace_values(config, overrides)
     elif resume is not None:
         resolved = load_run_config(Path(resume), overrides, allow_change, None if config is None else str(config))
     elif config is None:

@@ -74,3 +74,9 @@ def test_replaced_values_are_validated() -> None:
 def test_values_given_from_python_are_checked_as_well() -> None:
     with pytest.raises(ConfigError, match="a dictionary: "):
         parse_config({"name": "x"}, source="a dictionary")
+
+
+def test_overrides_are_assignments_or_values_by_key() -> None:
+    assignments = load_config("quickstart", ["optimizer.lr=1e-1", "augmentation.crop_scale=[0.5, 1]", "ema=null"])
+    values = {"optimizer.lr": 0.1, "augmentation.crop_scale": (0.5, 1.0), "ema": None}
+    assert assignments == load_config("quickstart", values) == replace_values(load_config("quickstart"), values)

@@ -19,23 +19,23 @@ CONFIG_FOLDERS = (Path("configs"), (Path(__file__).parents[1] / "configs").resol
 LARGEST_FILE = 1 << 20  # bytes
 
 Tree = dict[str, Any]
+Overrides = Mapping[str, Any] | Sequence[str]
+"""New values by dotted key, or `section.key=value` assignments with YAML values."""
 
 
-def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(name: str | Path, overrides: Overrides = ()) -> Config:
     """Loads a YAML file with its bases, applies the overrides and validates the result.
 
     Args:
         name: path of a YAML file, or its name below `configs/`, with or without `.yaml`.
-        overrides: `section.key=value` assignments that take precedence over the file; values are parsed as YAML.
+        overrides: values that take precedence over the file.
 
     Raises:
         ConfigError: lists all errors at once, each with its key.
     """
     path = find_config(name)
     tree = functools.reduce(merge, reversed(_read_chain(path).values()))
-    for override in overrides:
-        tree = merge(tree, parse_override(override))
-    return parse_config(tree, source=str(path))
+    return parse_config(_apply(overrides, tree), source=str(path))
 
 
 def find_config(name: str | Path) -> Path:
@@ -77,16 +77,14 @@ def parse_config(tree: Mapping[str, Any], source: str) -> Config:
         raise ConfigError(f"{source}: {describe_errors(error)}") from None
 
 
-def replace_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """Returns a copy of a config with other values, given by dotted key, and validates it.
+def replace_values(config: Config, overrides: Overrides) -> Config:
+    """Returns a validated copy of a config with other values.
 
     Raises:
         ConfigError: the values do not fit.
     """
     tree = config.model_dump(exclude_unset=True)  # keys that are set explicitly win over those of a timm network
-    for key, value in values.items():
-        tree = merge(tree, _nest(key.split("."), value))
-    return parse_config(tree, source=config.name)
+    return parse_config(_apply(overrides, tree), source=config.name)
 
 
 def parse_override(text: str) -> Tree:
@@ -114,6 +112,14 @@ def merge(base: Tree, change: Tree) -> Tree:
 def dump_config(config: Config) -> str:
     """Returns the resolved configuration as YAML, which loads to an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply(overrides: Overrides, tree: Tree) -> Tree:
+    if isinstance(overrides, Mapping):
+        changes = [_nest(key.split("."), value) for key, value in overrides.items()]
+    else:
+        changes = [parse_override(text) for text in overrides]
+    return functools.reduce(merge, changes, tree)
 
 
 def _nest(keys: Sequence[str], value: Any) -> Tree:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rexnet.config import Config, load_config
 from rexnet.config.differences import Changes, find_changes, flatten, has_role, is_below
+from rexnet.config.load import Overrides
 from rexnet.config.schema import ScheduleConfig
 from rexnet.config.section import Role
 from rexnet.errors import ConfigError
@@ -14,13 +15,13 @@ from rexnet.runs.run_folder import CONFIG_FILE, find_run_folders
 
 
 def load_run_config(
-    run: Path, overrides: Sequence[str] = (), allowed: Collection[str] = (), config: str | None = None
+    run: Path, overrides: Overrides = (), allowed: Collection[str] = (), config: str | None = None
 ) -> Config:
     """Loads the config with which a run is resumed.
 
     Args:
         run: its folder, or a checkpoint in it.
-        overrides: assignments that win over the file.
+        overrides: values that take precedence over the file.
         allowed: keys of the recipe that may differ from those of the run.
         config: a file that replaces the run's own `config.yaml`.
 
