@@ -56,7 +56,8 @@ def test_the_page_runs_as_it_stands(
 
 
 def test_training_twice_and_resuming_needs_no_command_line(image_root: Path, tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in handled]
     overrides = small_overrides(image_root, tmp_path)
     first = rexnet.train("finetune/folder", {**overrides, "trainer.max_steps": 3})
     assert (first.step, first.best_checkpoint is not None) == (3, True)
@@ -68,7 +69,7 @@ def test_training_twice_and_resuming_needs_no_command_line(image_root: Path, tmp
     again = rexnet.train(config, {"trainer.max_steps": 6})
     assert again.run != first.run
     assert again.metrics["best_top1"] == resumed.metrics["best_top1"]
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert [signal.getsignal(number) for number in handled] == before
     with pytest.raises(ConfigError, match="needs a config for a new run, or resume=RUN"):
         rexnet.train()
 

@@ -10,11 +10,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "rexnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-LINES = 16_700  # of Python, templates, style sheets and recipes
+LINES = 16_400  # of Python, templates, style sheets and recipes
 CONFIG_SIGNATURES = 30  # functions that take the whole Config; all others take the values they need
-QUESTIONS = 2  # docstrings that begin with a question word
-LIGHTNING_FILES = 1  # files that touch Lightning's internals
-SHARED_NAMES = 7  # names that several files bear
 
 QUESTION = re.compile(r"\s*(What|Whether|How|Which|Where)\b")
 LIGHTNING = re.compile(
@@ -40,20 +37,19 @@ def test_few_functions_take_the_whole_config() -> None:
 
 def test_docstrings_name_the_thing_or_begin_with_a_verb() -> None:
     found = [f"{place(path)}: {text}" for path in FILES for text in docstrings(path) if QUESTION.match(text)]
-    print(f"\n{len(found)} docstrings begin with a question word, at most {QUESTIONS}", *found, sep="\n  ")
-    assert len(found) <= QUESTIONS
+    print(f"\n{len(found)} docstrings begin with a question word, at most 0", *found, sep="\n  ")
+    assert found == []
 
 
 def test_one_file_touches_the_internals_of_lightning() -> None:
     found = [place(path) for path in FILES if LIGHTNING.search(without_docstrings(path))]
-    print(f"\n{len(found)} files touch Lightning's internals, at most {LIGHTNING_FILES}", *found, sep="\n  ")
-    assert len(found) <= LIGHTNING_FILES
+    print(f"\n{len(found)} file touches Lightning's internals, at most 1", *found, sep="\n  ")
+    assert found == ["system/lightning_internals.py"]
 
 
 def test_each_name_says_which_file_it_is() -> None:
     names = Counter(path.name for path in FILES if path.name != "__init__.py")
-    shared = [name for name, number in names.items() if number > 1]
-    assert len(shared) <= SHARED_NAMES, shared
+    assert [name for name, number in names.items() if number > 1] == []
     assert [place(path) for path in FILES if any(VAGUE.search(part.removesuffix(".py")) for part in path.parts)] == []
 
 

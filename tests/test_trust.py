@@ -147,7 +147,6 @@ def data_doors(root: Path, *overrides: str) -> list[list[str]]:
     return [
         ["data", "check", str(root)],
         ["data", "cache", *settings],
-        ["data", "speed", *settings, "--workers", "0", "--seconds", "0.01"],
         ["data", "show", *settings, *show],
         ["doctor", *settings],
     ]

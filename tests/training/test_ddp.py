@@ -138,7 +138,7 @@ def test_there_is_one_run_folder_and_its_checkpoints_are_whole(two_processes: Pa
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_second_process_stops_both_and_they_go_on_to_the_same_bits(
+def test_a_signal_to_the_second_process_stops_both_and_they_resume_to_the_same_bits(
     two_processes: Path, image_root: Path, tmp_path: Path
 ) -> None:
     stopped = train_on_two(tmp_path, image_root, SIGNAL_AT=json.dumps([4, 1, signal.SIGTERM]))

@@ -107,7 +107,7 @@ def test_what_the_trackers_users_set_wins(
     assert mlflow.options["artifact_location"] is None
 
 
-def test_a_tracker_that_is_lost_costs_no_run_and_is_said_once(
+def test_a_tracker_that_is_lost_stops_no_run_and_is_reported_once(
     trackers: list[Tracker], small_run: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []

@@ -181,7 +181,7 @@ def test_the_comparison_above_can_fail(small_run: list[str], tmp_path: Path, mon
         assert_same_outcome(whole, train(config, run))
 
 
-def test_a_moved_run_goes_on_with_its_list_of_the_best(small_run: list[str], tmp_path: Path) -> None:
+def test_a_moved_run_keeps_its_list_of_the_best(small_run: list[str], tmp_path: Path) -> None:
     run = train(configured(small_run, "trainer.max_steps=3"))
     moved = tmp_path / "elsewhere" / "moved"
     shutil.copytree(run.run, moved)
@@ -218,7 +218,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(
     assert scalars(rest)["train/loss"] == scalars(whole)["train/loss"]  # no point twice
 
 
-def test_nothing_whole_to_go_on_from_is_an_error(small_run: list[str]) -> None:
+def test_nothing_readable_to_resume_from_is_an_error(small_run: list[str]) -> None:
     run = train(configured(small_run, "trainer.max_steps=1")).run
     (run / "checkpoints" / "last.ckpt").write_bytes(b"half")
     with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be read as a checkpoint, truncated"):
