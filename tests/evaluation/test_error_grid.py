@@ -3,10 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import stand_in_model
 from PIL import Image
-from torch import Tensor, nn
 
 from rexnet.config import Config
 from rexnet.evaluation.error_grid import caption_images, view_images, write_error_grid
@@ -17,23 +15,6 @@ from rexnet.metrics.predictions import Predictions
 from rexnet.metrics.statistics import least_sure, most_wrong, summarize
 
 
-class Corner(nn.Module):
-    """Class 0 speaks for light in the upper left quarter, class 1 for light in the lower right."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maps = nn.Conv2d(3, 2, 1, bias=False)
-        self.masks = nn.Parameter(torch.zeros(2, 8, 8))
-        with torch.no_grad():
-            self.maps.weight.fill_(1.0)
-            self.masks[0, :4, :4] = 1.0
-            self.masks[1, 4:, 4:] = 1.0
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self.maps(nn.functional.avg_pool2d(images, 4)) * self.masks
-        return maps.mean((2, 3))
-
-
 @pytest.fixture
 def result(image_root: Path, small_config: Config) -> Result:
     index = find_images(small_config.data, "val", image_root)
@@ -41,9 +22,7 @@ def result(image_root: Path, small_config: Config) -> Result:
     logits[3] = [-2, 5, 0]  # an ant for a bee, firmly
     logits[7] = [0.1, 0, 0]  # a bee for an ant, by a hair
     predictions = Predictions(logits, np.asarray(index.labels), tuple(index.paths), index.class_names)
-    model = dataclasses.replace(
-        stand_in_model(small_config, lambda images: images), name="net", weights="ema", network=Corner()
-    )
+    model = dataclasses.replace(stand_in_model(small_config, lambda images: images), name="net", weights="ema")
     return Result(model, index, "val", View(), predictions, summarize(predictions), 50.0)
 
 

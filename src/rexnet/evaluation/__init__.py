@@ -1,1 +1,1 @@
-"""Evaluation of classifiers: inference, results, comparison, calibration, error grids and heat maps."""
+"""Evaluation of classifiers: inference, results, comparison, calibration, soups and error grids."""

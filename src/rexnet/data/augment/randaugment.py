@@ -37,11 +37,9 @@ class Policy(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has 
         raise NotImplementedError
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Returns the random arguments of `apply`."""
         return {"plan": self.draw_plan(self.py_random)}
 
     def apply(self, img: Image, plan: list[Step], **_: Any) -> Image:
-        """Applies the drawn operations."""
         for name, value, interpolation in plan:
             img = apply_operation(name, img, value, interpolation, self.fill)
         return img

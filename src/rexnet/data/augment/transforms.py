@@ -70,13 +70,11 @@ class RandomResizedCrop(A.ImageOnlyTransform):  # type: ignore[misc]  # albument
         self.size, self.scale, self.ratio, self.interpolations = size, scale, ratio, tuple(interpolations)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Returns the random arguments of `apply`."""
         height, width = params["shape"][:2]
         box = draw_crop(height, width, self.scale, self.ratio, self.py_random)
         return {"box": box, "interpolation": self.py_random.choice(self.interpolations)}
 
     def apply(self, img: Image, box: tuple[int, int, int, int], interpolation: int, **_: Any) -> Image:
-        """Crops and resizes."""
         top, left, height, width = box
         crop = img[top : top + height, left : left + width]
         return cv2.resize(crop, (self.size, self.size), interpolation=interpolation)
@@ -109,12 +107,10 @@ class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
         self.spread = spread
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Returns the random arguments of `apply`."""
         order = self.py_random.sample(("brighten", "contrast", "saturate"), 3)
         return {"factors": [(name, self.py_random.uniform(1 - self.spread, 1 + self.spread)) for name in order]}
 
     def apply(self, img: Image, factors: list[tuple[str, float]], **_: Any) -> Image:
-        """Applies the three operations."""
         for name, factor in factors:
             img = OPERATIONS[name](img, factor)
         return img
@@ -158,12 +154,7 @@ class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
         super().__init__(p=1.0)
         self.short_side, self.size, self.interpolation = short_side, size, interpolation
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Returns nothing, since nothing is random."""
-        return {}
-
     def apply(self, img: Image, **_: Any) -> Image:
-        """Resizes and crops."""
         rows, columns = img.shape[:2]
         shortest = min(rows, columns)
         height, width = (int(self.short_side * side / shortest) for side in (rows, columns))
