@@ -9,6 +9,7 @@ from rexnet.metrics.statistics import Interval, summarize, wilson_interval
 from rexnet.models.cost import count_cost
 from rexnet.models.factory import build_model
 from rexnet.runs.run import KeptPredictions, Run
+from rexnet.runs.state import describe_duration
 
 WEIGHTS = {"ema": "EMA", "val_ema": "EMA", "val": "raw"}
 RESULT_COLUMNS = ("n", "Top-1 %", "Top-5 %", "Balanced %", "Loss", "Brier", "ECE %")
@@ -115,14 +116,6 @@ def network_cost(run: Run, classes: tuple[str, ...]) -> tuple[int, int]:
 def describe_interval(interval: Interval) -> str:
     """Returns a confidence interval in percent."""
     return f"{interval[0]:.1f} to {interval[1]:.1f}"
-
-
-def describe_duration(seconds: float) -> str:
-    """Returns a time in its two largest units."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _weights(result: KeptPredictions) -> str:
