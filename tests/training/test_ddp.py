@@ -76,6 +76,7 @@ def train_on_two(folder: Path, image_root: Path, **environment: str) -> subproce
         "schedule.epochs=3",
         "optimizer.freeze_backbone_epochs=1",
         "data.cache=disk",
+        f"data.cache_folder={folder}/image-cache",
         "trainer.pictures_every_epochs=2",
         "trainer.accumulate=auto",
     ]
