@@ -2,7 +2,7 @@ import pytest
 
 from rexnet.config import load_config
 from rexnet.data.datamodule import ImageData
-from rexnet.doctor.estimate import compare_speeds, estimate_time, measure_loading, time_text
+from rexnet.doctor.estimate import compare_speeds, estimate_time, measure_loading
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,3 @@ def test_the_loader_is_measured_with_and_without_workers(small_run: list[str], m
     for workers in (0, 2):
         data = ImageData(load_config("finetune/folder.yaml", [*small_run, f"data.num_workers={workers}"]))
         assert measure_loading(data) > 0
-
-
-def test_times_are_given_in_the_unit_that_fits() -> None:
-    seconds = (90, 150, 3600 * 1.5, 3600 * 20, 3600 * 100)
-    assert [time_text(some) for some in seconds] == ["90 s", "2 min", "90 min", "20 h", "4.2 days"]

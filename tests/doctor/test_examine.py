@@ -68,24 +68,18 @@ def test_an_error_ends_its_check() -> None:
         yield Finding("ok", "x", "first")
         raise DataError("then")
 
-    assert [str(finding) for finding in attempt("x", check)] == [
+    assert [str(finding) for finding in attempt("x", check())] == [
         "ok       x             first",
         "error    x             then",
     ]
 
 
-def test_no_loader_worker_is_started_where_it_would_die(
+def test_too_little_shared_memory_is_reported_before_a_loader_worker_dies_of_it(
     shortened: None, small_run: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_small(*_: object) -> None:
         raise DataError("/dev/shm: too small")
 
-    seen: list[int] = []
-    monkeypatch.setattr("rexnet.doctor.examine.check_shared_memory", too_small)
-    monkeypatch.setattr(
-        "rexnet.doctor.examine.check_training", lambda data: seen.append(data.loader_settings.workers) or []
-    )
-    config = load_config("finetune/folder.yaml", [*small_run, "data.num_workers=4"])
-    found = {finding.subject: finding for finding in examine(config)}
-    assert found["shared memory"].level == "error"
-    assert seen == [0]
+    monkeypatch.setattr("rexnet.data.loaders.require_shared_memory", too_small)
+    *_, last = examine(load_config("finetune/folder.yaml", [*small_run, "data.num_workers=4"]))
+    assert str(last) == "error    training      /dev/shm: too small"

@@ -6,7 +6,6 @@ import pytest
 
 from rexnet.metrics.predictions import Predictions
 from rexnet.report.summary import (
-    describe_duration,
     describe_logged,
     describe_result,
     describe_state,
@@ -64,14 +63,3 @@ def test_logged_accuracy_gets_an_interval_once_the_images_are_known(run: Path) -
     assert logged == {"weights": "raw", "cells": ["75.00", "1", "75.00", "100.00", "0.5000"]}
     (logged,) = describe_logged(Run(run), 4)
     assert logged["cells"][0] == "75.00 [30.1 to 95.4]"
-
-
-def test_durations_have_two_units_at_most() -> None:
-    assert [describe_duration(seconds) for seconds in (0, 119, 120, 7199, 7200, 90000)] == [
-        "0 s",
-        "119 s",
-        "2 min",
-        "2 h 0 min",
-        "2 h 0 min",
-        "25 h 0 min",
-    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rexnet.errors import ConfigError, DivergenceError
-from rexnet.runs.state import LOCK_FILE, RunLock, read_state
+from rexnet.runs.state import LOCK_FILE, RunLock, describe_duration, read_state
 from rexnet.training.signals import Stopped
 
 TRAINS = (
@@ -83,3 +83,14 @@ def test_a_run_on_another_machine_has_an_unknown_state(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text(json.dumps(content))
     (tmp_path / LOCK_FILE).touch()
     assert read_state(tmp_path)[:2] == ("unknown", "was running on elsewhere, which cannot be checked from here")
+
+
+def test_durations_have_two_units_at_most() -> None:
+    assert [describe_duration(seconds) for seconds in (0, 119, 120, 7199, 7200, 90000)] == [
+        "0 s",
+        "119 s",
+        "2 min",
+        "2 h 0 min",
+        "2 h 0 min",
+        "25 h 0 min",
+    ]

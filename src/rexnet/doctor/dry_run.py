@@ -27,9 +27,8 @@ from rexnet.training.trainer import build_trainer
 from rexnet.training.training_module import TrainingModule
 
 STEPS = 20
-MIN_STEPS = 5
-SECONDS = 15.0  # after which no step but the first five starts
-AVERAGED = 3  # losses at the start and at the end
+MIN_STEPS, SECONDS = 5, 15.0  # after these seconds no step but the first five starts
+COMPARED = 3  # losses at the start and at the end
 
 
 @dataclass
@@ -91,11 +90,7 @@ def load_batch(data: ImageData, images: int) -> tuple[Tensor, Tensor]:
 
 
 def run_steps(module: TrainingModule, batch: tuple[Tensor, Tensor]) -> DryRun:
-    """Trains on one batch.
-
-    Raises:
-        ConfigError: the batch does not fit into GPU memory.
-    """
+    """Trains on one batch."""
     steps = DryRun()
     trainer = build_trainer(module.config, [steps])
     trainer.limit_val_batches = 0
@@ -118,7 +113,7 @@ def check_memory(peak: float, images: int, free: int) -> Finding:
 
 def check_losses(losses: list[float], lr: float) -> Finding:
     """Checks that the loss on one batch is finite and falls on the way to the peak learning rate."""
-    number = min(AVERAGED, len(losses) // 2)
+    number = min(COMPARED, len(losses) // 2)
     first, last = sum(losses[:number]) / number, sum(losses[-number:]) / number
     reached = lr * (len(losses) - 1) / (STEPS - 1)
     text = f"loss on one batch from {first:.3f} to {last:.3f} in {len(losses)} steps, up to learning rate {reached:.3g}"

@@ -4,12 +4,11 @@ import math
 import time
 
 from rexnet.data.datamodule import ImageData
-from rexnet.data.dataset import ImageDataset
-from rexnet.data.loaders import LoaderSettings, build_loader, build_train_sampler
-from rexnet.data.sampling import TrainBatchSampler
+from rexnet.data.loaders import build_loader, build_train_sampler
 from rexnet.data.workers import PREFETCHED, explained_faults
 from rexnet.doctor.dry_run import uncached_dataset
 from rexnet.doctor.finding import Finding
+from rexnet.runs.state import describe_duration
 from rexnet.system.device import resolve_device
 from rexnet.system.resources import count_cores
 
@@ -18,29 +17,24 @@ FORWARD = 1 / 3  # of the time of a training step
 
 
 def measure_loading(data: ImageData) -> float:
-    """Returns the images/s of all loader workers on this machine, without a cache."""
+    """Returns the images/s of all loader workers on this machine, without a cache, once their queues are filled."""
     settings, dataset = data.loader_settings, uncached_dataset(data)
     settings = settings._replace(workers=settings.local_workers(data.world_size), devices=1)
-    with explained_faults([dataset], settings.timeout):
-        return measure_speed(dataset, build_train_sampler(data.config, data.train_index), settings, SECONDS)
-
-
-def measure_speed(dataset: ImageDataset, sampler: TrainBatchSampler, settings: LoaderSettings, seconds: float) -> float:
-    """Returns the images/s over `seconds` of whole batches, once the workers have filled their queues."""
+    sampler = build_train_sampler(data.config, data.train_index)
     loader = build_loader(dataset, sampler, settings)
-    ahead = 1 + PREFETCHED * settings.workers
-    images, start = 0, 0.0
-    for epoch in range(1_000_000):
-        sampler.set_epoch(epoch)
-        for batch in loader:
-            ahead -= 1
-            if ahead == 0:  # batches that were prefetched before this moment do not count
-                start = time.perf_counter()
-            elif ahead < 0:
-                images += len(batch.images)
-                if time.perf_counter() - start >= seconds:
-                    return images / (time.perf_counter() - start)
-    raise AssertionError("the clock did not move")
+    ahead, images, start, epoch = 1 + PREFETCHED * settings.workers, 0, math.inf, 0
+    with explained_faults([dataset], settings.timeout):
+        while True:
+            sampler.set_epoch(epoch)
+            for batch in loader:
+                ahead -= 1
+                if ahead == 0:  # batches that were prefetched before this moment do not count
+                    start = time.perf_counter()
+                elif ahead < 0:
+                    images += len(batch.images)
+                    if time.perf_counter() - start >= SECONDS:
+                        return images / (time.perf_counter() - start)
+            epoch += 1
 
 
 def compare_speeds(data: ImageData, loader: float, model: float) -> Finding:
@@ -72,15 +66,6 @@ def estimate_time(data: ImageData, loader: float, model: float) -> Finding:
     validations = steps // data.steps_per_epoch // config.trainer.val_every_epochs
     passes = 1 if config.ema is None else 2
     validated = validations * len(data.val_index) * passes * FORWARD
-    duration = time_text((steps * config.data.batch_size + validated) / speed)
+    duration = describe_duration((steps * config.data.batch_size + validated) / speed)
     text = f"about {duration} for {steps:,} steps at {speed:,.0f} images/s and {validations} validations"
     return Finding("ok", "estimate", text)
-
-
-def time_text(seconds: float) -> str:
-    """Returns a time in the unit that fits."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

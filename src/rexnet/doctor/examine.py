@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
-from rexnet.data.loaders import batch_bytes
-from rexnet.doctor.data_checks import check_cache, check_classes, check_manifest
+from rexnet.doctor.checks import check_cache, check_classes, check_disk, check_precision
 from rexnet.doctor.dry_run import (
     STEPS,
     check_losses,
@@ -17,7 +16,6 @@ from rexnet.doctor.dry_run import (
 )
 from rexnet.doctor.estimate import compare_speeds, estimate_time, measure_loading
 from rexnet.doctor.finding import Finding, attempt
-from rexnet.doctor.machine_checks import check_disk, check_open_files, check_precision, check_shared_memory
 from rexnet.errors import ConfigError, RexnetError, user_message
 from rexnet.models.factory import adopt_preprocessing
 from rexnet.system.device import resolve_device, resolve_devices
@@ -46,18 +44,9 @@ def examine(config: Config) -> Iterator[Finding]:
         return
     yield Finding("ok", "config", f"{config.name}: {config.model.name} on {world_size} x {accelerator}")
     yield from check_classes(data)
-    yield from attempt("leak", lambda: check_manifest(data))
-    yield from attempt("precision", lambda: check_precision(config.trainer))
-    settings, size = data.loader_settings, batch_bytes(data.device_batch, config.data.image_size)
-    limits = [
-        *attempt("shared memory", lambda: check_shared_memory(settings.local_workers(world_size), size)),
-        *attempt("open files", lambda: check_open_files(settings.workers)),
-    ]
-    yield from limits
-    if any(finding.level == "error" for finding in limits):  # loader workers would die
-        data.loader_settings = settings._replace(workers=0)
-    yield from attempt("cache", lambda: check_cache(data))
-    yield from attempt("training", lambda: check_training(data))
+    yield check_precision(config.trainer)
+    yield from attempt("cache", check_cache(data))
+    yield from attempt("training", check_training(data))
 
 
 def check_training(data: ImageData) -> Iterator[Finding]:
@@ -65,7 +54,7 @@ def check_training(data: ImageData) -> Iterator[Finding]:
     config, images, counts = data.config, data.device_batch, data.train_index.class_counts().tolist()
     device = resolve_device(config.trainer)
     module = build_classifier(dry_run_config(config), data.class_names, counts, steps_per_epoch=STEPS - 1)
-    yield from check_disk(config.trainer, checkpoint_bytes(module))
+    yield check_disk(config.trainer, checkpoint_bytes(module))
     free = device.free_memory()
     if config.trainer.accumulate == "auto":
         images //= settle_accumulation(module, images, device.torch_device)

@@ -1,17 +1,15 @@
 """The result of a check."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from rexnet.errors import RexnetError, user_message
-
-Level = Literal["ok", "warning", "error"]
 
 
 class Finding(NamedTuple):
     """One line of the doctor's output."""
 
-    level: Level
+    level: Literal["ok", "warning", "error"]
     subject: str
     """The checked thing, in a word or two."""
     text: str
@@ -21,9 +19,9 @@ class Finding(NamedTuple):
         return f"{self.level:<8} {self.subject:<13} {self.text}"
 
 
-def attempt(subject: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+def attempt(subject: str, findings: Iterable[Finding]) -> Iterator[Finding]:
     """Yields the findings of a check, and any error that it raises as the last one."""
     try:
-        yield from check()
+        yield from findings
     except RexnetError as error:
         yield Finding("error", subject, user_message(error))

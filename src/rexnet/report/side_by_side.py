@@ -9,8 +9,9 @@ import numpy as np
 from rexnet.metrics.statistics import mcnemar, mean_and_deviation, summarize
 from rexnet.report.curves import draw_comparison, line_style
 from rexnet.report.provenance import compare_recipes
-from rexnet.report.summary import describe_duration, describe_interval, network_cost
+from rexnet.report.summary import describe_interval, network_cost
 from rexnet.runs.run import KeptPredictions, Run
+from rexnet.runs.state import describe_duration
 
 COLUMNS = ("Epochs", "Best top-1 % (logged)", "Top-1 % (evaluated)", "Loss", "ECE %", "Parameters", "Time")
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import torch
 
 from rexnet.metrics.statistics import Interval, summarize, wilson_interval
-from rexnet.models.cost import count_cost_of
+from rexnet.models.cost import count_cost
 from rexnet.models.factory import build_model
 from rexnet.runs.run import KeptPredictions, Run
+from rexnet.runs.state import describe_duration
 
 WEIGHTS = {"ema": "EMA", "val_ema": "EMA", "val": "raw"}
 RESULT_COLUMNS = ("n", "Top-1 %", "Top-5 %", "Balanced %", "Loss", "Brier", "ECE %")
@@ -108,21 +109,13 @@ def network_cost(run: Run, classes: tuple[str, ...]) -> tuple[int, int]:
     """Returns parameters and multiply-adds of the run's network."""
     with torch.device("meta"):
         model = build_model(run.config.model, classes, pretrained=False)
-    cost = count_cost_of(model, run.config.data.image_size)
+    cost = count_cost(model, run.config.data.image_size)
     return cost.params, cost.macs
 
 
 def describe_interval(interval: Interval) -> str:
     """Returns a confidence interval in percent."""
     return f"{interval[0]:.1f} to {interval[1]:.1f}"
-
-
-def describe_duration(seconds: float) -> str:
-    """Returns a time in its two largest units."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _weights(result: KeptPredictions) -> str:

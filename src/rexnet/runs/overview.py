@@ -6,6 +6,7 @@ from pathlib import Path
 from rexnet.errors import ConfigError
 from rexnet.runs.run import Run
 from rexnet.runs.run_folder import find_run_folders
+from rexnet.runs.state import describe_duration
 
 
 def find_runs(runs_dir: Path) -> list[Run]:
@@ -28,7 +29,9 @@ def describe_runs(runs: list[Run]) -> str:
         top1 = f"{run.best_top1[1]:.2f} %" if run.best_top1 else "-"
         detail = "" if run.state.state == "running" else _detail(run)[:100]
         line = f"{run.folder.name:{width}}  {run.state.state:8}  {_epochs(run):>9}  {top1:>7}  "
-        lines.append(f"{line}{_time(run.state.seconds):>8}  {run.measure_size() / 1e6:>6.1f} MB  {detail}".rstrip())
+        lines.append(
+            f"{line}{describe_duration(run.state.seconds):>8}  {run.measure_size() / 1e6:>6.1f} MB  {detail}".rstrip()
+        )
     return "\n".join(lines)
 
 
@@ -39,7 +42,7 @@ def describe_run(run: Run) -> str:
     lines = [
         f"{run.folder}",
         f"state     {run.state.state}{detail}",
-        f"epochs    {_epochs(run)}, {top1}, {_time(run.state.seconds)}, {run.measure_size() / 1e6:.1f} MB",
+        f"epochs    {_epochs(run)}, {top1}, {describe_duration(run.state.seconds)}, {run.measure_size() / 1e6:.1f} MB",
     ]
     folder = shlex.quote(str(run.folder))
     if run.has_checkpoint:
@@ -64,8 +67,3 @@ def _detail(run: Run) -> str:
 
 def _epochs(run: Run) -> str:
     return f"{run.epochs}/{run.total_epochs if run.total_epochs is not None else '?'}"
-
-
-def _time(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}"

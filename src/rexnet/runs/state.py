@@ -110,6 +110,14 @@ def read_state(folder: Path) -> RunState:
     return RunState("unknown", f"was running on {host}, which cannot be checked from here", seconds)
 
 
+def describe_duration(seconds: float) -> str:
+    """Returns a time in its two largest units."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def _claim(file: IO[str]) -> bool:
     """Returns True if this process holds the lock now, or the file system has no locks."""
     for _ in range(LOCK_ATTEMPTS):
