@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rexnet.config import Config
 from rexnet.config.differences import recipe_of
 from rexnet.evaluation.results import Result
 from rexnet.metrics.statistics import mcnemar, mean_and_deviation
@@ -61,20 +62,25 @@ def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 def summarize_series(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Returns mean and standard deviation of results whose recipes differ only in the seed."""
-    groups: dict[tuple[str, ...], dict[int, Result]] = {}
-    names: dict[tuple[str, ...], str] = {}
+    groups: dict[str, list[tuple[Config, Result]]] = {}
     for result in results:
         if config := result.model.config:
-            recipe = json.dumps(recipe_of(config) | {"seed": None})
-            key = (recipe, result.model.weights, result.data, result.split, result.view_text)
-            groups.setdefault(key, {})[config.seed] = result
-            names.setdefault(key, config.name)
+            key = (
+                recipe_of(config) | {"seed": None},
+                result.model.weights,
+                result.data,
+                result.split,
+                result.view_text,
+            )
+            groups.setdefault(json.dumps(key), []).append((config, result))
     series = []
-    for key, group in groups.items():
-        if len(group) > 1:
-            entry: dict[str, Any] = {"model": names[key], "weights": key[1], "data": key[2], "seeds": list(group)}
+    for group in groups.values():
+        (config, first), seeds = group[0], [config.seed for config, _ in group]
+        if len(set(seeds)) == len(seeds) > 1:
+            entry: dict[str, Any] = {"model": config.name, "weights": first.model.weights, "data": first.data}
+            entry["seeds"] = seeds
             for metric in ("top1", "top5", "loss"):
-                mean, deviation = mean_and_deviation([getattr(result.summary, metric) for result in group.values()])
+                mean, deviation = mean_and_deviation([getattr(result.summary, metric) for _, result in group])
                 entry |= {metric: mean, f"{metric}_deviation": deviation}
             series.append(entry)
     return series
