@@ -62,7 +62,7 @@ def compare(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 def summarize_series(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Returns mean and standard deviation of results whose recipes differ only in the seed."""
-    groups: dict[str, list[tuple[Config, Result]]] = {}
+    groups: dict[str, dict[int, tuple[Config, Result]]] = {}
     for result in results:
         if config := result.model.config:
             key = (
@@ -72,15 +72,15 @@ def summarize_series(results: Sequence[Result]) -> list[dict[str, Any]]:
                 result.split,
                 result.view_text,
             )
-            groups.setdefault(json.dumps(key), []).append((config, result))
+            groups.setdefault(json.dumps(key), {})[config.seed] = config, result
     series = []
     for group in groups.values():
-        (config, first), seeds = group[0], [config.seed for config, _ in group]
-        if len(set(seeds)) == len(seeds) > 1:
+        if len(group) > 1:
+            config, first = next(iter(group.values()))
             entry: dict[str, Any] = {"model": config.name, "weights": first.model.weights, "data": first.data}
-            entry["seeds"] = seeds
+            entry["seeds"] = list(group)
             for metric in ("top1", "top5", "loss"):
-                mean, deviation = mean_and_deviation([getattr(result.summary, metric) for _, result in group])
+                mean, deviation = mean_and_deviation([getattr(result.summary, metric) for _, result in group.values()])
                 entry |= {metric: mean, f"{metric}_deviation": deviation}
             series.append(entry)
     return series

@@ -15,7 +15,6 @@ from rexnet.data.datasets.by_name import detect_layout
 from rexnet.data.datasets.class_folders import FOLDER_NAMES, class_folders, index_class_folders
 from rexnet.data.datasets.index import Index, Split, build_index
 from rexnet.data.sources.image_files import is_image
-from rexnet.data.sources.shared_memory import share
 from rexnet.errors import DataError
 
 WORDNET = re.compile(r"(n\d{8})_")  # prefix of ImageNet's file names
@@ -89,7 +88,7 @@ def fit_to_classes(index: Index, class_names: Sequence[str], model: str) -> tupl
             f"{model}; unknown: {what}"
         )
     row_of = np.array([rows[label] for label in range(len(rows))], np.int64)
-    fitted = replace(index, labels=share(row_of[index.labels]), class_names=tuple(class_names))
+    fitted = replace(index, labels=row_of[index.labels], class_names=tuple(class_names))
     if len(rows) == len(class_names):
         return fitted, None
     return fitted, f"the images show {len(rows)} of the {len(class_names):,} classes; all of them compete"
