@@ -23,11 +23,7 @@ MAX_DRAWS, MIN_RATIO = 30, 0.25  # mixtures are drawn until both images are visi
 
 
 def draw_preview(config: Config, columns: int, views: int) -> Image.Image:
-    """Draws originals, `views` random views of each, batches after erasing and mixing, and the evaluation view.
-
-    Raises:
-        DataError: the data set is missing or an image is broken.
-    """
+    """Draws originals, `views` random views of each, batches after erasing and mixing, and the evaluation view."""
     index = load_index(config.data, "train")
     preprocessing = resolve_preprocessing(config, index.class_names)
     chosen = choose_images(index, columns)

@@ -5,7 +5,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from rexnet.data.datasets.class_folders import FOLDER_NAMES, class_folders, index_class_folders
+from rexnet.data.datasets.class_folders import SPLIT_FOLDERS, class_folders, index_class_folders
 from rexnet.data.datasets.csv_table import Row
 from rexnet.data.datasets.index import Index
 from rexnet.errors import ConfigError, DataError
@@ -52,9 +52,9 @@ def _index(root: Path) -> Index:
     """Indexes all images of `root`, or of `train/` in it."""
     if not root.is_dir():
         raise DataError(f"{root}: is not a folder; it should contain one folder for each class")
-    splits = [name for names in FOLDER_NAMES.values() for name in names if (root / name).is_dir()]
+    splits = [name for name in SPLIT_FOLDERS if (root / name).is_dir()]
     if set(splits) - {"train"}:
-        raise DataError(f"{root}: is split already: it has {', '.join(f'{name}/' for name in dict.fromkeys(splits))}")
+        raise DataError(f"{root}: is split already: it has {', '.join(f'{name}/' for name in splits)}")
     folder = root / "train" if splits else root
     return index_class_folders(folder, class_folders(folder), "the folder itself")
 

@@ -20,8 +20,7 @@ RELATED = {"dataset", "train_on", "crop_to_box", "on_bad_image"}  # settings tha
 class CachedDataset(ImageDataset):
     """An `ImageDataset` that reads pixels from `cache`; until that is open (see `filling.py`), it decodes images."""
 
-    content: str
-    """Describes what the cache stores, with all settings that change it."""
+    content: str  # description of what the cache stores, with all settings that change it
     cache: ImageCache | None = None
 
     def make(self, position: int) -> np.ndarray:

@@ -17,8 +17,7 @@ MODULES = {"folder": "class_folders", "csv": "csv_table"}
 
 def find_layout(name: DatasetName) -> Layout:
     """Returns the layout of a data set."""
-    module = importlib.import_module(f"rexnet.data.datasets.{MODULES.get(name, name)}")
-    layout: Layout = module.LAYOUT
+    layout: Layout = importlib.import_module(f"rexnet.data.datasets.{MODULES.get(name, name)}").LAYOUT
     return layout
 
 

@@ -21,8 +21,7 @@ class Remote(NamedTuple):
 
     url: str
     md5: str
-    gives: str
-    """Name of the file, or of the folder that the archive unpacks to."""
+    gives: str  # name of the file, or of the folder that the archive unpacks to
 
 
 # Addresses and checksums are those of torchvision. It has no address of the birds, which are at Caltech, and no
@@ -64,11 +63,7 @@ def where_from(dataset: str) -> str:
 
 
 def download_dataset(dataset: str, root: Path) -> None:
-    """Downloads a data set into `root` unless it is there; several processes may call it at the same time.
-
-    Raises:
-        DataError: there is no public address, it is dead, or the file has another checksum.
-    """
+    """Downloads a data set into `root` unless it is there; several processes may call it at the same time."""
     if dataset in NO_ADDRESS:
         raise DataError(f"data.download: {NO_ADDRESS[dataset]}")
     remotes = SOURCES.get(dataset, ())

@@ -19,11 +19,9 @@ class Index:
     """The images of one split. A million of them take 64 MB, and 80 MB in a tar."""
 
     source: Source
-    """The encoded images."""
     labels: np.ndarray
-    """Class of each image, int64 (n,); row of `class_names`."""
+    """Class of each image, int64 (n,): a row of `class_names`."""
     class_names: tuple[str, ...]
-    """One name for each class."""
     boxes: np.ndarray | None = None
     """Bounding box to crop each image to: int32 (n, 4) left, top, right, bottom in pixels; None for whole images."""
 

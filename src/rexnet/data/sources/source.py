@@ -17,10 +17,8 @@ from rexnet.errors import DataError
 class Source(ABC):
     """The encoded images of a split in a fixed order."""
 
-    root: Path
-    """Folder that the paths are relative to, or the archive that contains them."""
+    root: Path  # folder that the paths are relative to, or the archive that contains them
     paths: Names
-    """Path of each image below `root`."""
 
     def __len__(self) -> int:
         return len(self.paths)
