@@ -137,13 +137,9 @@ class AugmentationConfig(Section):
     """Number of epochs, from the first, that use mixup and CutMix; null: all."""
 
     @model_validator(mode="after")
-    def _one_policy_at_a_time(self) -> Self:
+    def _values_agree(self) -> Self:
         if self.trivialaugment and self.randaugment is not None:
             raise ValueError("trivialaugment replaces randaugment, which should be null")
-        return self
-
-    @model_validator(mode="after")
-    def _ranges_ascend(self) -> Self:
         for key, (low, high) in {"crop_scale": self.crop_scale, "crop_ratio": self.crop_ratio}.items():
             if low > high:
                 raise ValueError(f"{key} should be [smallest, largest], not [{low:g}, {high:g}]")
