@@ -59,3 +59,8 @@ def test_what_contradicts_is_refused_in_words(override: str, message: str) -> No
 def test_a_key_that_moved_is_pointed_to_its_new_section() -> None:
     with pytest.raises(ConfigError, match=r"label_smoothing: no such key; nearest: loss\.label_smoothing"):
         load_config("quickstart", ["optimizer.label_smoothing=0.1"])
+
+
+def test_a_removed_key_is_named_as_such() -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.profile: removed in 0\.2\.0; see the changelog"):
+        load_config("quickstart", ["trainer.profile=true"])

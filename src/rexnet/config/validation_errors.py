@@ -11,6 +11,7 @@ from rexnet.config.section import walk_keys
 
 KEYS = [key for key, _ in walk_keys(Config)]
 SECTIONS = {key.rpartition(".")[0] for key in KEYS}
+REMOVED = {"augmentation.trivialaugment", "trainer.histograms", "trainer.model_graph", "trainer.profile"}
 
 
 def describe_errors(error: ValidationError) -> str:
@@ -29,7 +30,8 @@ def _describe(details: Any) -> str:
     found = "" if isinstance(details["input"], (dict, BaseModel)) else f", found {reprlib.repr(details['input'])}"
     match details["type"]:
         case "extra_forbidden":
-            return f"{path}: no such key; {_suggest(path)}"
+            problem = "removed in 0.2.0; see the changelog" if path in REMOVED else f"no such key; {_suggest(path)}"
+            return f"{path}: {problem}"
         case "missing":
             return f"{path}: required, but not set"
         case "value_error":

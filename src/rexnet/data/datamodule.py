@@ -14,7 +14,6 @@ from rexnet.data.cache.filling import CacheStore
 from rexnet.data.dataset import Batch, Sample
 from rexnet.data.datasets import load_index
 from rexnet.data.loaders import (
-    batch_bytes,
     build_eval_loader,
     build_loader,
     build_train_sampler,
@@ -23,7 +22,6 @@ from rexnet.data.loaders import (
     train_batch_size,
 )
 from rexnet.data.sampling import TrainBatchSampler
-from rexnet.data.workers import PREFETCHED
 from rexnet.preprocessing import resolve_preprocessing
 from rexnet.system.device import resolve_device
 from rexnet.system.lightning_internals import resume_position
@@ -71,14 +69,11 @@ class ImageData(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fills missing caches; Lightning calls it in the first process of each node, and the others wait."""
-        workers = self.loader_settings.local_workers(self.world_size)
-        prefetched = workers * PREFETCHED * batch_bytes(self.device_batch, self.config.data.image_size)
-        self.cache.fill(self.loader_settings, prefetched)
+        self.cache.fill(self.loader_settings)
 
     def setup(self, stage: str) -> None:
         """Opens the caches in every process."""
-        assert self.trainer is not None
-        self.cache.open(self.trainer.node_rank)
+        self.cache.open()
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Returns the batches of this process, starting where a resumed run stopped."""

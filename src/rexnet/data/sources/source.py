@@ -10,15 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.sources.image_files import read_file
-from rexnet.data.sources.shared_memory import Names
+from rexnet.data.sources.names import Names
 from rexnet.errors import DataError
 
 
 class Source(ABC):
-    """The encoded images of a split in a fixed order.
-
-    Loader processes share the paths, see `Names`, and each reads on its own.
-    """
+    """The encoded images of a split in a fixed order."""
 
     root: Path
     """Folder that the paths are relative to, or the archive that contains them."""

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rexnet.data.sources.image_files import is_image, printable, size_text
-from rexnet.data.sources.shared_memory import Names, share
+from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source, digest
 from rexnet.errors import ConfigError, DataError, first_sentence
 from rexnet.system.atomic_files import atomic_write, cache_folder
@@ -65,13 +65,13 @@ class TarSource(Source):
 
     def select(self, positions: Sequence[int] | np.ndarray) -> "TarSource":
         chosen = np.asarray(positions, dtype=np.int64)
-        return TarSource(self.root, self.paths.select(chosen), share(self.spans[chosen]), self.state)
+        return TarSource(self.root, self.paths.select(chosen), self.spans[chosen], self.state)
 
     def join(self, other: Source) -> "TarSource":
         if not isinstance(other, TarSource) or other.root != self.root:
             raise DataError(f"{self.root} and {other.root}: images of two archives cannot be joined")
         names = Names.pack(path for source in (self, other) for path in source.paths)
-        return TarSource(self.root, names, share(np.concatenate((self.spans, other.spans))), self.state)
+        return TarSource(self.root, names, np.concatenate((self.spans, other.spans)), self.state)
 
     def stamp(self) -> str:
         return digest([f"{self.state}", *self.paths])
@@ -111,7 +111,7 @@ def scan(path: Path, state: FileState) -> TarSource:
             bar.update(row[1] - bar.n)
     rows.sort(key=lambda row: by_folder(row[0]))
     spans = np.array([row[1:] for row in rows], np.int64).reshape(-1, 2)
-    return TarSource(path, Names.pack(row[0] for row in rows), share(spans), state)
+    return TarSource(path, Names.pack(row[0] for row in rows), spans, state)
 
 
 def by_folder(name: str) -> str:
@@ -174,8 +174,7 @@ def _read_index(place: Path, path: Path, state: FileState) -> TarSource | None:
         with open(place, "rb") as file, np.load(file, allow_pickle=False) as content:
             if content["stamp"].tolist() != [FORMAT, *state]:
                 return None
-            names = Names(share(content["text"]), share(content["ends"]))
-            spans = share(content["spans"])
+            names, spans = Names(content["text"], content["ends"]), content["spans"]
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return TarSource(path, names, spans, state)
