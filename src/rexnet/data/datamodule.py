@@ -79,7 +79,8 @@ class ImageData(pl.LightningDataModule):
         """Returns the batches of this process, starting where a resumed run stopped."""
         assert self.trainer is not None
         sampler = self._train_sampler(self.trainer.global_rank)
-        sampler.start_at(*self._position(len(sampler)))
+        epoch, batch = resume_position(self.trainer)
+        sampler.start_at(*((epoch, batch) if batch < len(sampler) else (epoch + 1, 0)))
         return build_loader(self.train_dataset, sampler, self.loader_settings)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -118,21 +119,10 @@ class ImageData(pl.LightningDataModule):
     def _train_sampler(self, rank: int) -> TrainBatchSampler:
         return build_train_sampler(self.config, self.train_index, rank, self.world_size)
 
-    def _position(self, batches_per_epoch: int) -> tuple[int, int]:
-        """Returns epoch and batch at which this fit starts, from the progress that Lightning restored."""
-        assert self.trainer is not None
-        epoch, batch = resume_position(self.trainer)
-        return (epoch, batch) if batch < batches_per_epoch else (epoch + 1, 0)
-
 
 def fill_caches(config: Config) -> list[tuple[Path, int]]:
-    """Fills the caches of both splits on disk; returns the path and size in bytes of each.
-
-    Raises:
-        DataError: an image is broken, or there is too little space.
-    """
-    alone = config.model_copy(update={"trainer": config.trainer.model_copy(update={"num_nodes": 1})})
-    data = ImageData(alone)
+    """Fills the caches of both splits on disk; returns the path and size in bytes of each."""
+    data = ImageData(config.model_copy(update={"trainer": config.trainer.model_copy(update={"num_nodes": 1})}))
     data.cache.fill(data.loader_settings)
     paths = [data.cache.path_of(dataset) for dataset in data.cache.datasets]
     return [(path, path.stat().st_size) for path in paths]

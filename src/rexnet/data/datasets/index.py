@@ -45,11 +45,7 @@ class Index:
         return self.source.name(position)
 
     def read(self, position: int) -> bytes:
-        """Returns the encoded image at `position`.
-
-        Raises:
-            DataError: it cannot be read.
-        """
+        """Returns the encoded image at `position`."""
         return self.source.read(position)
 
     def class_counts(self) -> np.ndarray:
@@ -63,24 +59,18 @@ class Index:
         return replace(self, source=self.source.select(chosen), labels=self.labels[chosen], boxes=boxes)
 
 
+Labels = Sequence[int] | np.ndarray
+
+
 def build_index(
-    root: Path,
-    paths: Iterable[str],
-    labels: Sequence[int] | np.ndarray,
-    class_names: Sequence[str],
-    boxes: np.ndarray | None = None,
+    root: Path, paths: Iterable[str], labels: Labels, class_names: Sequence[str], boxes: np.ndarray | None = None
 ) -> Index:
     """Returns an index of files below `root`."""
     packed = paths if isinstance(paths, Names) else Names.pack(paths)
     return label_source(FolderSource(root, packed), labels, class_names, boxes)
 
 
-def label_source(
-    source: Source,
-    labels: Sequence[int] | np.ndarray,
-    class_names: Sequence[str],
-    boxes: np.ndarray | None = None,
-) -> Index:
+def label_source(source: Source, labels: Labels, class_names: Sequence[str], boxes: np.ndarray | None = None) -> Index:
     """Returns an index of all images of a source."""
     return Index(source, np.array(labels, np.int64), tuple(class_names), boxes)
 
