@@ -99,7 +99,7 @@ def export(
     if index is None:
         log.warning("the files were not compared with the network: the images are not here; name them with --data")
         return {}
-    sizes = {name: path.stat().st_size for name, path in paths.items()}
+    sizes: dict[str, int] = {name: path.stat().st_size for name, path in paths.items()}
     parities = measure_parity(trained, index, deployed, runners, sizes)
     report = folder / "parity.md"
     title = f"{trained.path} ({trained.weights} weights) on {len(index)} images of {index.root}"
