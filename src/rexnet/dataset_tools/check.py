@@ -44,9 +44,15 @@ def check(config: SourceConfig, allow_leak: bool = False) -> Findings:
     """
     config = config.model_copy(update={"on_bad_image": "error", "train_on": "train", "crop_to_box": False})
     path = manifest_path(config)
-    _require_writable(path)
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not os.access(folder, os.W_OK):  # said before the work, not after it
+        raise DataError(f"{path}: the manifest cannot be written there; choose another place with --manifest")
     findings = examine_all({split: load_index(config, split) for split in splits_of(config)})
-    changed = find_changed(findings, config.root, path) if path.is_file() else []
+    known = {}
+    if path.is_file():
+        with read_manifest(path) as earlier:
+            known = {entry.path: entry.sha256 for entry in earlier}
+    changed = [new.path for new in entries_of(findings, config.root) if known.get(new.path, new.sha256) != new.sha256]
     if not changed:
         write_manifest(path, entries_of(findings, config.root))
     report = path.with_name(f"{path.stem}-report.txt")
@@ -113,17 +119,3 @@ def entries_of(findings: Findings, root: Path) -> Iterator[Entry]:
             fault = findings.faults.get(number, "")
             yield Entry(split, path, size, digest, width, height, index.class_names[label], fault)
             number += 1
-
-
-def find_changed(findings: Findings, root: Path, path: Path) -> list[str]:
-    """Returns the paths of images whose bytes differ from the manifest at `path`."""
-    with read_manifest(path) as old:
-        before = {entry.path: entry.sha256 for entry in old}
-    return [entry.path for entry in entries_of(findings, root) if before.get(entry.path, entry.sha256) != entry.sha256]
-
-
-def _require_writable(path: Path) -> None:
-    """Requires a writable place for the manifest before the work, not after it."""
-    folder = next(folder for folder in path.absolute().parents if folder.exists())
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise DataError(f"{path}: the manifest cannot be written there; choose another place with --manifest")

@@ -60,7 +60,7 @@ class Findings(NamedTuple):
         return [group for group in self.duplicates() if self.splits_of(group) > 1]
 
     def splits_of(self, group: Sequence[int]) -> int:
-        """Returns the number of splits in which the images of a group are."""
+        """Returns the number of splits with images of a group."""
         return len({self.locate(number)[0] for number in group})
 
 
@@ -90,10 +90,9 @@ def _describe_split(split: Split, index: Index, images: np.ndarray) -> str:
     least, most = int(counts.argmin()), int(counts.argmax())
     total = size_text(images["size"].sum())
     lines = [f"{split:<6} {len(index):,} images of {len(names):,} classes, {total}, {index.root}"]
-    if counts[least] == counts[most]:
-        lines.append(f"       {counts[least]:,} a class")
-    else:
-        lines.append(f"       {counts[least]:,} ({names[least]}) to {counts[most]:,} ({names[most]})")
+    is_even = counts[least] == counts[most]
+    classes = "a class" if is_even else f"({names[least]}) to {counts[most]:,} ({names[most]})"
+    lines.append(f"       {counts[least]:,} {classes}")
     if counts[most] > UNEVEN_CLASSES * counts[least]:
         lines[-1] += f": the classes are uneven, {counts[most] / max(1, counts[least]):.0f} to 1"
     shapes = images["shape"][images["shape"].any(axis=1)]
@@ -105,9 +104,8 @@ def _describe_split(split: Split, index: Index, images: np.ndarray) -> str:
 
 def _list(title: str, items: Sequence[str]) -> str:
     shown = [f"       {item}" for item in items[:MAX_SHOWN]]
-    if len(items) > MAX_SHOWN:
-        shown.append(f"       and {len(items) - MAX_SHOWN:,} more")
-    return "\n".join([f"{len(items):>6,} {title}", *shown])
+    rest = [f"       and {len(items) - MAX_SHOWN:,} more"] if len(items) > MAX_SHOWN else []
+    return "\n".join([f"{len(items):>6,} {title}", *shown, *rest])
 
 
 def _group(findings: Findings, group: Sequence[int]) -> str:

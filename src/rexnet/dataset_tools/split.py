@@ -24,8 +24,8 @@ def write_split(root: Path, target: Path, val: float, test: float = 0.0) -> dict
     Args:
         root: contains one folder for each class, or `train/` with them.
         target: the table, in a folder above the images.
-        val: fraction of each class for validation, above 0.
-        test: fraction of each class for a final test.
+        val: fraction of each class, above 0.
+        test: fraction of each class.
 
     Raises:
         DataError: there are no class folders, there are splits already, or a class has too few images.
@@ -82,9 +82,8 @@ def _divide(index: Index, fractions: dict[str, float]) -> list[str]:
         splits[position] = split_of[key]
         taken[label][split_of[key]] += 1
     for label, name in enumerate(index.class_names):
-        if len(taken[label]) < len(wanted[label]) + 1:
+        needed = len(wanted[label]) + 1
+        if len(taken[label]) < needed:
             different = sum(key[0] == label for key in split_of)
-            raise DataError(
-                f"{index.root / name}: too few different images ({different}) for {len(wanted[label]) + 1} splits"
-            )
+            raise DataError(f"{index.root / name}: too few different images ({different}) for {needed} splits")
     return splits

@@ -29,11 +29,7 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, position: int) -> bytes:
-        """Returns the encoded image at `position`.
-
-        Raises:
-            DataError: it cannot be read.
-        """
+        """Returns the encoded image at `position`; one that cannot be read is a `DataError`."""
 
     def read_many(self, positions: Iterable[int]) -> list[bytes]:
         """Returns several encoded images; sources with a high latency can override this."""
