@@ -37,8 +37,6 @@ def test_caching_says_where_and_how_much(small_run: list[str], capsys: pytest.Ca
         lines = capsys.readouterr().out.splitlines()
         assert [line[:13] for line in lines] == ["Cache        ", "Cache        "]
         assert all(line.endswith(" kB") and Path(line[13:].rpartition("  ")[0]).is_file() for line in lines)
-    assert main(["data", "cache", "finetune/folder", *small_run, "data.cache=ram"]) == 2
-    assert "only disk can be filled beforehand" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("action", ["show", "cache"])

@@ -60,9 +60,13 @@ def test_keys_of_the_previous_version_name_their_replacement() -> None:
     tree = yaml.safe_load(dump_config(load_config("quickstart")))
     tree["optimizer"]["label_smoothing"] = tree.pop("loss")["label_smoothing"]
     tree["trainer"] |= {"histograms": False, "model_graph": False, "profile": True}
+    tree["data"]["cache"] = "ram"
+    tree["augmentation"]["trivialaugment"] = False
     with pytest.raises(ConfigError) as caught:
         parse_config(tree, source="old.yaml")
     assert str(caught.value).splitlines()[1:] == [
+        "  data.cache: removed in 0.2.0; use disk, with data.cache_folder=/dev/shm/NAME to keep it in memory",
+        "  augmentation.trivialaugment: removed in 0.2.0; augmentation.randaugment draws several operations",
         "  loss: required, but not set",
         "  optimizer.label_smoothing: moved to loss.label_smoothing",
         "  trainer.histograms: removed in 0.2.0; log histograms in a callback given to rexnet.train",

@@ -25,9 +25,9 @@ def test_the_slower_side_is_named_with_a_remedy(
 
 
 def test_a_cache_makes_up_for_a_slow_loader(small_run: list[str]) -> None:
-    data = ImageData(load_config("finetune/folder.yaml", [*small_run, "data.cache=ram"]))
+    data = ImageData(load_config("finetune/folder.yaml", [*small_run, "data.cache=disk"]))
     finding = compare_speeds(data, 900, 2400)
-    assert (finding.level, "data.cache=ram is faster once it is filled" in finding.text) == ("ok", True)
+    assert (finding.level, "data.cache=disk is faster once it is filled" in finding.text) == ("ok", True)
 
 
 def test_the_time_covers_training_and_validation_by_both_networks(small_run: list[str]) -> None:

@@ -87,7 +87,6 @@ def test_lite_takes_the_settings_of_batchnorm_and_rounding() -> None:
         (lambda: ReXNetV1(16, 200), "final_ch: only 180 is supported"),
         (lambda: ReXNetV1_lite(fix_head_stem=True, multiplier=1.3), "fix_head_stem: only False is supported"),
         (lambda: ReXNetV1_lite(kernel_conf="333355"), "kernel_conf: only '333333' is supported"),
-        (lambda: ReXNetV1(classes=0), "num_classes: should be 1 or more"),
     ],
 )
 def test_arguments_that_cannot_be_honored_are_one_sentence(build, message: str) -> None:

@@ -77,7 +77,7 @@ def test_a_backbone_without_head_gets_a_new_one(variant: Variant, official: bool
     assert torch.equal(target.head.fc.weight, fresh)
     torch.save({name: value for name, value in headless.items() if ".16." not in name}, tmp_path / "w.pth")
     if not official:
-        with pytest.raises(CheckpointError, match=r"6 tensors are missing and 0 unknown, such as features\.16\.bn"):
+        with pytest.raises(CheckpointError, match=r'Missing key\(s\) in state_dict: "features\.16\.conv\.weight"'):
             load_pretrained(target, str(tmp_path / "w.pth"), "rexnet")
 
 
@@ -116,7 +116,7 @@ def test_a_classifier_whose_classes_are_all_others_is_initialized(tmp_path: Path
 )
 def test_a_tensor_of_another_form_is_one_sentence(name: str, value: torch.Tensor, tmp_path: Path) -> None:
     torch.save(network().state_dict() | {name: value}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match=r"w\.pth: holds .*, which does not fit rexnet"):
+    with pytest.raises(CheckpointError, match=r"w\.pth: holds another network than rexnet: size mismatch"):
         load_pretrained(network(), str(tmp_path / "w.pth"), "rexnet")
 
 
@@ -128,24 +128,12 @@ def test_imagenets_rows_are_kept_for_classes_that_imagenet_has(tmp_path: Path) -
     assert torch.equal(target.head.fc.weight[0], source.head.fc.weight[1])
 
 
-@pytest.mark.parametrize(("channels", "factor"), [(1, None), (4, 3 / 4)])
-def test_the_first_convolution_is_fitted_to_other_channels(channels: int, factor: float | None, tmp_path: Path) -> None:
-    source = network()
-    torch.save(source.state_dict(), tmp_path / "w.pth")
-    target = rexnet(0.2, num_classes=10, in_channels=channels, pretrained=str(tmp_path / "w.pth"))
-    color = source.stem.conv.weight
-    if factor is None:
-        assert torch.equal(target.stem.conv.weight[:, 0], color.sum(1))
-    else:
-        torch.testing.assert_close(target.stem.conv.weight, color[:, [0, 1, 2, 0]] * factor)
-
-
 def test_a_whole_network_comes_from_one_call_and_a_file(tmp_path: Path) -> None:
     source = rexnet(0.3, "lite", 7)
     torch.save(to_official_names(source.state_dict()), tmp_path / "lite.pth")
     target = rexnet(0.3, "lite", 7, pretrained=str(tmp_path / "lite.pth"))
     assert all(torch.equal(value, target.state_dict()[name]) for name, value in source.state_dict().items())
-    with pytest.raises(CheckpointError, match=r"holds a ReXNet of 32, 16, 24, .* 1280 channels .* rexnet_030"):
+    with pytest.raises(CheckpointError, match="holds another network than rexnet_030: Missing key"):
         rexnet(0.3, "v1", 7, pretrained=str(tmp_path / "lite.pth"))
 
 
@@ -159,18 +147,12 @@ def test_weights_of_timm_networks_load_under_their_own_names(tmp_path: Path) -> 
     torch.testing.assert_close(build_model(config, [str(n) for n in range(1000)]).eval()(images), theirs)
 
 
-def test_another_width_is_named_as_what_it_is(tmp_path: Path) -> None:
-    torch.save(network(1000, width=1.3).state_dict(), tmp_path / "w.pth")
-    with pytest.raises(
-        CheckpointError,
-        match=r"holds a ReXNetV1 of width 1\.3 with 1,000 classes, .* rexnet_100 \(a ReXNetV1 of width 1 with ",
-    ):
-        load_pretrained(network(1000, width=1.0), str(tmp_path / "w.pth"), "rexnet_100")
-
-
 def test_another_network_is_refused(tmp_path: Path) -> None:
+    torch.save(network(1000, width=1.3).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"rexnet_100: size mismatch for stem\.conv\.weight: .*\[42, 3, 3, 3\]"):
+        load_pretrained(network(1000, width=1.0), str(tmp_path / "w.pth"), "rexnet_100")
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="holds another network than ReXNet, which does not fit rexnet"):
+    with pytest.raises(CheckpointError, match="holds another network than rexnet: Missing key"):
         load_pretrained(network(), str(tmp_path / "w.pth"), "rexnet")
 
 

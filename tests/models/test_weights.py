@@ -21,7 +21,10 @@ class Canary:
     [
         (b"hello, I am a text", "is no weight file; it begins with 'hello, I am a text'"),
         (b"", "is no weight file; it begins with ''"),
-        (pickle.dumps(Canary()), "is a plain pickle, which could run code when loaded and is refused"),
+        (
+            pickle.dumps(Canary(), protocol=2),
+            r"cannot be read as weights: it would run code when loaded \(getattr\), which is refused",
+        ),
     ],
     ids=["text", "empty", "code"],
 )
@@ -54,7 +57,10 @@ def test_checkpoints_of_timms_training_script_give_their_ema_weights(tmp_path: P
 
 @pytest.mark.parametrize(
     ("suffix", "message"),
-    [(".pth", "is truncated: its [0-9,]+ bytes lack the end"), (".safetensors", "is truncated or no safetensors file")],
+    [
+        (".pth", "is truncated: the end of the archive is missing"),
+        (".safetensors", "is truncated or no safetensors file"),
+    ],
 )
 def test_a_truncated_file_is_refused(suffix: str, message: str, tmp_path: Path) -> None:
     path, state = tmp_path / f"w{suffix}", rexnet(0.2, num_classes=3).state_dict()

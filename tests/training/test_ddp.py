@@ -75,7 +75,8 @@ def train_on_two(folder: Path, image_root: Path, **environment: str) -> subproce
         "trainer.devices=2",
         "schedule.epochs=3",
         "optimizer.freeze_backbone_epochs=1",
-        "data.cache=ram",
+        "data.cache=disk",
+        f"data.cache_folder={folder}/image-cache",
         "trainer.pictures_every_epochs=2",
         "trainer.accumulate=auto",
     ]

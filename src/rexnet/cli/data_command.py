@@ -116,11 +116,8 @@ def run_cache(options: argparse.Namespace) -> int:
     """Fills the caches of both splits."""
     from rexnet.data.datamodule import fill_caches
     from rexnet.data.sources.image_files import size_text
-    from rexnet.errors import ConfigError
 
     config = _load(options, "data.cache=disk")
-    if config.data.cache != "disk":
-        raise ConfigError("data.cache: only disk can be filled beforehand; each run fills its own cache in ram")
     for path, size in fill_caches(config):
         print(f"Cache        {path}  {size_text(size)}")
     return 0

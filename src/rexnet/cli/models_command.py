@@ -21,28 +21,26 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the table."""
-    import difflib
+    import torch
 
     from rexnet.errors import ConfigError
+    from rexnet.models import rexnet
     from rexnet.models.cost import count_cost
     from rexnet.models.family import FAMILY
 
     known = {published.name: published for published in FAMILY}
-    for name in options.names:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            raise ConfigError(f"no network {name!r} in the family" + (f"; nearest: {nearest[0]}" if nearest else ""))
-    chosen = [known[name] for name in options.names] or list(FAMILY)
-    print(
-        f"At {options.image_size} px; MACs and activations are those of convolutions and linear layers; accuracy as "
-        "published, at 224 px on ImageNet-1k"
-    )
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        raise ConfigError(f"no network {unknown[0]!r} in the family; known: {', '.join(known)}")
+    print(f"At {options.image_size} px; MACs and activations of convolutions and linear layers; accuracy as published")
     print(f"{'name':16} {'params M':>8} {'MACs G':>7} {'activ. M':>8} {'top-1':>6} {'top-5':>6}  weights")
-    for published in chosen:
-        cost = count_cost(published, options.image_size)
-        top1, top5 = (f"{value:.1f}" if value is not None else "-" for value in (published.top1, published.top5))
+    for name in options.names or known:
+        published = known[name]
+        with torch.device("meta"):
+            network = rexnet(published.width_mult, published.variant, channel_divisor=published.channel_divisor)
+        cost = count_cost(network, options.image_size)
         print(
-            f"{published.name:16} {cost.params / 1e6:8.3f} {cost.macs / 1e9:7.3f} {cost.activations / 1e6:8.2f} "
-            f"{top1:>6} {top5:>6}  {published.weights or '-'}"
+            f"{name:16} {cost.params / 1e6:8.3f} {cost.macs / 1e9:7.3f} {cost.activations / 1e6:8.2f} "
+            f"{published.top1 or '-':>6} {published.top5 or '-':>6}  {published.weights or '-'}"
         )
     return 0

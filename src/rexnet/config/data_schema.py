@@ -64,13 +64,12 @@ class DataConfig(LoaderConfig, SourceConfig):
     """Treatment of an incomplete last training batch: drop it, or pad it with images from the epoch's start."""
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     """`shuffled`: each image once per epoch; `balanced`: all classes equally often, repeating images of rare ones."""
-    cache: Literal["ram", "disk"] | None = None
-    """Keep decoded images in memory shared by all processes of a node until the run ends (`ram`), or in a file that
-    later runs reuse (`disk`); null: decode every time."""
+    cache: Literal["disk"] | None = None
+    """Keep decoded images in a file that all processes map and later runs reuse; null: decode every time."""
     cache_scale: Annotated[float, Field(ge=1, le=16)] = 1.5
     """Short side of cached training images, as a multiple of `image_size`; larger images are reduced to it."""
     cache_folder: Annotated[Path | None, Role.MECHANICS] = None
-    """Folder of `cache: disk`; null: `image-cache` in `trainer.runs_dir`."""
+    """Folder of the cache, such as `/dev/shm/NAME` for memory; null: `image-cache` in `trainer.runs_dir`."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Channel means of RGB scaled to 0..1."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
@@ -114,8 +113,6 @@ class AugmentationConfig(Section):
     """Largest relative change of brightness, contrast and saturation."""
     randaugment: RandAugmentConfig | None
     """RandAugment; null: off."""
-    trivialaugment: bool = False
-    """Use TrivialAugment Wide (arXiv 2103.10158) instead of RandAugment."""
     repeats: PositiveInt = 1
     """Views of each image in a batch (repeated augmentation, arXiv 1901.09335). The length of an epoch stays the same,
     so each epoch sees a different 1 / repeats of the images."""
@@ -135,12 +132,6 @@ class AugmentationConfig(Section):
     """Probability of CutMix for a mixed batch if both are on."""
     mix_epochs: PositiveInt | None = None
     """Number of epochs, from the first, that use mixup and CutMix; null: all."""
-
-    @model_validator(mode="after")
-    def _one_policy_at_a_time(self) -> Self:
-        if self.trivialaugment and self.randaugment is not None:
-            raise ValueError("trivialaugment replaces randaugment, which should be null")
-        return self
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> Self:

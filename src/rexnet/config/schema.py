@@ -156,8 +156,8 @@ class TrainerConfig(Section):
     report: Annotated[bool, Role.MECHANICS] = True
     """Write `report.html` into the run folder at the end of `rexnet train`, after evaluating the best checkpoint."""
     pictures_every_epochs: Annotated[PositiveInt | None, Role.MECHANICS] = 20
-    """Epochs between the validations that send confusion matrix, wrong images, precision-recall curves and accuracy by
-    class to TensorBoard, as the last one always does; null: never."""
+    """Epochs between the validations that send confusion matrix and wrong images to TensorBoard, as the last one always
+    does; null: never."""
     loggers: Annotated[tuple[Literal["csv", "wandb", "mlflow"], ...], Role.MECHANICS] = ()
     """Loggers besides TensorBoard; `wandb` and `mlflow` need the package of that name."""
     runs_dir: Annotated[Path, Role.MECHANICS] = Path("runs")

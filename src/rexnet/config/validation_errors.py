@@ -11,12 +11,14 @@ from rexnet.config.schema import Config
 from rexnet.config.section import Section, find_subsection, walk_keys
 
 REPLACED = {
+    "augmentation.trivialaugment": "removed in 0.2.0; augmentation.randaugment draws several operations",
+    "data.cache=ram": "removed in 0.2.0; use disk, with data.cache_folder=/dev/shm/NAME to keep it in memory",
     "optimizer.label_smoothing": "moved to loss.label_smoothing",
     "trainer.histograms": "removed in 0.2.0; log histograms in a callback given to rexnet.train",
     "trainer.model_graph": "removed in 0.2.0; TensorBoard's SummaryWriter.add_graph draws the graph of rexnet.rexnet()",
     "trainer.profile": "removed in 0.2.0; run torch.profiler in a callback given to rexnet.train",
 }
-"""Keys of earlier versions."""
+"""Keys and values of earlier versions."""
 
 
 def describe_errors(error: ValidationError) -> str:
@@ -39,6 +41,8 @@ def _describe(details: Any) -> str:
     match details["type"]:
         case "extra_forbidden":
             return f"{path}: {REPLACED.get(path) or 'no such key; ' + _suggest(path, section)}"
+        case "literal_error" if (setting := f"{path}={details['input']}") in REPLACED:
+            return f"{path}: {REPLACED[setting]}"
         case "missing":
             return f"{path}: required, but not set"
         case "value_error":

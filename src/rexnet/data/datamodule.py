@@ -14,7 +14,6 @@ from rexnet.data.cache.filling import CacheStore
 from rexnet.data.dataset import Batch, Sample
 from rexnet.data.datasets import load_index
 from rexnet.data.loaders import (
-    batch_bytes,
     build_eval_loader,
     build_loader,
     build_train_sampler,
@@ -23,7 +22,6 @@ from rexnet.data.loaders import (
     train_batch_size,
 )
 from rexnet.data.sampling import TrainBatchSampler
-from rexnet.data.workers import PREFETCHED
 from rexnet.preprocessing import resolve_preprocessing
 from rexnet.system.device import resolve_device
 from rexnet.system.lightning_internals import resume_position
@@ -71,20 +69,18 @@ class ImageData(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fills missing caches; Lightning calls it in the first process of each node, and the others wait."""
-        workers = self.loader_settings.local_workers(self.world_size)
-        prefetched = workers * PREFETCHED * batch_bytes(self.device_batch, self.config.data.image_size)
-        self.cache.fill(self.loader_settings, prefetched)
+        self.cache.fill(self.loader_settings)
 
     def setup(self, stage: str) -> None:
         """Opens the caches in every process."""
-        assert self.trainer is not None
-        self.cache.open(self.trainer.node_rank)
+        self.cache.open()
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Returns the batches of this process, starting where a resumed run stopped."""
         assert self.trainer is not None
         sampler = self._train_sampler(self.trainer.global_rank)
-        sampler.start_at(*self._position(len(sampler)))
+        epoch, batch = resume_position(self.trainer)
+        sampler.start_at(*((epoch, batch) if batch < len(sampler) else (epoch + 1, 0)))
         return build_loader(self.train_dataset, sampler, self.loader_settings)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -123,21 +119,10 @@ class ImageData(pl.LightningDataModule):
     def _train_sampler(self, rank: int) -> TrainBatchSampler:
         return build_train_sampler(self.config, self.train_index, rank, self.world_size)
 
-    def _position(self, batches_per_epoch: int) -> tuple[int, int]:
-        """Returns epoch and batch at which this fit starts, from the progress that Lightning restored."""
-        assert self.trainer is not None
-        epoch, batch = resume_position(self.trainer)
-        return (epoch, batch) if batch < batches_per_epoch else (epoch + 1, 0)
-
 
 def fill_caches(config: Config) -> list[tuple[Path, int]]:
-    """Fills the caches of both splits on disk; returns the path and size in bytes of each.
-
-    Raises:
-        DataError: an image is broken, or there is too little space.
-    """
-    alone = config.model_copy(update={"trainer": config.trainer.model_copy(update={"num_nodes": 1})})
-    data = ImageData(alone)
+    """Fills the caches of both splits on disk; returns the path and size in bytes of each."""
+    data = ImageData(config.model_copy(update={"trainer": config.trainer.model_copy(update={"num_nodes": 1})}))
     data.cache.fill(data.loader_settings)
     paths = [data.cache.path_of(dataset) for dataset in data.cache.datasets]
     return [(path, path.stat().st_size) for path in paths]

@@ -43,14 +43,14 @@ def compare_speeds(data: ImageData, loader: float, model: float) -> Finding:
     workers = settings.local_workers(data.world_size)
     text = f"loader {loader:,.0f} images/s with {workers} workers, model {model:,.0f}"
     if cache is not None:
-        text += f"; data.cache={cache} is faster once it is filled"
+        text += "; data.cache=disk is faster once it is filled"
     if loader >= model or cache is not None:
         return Finding("ok", "loading", text)
     needed = math.ceil(max(1, workers) * model / loader)
     if workers < needed <= cores:
         remedy = f"use data.num_workers={math.ceil(needed / settings.devices)} or data.cache"
     else:
-        remedy = f"{cores} cores are too few, so use data.cache=ram or disk"
+        remedy = f"{cores} cores are too few, so use data.cache=disk"
     return Finding("warning", "loading", f"{text}: the model waits for data; {remedy}")
 
 

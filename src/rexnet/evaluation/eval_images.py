@@ -1,6 +1,5 @@
 """Finds the images to evaluate on and maps their classes to those of the classifier."""
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from rexnet.data.datasets.by_name import detect_layout
 from rexnet.data.datasets.class_folders import FOLDER_NAMES, class_folders, index_class_folders
 from rexnet.data.datasets.index import Index, Split, build_index
 from rexnet.data.sources.image_files import is_image
-from rexnet.data.sources.shared_memory import share
 from rexnet.errors import DataError
 
 WORDNET = re.compile(r"(n\d{8})_")  # prefix of ImageNet's file names
@@ -90,7 +88,7 @@ def fit_to_classes(index: Index, class_names: Sequence[str], model: str) -> tupl
             f"{model}; unknown: {what}"
         )
     row_of = np.array([rows[label] for label in range(len(rows))], np.int64)
-    fitted = replace(index, labels=share(row_of[index.labels]), class_names=tuple(class_names))
+    fitted = replace(index, labels=row_of[index.labels], class_names=tuple(class_names))
     if len(rows) == len(class_names):
         return fitted, None
     return fitted, f"the images show {len(rows)} of the {len(class_names):,} classes; all of them compete"
@@ -110,10 +108,3 @@ def is_imagenet(class_names: Sequence[str]) -> bool:
         return False
     pairs = match_classes(class_names, None, IMAGENET_CLASSES)
     return len(pairs) > 0.98 * IMAGENET_CLASSES and all(row == source for row, source in pairs)
-
-
-def mark_root(root: Path) -> str:
-    """Returns a name for the files of a data set, such as `flowers12-test-3fa91c`, that no other folder has."""
-    whole = root.resolve()
-    digest = hashlib.sha256(str(whole).encode("utf-8", "surrogateescape")).hexdigest()
-    return "-".join((*whole.parts[1:][-2:], digest[:6]))

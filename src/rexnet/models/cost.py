@@ -6,9 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rexnet.models.factory import rexnet
-from rexnet.models.family import Published
-
 
 class Cost(NamedTuple):
     """The cost of one image."""
@@ -20,14 +17,7 @@ class Cost(NamedTuple):
     """Output values of convolutions and linear layers (as in arXiv 2003.13678)."""
 
 
-def count_cost(published: Published, image_size: int = 224) -> Cost:
-    """Returns the cost of a network of the family with 1,000 classes."""
-    with torch.device("meta"):
-        model = rexnet(published.width_mult, published.variant, channel_divisor=published.channel_divisor)
-    return count_cost_of(model, image_size)
-
-
-def count_cost_of(model: nn.Module, image_size: int) -> Cost:
+def count_cost(model: nn.Module, image_size: int) -> Cost:
     """Returns the cost of a network on the meta device for one RGB image."""
     sizes: list[int] = []
 

@@ -46,7 +46,7 @@ def rexnet(
     Args:
         width_mult: channel multiplier; 0.9 to 3.0 were published.
         variant: `v1`, `lite` (no squeeze-and-excitation, ReLU6) or `r` (channels rounded for tensor cores).
-        num_classes: length of the logits.
+        num_classes: length of the logits; 0 leaves out the classifier.
         pretrained: a weight file with the authors' parameter names, timm's or ours; `https://…#sha256=…`; or the tag of
             timm's weights on the Hugging Face hub, such as `nav_in1k`.
         depth_mult: multiplier of the number of blocks.
@@ -65,8 +65,6 @@ def rexnet(
         ConfigError: a number is out of range.
         CheckpointError: the pretrained weights are missing, damaged or of another network.
     """
-    if isinstance(pretrained, bool):
-        raise ConfigError("pretrained: should be a file, an address or the tag of weights such as nav_in1k, not a bool")
     plan = plan_network(
         width_mult,
         variant,

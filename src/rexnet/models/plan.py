@@ -101,7 +101,10 @@ def plan_network(
     Raises:
         ConfigError: a number is out of range.
     """
-    _check(width_mult, variant, depth_mult, se_ratio, channel_divisor, output_stride)
+    if not (0 < width_mult <= 10 and 0 < depth_mult <= 10 and 0 <= se_ratio <= 1):
+        raise ConfigError("width_mult and depth_mult: should be above 0 and at most 10, and se_ratio from 0 to 1")
+    if variant not in TIMM_PREFIX or output_stride not in OUTPUT_STRIDES:
+        raise ConfigError("variant: should be v1, lite or r, and output_stride 8, 16 or 32")
     lite = variant == "lite"
     divisor = channel_divisor or (1 if variant == "v1" else 8)
     depths = [math.ceil(depth * depth_mult) for depth in STAGE_DEPTHS]
@@ -149,19 +152,3 @@ def round_to_multiple(channels: int, divisor: int) -> int:
     """Returns the nearest multiple of `divisor`, or the next one up if that loses over a tenth (MobileNetV2's rule)."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
-
-
-def _check(
-    width_mult: float, variant: str, depth_mult: float, se_ratio: float, divisor: int | None, output_stride: int
-) -> None:
-    if variant not in ("v1", "lite", "r"):
-        raise ConfigError(f"variant: should be v1, lite or r, not {variant!r}")
-    for name, value in {"width_mult": width_mult, "depth_mult": depth_mult}.items():
-        if not 0 < value <= 10:
-            raise ConfigError(f"{name}: should be above 0 and at most 10, not {value:g}")
-    if not 0 <= se_ratio <= 1:
-        raise ConfigError(f"se_ratio: should be from 0 to 1, not {se_ratio:g}")
-    if divisor is not None and divisor < 1:
-        raise ConfigError(f"channel_divisor: should be 1 or more, not {divisor}")
-    if output_stride not in OUTPUT_STRIDES:
-        raise ConfigError(f"output_stride: should be 8, 16 or 32, not {output_stride}")

@@ -32,9 +32,6 @@ class ReXNet(nn.Module):
     """Classifies images (N, in_channels, H, W) into logits (N, num_classes).
 
     `factory.rexnet` builds it and explains the arguments.
-
-    Raises:
-        ConfigError: a number is out of range.
     """
 
     def __init__(
@@ -48,15 +45,9 @@ class ReXNet(nn.Module):
         grad_checkpointing: bool,
     ) -> None:
         super().__init__()
-        act = ACTIVATIONS.get(activation or ("relu6" if plan.variant == "lite" else "silu"))
-        if act is None:
-            raise ConfigError(f"activation: should be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
-        for name, count in {"num_classes": num_classes, "in_channels": in_channels}.items():
-            if count < 1:
-                raise ConfigError(f"{name}: should be 1 or more, not {count}")
-        for name, probability in {"dropout": dropout, "drop_path": drop_path}.items():
-            if not 0 <= probability < 1:
-                raise ConfigError(f"{name}: should be from 0 to below 1, not {probability:g}")
+        if activation not in (None, *ACTIVATIONS) or not 0 <= drop_path < 1:
+            raise ConfigError(f"activation: should be one of {', '.join(ACTIVATIONS)}, and drop_path from 0 to below 1")
+        act = ACTIVATIONS[activation or ("relu6" if plan.variant == "lite" else "silu")]
         self.plan = plan
         self.num_classes = num_classes
         self.num_features = plan.head_channels
@@ -90,16 +81,11 @@ class ReXNet(nn.Module):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the last layer by a new one for `num_classes` classes, or removes it with 0, as in timm.
-
-        Raises:
-            ConfigError: a negative number, or another pooling than the average.
-        """
-        if num_classes < 0 or global_pool not in (None, "avg"):
-            raise ConfigError(f"reset_classifier: should be 0 or more and avg, not {num_classes} and {global_pool}")
-        like, self.num_classes, self.head.fc = self.stem.conv.weight, num_classes, nn.Identity()
-        if num_classes > 0:
-            self.head.fc = nn.Linear(self.head.fc_channels, num_classes, device=like.device, dtype=like.dtype)
+        """Replaces the last layer by a new one for `num_classes` classes, or removes it with 0, as in timm."""
+        if global_pool not in (None, "avg"):
+            raise ConfigError(f"reset_classifier: only the pooling avg is supported, not {global_pool}")
+        self.num_classes = num_classes
+        self.head.fc = build_classifier(self.head.fc_channels, num_classes).to(self.stem.conv.weight)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Turns gradient checkpointing on or off: less memory for a third more computation."""
@@ -182,7 +168,7 @@ class Head(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
         self.fc_channels = hidden_channels or channels
-        self.fc: nn.Module = nn.Linear(self.fc_channels, num_classes)
+        self.fc = build_classifier(self.fc_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.fc(self.pool(x))
@@ -192,6 +178,11 @@ class Head(nn.Module):
         """Returns the input (N, fc_channels) of the classifier."""
         features: Tensor = self.dropout(self.hidden(x.mean((2, 3), keepdim=True)).flatten(1))
         return features
+
+
+def build_classifier(channels: int, num_classes: int) -> nn.Module:
+    """Returns a linear layer, or none for 0 classes."""
+    return nn.Linear(channels, num_classes) if num_classes else nn.Identity()
 
 
 def drop_samples(x: Tensor, probability: float) -> Tensor:

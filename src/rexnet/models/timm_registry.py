@@ -6,7 +6,6 @@ Among them are `rexnet_090`, `rexnet_220` and `rexnet_lite_100`. They support wh
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -17,34 +16,26 @@ from rexnet.models.factory import rexnet
 from rexnet.models.family import FAMILY, Published
 from rexnet.models.rexnet import ReXNet
 
-NETWORKS = [network for network in FAMILY if not is_model(network.name)]
-
-default_cfgs = generate_default_cfgs(
-    {
-        f"{network.name}.untrained": {
-            "num_classes": 1000,
-            "input_size": (3, 224, 224),
-            "pool_size": (7, 7),
-            "crop_pct": 0.875,
-            "interpolation": "bicubic",
-            "mean": IMAGENET_DEFAULT_MEAN,
-            "std": IMAGENET_DEFAULT_STD,
-            "first_conv": "stem.conv",
-            "classifier": "head.fc",
-            "license": "mit",
-        }
-        for network in NETWORKS
-    }
-)
+ARGUMENTS = {"in_chans": "in_channels", "drop_rate": "dropout", "drop_path_rate": "drop_path"}
+INPUT = {
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "pool_size": (7, 7),
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "mean": IMAGENET_DEFAULT_MEAN,
+    "std": IMAGENET_DEFAULT_STD,
+    "first_conv": "stem.conv",
+    "classifier": "head.fc",
+    "license": "mit",
+}
+NETWORKS = {network.name: network for network in FAMILY if not is_model(network.name)}
+default_cfgs = generate_default_cfgs({f"{name}.untrained": INPUT for name in NETWORKS})
 
 
-def _network(published: Published, num_classes: int = 1000, **options: Any) -> ReXNet:
-    """Builds a network from timm's names of the options."""
-    names = {"in_chans": "in_channels", "drop_rate": "dropout", "drop_path_rate": "drop_path"}
-    renamed = {names.get(name, name): value for name, value in options.items() if value is not None}
-    network = rexnet(published.width_mult, published.variant, max(num_classes, 1), **renamed)
-    if num_classes == 0:
-        network.reset_classifier(0)
+def _build_rexnet(published: Published, num_classes: int = 1000, **options: Any) -> ReXNet:
+    renamed = {ARGUMENTS.get(name, name): value for name, value in options.items() if value is not None}
+    network = rexnet(published.width_mult, published.variant, num_classes, **renamed)
     network.feature_info = [  # type: ignore[assignment]  # for timm's `features_only`
         {"num_chs": level.channels, "reduction": level.stride, "module": f"features.{level.block}"}
         for level in network.plan.levels
@@ -52,17 +43,12 @@ def _network(published: Published, num_classes: int = 1000, **options: Any) -> R
     return network
 
 
-def _entry_point(published: Published) -> Callable[..., Any]:
-    def build(pretrained: bool = False, **options: Any) -> Any:
-        network, features = functools.partial(_network, published), {"flatten_sequential": True}
-        return build_model_with_cfg(network, published.name, pretrained, feature_cfg=features, **options)
-
-    build.__name__ = published.name
-    build.__doc__ = f"ReXNet {published.variant} of width {published.width_mult:g}."
-    build.__module__ = __name__
-    return build
+def _build_for_timm(name: str, pretrained: bool = False, **options: Any) -> Any:
+    build = functools.partial(_build_rexnet, NETWORKS[name])
+    return build_model_with_cfg(build, name, pretrained, feature_cfg={"flatten_sequential": True}, **options)
 
 
-__all__ = []
-for _published in NETWORKS:
-    globals()[_published.name] = register_model(_entry_point(_published))
+for _name in NETWORKS:
+    _entry_point = functools.partial(_build_for_timm, _name)
+    _entry_point.__name__, _entry_point.__module__ = _name, __name__  # type: ignore[attr-defined]
+    register_model(_entry_point)

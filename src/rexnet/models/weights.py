@@ -21,7 +21,6 @@ from rexnet.models.safe_load import read_torch_file
 ENTRY = "rexnet"  # key of the description in our checkpoints and exported files
 WRAPPERS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
 EMA = "ema_model."  # in our checkpoints, next to the raw weights under `model.`
-OLD_FORMAT = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the number at the start of torch.save's files before 2020
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of DistributedDataParallel, torch.compile and LightningModules
 
 
@@ -78,33 +77,18 @@ def read_description(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[Any, dict[str, Any]]:
     """Returns content and description of a file, whatever its name ends in."""
-    with path.open("rb") as file:
-        start = file.read(48)
-    if start[8:9] == b"{":  # after the length of the header
-        return _read_safetensors(path)
-    if not start.startswith((b"PK", b"\x80")):  # torch.save's archives, and its pickles before 2020
-        raise CheckpointError(f"{path}: is no weight file; it begins with {start.decode('ascii', 'replace')!r}")
-    if start.startswith(b"\x80") and OLD_FORMAT not in start:
-        raise CheckpointError(f"{path}: is a plain pickle, which could run code when loaded and is refused")
-    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
-        raise CheckpointError(
-            f"{path}: is truncated: its {path.stat().st_size:,} bytes lack the end of the archive; fetch it again"
-        )
-    return _read_pickle(path)
-
-
-def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
     from safetensors.torch import load_file
 
-    description = read_description(path)
+    with path.open("rb") as file:
+        start = file.read(48)
     try:
-        return load_file(path), description
-    except Exception as error:  # safetensors' own type and the file system's
-        raise CheckpointError(f"{path}: cannot be read as weights: {first_sentence(error)}") from None
-
-
-def _read_pickle(path: Path) -> tuple[Any, dict[str, Any]]:
-    try:
+        if start[8:9] == b"{":  # after the length of the header
+            description = read_description(path)
+            return load_file(path), description
+        if not start.startswith((b"PK", b"\x80")):  # torch.save's archives, and its pickles before 2020
+            raise CheckpointError(f"{path}: is no weight file; it begins with {start.decode('ascii', 'replace')!r}")
+        if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+            raise CheckpointError(f"{path}: is truncated: the end of the archive is missing; fetch it again")
         with torch.serialization.safe_globals([argparse.Namespace]):  # timm's script stores its arguments so
             content = read_torch_file(path)
     except CheckpointError:
@@ -113,8 +97,8 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, Any]]:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))  # torch's sentence advises to load the file unsafely
         why = f"it would run code when loaded ({code[1]}), which is refused" if code else first_sentence(error)
         raise CheckpointError(f"{path}: cannot be read as weights: {why}") from None
-    description = content.get(ENTRY) if isinstance(content, Mapping) else None
-    return content, dict(description) if isinstance(description, Mapping) else {}
+    entry = content.get(ENTRY) if isinstance(content, Mapping) else None
+    return content, dict(entry) if isinstance(entry, Mapping) else {}
 
 
 def _strip_prefixes(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rexnet.metrics.statistics import Interval, summarize, wilson_interval
-from rexnet.models.cost import count_cost_of
+from rexnet.models.cost import count_cost
 from rexnet.models.factory import build_model
 from rexnet.runs.run import KeptPredictions, Run
 from rexnet.runs.state import describe_duration
@@ -96,7 +96,7 @@ def network_cost(run: Run, classes: tuple[str, ...]) -> tuple[int, int]:
     """Returns parameters and multiply-adds of the run's network."""
     with torch.device("meta"):
         model = build_model(run.config.model, classes, pretrained=False)
-    cost = count_cost_of(model, run.config.data.image_size)
+    cost = count_cost(model, run.config.data.image_size)
     return cost.params, cost.macs
 
 

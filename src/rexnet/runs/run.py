@@ -16,7 +16,7 @@ from rexnet.runs.state import RunState, read_state
 
 EVENTS = "events.out.tfevents"
 SIZE_GUIDANCE = {"scalars": 0, "images": 1}  # all scalars, of which TensorBoard would keep a sample; the first picture
-KEPT = re.compile(r"(.*?)-(greedy-soup|soup|ema|raw)-(.+)")  # a data set's name may contain another kind of weights
+KEPT = re.compile(r"(.*?)-(soup|ema|raw)-(.+)")  # a data set's name may contain another kind of weights
 
 Points = list[tuple[float, float]]
 
@@ -27,7 +27,7 @@ class KeptPredictions(NamedTuple):
     checkpoint: str
     """Stem of its file; empty for an export."""
     weights: str
-    """`ema`, `raw`, `soup` or `greedy-soup`."""
+    """`ema`, `raw` or `soup`."""
     images: str
     """The split, followed by options of `rexnet evaluate` such as another folder or test-time augmentation."""
     predictions: Predictions

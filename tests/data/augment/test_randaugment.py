@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 
-from rexnet.data.augment.randaugment import INCREASING, PLAIN, TRIVIAL, RandAugment, TrivialAugment
+from rexnet.data.augment.randaugment import INCREASING, PLAIN, RandAugment
 
 DRAWS = 8000
 TIMM_NAMES = {
@@ -84,17 +84,3 @@ def test_a_spread_of_zero_gives_the_magnitude_itself_and_num_ops_its_number() ->
     plans = [policy.draw_plan(draw) for _ in range(400)]
     assert {abs(value) for plan in plans for name, value, _ in plan if name == "rotate"} == {15.0}
     assert np.mean([len(plan) for plan in plans]) == pytest.approx(3.0, abs=0.2)
-
-
-def test_trivialaugment_draws_one_of_14_operations_at_one_of_31_strengths() -> None:
-    policy, draw = TrivialAugment((0, 0, 0)), random.Random(0)
-    plans = [policy.draw_plan(draw) for _ in range(DRAWS)]
-    assert {len(plan) for plan in plans} == {1}
-    names = [plan[0][0] for plan in plans]
-    assert set(names) == set(TRIVIAL)
-    assert len(TRIVIAL) == 14
-    for name in TRIVIAL:
-        assert names.count(name) == pytest.approx(DRAWS / 14, rel=0.15)
-    angles = {round(abs(plan[0][1]), 6) for plan in plans if plan[0][0] == "rotate"}
-    assert angles == {round(135 * number / 30, 6) for number in range(31)}
-    assert {plan[0][1] for plan in plans if plan[0][0] == "posterize"} == {2, 3, 4, 5, 6, 7, 8}

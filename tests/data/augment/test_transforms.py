@@ -16,7 +16,7 @@ from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 
 from rexnet.config import Config, load_config
 from rexnet.data.augment.batch import erase
-from rexnet.data.augment.randaugment import RandAugment, TrivialAugment
+from rexnet.data.augment.randaugment import RandAugment
 from rexnet.data.augment.transforms import (
     ColorJitter,
     RandomResizedCrop,
@@ -30,7 +30,6 @@ from rexnet.data.datasets.class_folders import index_folders
 from rexnet.data.datasets.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.sampling import SampleKey, TrainBatchSampler
-from rexnet.errors import ConfigError
 from rexnet.preprocessing import Preprocessing
 
 
@@ -138,14 +137,6 @@ def test_randaugment_gets_magnitude_spread_number_and_fill() -> None:
     assert policy.fill == (124, 116, 104)
     assert not policy.increasing
     assert step(train_transform("augmentation.randaugment.increasing=true"), RandAugment).increasing
-
-
-def test_trivialaugment_takes_the_place_of_randaugment() -> None:
-    transform = train_transform("augmentation.trivialaugment=true", "augmentation.randaugment=null")
-    assert step(transform, TrivialAugment).fill == (124, 116, 104)
-    assert not any(isinstance(step, RandAugment) for step in transform.steps)
-    with pytest.raises(ConfigError, match="trivialaugment replaces randaugment"):
-        train_transform("augmentation.trivialaugment=true")
 
 
 def test_the_transforms_also_work_in_a_pipeline_of_albumentations(photo: np.ndarray) -> None:

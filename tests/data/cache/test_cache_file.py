@@ -57,9 +57,8 @@ def answer(cache: ImageCache, position: int, queue: "multiprocessing.SimpleQueue
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_a_cache_without_a_name_reaches_other_processes(method: str, path: Path) -> None:
+def test_a_cache_reaches_other_processes(method: str, path: Path) -> None:
     cache = open_cache(path, 40)
-    path.unlink()
     context = multiprocessing.get_context(method)
     queue = context.SimpleQueue()
     process = context.Process(target=answer, args=(cache, 3, queue))  # type: ignore[attr-defined]

@@ -50,7 +50,7 @@ def test_kept_images_are_reduced_and_evaluation_is_not_touched(small_run: list[s
     measured = ImageDataset(val.index, val.transform, val.seed)
     np.testing.assert_array_equal(val[SampleKey(0, 3)].image, measured[SampleKey(0, 3)].image)
     assert val.cache is not None
-    assert len(val.cache.content) == 32 + 15 * (24 + 24 * 24 * 3)
+    assert val.cache.path.stat().st_size == 32 + 15 * (24 + 24 * 24 * 3)
 
 
 def path_for(config: Config, index: Index, content: str = "a") -> Path:

@@ -1,4 +1,3 @@
-import gc
 import multiprocessing
 import os
 import signal
@@ -22,18 +21,16 @@ def configured(small_run: list[str], *overrides: str) -> Config:
     return load_config("finetune/folder.yaml", [*small_run, "data.cache=disk", *overrides])
 
 
-def test_a_run_with_a_cache_ends_with_the_same_weights_and_leaves_no_memory(small_run: list[str]) -> None:
+def test_a_run_with_a_cache_ends_with_the_same_weights(small_run: list[str]) -> None:
     ends = {}
-    for kind in ("null", "ram", "disk"):
+    for kind in ("null", "disk"):
         config = load_config("finetune/folder.yaml", [*small_run, f"data.cache={kind}"])
         ends[kind] = torch.load(train(config).best_checkpoint, weights_only=True)["state_dict"]
         if kind == "disk":
             kept = sorted((config.trainer.runs_dir / "image-cache").iterdir())
             assert len(kept) == 2
             assert stat.S_IMODE(kept[0].stat().st_mode) == 0o600
-    for kind in ("ram", "disk"):
-        assert all(torch.equal(ends["null"][name], value) for name, value in ends[kind].items())
-    assert not [name for name in os.listdir("/dev/shm") if "rexnet" in name]
+    assert all(torch.equal(ends["null"][name], value) for name, value in ends["disk"].items())
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -85,26 +82,9 @@ def test_too_little_space_is_reported_before_anything_is_decoded(
     small_run: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rexnet.data.cache.filling.RESERVE", 1 << 60)
-    for kind, hint in (("ram", "in memory, .*set data.cache=disk"), ("disk", "in .*image-cache, .*data.cache_folder")):
-        data = ImageData(load_config("finetune/folder.yaml", [*small_run, f"data.cache={kind}"]))
-        with pytest.raises(DataError, match=rf"data\.cache: needs \d+\.\d kB {hint}"):
-            data.cache.fill(data.loader_settings)
-
-
-def test_both_caches_and_the_prefetched_batches_must_fit_together(
-    small_run: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    views, images, batches = 15 * 32 * 32 * 3, 24 * 40 * 48 * 3, 2 * 8 * 32 * 32 * 3
-    monkeypatch.setattr("rexnet.data.cache.filling.RESERVE", 0)
-    config = configured(small_run, "data.cache=ram", "data.num_workers=1")
-    for free, fits in ((views + images + batches, True), (views + images + batches - 1, False)):
-        monkeypatch.setattr("rexnet.data.cache.filling.available_memory", lambda free=free: free)
-        data = ImageData(config)
-        if fits:
-            data.prepare_data()
-            continue
-        with pytest.raises(DataError, match=r"data\.cache: needs 233\.5 kB in memory"):
-            data.prepare_data()
+    data = ImageData(configured(small_run))
+    with pytest.raises(DataError, match=r"data\.cache: needs \d+\.\d kB in .*image-cache, .*data\.cache_folder"):
+        data.cache.fill(data.loader_settings)
 
 
 def test_a_process_that_dies_while_a_cache_is_filled_is_named_with_its_image(
@@ -130,27 +110,11 @@ def test_several_nodes_read_a_cache_on_disk_but_do_not_fill_it(small_run: list[s
         ImageData(several)
     fill_caches(several)
     assert len(ImageData(several).train_index) == 24
-    ImageData(load_config("finetune/folder.yaml", [*small_run, "trainer.num_nodes=2", "data.cache=ram"]))
 
 
-def test_memory_is_free_when_the_data_of_a_run_is_gone(small_run: list[str]) -> None:
-    def open_files() -> list[str]:
-        folder = "/proc/self/fd"
-        links = [os.path.join(folder, name) for name in os.listdir(folder)]
-        return [os.readlink(link) for link in links if os.path.islink(link)]
-
-    data = ImageData(load_config("finetune/folder.yaml", [*small_run, "data.cache=ram"]))
-    data.prepare_data()
-    data.cache.open()
-    assert sum("rexnet-image-cache" in name for name in open_files()) >= 4  # each filled, then opened
-    del data
-    gc.collect()
-    assert not [name for name in open_files() if "rexnet-image-cache" in name]
-
-
-def test_loader_processes_that_are_not_forked_share_a_cache_in_memory(small_run: list[str]) -> None:
-    settings = ["data.cache=ram", "data.num_workers=1", "data.start_method=forkserver"]
-    data = ImageData(load_config("finetune/folder.yaml", [*small_run, *settings]))
+def test_loader_processes_that_are_not_forked_map_the_cache(small_run: list[str]) -> None:
+    settings = ["data.num_workers=1", "data.start_method=forkserver"]
+    data = ImageData(configured(small_run, *settings))
     data.cache.fill(data.loader_settings._replace(workers=0))
     data.cache.open()
     loader = build_eval_loader(data.val_dataset, 8, data.loader_settings)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rexnet.data.sources.shared_memory import Names
+from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import FolderSource
 from rexnet.data.sources.tar import open_tar
 from rexnet.errors import DataError

@@ -7,11 +7,13 @@ from rexnet.training.callbacks.epoch_table import EpochTable
 
 def start(folder: Path, step: int) -> tuple[EpochTable, Any, Any]:
     """A table at the start of a run, or of one that resumes at `step`, with trainer and module."""
-    steps: Any = SimpleNamespace(latest={"train/lr": 0.1, "train/grad_norm": 3.0})
+    steps: Any = SimpleNamespace(latest={"train/lr": 0.1, "train/grad_norm": 3.0}, describe_speed=lambda _: "70 img/s")
     (folder / "config.yaml").touch()
     table = EpochTable(folder, steps)
     module = SimpleNamespace(steps_per_epoch=3, window=SimpleNamespace(epoch_mean=0.5))
-    trainer = SimpleNamespace(global_step=step, current_epoch=step // 3, is_global_zero=True, callback_metrics={})
+    trainer = SimpleNamespace(
+        global_step=step, current_epoch=step // 3, max_epochs=3, is_global_zero=True, callback_metrics={}
+    )
     table.on_train_start(trainer, module)  # type: ignore[arg-type]
     return table, trainer, module
 

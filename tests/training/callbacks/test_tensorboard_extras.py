@@ -12,7 +12,6 @@ from rexnet.training.classification import train
 SCALARS = {
     *(f"train/{name}" for name in ("loss", "grad_norm", "lr", "images_per_s", "data_wait_share")),
     *(f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")),
-    *(f"val_ema_class/{name}" for name in ("ant", "bee", "cow")),
     *(f"final/{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")),
     "system/memory_gb",
     "final/best_top1",
@@ -47,18 +46,11 @@ def test_tensorboard_has_what_the_table_has_under_stable_names(board: tuple[Path
     for row, steps in zip(table, [(2, 2, 3), (4, 6, 6), (8, 8, 9)], strict=True):  # where each step's loss went
         assert np.mean([losses[step] for step in steps]) == pytest.approx(float(row["train/loss"]), rel=1e-5)
     assert events.Scalars("final/val_ema/top1")[0].value == pytest.approx(float(table[-1]["val_ema/top1"]), rel=1e-5)
-    right = [events.Scalars(f"val_ema_class/{name}")[-1].value for name in ("ant", "bee", "cow")]
-    assert np.mean(right) == pytest.approx(float(table[-1]["val_ema/top1"]), rel=1e-5)  # 5 images of each class
 
     assert {"train/augmented", "val_ema/confusion"} <= set(tags["images"])
     assert [event.step for event in events.Images("val_ema/confusion")] == [9]  # the last epoch alone
     assert set(events.PluginTagToContent("hparams")) == {"_hparams_/session_start_info", "_hparams_/session_end_info"}
-    assert {f"val_ema_pr/{name}/pr_curves" for name in ("ant", "bee", "cow")} <= _texts(events)
-    assert "recipe/text_summary" in _texts(events)
+    assert "recipe/text_summary" in tags["tensors"]
 
     (csv,) = (run / "csv").rglob("metrics.csv")
     assert "val_ema/top1" in csv.read_text().splitlines()[0]
-
-
-def _texts(events: Any) -> set[str]:
-    return set(events.Tags()["tensors"]) | {f"{tag}/pr_curves" for tag in events.Tags()["tensors"]}

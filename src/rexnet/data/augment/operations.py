@@ -1,4 +1,4 @@
-"""The pixel operations of RandAugment and TrivialAugment on uint8 arrays (height, width, 3).
+"""The pixel operations of RandAugment on uint8 arrays (height, width, 3).
 
 Each takes the value that PIL's function takes (an angle, a factor, a number of bits) and gives PIL's result: colors
 within one gray level, geometry up to the interpolation. The fastest way was measured for each: OpenCV's saturating
@@ -47,11 +47,6 @@ def warp(image: Image, matrix: np.ndarray, interpolation: int, fill: Sequence[in
     warped = cv2.warpAffine(floats, matrix, size, flags=flags, borderMode=border, borderValue=tuple(fill))
     # Rounds and clips to 0..255; OpenCV's type hints lack the addition of a number.
     return cv2.add(warped, 0.0, dtype=cv2.CV_8U)  # type: ignore[call-overload,no-any-return]
-
-
-def identity(image: Image, _: float) -> Image:
-    """Returns the image."""
-    return image
 
 
 def auto_contrast(image: Image, _: float) -> Image:
@@ -137,7 +132,6 @@ def sharpen(image: Image, factor: float) -> Image:
 
 
 OPERATIONS: dict[str, Callable[[Image, float], Image]] = {
-    "identity": identity,
     "auto_contrast": auto_contrast,
     "equalize": equalize,
     "invert": invert,
@@ -156,19 +150,13 @@ def _rotation(degrees: float, width: int, height: int) -> np.ndarray:
     return cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -degrees, 1.0)
 
 
-def _shift(x: float, y: float) -> np.ndarray:
-    return np.array([[1, 0, x], [0, 1, y]])
-
-
 WARPS: dict[str, Callable[[float, int, int], np.ndarray]] = {
     "rotate": _rotation,
     # Half a pixel: PIL samples at pixel centers.
     "shear_x": lambda shear, width, height: np.array([[1, shear, shear / 2], [0, 1, 0]]),
     "shear_y": lambda shear, width, height: np.array([[1, 0, 0], [shear, 1, shear / 2]]),
-    "translate_x": lambda pixels, width, height: _shift(pixels, 0),
-    "translate_y": lambda pixels, width, height: _shift(0, pixels),
-    "translate_x_relative": lambda fraction, width, height: _shift(fraction * width, 0),
-    "translate_y_relative": lambda fraction, width, height: _shift(0, fraction * height),
+    "translate_x_relative": lambda fraction, width, height: np.array([[1, 0, fraction * width], [0, 1, 0]]),
+    "translate_y_relative": lambda fraction, width, height: np.array([[1, 0, 0], [0, 1, fraction * height]]),
 }
 """Geometric operations: from value, width and height to the matrix (2, 3) from the result's pixels to the image's."""
 

@@ -1,8 +1,4 @@
-"""RandAugment (arXiv 1909.13719) as timm's `rand-m9-mstd0.5` and `-inc1`, and TrivialAugment Wide (2103.10158).
-
-Both are albumentations transforms and draw random numbers from its generator, with the distributions of timm and
-torchvision but in another order.
-"""
+"""RandAugment (arXiv 1909.13719) with the distribution of timm's `rand-m9-mstd0.5` and `-inc1`."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -16,36 +12,11 @@ from rexnet.data.augment.operations import Image, apply_operation
 MAX_LEVEL = 10.0
 APPLY_PROBABILITY = 0.5
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)
-TRIVIAL_BINS = 31
 Step = tuple[str, float, int]
 """An operation, its value and the interpolation; see `apply_operation`."""
 
 
-class Policy(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types that mypy can follow
-    """Applies a random list of operations to each image.
-
-    Args:
-        fill: color (R, G, B) of pixels that a geometric operation uncovers.
-    """
-
-    def __init__(self, fill: Sequence[int]) -> None:
-        super().__init__(p=1.0)
-        self.fill = tuple(fill)
-
-    def draw_plan(self, rng: random.Random) -> list[Step]:
-        """Draws the operations of one image and their values."""
-        raise NotImplementedError
-
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        return {"plan": self.draw_plan(self.py_random)}
-
-    def apply(self, img: Image, plan: list[Step], **_: Any) -> Image:
-        for name, value, interpolation in plan:
-            img = apply_operation(name, img, value, interpolation, self.fill)
-        return img
-
-
-class RandAugment(Policy):
+class RandAugment(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types that mypy can follow
     """Draws `num_ops` of the 15 operations and applies each with probability 0.5.
 
     Args:
@@ -60,7 +31,8 @@ class RandAugment(Policy):
     def __init__(
         self, magnitude: float, magnitude_std: float, num_ops: int, fill: Sequence[int], increasing: bool = False
     ) -> None:
-        super().__init__(fill)
+        super().__init__(p=1.0)
+        self.fill = tuple(fill)
         self.magnitude, self.magnitude_std, self.num_ops = magnitude, magnitude_std, num_ops
         self.increasing = increasing
 
@@ -76,15 +48,13 @@ class RandAugment(Policy):
                 plan.append((name, value, rng.choice(INTERPOLATIONS)))
         return plan
 
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        return {"plan": self.draw_plan(self.py_random)}
 
-class TrivialAugment(Policy):
-    """Applies one of 14 operations at one of 31 strengths: torchvision's `TrivialAugmentWide`, random interpolation."""
-
-    def draw_plan(self, rng: random.Random) -> list[Step]:
-        """Draws a single operation, which may be the identity."""
-        name = rng.choice(tuple(TRIVIAL))
-        strength = rng.randrange(TRIVIAL_BINS) / (TRIVIAL_BINS - 1)
-        return [(name, TRIVIAL[name](strength, draw_sign(rng)), rng.choice(INTERPOLATIONS))]
+    def apply(self, img: Image, plan: list[Step], **_: Any) -> Image:
+        for name, value, interpolation in plan:
+            img = apply_operation(name, img, value, interpolation, self.fill)
+        return img
 
 
 def draw_sign(rng: random.Random) -> float:
@@ -147,26 +117,3 @@ INCREASING: dict[str, Scale] = PLAIN | {
     **dict.fromkeys(("saturate", "contrast", "brighten", "sharpen"), _increasing_factor),
 }
 """Scales of timm's `-inc1`."""
-
-
-def _wide_factor(strength: float, sign: float) -> float:
-    return 1.0 + 0.99 * sign * strength
-
-
-TRIVIAL: dict[str, Scale] = {
-    "identity": _none,
-    "shear_x": _signed(0.99),
-    "shear_y": _signed(0.99),
-    "translate_x": lambda strength, sign: int(32.0 * strength) * sign,
-    "translate_y": lambda strength, sign: int(32.0 * strength) * sign,
-    "rotate": _signed(135.0),
-    "brighten": _wide_factor,
-    "saturate": _wide_factor,
-    "contrast": _wide_factor,
-    "sharpen": _wide_factor,
-    "posterize": lambda strength, sign: 8 - round(6 * strength),
-    "solarize": lambda strength, sign: 255.0 * (1.0 - strength),
-    "auto_contrast": _none,
-    "equalize": _none,
-}
-"""Operations of TrivialAugment Wide and their scales, as in torchvision."""

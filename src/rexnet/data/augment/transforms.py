@@ -18,7 +18,7 @@ import PIL.Image
 
 from rexnet.config.data_schema import AugmentationConfig, DataConfig
 from rexnet.data.augment.operations import OPERATIONS, Image
-from rexnet.data.augment.randaugment import RandAugment, TrivialAugment
+from rexnet.data.augment.randaugment import RandAugment
 from rexnet.preprocessing import Preprocessing
 
 CV2_INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
@@ -117,7 +117,7 @@ class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
 
 
 def build_train_transform(data: DataConfig, augmentation: AugmentationConfig) -> Transform:
-    """Returns random crop, flip, color jitter and RandAugment or TrivialAugment, in that order."""
+    """Returns random crop, flip, color jitter and RandAugment, in that order."""
     names = ("bilinear", "bicubic") if augmentation.interpolation == "random" else (augmentation.interpolation,)
     interpolations = [CV2_INTERPOLATION[name] for name in names]
     steps: list[A.BasicTransform] = [
@@ -133,8 +133,6 @@ def build_train_transform(data: DataConfig, augmentation: AugmentationConfig) ->
         steps.append(
             RandAugment(policy.magnitude, policy.magnitude_std, policy.num_ops, fill, increasing=policy.increasing)
         )
-    if augmentation.trivialaugment:
-        steps.append(TrivialAugment(fill))
     return Transform(steps, data.image_size)
 
 

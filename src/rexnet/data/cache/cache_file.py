@@ -7,7 +7,6 @@
 One process writes the file from beginning to end; it gets its name only when it is complete, and is never changed.
 """
 
-import os
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,24 +15,18 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 
-from rexnet.data.sources.shared_memory import map_shared
-
-MAGIC = b"rexnet image cache 2"
+MAGIC = b"rexnet image cache 2\0\0\0\0"
 HEAD = struct.Struct("<24sQ")
 Shape = tuple[int, int, int]
 
 
 class ImageCache(Sequence[np.ndarray]):
-    """The images of a cache file, uint8 (height, width, 3), read-only.
+    """The images of a complete cache file, uint8 (height, width, 3), read-only; other processes map it again."""
 
-    Args:
-        content: the whole file, mapped by `map_shared`, so that spawned processes map it as well.
-    """
-
-    def __init__(self, content: np.ndarray) -> None:
-        self.content = content
-        _, count = HEAD.unpack_from(content.data)
-        self._pixels = np.asarray(content)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pixels = np.asarray(np.memmap(path, np.uint8, "r"))
+        _, count = HEAD.unpack_from(self._pixels.data)
         self._table = self._pixels[HEAD.size : HEAD.size + 24 * count].view("<i8").reshape(count, 3)
 
     def __len__(self) -> int:
@@ -44,20 +37,20 @@ class ImageCache(Sequence[np.ndarray]):
         return self._pixels[start : start + height * width * 3].reshape(height, width, 3)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ImageCache, (self.content,)
+        return ImageCache, (self.path,)
 
 
 def open_cache(path: Path, count: int) -> ImageCache | None:
     """Opens a cache file; returns None if there is none, or if it is not a complete cache of `count` images."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(path, "rb") as file:
+            head = file.read(HEAD.size)
     except FileNotFoundError:
         return None
-    size = os.fstat(descriptor).st_size
-    if size < HEAD.size + 24 * count or HEAD.unpack(os.pread(descriptor, HEAD.size, 0)) != (_magic(), count):
-        os.close(descriptor)
+    size = path.stat().st_size
+    if head != HEAD.pack(MAGIC, count) or size < HEAD.size + 24 * count:
         return None
-    cache = ImageCache(map_shared(descriptor, "|u1", (size,)))
+    cache = ImageCache(path)
     start, height, width = cache._table[-1].tolist()
     return cache if start + height * width * 3 == size else None
 
@@ -93,7 +86,3 @@ def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
         return image
     size = (max(short_side, round(width * factor)), max(short_side, round(height * factor)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def _magic() -> bytes:
-    return MAGIC.ljust(24, b"\0")

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from rexnet.data.sources.shared_memory import Names, share
+from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import FolderSource, Source
 from rexnet.errors import DataError
 
@@ -16,7 +16,7 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """The images of one split. A million of them take 80 MB, which loader processes share."""
+    """The images of one split. A million of them take 64 MB, and 80 MB in a tar."""
 
     source: Source
     """The encoded images."""
@@ -45,11 +45,7 @@ class Index:
         return self.source.name(position)
 
     def read(self, position: int) -> bytes:
-        """Returns the encoded image at `position`.
-
-        Raises:
-            DataError: it cannot be read.
-        """
+        """Returns the encoded image at `position`."""
         return self.source.read(position)
 
     def class_counts(self) -> np.ndarray:
@@ -59,31 +55,24 @@ class Index:
     def select(self, positions: Sequence[int] | np.ndarray) -> "Index":
         """Returns an index of the images at `positions`, in that order; repetitions are allowed."""
         chosen = np.asarray(positions, dtype=np.int64)
-        boxes = None if self.boxes is None else share(self.boxes[chosen])
-        return replace(self, source=self.source.select(chosen), labels=share(self.labels[chosen]), boxes=boxes)
+        boxes = None if self.boxes is None else self.boxes[chosen]
+        return replace(self, source=self.source.select(chosen), labels=self.labels[chosen], boxes=boxes)
+
+
+Labels = Sequence[int] | np.ndarray
 
 
 def build_index(
-    root: Path,
-    paths: Iterable[str],
-    labels: Sequence[int] | np.ndarray,
-    class_names: Sequence[str],
-    boxes: np.ndarray | None = None,
+    root: Path, paths: Iterable[str], labels: Labels, class_names: Sequence[str], boxes: np.ndarray | None = None
 ) -> Index:
-    """Returns an index of files below `root`, packed into memory that loader processes share; see `Index`."""
+    """Returns an index of files below `root`."""
     packed = paths if isinstance(paths, Names) else Names.pack(paths)
     return label_source(FolderSource(root, packed), labels, class_names, boxes)
 
 
-def label_source(
-    source: Source,
-    labels: Sequence[int] | np.ndarray,
-    class_names: Sequence[str],
-    boxes: np.ndarray | None = None,
-) -> Index:
-    """Returns an index of all images of a source, packed into memory that loader processes share."""
-    shared_boxes = None if boxes is None else share(np.asarray(boxes, np.int32))
-    return Index(source, share(np.array(labels, np.int64)), tuple(class_names), shared_boxes)
+def label_source(source: Source, labels: Labels, class_names: Sequence[str], boxes: np.ndarray | None = None) -> Index:
+    """Returns an index of all images of a source."""
+    return Index(source, np.array(labels, np.int64), tuple(class_names), boxes)
 
 
 def join(first: Index, second: Index) -> Index:

@@ -10,15 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.sources.image_files import read_file
-from rexnet.data.sources.shared_memory import Names
+from rexnet.data.sources.names import Names
 from rexnet.errors import DataError
 
 
 class Source(ABC):
-    """The encoded images of a split in a fixed order.
-
-    Loader processes share the paths, see `Names`, and each reads on its own.
-    """
+    """The encoded images of a split in a fixed order."""
 
     root: Path
     """Folder that the paths are relative to, or the archive that contains them."""
@@ -73,17 +70,12 @@ class FolderSource(Source):
         if not isinstance(other, FolderSource):
             raise DataError(f"{self.root} and {other.root}: a folder and an archive cannot be joined")
         root = Path(os.path.commonpath((self.root, other.root)))
-        sources = (self, other)
-        names = (
-            os.path.normpath(os.path.join(source.root.relative_to(root), path))
-            for source in sources
-            for path in source.paths
-        )
+        below = [(source.root.relative_to(root), source.paths) for source in (self, other)]
+        names = (os.path.normpath(os.path.join(folder, path)) for folder, paths in below for path in paths)
         return FolderSource(root, Names.pack(names))
 
     def stamp(self) -> str:
-        states = (f"{path}\0{_state(os.path.join(self.root, path))}" for path in self.paths)
-        return digest(states)
+        return digest(f"{path}\0{_state(os.path.join(self.root, path))}" for path in self.paths)
 
 
 def digest(lines: Iterable[str]) -> str:
@@ -95,7 +87,7 @@ def digest(lines: Iterable[str]) -> str:
 
 
 def _state(path: str) -> str:
-    """Returns size and modification time of a file, and nothing if it is not a regular file."""
+    """Returns size and modification time of a file, and an empty string if it is not a regular file."""
     try:
         status = os.stat(path)
     except OSError:

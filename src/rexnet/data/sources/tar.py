@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rexnet.data.sources.image_files import is_image, printable, size_text
-from rexnet.data.sources.shared_memory import Names, share
+from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source, digest
 from rexnet.errors import ConfigError, DataError, first_sentence
 from rexnet.system.atomic_files import atomic_write, cache_folder
@@ -29,8 +29,7 @@ FORMAT = 1
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LARGE = 1 << 30
-FileState = tuple[int, int]
-"""Size and modification time (ns) of a file."""
+FileState = tuple[int, int]  # size and modification time (ns)
 
 
 class TarSource(Source):
@@ -40,7 +39,7 @@ class TarSource(Source):
         root: the tar.
         paths: path of each image in it.
         spans: offset and size of each image in bytes, int64 (n, 2).
-        state: size and modification time that the tar had when it was indexed.
+        state: state of the tar when it was indexed.
     """
 
     def __init__(self, root: Path, paths: Names, spans: np.ndarray, state: FileState) -> None:
@@ -65,13 +64,13 @@ class TarSource(Source):
 
     def select(self, positions: Sequence[int] | np.ndarray) -> "TarSource":
         chosen = np.asarray(positions, dtype=np.int64)
-        return TarSource(self.root, self.paths.select(chosen), share(self.spans[chosen]), self.state)
+        return TarSource(self.root, self.paths.select(chosen), self.spans[chosen], self.state)
 
     def join(self, other: Source) -> "TarSource":
         if not isinstance(other, TarSource) or other.root != self.root:
             raise DataError(f"{self.root} and {other.root}: images of two archives cannot be joined")
         names = Names.pack(path for source in (self, other) for path in source.paths)
-        return TarSource(self.root, names, share(np.concatenate((self.spans, other.spans))), self.state)
+        return TarSource(self.root, names, np.concatenate((self.spans, other.spans)), self.state)
 
     def stamp(self) -> str:
         return digest([f"{self.state}", *self.paths])
@@ -111,7 +110,7 @@ def scan(path: Path, state: FileState) -> TarSource:
             bar.update(row[1] - bar.n)
     rows.sort(key=lambda row: by_folder(row[0]))
     spans = np.array([row[1:] for row in rows], np.int64).reshape(-1, 2)
-    return TarSource(path, Names.pack(row[0] for row in rows), share(spans), state)
+    return TarSource(path, Names.pack(row[0] for row in rows), spans, state)
 
 
 def by_folder(name: str) -> str:
@@ -131,31 +130,27 @@ def _walk(file: BinaryIO, path: Path, start: int, end: int, prefix: str) -> Iter
             kept: list[tarfile.TarInfo] = tar.members  # type: ignore[attr-defined]  # missing in typeshed
             while (member := tar.next()) is not None:
                 kept.clear()  # they would take a kilobyte each
-                if member.isreg() and member.offset_data + member.size > end:
-                    raise _truncated(path, member.offset_data)
+                inner_start, inner_end = member.offset_data, member.offset_data + member.size
+                if member.isreg() and inner_end > end:
+                    raise _truncated(path, inner_start)
                 name = prefix + member.name.removeprefix("./")
                 if member.isreg() and not prefix and name.lower().endswith(".tar"):
-                    inner_end = member.offset_data + member.size
-                    yield from _walk(file, path, member.offset_data, inner_end, f"{name[: -len('.tar')]}/")
+                    yield from _walk(file, path, inner_start, inner_end, f"{name[: -len('.tar')]}/")
                 elif is_image(name) and not member.isdir():
-                    yield name, *_span(member, path)
-            _require_end(file, path, tar.offset, end)
+                    _require_plain(member, path)
+                    yield name, inner_start, member.size
+            # `tarfile` takes any damaged header after the first for the end, which is a block of zeros.
+            file.seek(tar.offset)
+            if tar.offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
+                raise _truncated(path, tar.offset)
     except tarfile.TarError as error:
         raise DataError(f"{path}: is not a valid tar, or truncated or damaged: {first_sentence(error)}") from None
 
 
-def _span(member: tarfile.TarInfo, path: Path) -> tuple[int, int]:
+def _require_plain(member: tarfile.TarInfo, path: Path) -> None:
     if not member.isreg() or member.issparse():
         kind = "a sparse file" if member.issparse() else "a link" if member.linkname else "not a file"
         raise DataError(f"{path}: {printable(member.name)} is {kind}; pack the images themselves (tar --dereference)")
-    return member.offset_data, member.size
-
-
-def _require_end(file: BinaryIO, path: Path, offset: int, end: int) -> None:
-    """Requires the block of zeros that ends a tar: `tarfile` takes any damaged header after the first for the end."""
-    file.seek(offset)
-    if offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
-        raise _truncated(path, offset)
 
 
 def _truncated(path: Path, offset: int) -> DataError:
@@ -174,8 +169,7 @@ def _read_index(place: Path, path: Path, state: FileState) -> TarSource | None:
         with open(place, "rb") as file, np.load(file, allow_pickle=False) as content:
             if content["stamp"].tolist() != [FORMAT, *state]:
                 return None
-            names = Names(share(content["text"]), share(content["ends"]))
-            spans = share(content["spans"])
+            names, spans = Names(content["text"], content["ends"]), content["spans"]
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return TarSource(path, names, spans, state)

@@ -1,4 +1,4 @@
-"""Writes `metrics.csv`, one row an epoch."""
+"""Writes `metrics.csv` and the log, one row and one line an epoch."""
 
 import csv
 import logging
@@ -15,6 +15,8 @@ from rexnet.system.atomic_files import atomic_write
 from rexnet.training.callbacks.step_log import StepLog
 
 log = logging.getLogger(__name__)
+
+LOGGED = {"val/top1": "top-1", "val_ema/top1": "EMA"}
 
 
 class EpochTable(Callback):
@@ -55,6 +57,9 @@ class EpochTable(Callback):
         row = {name: f"{value:.6g}" for name, value in values.items() if name in TABLE_COLUMNS}
         row |= {"epoch": str(trainer.current_epoch + 1), "step": str(trainer.global_step)}
         _write_rows(self.path, [row | {"seconds": f"{time.perf_counter() - self._began:.1f}"}], mode="a")
+        parts = [f"epoch {row['epoch']:>3}/{trainer.max_epochs}", f"loss {values['train/loss']:.3f}"]
+        parts += [f"{label} {values[name]:5.2f}" for name, label in LOGGED.items() if name in self._validated]
+        log.info("  ".join([*parts, self.steps.describe_speed("  ")]))
         self._validated = {}
 
 

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from rexnet.training.callbacks.skipped_steps import SkippedSteps
+from rexnet.training.callbacks.skipped_steps import SKIPPED_FILE, report_skipped_steps
 from rexnet.training.training_module import TrainingModule
 
 
@@ -22,7 +22,7 @@ class StepLog(Callback):
     """
 
     def __init__(self, run_folder: Path) -> None:
-        self.skipped = SkippedSteps(run_folder)
+        self.skipped = run_folder / SKIPPED_FILE
         self.latest: dict[str, float] = {}
         """The last entry."""
         self._waited, self._batches = 0.0, 0
@@ -37,13 +37,12 @@ class StepLog(Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Reports skipped steps before the guard is saved, so that none is lost."""
-        self.skipped.report(trainer, pl_module)
+        report_skipped_steps(trainer, pl_module, self.skipped)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._start_window()  # Lightning skips the next hook when a run resumes within an epoch
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._start_window()
+    on_train_epoch_start = on_train_start
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -57,9 +56,14 @@ class StepLog(Callback):
             self._publish(trainer, pl_module)
         self._left = time.perf_counter()
 
+    def describe_speed(self, separator: str) -> str:
+        """Returns the speed and the wait for data of the last entry in words."""
+        speed, wait = self.latest["train/images_per_s"], self.latest["train/data_wait_share"]
+        return f"{speed:.0f} img/s{separator}wait {wait:.0%}"
+
     def _publish(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         loss = module.window.pop()  # waits for the device, so that the seconds below are real
-        self.skipped.report(trainer, module)
+        report_skipped_steps(trainer, module, self.skipped)
         seconds = time.perf_counter() - self._started
         images = self._batches * module.config.data.batch_size // trainer.accumulate_grad_batches
         self.latest = {
