@@ -34,8 +34,8 @@ def test_recipes_differ_by_what_changes_the_network(small_config: Config) -> Non
     assert compare_recipes([one, one]) == []
     assert dict(compare_recipes([one, other])) == {"seed": [1, 0], "optimizer.lr": [0.25, 0.5]}
     recipe = describe_recipe(one, ["rexnet", "train", "--config", "finetune/folder.yaml"])
-    assert recipe["base"] == "imagenet.yaml"
-    assert dict(recipe["differences"])["optimizer.lr"][0] == 0.25
+    assert recipe["base"] == "folder.yaml"
+    assert dict(recipe["differences"]).keys() == {"seed", "optimizer.lr"}
     assert describe_recipe(one, None)["base"] is None
     assert describe_recipe(one, ["train", "--config=/nowhere.yaml"])["differences"] == []
 

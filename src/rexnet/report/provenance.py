@@ -10,7 +10,7 @@ from rexnet.class_names import readable_names
 from rexnet.config import Config, dump_config
 from rexnet.config.data_schema import DataConfig
 from rexnet.config.differences import recipe_of
-from rexnet.config.load import find_base, load_config
+from rexnet.config.load import find_config, load_config
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.sources.image_files import printable
@@ -38,7 +38,7 @@ def describe_data(data: DataConfig, train: Index | None, val: Index | None) -> d
 
 
 def describe_recipe(config: Config, command: Any) -> dict[str, Any]:
-    """Returns the config, the name of the base recipe (None if unknown), and the keys that differ from it."""
+    """Returns the config, the file that the run started with (None if unknown), and the keys that differ from it."""
     base = _load_base(command)
     differences = [] if base is None else compare_recipes([config, base[1]])
     return {"text": dump_config(config), "base": base and base[0], "differences": differences}
@@ -78,14 +78,14 @@ def _smallest_and_largest(index: Index) -> tuple[str, str]:
 
 
 def _load_base(command: Any) -> tuple[str, Config] | None:
-    """Loads the recipe at the end of the `base:` chain of the config that a command names."""
+    """Loads the config that a command names."""
     words = [str(word) for word in command] if isinstance(command, list) else []
     named = [after for word, after in itertools.pairwise(words) if word == "--config"]
     named += [word.partition("=")[2] for word in words if word.startswith("--config=")]
     if not named:
         return None
     try:
-        path = find_base(named[-1])
-        return path.name, load_config(path, ["data.root=data"])  # a base recipe may leave the folder open
+        path = find_config(named[-1])
+        return path.name, load_config(path, ["data.root=data"])  # a recipe may leave the folder open
     except ConfigError:  # the file was deleted, or is incomplete
         return None
