@@ -44,9 +44,8 @@ def test_a_variant_states_only_what_differs_from_its_base(tmp_path: Path) -> Non
     ("text", "message"),
     [
         ("base: x.yaml\n", "x.yaml: `base: x.yaml` is circular"),
-        ("base: nowhere.yaml\n", r"x\.yaml: `base: nowhere\.yaml` is not a file"),
+        ("base: nowhere.yaml\n", r"nowhere\.yaml: cannot be read as text: .*No such file"),
         ("name: a\nname: b\n", r"x\.yaml, line 2: not valid YAML: duplicate key 'name'"),
-        ("name: &n a\nmodel: *n\n", r"x\.yaml, line 2: not valid YAML: aliases"),
         ("name: !!python/object/apply:os.system [ls]\n", r"x\.yaml, line 1: not valid YAML"),
         ("- a\n", r"x\.yaml: should contain sections with keys, found \['a'\]"),
         ("name: [\n", r"x\.yaml, line 2: not valid YAML"),

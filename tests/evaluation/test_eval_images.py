@@ -6,7 +6,7 @@ from conftest import write_images
 from rexnet.class_names import imagenet_class_names
 from rexnet.config import Config
 from rexnet.errors import DataError
-from rexnet.evaluation.eval_images import find_images, fit_to_classes, is_imagenet, mark_root
+from rexnet.evaluation.eval_images import find_images, fit_to_classes, is_imagenet
 
 
 def test_files_named_as_in_imagenet_are_found_by_their_numbers(tmp_path: Path, small_config: Config) -> None:
@@ -48,9 +48,3 @@ def test_the_classes_of_imagenet_are_recognised_by_their_order() -> None:
     assert is_imagenet(names)
     assert not is_imagenet(names[::-1])
     assert not is_imagenet(names[:10])
-
-
-def test_files_of_a_data_set_have_a_name_that_no_other_folder_has() -> None:
-    names = [mark_root(Path(root)) for root in ("/a/flowers/test", "/b/flowers/test", "/tiny")]
-    assert [name[:-7] for name in names] == ["flowers-test", "flowers-test", "tiny"]
-    assert len({name[-6:] for name in names}) == 3

@@ -1,6 +1,5 @@
 import csv
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -78,12 +77,9 @@ def test_several_sets_of_one_layout_are_told_apart_and_each_is_kept(
         again = evaluate_all([run], Request(roots=(tmp_path / "b" / "clean",)))
         print_and_save(again)
     names = [result.file_name for result in [*results, *again]]
-    assert [re.sub("-[0-9a-f]{6}$", "", name.partition("-val-")[2]) for name in names] == [
-        "clean-val",
-        "noisy-val",
-        "clean-val",
-    ]
-    kept = [path for path in (run / "evaluation").glob("*.npz") if "an-val-" in path.name or "sy-val-" in path.name]
+    folders = [f"{tmp_path.name}-clean-val", f"{tmp_path.name}-noisy-val", "b-clean-val"]
+    assert [name.partition("-val-")[2] for name in names] == folders
+    kept = [path for path in (run / "evaluation").glob("*.npz") if path.stem.endswith(("-clean-val", "-noisy-val"))]
     assert {path.stem for path in kept} == set(names)
     assert [len(load_predictions(run / "evaluation" / f"{name}.npz").labels) for name in names] == [2, 3, 4]
 
@@ -109,18 +105,18 @@ def test_a_model_whose_images_are_elsewhere_asks_for_others(run: Path, tmp_path:
 def test_several_weights_are_one_table_with_tests_between_them(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results = evaluate_all([run], Request(weights=("ema", "raw", "soup", "greedy-soup")))
-    assert [result.model.weights for result in results] == ["ema", "raw", "soup", "greedy-soup"]
+    results = evaluate_all([run], Request(weights=("ema", "raw", "soup")))
+    assert [result.model.weights for result in results] == ["ema", "raw", "soup"]
     print_and_save(results, tmp_path / "table.json", tmp_path / "table.csv")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["model", "weights", "view"]
     assert lines[1].startswith(run.name)
-    assert "mean of 2 of 2 checkpoints (epoch00" in "\n".join(lines)
+    assert "mean of 2 checkpoints (epoch00" in "\n".join(lines)
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
-    assert [row["weights"] for row in rows] == ["ema", "raw", "soup", "greedy-soup"]
+    assert [row["weights"] for row in rows] == ["ema", "raw", "soup"]
     assert float(rows[1]["top1_low"]) == results[1].summary.top1_interval[0]
     content = json.loads((tmp_path / "table.json").read_text())
-    assert len(content["comparisons"]) == 6
+    assert len(content["comparisons"]) == 3
     assert content["results"][0]["n"] == 15
     soup = run / "evaluation" / "top2-soup-val.npz"
     assert len(load_predictions(soup).labels) == 15

@@ -17,6 +17,7 @@ from rexnet.evaluation.inference_model import load_inference_model
 from rexnet.export import export as module
 from rexnet.export.export import export
 from rexnet.export.formats import require_official
+from rexnet.export.parity import Parity
 from rexnet.export.reading import open_onnx, open_program
 from rexnet.models.naming import to_official_names
 from rexnet.prediction.predict import predict_files
@@ -58,9 +59,14 @@ def probabilities(run: Path, pictures: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def exported(run: Path) -> Path:
-    """The folder with every form, written through the command line."""
-    assert main(["export", str(run), "--to", "onnx", "torch", "safetensors", "official", "int8"]) == 0
+def parities(run: Path) -> dict[str, Parity]:
+    """The parity of every form, written into the run."""
+    return export(run, ["onnx", "torch", "safetensors", "official", "int8"])
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, parities: dict[str, Parity]) -> Path:
+    """The folder with every form."""
     return run / "export"
 
 
@@ -115,17 +121,16 @@ def test_an_opened_graph_refuses_other_weights_and_another_size(exported: Path, 
         load_inference_model(exported / "model.onnx").logits(torch.from_numpy(pictures[:, :16, :16]))
 
 
-def test_the_report_says_how_near_each_form_is_on_real_images(exported: Path) -> None:
-    forms = json.loads((exported / "parity.json").read_text())["forms"]
-    assert list(forms) == ["eager", "onnx", "torch", "int8"]
-    assert all(form["images_per_s"] > 0 for form in forms.values())  # though all images are in one batch
+def test_the_report_says_how_near_each_form_is_on_real_images(exported: Path, parities: dict[str, Parity]) -> None:
+    assert list(parities) == ["eager", "onnx", "torch", "int8"]
+    assert all(parity.images_per_s > 0 for parity in parities.values())  # though all images are in one batch
     for name in ("onnx", "torch"):
-        assert forms[name]["agreement"] == 100
-        assert 0 < forms[name]["largest_difference"] < 1e-4
-        assert forms[name]["top1"] == forms["eager"]["top1"]
-        assert forms[name]["n"] == 15
-    assert forms["int8"]["largest_difference"] > forms["onnx"]["largest_difference"]
-    assert forms["int8"]["megabytes"] < 0.6 * forms["onnx"]["megabytes"]
+        assert parities[name].agreement == 100
+        assert 0 < parities[name].largest_difference < 1e-4
+        assert parities[name].top1 == parities["eager"].top1
+        assert parities[name].n == 15
+    assert parities["int8"].largest_difference > parities["onnx"].largest_difference
+    assert (exported / "model-int8.onnx").stat().st_size < 0.6 * (exported / "model.onnx").stat().st_size
     table = (exported / "parity.md").read_text()
     assert "| onnx " in table
     assert "on 15 images of" in table

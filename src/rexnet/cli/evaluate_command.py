@@ -5,9 +5,6 @@ from pathlib import Path
 
 from rexnet.cli.arguments import Commands, count, positive
 
-WEIGHTS = ("ema", "raw", "soup", "greedy-soup")
-TTA = ("flip", "sizes")
-
 
 def add_parser(commands: Commands) -> None:
     """Adds the command."""
@@ -17,14 +14,16 @@ def add_parser(commands: Commands) -> None:
         description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
         "networks (timm/NAME, or timm/NAME=FILE with local weights). A single result is printed in detail. Several "
         "results become a table, with McNemar's test between those on the same images, and mean and standard "
-        "deviation over runs that differ only in their seed. The soups are means of a run's best checkpoints.",
+        "deviation over runs that differ only in their seed. A soup is the mean of a run's best checkpoints.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
     parser.add_argument("--data", metavar="ROOT", type=Path, nargs="+", default=[], help="evaluate on other data sets")
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
-    parser.add_argument("--weights", choices=WEIGHTS, nargs="+", default=[], help="default: EMA if the run has it")
+    parser.add_argument(
+        "--weights", choices=("ema", "raw", "soup"), nargs="+", default=[], help="default: EMA if the run has it"
+    )
     parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")
-    parser.add_argument("--tta", metavar="flip,sizes", type=_views, default=(), help="test-time augmentation")
+    parser.add_argument("--tta", choices=("flip",), help="test-time augmentation: average over mirrored images")
     parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
     parser.add_argument("--json", metavar="FILE", type=Path, help="result as JSON (default: in the run folder)")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="table as CSV")
@@ -47,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     processes = join_processes()
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:
-        views += tuple(view._replace(**dict.fromkeys(options.tta, True)) for view in views)
+        views += tuple(view._replace(flip=True) for view in views)
     request = Request(
         options.split,
         tuple(options.data),
@@ -64,10 +63,3 @@ def run(options: argparse.Namespace) -> int:
         if options.grid:
             write_error_grids(results)
     return 0
-
-
-def _views(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    if not set(names) <= set(TTA):
-        raise argparse.ArgumentTypeError(f"should be flip, sizes or flip,sizes, not {text!r}")
-    return names

@@ -1,8 +1,8 @@
 """Loads YAML files and command-line overrides into a validated `Config`."""
 
 import difflib
-import functools
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,11 @@ import yaml
 from pydantic import ValidationError
 
 from rexnet.config.schema import Config
-from rexnet.config.validation_errors import describe_errors, shorten
+from rexnet.config.validation_errors import describe_errors
 from rexnet.errors import ConfigError
 
 CONFIG_FOLDERS = (Path("configs"), (Path(__file__).parents[1] / "configs").resolve())
 """Folders searched for a config by name: that of the working directory, then that of the package."""
-LARGEST_FILE = 1 << 20  # bytes
 
 Tree = dict[str, Any]
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -34,8 +33,7 @@ def load_config(name: str | Path, overrides: Overrides = ()) -> Config:
         ConfigError: lists all errors at once, each with its key.
     """
     path = find_config(name)
-    tree = functools.reduce(merge, reversed(_read_chain(path).values()))
-    return parse_config(_apply(overrides, tree), source=str(path))
+    return parse_config(_apply(overrides, _read_tree(path)), source=str(path))
 
 
 def find_config(name: str | Path) -> Path:
@@ -53,16 +51,6 @@ def find_config(name: str | Path) -> Path:
     nearest = difflib.get_close_matches(given.name, shipped, n=1, cutoff=0.4)
     hint = f"nearest: {nearest[0]}" if nearest else f"available: {', '.join(shipped)}"
     raise ConfigError(f"{name}: no such configuration file, here or in configs/; {hint}")
-
-
-def find_base(name: str | Path) -> Path:
-    """Returns the last file in the chain of `base:` lines that starts at a configuration.
-
-    Raises:
-        ConfigError: a file of the chain is missing or malformed, or the chain is circular.
-    """
-    *_, last = _read_chain(find_config(name))
-    return last
 
 
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:
@@ -87,19 +75,6 @@ def replace_values(config: Config, overrides: Overrides) -> Config:
     return parse_config(_apply(overrides, tree), source=config.name)
 
 
-def parse_override(text: str) -> Tree:
-    """Parses `a.b=1` into `{"a": {"b": 1}}`.
-
-    Raises:
-        ConfigError: the text is not an assignment, or its value is not valid YAML.
-    """
-    path, equals, value = text.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"{text!r}: overrides have the form section.key=value, such as optimizer.lr=0.1")
-    return _nest(keys, _parse_yaml(value, source=f"the value of {path}"))
-
-
 def merge(base: Tree, change: Tree) -> Tree:
     """Returns `base` updated with `change`: sections are merged key by key, other values replaced."""
     merged = dict(base)
@@ -115,74 +90,56 @@ def dump_config(config: Config) -> str:
 
 
 def _apply(overrides: Overrides, tree: Tree) -> Tree:
-    if isinstance(overrides, Mapping):
-        changes = [_nest(key.split("."), value) for key, value in overrides.items()]
-    else:
-        changes = [parse_override(text) for text in overrides]
-    return functools.reduce(merge, changes, tree)
+    changes = overrides.items() if isinstance(overrides, Mapping) else map(_parse_override, overrides)
+    for key, value in changes:
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = merge(tree, value)
+    return tree
 
 
-def _nest(keys: Sequence[str], value: Any) -> Tree:
-    for key in reversed(keys):
-        value = {key: value}
-    return dict(value)
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{text!r}: overrides have the form section.key=value, such as optimizer.lr=0.1")
+    return key.strip(), _parse_yaml(value, source=f"the value of {key}")
 
 
-def _read_chain(path: Path) -> dict[Path, Tree]:
-    """Reads a file and the chain of its bases; each file maps to the values that it sets itself."""
-    chain: dict[Path, Tree] = {}
-    while True:
-        chain[path] = _read_file(path)
-        base = chain[path].pop("base", None)
-        if base is None:
-            return chain
-        following = path.parent / str(base)
-        if not following.is_file():
-            raise ConfigError(f"{path}: `base: {base}` is not a file ({following})")
-        if following.resolve() in [file.resolve() for file in chain]:
-            raise ConfigError(f"{path}: `base: {base}` is circular")
-        path = following
-
-
-def _read_file(path: Path) -> Tree:
-    size = path.stat().st_size
-    if size > LARGEST_FILE:
-        raise ConfigError(f"{path}: too large for a configuration file ({size:,} bytes)")
+def _read_tree(path: Path, variants: Sequence[Path] = ()) -> Tree:
+    """Reads a file and the chain of its bases; a file takes precedence over its base."""
     try:
         tree = _parse_yaml(path.read_text(encoding="utf-8"), source=str(path))
     except (UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: should contain sections with keys, found {shorten(tree)}")
-    return tree
+        raise ConfigError(f"{path}: should contain sections with keys, found {reprlib.repr(tree)}")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if path.resolve() in variants:
+        raise ConfigError(f"{path}: `base: {base}` is circular")
+    return merge(_read_tree(path.parent / str(base), [*variants, path.resolve()]), tree)
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Rejects duplicate keys, aliases, and numbers that YAML 1.1 would misread."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not supported", event.start_mark)
-        return super().compose_node(parent, index)
+    """Rejects duplicate keys, and numbers that YAML 1.1 would misread."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for position, key in enumerate(keys):
             if key in keys[:position]:
-                mark = node.value[position][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", mark)
+                _refuse(f"duplicate key {key!r}", node.value[position][0])
         return super().construct_mapping(node, deep)
 
     def construct_number(self, node: yaml.ScalarNode) -> Any:
         """Parses a decimal number; YAML 1.1 would read 010 as 8, 1:30 as 90 and 1_0 as 10."""
-        text = str(node.value)
-        if re.fullmatch(r"[-+]?(0[0-9_]+|0[xb].*|.*[:_].*)", text):
-            problem = f"{text} is not a plain decimal number"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-        if node.tag.endswith("int"):
-            return self.construct_yaml_int(node)
-        return self.construct_yaml_float(node)
+        if re.fullmatch(r"[-+]?(0[0-9_]+|0[xb].*|.*[:_].*)", node.value):
+            _refuse(f"{node.value} is not a plain decimal number", node)
+        return self.construct_yaml_int(node) if node.tag.endswith("int") else self.construct_yaml_float(node)
+
+
+def _refuse(problem: str, node: yaml.Node) -> None:
+    raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 for _kind in ("int", "float"):

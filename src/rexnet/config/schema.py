@@ -188,14 +188,10 @@ class Config(Section):
     trainer: TrainerConfig = TrainerConfig()
 
     @model_validator(mode="after")
-    def _last_epoch_is_validated(self) -> Self:
+    def _sections_agree(self) -> Self:
         epochs, every = self.schedule.total_epochs, self.trainer.val_every_epochs
         if epochs % every:
             raise ValueError(f"trainer.val_every_epochs ({every}) should divide the {epochs} epochs of the schedule")
-        return self
-
-    @model_validator(mode="after")
-    def _rates_descend(self) -> Self:
         for key, rate in {"warmup_lr": self.schedule.warmup_lr, "min_lr": self.schedule.min_lr}.items():
             if rate > self.optimizer.lr:
                 raise ValueError(f"schedule.{key} ({rate:g}) should not exceed optimizer.lr ({self.optimizer.lr:g})")

@@ -26,22 +26,13 @@ class Section(BaseModel):
     )
 
 
-def find_subsection(section: type[Section], key: str) -> type[Section] | None:
-    """Returns the section that a key holds, or None for a plain value or an unknown key."""
-    annotation = section.model_fields[key].annotation if key in section.model_fields else None
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, Section):
-            return candidate
-    return None
-
-
 def walk_keys(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Yields every dotted key below a section, subsections included."""
     for key, field in section.model_fields.items():
         yield prefix + key, field
-        subsection = find_subsection(section, key)
-        if subsection:
-            yield from walk_keys(subsection, f"{prefix}{key}.")
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from walk_keys(kind, f"{prefix}{key}.")
 
 
 def _refuse_bool(value: object) -> object:

@@ -1,24 +1,17 @@
 """Describes pydantic's validation errors to the user: key path, problem, value, and the nearest known key."""
 
 import difflib
-import math
-from collections.abc import Iterable
+import reprlib
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from rexnet.config.schema import Config
-from rexnet.config.section import Section, find_subsection, walk_keys
+from rexnet.config.section import walk_keys
 
-REPLACED = {
-    "augmentation.trivialaugment": "removed in 0.2.0; augmentation.randaugment draws several operations",
-    "data.cache=ram": "removed in 0.2.0; use disk, with data.cache_folder=/dev/shm/NAME to keep it in memory",
-    "optimizer.label_smoothing": "moved to loss.label_smoothing",
-    "trainer.histograms": "removed in 0.2.0; log histograms in a callback given to rexnet.train",
-    "trainer.model_graph": "removed in 0.2.0; TensorBoard's SummaryWriter.add_graph draws the graph of rexnet.rexnet()",
-    "trainer.profile": "removed in 0.2.0; run torch.profiler in a callback given to rexnet.train",
-}
-"""Keys and values of earlier versions."""
+KEYS = [key for key, _ in walk_keys(Config)]
+SECTIONS = {key.rpartition(".")[0] for key in KEYS}
+REMOVED = {"augmentation.trivialaugment", "trainer.histograms", "trainer.model_graph", "trainer.profile"}
 
 
 def describe_errors(error: ValidationError) -> str:
@@ -28,50 +21,31 @@ def describe_errors(error: ValidationError) -> str:
     return "\n  ".join([number, *lines])
 
 
-def shorten(value: Any) -> str:
-    """Returns the `repr` of a value, cut after 60 characters."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _describe(details: Any) -> str:
-    path, section = _key_path(details["loc"])
+    parts: list[str] = []
+    for part in details["loc"]:
+        if isinstance(part, int) or ".".join(parts) in SECTIONS:  # not pydantic's name of a member of a union
+            parts.append(str(part))
+    path = ".".join(parts) or "the file"
+    found = "" if isinstance(details["input"], (dict, BaseModel)) else f", found {reprlib.repr(details['input'])}"
     match details["type"]:
         case "extra_forbidden":
-            return f"{path}: {REPLACED.get(path) or 'no such key; ' + _suggest(path, section)}"
-        case "literal_error" if (setting := f"{path}={details['input']}") in REPLACED:
-            return f"{path}: {REPLACED[setting]}"
+            problem = "removed in 0.2.0; see the changelog" if path in REMOVED else f"no such key; {_suggest(path)}"
+            return f"{path}: {problem}"
         case "missing":
             return f"{path}: required, but not set"
         case "value_error":
-            found = "" if isinstance(details["input"], (dict, BaseModel)) else f", found {shorten(details['input'])}"
             return f"{path}: {details['ctx']['error']}{found}"
-    message = details["msg"][0].lower() + details["msg"][1:]
-    return f"{path}: {message}, found {shorten(details['input'])}"
+    return f"{path}: {details['msg'][0].lower()}{details['msg'][1:]}{found}"
 
 
-def _key_path(location: Iterable[int | str]) -> tuple[str, type[Section]]:
-    """Returns the dotted key and its section; pydantic's names of union members are left out."""
-    parts: list[str] = []
-    section: type[Section] = Config
-    below: type[Section] | None = Config
-    for part in location:
-        if isinstance(part, int):
-            parts.append(str(part))
-        elif below is not None:
-            parts.append(part)
-            section, below = below, find_subsection(below, part)
-    return ".".join(parts) or "the file", section
-
-
-def _suggest(path: str, section: type[Section]) -> str:
-    """Names the key that was probably meant, in this section or elsewhere, or else all keys of this section."""
-    prefix, dot, key = path.rpartition(".")
-    nearest = difflib.get_close_matches(key, section.model_fields, n=1)
-    if nearest:
-        return f"nearest: {prefix}{dot}{nearest[0]}"
-    elsewhere = {name.rpartition(".")[2]: name for name in reversed([name for name, _ in walk_keys(Config)])}
-    nearest = difflib.get_close_matches(key, elsewhere, n=1)
-    return f"nearest: {elsewhere[nearest[0]]}" if nearest else f"available: {', '.join(section.model_fields)}"
+def _suggest(path: str) -> str:
+    """Names the key that was probably meant, in the same section or elsewhere, or else all keys of the section."""
+    section, _, key = path.rpartition(".")
+    siblings = [name for name in KEYS if name.rpartition(".")[0] == section]
+    for names in (siblings, KEYS):
+        name_of = {name.rpartition(".")[2]: name for name in reversed(names)}
+        nearest = difflib.get_close_matches(key, name_of, n=1)
+        if nearest:
+            return f"nearest: {name_of[nearest[0]]}"
+    return f"available: {', '.join(siblings)}"

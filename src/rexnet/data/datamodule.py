@@ -58,8 +58,7 @@ class ImageData(pl.LightningDataModule):
         self.cache.require_filled(config.trainer.num_nodes)
         self.world_size = world_size
         self.channels_last = resolve_device(config.trainer).channels_last
-        self.received = 0.0
-        """Time at which the latest batch came from the loader, by `time.perf_counter`."""
+        self.received = 0.0  # time at which the latest batch came from the loader, by `time.perf_counter`
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.micro_batches
 
     @property
@@ -79,14 +78,14 @@ class ImageData(pl.LightningDataModule):
         """Returns the batches of this process, starting where a resumed run stopped."""
         assert self.trainer is not None
         sampler = self._train_sampler(self.trainer.global_rank)
-        sampler.start_at(*self._position(len(sampler)))
+        epoch, batch = resume_position(self.trainer)
+        sampler.start_at(*((epoch, batch) if batch < len(sampler) else (epoch + 1, 0)))
         return build_loader(self.train_dataset, sampler, self.loader_settings)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Returns every validation image once over all processes, in the batches of evaluation."""
         assert self.trainer is not None
-        batch_size = eval_batch_size(self.config.data.batch_size)
-        rank = self.trainer.global_rank
+        batch_size, rank = eval_batch_size(self.config.data.batch_size), self.trainer.global_rank
         return build_eval_loader(self.val_dataset, batch_size, self.loader_settings, rank, self.world_size)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -118,21 +117,10 @@ class ImageData(pl.LightningDataModule):
     def _train_sampler(self, rank: int) -> TrainBatchSampler:
         return build_train_sampler(self.config, self.train_index, rank, self.world_size)
 
-    def _position(self, batches_per_epoch: int) -> tuple[int, int]:
-        """Returns epoch and batch at which this fit starts, from the progress that Lightning restored."""
-        assert self.trainer is not None
-        epoch, batch = resume_position(self.trainer)
-        return (epoch, batch) if batch < batches_per_epoch else (epoch + 1, 0)
-
 
 def fill_caches(config: Config) -> list[tuple[Path, int]]:
-    """Fills the caches of both splits on disk; returns the path and size in bytes of each.
-
-    Raises:
-        DataError: an image is broken, or there is too little space.
-    """
-    alone = config.model_copy(update={"trainer": config.trainer.model_copy(update={"num_nodes": 1})})
-    data = ImageData(alone)
+    """Fills the caches of both splits on disk; returns the path and size in bytes of each."""
+    data = ImageData(config.model_copy(update={"trainer": config.trainer.model_copy(update={"num_nodes": 1})}))
     data.cache.fill(data.loader_settings)
     paths = [data.cache.path_of(dataset) for dataset in data.cache.datasets]
     return [(path, path.stat().st_size) for path in paths]

@@ -21,14 +21,11 @@ MAX_EVAL_BATCH = 128  # 1.3 GB for ReXNet 1.0x at 224 px (measured), which any G
 class LoaderSettings(NamedTuple):
     """The mechanics of the `data` section, resolved for this machine."""
 
-    workers: int
-    """Worker processes of each loader."""
-    devices: int
-    """Training or evaluation processes on this machine; each has its own loaders."""
+    workers: int  # of each loader
+    devices: int  # training or evaluation processes on this machine; each has its own loaders
     persistent_workers: bool
     start_method: Literal["fork", "forkserver", "spawn"] | None
-    timeout: float
-    """Seconds to wait for a batch before giving up."""
+    timeout: float  # seconds to wait for a batch
     pin_memory: bool
 
     def local_workers(self, world_size: int) -> int:
@@ -37,11 +34,7 @@ class LoaderSettings(NamedTuple):
 
 
 def resolve_loader(data: LoaderConfig, trainer: TrainerConfig) -> LoaderSettings:
-    """Resolves the loader settings for this machine.
-
-    Raises:
-        ConfigError: the hardware that `trainer` asks for is not available.
-    """
+    """Resolves the loader settings for this machine."""
     devices = resolve_devices(trainer)
     default = min(MAX_WORKERS, max(1, count_cores() // devices))
     workers = default if data.num_workers is None else data.num_workers
@@ -50,24 +43,13 @@ def resolve_loader(data: LoaderConfig, trainer: TrainerConfig) -> LoaderSettings
 
 
 def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size: int = 1) -> TrainBatchSampler:
-    """Returns the order of the training images for one process.
-
-    Raises:
-        DataError: there are fewer images than one batch.
-    """
-    data, micro_batches = config.data, config.trainer.micro_batches
+    """Returns the order of the training images for one process; a split smaller than one batch is an error."""
+    data, accumulate, repeats = config.data, config.trainer.micro_batches, config.augmentation.repeats
+    balance = index.labels if data.sampling == "balanced" else None
     sampler = TrainBatchSampler(
-        len(index),
-        data.batch_size,
-        config.seed,
-        rank,
-        world_size,
-        micro_batches,
-        data.last_batch,
-        repeats=config.augmentation.repeats,
-        balance=index.labels if data.sampling == "balanced" else None,
+        len(index), data.batch_size, config.seed, rank, world_size, accumulate, data.last_batch, repeats, balance
     )
-    if len(sampler) < micro_batches:
+    if sampler.steps == 0:
         raise DataError(
             f"{index.root}: has {len(index)} images, fewer than one batch of {data.batch_size}; lower "
             f"data.batch_size or set data.last_batch=pad"
@@ -78,12 +60,8 @@ def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size:
 def build_loader(
     dataset: ImageDataset, sampler: TrainBatchSampler | EvalBatchSampler, settings: LoaderSettings
 ) -> DataLoader[Sample]:
-    """Returns a loader of `Batch`es in the order of `sampler`.
-
-    Raises:
-        DataError: /dev/shm is too small for the batches that the workers prefetch.
-    """
-    size = batch_bytes(sampler.device_batch, dataset.transform.image_size)
+    """Returns a loader of `Batch`es in the order of `sampler`."""
+    size = sampler.device_batch * 3 * dataset.transform.image_size**2  # of a uint8 batch
     require_shared_memory(settings.local_workers(sampler.world_size), size)
     return DataLoader(
         dataset,
@@ -118,12 +96,7 @@ def eval_batch_size(batch_size: int) -> int:
 
 
 def train_batch_size(batch_size: int, world_size: int, micro_batches: int) -> int:
-    """Returns the images per training micro-batch of one device.
-
-    Raises:
-        ConfigError: the batch is not divisible by processes and micro-batches, or leaves a single image, which
-            BatchNorm cannot train on.
-    """
+    """Returns the images per training micro-batch of one device: at least 2, for BatchNorm."""
     parts = world_size * micro_batches
     images, rest = divmod(batch_size, parts)
     if rest or images < 2:
@@ -132,8 +105,3 @@ def train_batch_size(batch_size: int, world_size: int, micro_batches: int) -> in
             f"({world_size} processes x trainer.accumulate {micro_batches}) with at least 2 images each"
         )
     return images
-
-
-def batch_bytes(images: int, image_size: int) -> int:
-    """Returns the size of a uint8 batch, as workers hand it over."""
-    return images * 3 * image_size**2

@@ -47,11 +47,7 @@ def start_worker(worker: int) -> None:
 
 
 def require_shared_memory(workers: int, batch_bytes: int) -> None:
-    """Requires room in /dev/shm for prefetched batches: if it is full, loader processes die of a bus error.
-
-    Raises:
-        DataError: it is too small.
-    """
+    """Requires room in /dev/shm for prefetched batches: if it is full, loader processes die of a bus error."""
     if workers == 0 or not SHARED_MEMORY.is_dir():
         return
     needed, free = workers * PREFETCHED * batch_bytes, shutil.disk_usage(SHARED_MEMORY).free
@@ -72,9 +68,6 @@ def explained_faults(datasets: Sequence[Any], timeout: float) -> Iterator[None]:
     Args:
         datasets: the data sets being loaded, each with an `index` and `progress`.
         timeout: seconds after which PyTorch gives up waiting for a batch.
-
-    Raises:
-        DataError: a loader process died, hung or had too little shared memory.
     """
     try:
         yield
@@ -83,9 +76,9 @@ def explained_faults(datasets: Sequence[Any], timeout: float) -> Iterator[None]:
         is_known = isinstance(error, RuntimeError) and ("DataLoader" in text or "shared memory" in text)
         message = _explain(text, datasets, timeout) if is_known else None
         kill_workers()
-        if message is not None:
-            raise DataError(message) from None
-        raise
+        if message is None:
+            raise
+        raise DataError(message) from None
 
 
 def kill_workers() -> None:
@@ -112,8 +105,7 @@ def _explain(text: str, datasets: Sequence[Any], timeout: float) -> str | None:
             f"{SHARED_MEMORY} is full, through which loader processes pass batches; give the container a larger "
             f"--shm-size or lower data.num_workers"
         )
-    died = DIED.search(text)
-    if died is None:
+    if (died := DIED.search(text)) is None:
         return None
     pids = [int(pid) for pid in died[1].split(",")]
     where = ", ".join(f"{pid} (last at {at[pid]})" if pid in at else str(pid) for pid in pids)

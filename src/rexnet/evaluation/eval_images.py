@@ -1,6 +1,5 @@
 """Finds the images to evaluate on and maps their classes to those of the classifier."""
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -109,10 +108,3 @@ def is_imagenet(class_names: Sequence[str]) -> bool:
         return False
     pairs = match_classes(class_names, None, IMAGENET_CLASSES)
     return len(pairs) > 0.98 * IMAGENET_CLASSES and all(row == source for row, source in pairs)
-
-
-def mark_root(root: Path) -> str:
-    """Returns a name for the files of a data set, such as `flowers12-test-3fa91c`, that no other folder has."""
-    whole = root.resolve()
-    digest = hashlib.sha256(str(whole).encode("utf-8", "surrogateescape")).hexdigest()
-    return "-".join((*whole.parts[1:][-2:], digest[:6]))

@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rexnet.checkpoints.checkpoint import Trained, WeightsKind
+from rexnet.checkpoints.checkpoint import WeightsKind
 from rexnet.checkpoints.temperature import describe_temperature, save_temperature
 from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import ConfigError, DataError
-from rexnet.evaluation.eval_images import find_images, fit_to_classes, mark_root
+from rexnet.evaluation.eval_images import find_images, fit_to_classes
 from rexnet.evaluation.inference import PLAIN, InferenceResult, View, run_inference
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model, wrap_trained
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result
-from rexnet.evaluation.soup import SOUPS, build_soup
+from rexnet.evaluation.soup import build_soup
 from rexnet.metrics.calibration import fit_temperature, split_in_halves
 from rexnet.metrics.statistics import summarize
-from rexnet.system.terminal import is_interactive
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ class Request:
     roots: tuple[Path, ...] = ()
     """Other images than those of the training; each gives a result."""
     weights: tuple[str, ...] = ()
-    """`ema`, `raw`, `soup`, `greedy-soup`; empty: EMA if there are any, else raw."""
+    """`ema`, `raw`, `soup`; empty: EMA if there are any, else raw."""
     views: tuple[View, ...] = (PLAIN,)
     workers: int | None = None
     """Loader processes; None: as in training."""
@@ -54,37 +53,48 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     Raises:
         RexnetError: a source, the request or the data is faulty; raised before the first inference where possible.
     """
-    _check_request(request)
-    models = [load_model(str(source), kind, request) for source in sources for kind in (request.weights or (None,))]
-    _check_classes(models, request)
+    for view in request.views:
+        if view.image_size is not None and not 16 <= view.image_size <= 4096:
+            raise ConfigError(f"--image-size: should be 16 to 4096, as data.image_size, not {view.image_size}")
+    if request.calibrate and (request.views != (PLAIN,) or len(request.roots) > 1):
+        raise ConfigError("--calibrate: fits one temperature, without --tta and --image-size, on one --data at most")
+    models = [_load_model(str(source), kind, request) for source in sources for kind in (request.weights or (None,))]
+    _require_same_classes(models, request)
     images = [(model, *_images_of(model, request.split, root)) for model in models for root in request.roots or (None,)]
     jobs = list(itertools.product(images, request.views))
     results = []
     for number, ((model, index, remark), view) in enumerate(jobs, start=1):
         title = f"{number} of {len(jobs)}" if len(jobs) > 1 else "evaluation"
-        if len(jobs) > 1 and not is_interactive():
-            parts = (model.name, model.weights, view.describe(model.preprocessing), str(index.root))
-            log.info(f"{title}: {', '.join(filter(None, parts))}")
+        if len(jobs) > 1:
+            log.info(f"{title}: {model.name} {model.weights}, {view.describe(model.preprocessing)}, {index.root}")
         results.append(_evaluate(model, index, view, request, title, (*model.remarks, *([remark] if remark else []))))
     return results
 
 
-def load_model(source: str, weights: str | None, request: Request) -> InferenceModel:
+def _load_model(source: str, weights: str | None, request: Request) -> InferenceModel:
     """Loads a source with the requested weights, or averages the checkpoints of a run.
 
     BatchNorm of timm's networks is folded, because training logged no number that must be reproduced.
     """
-    if weights not in SOUPS:
+    if weights == "soup":
+        run = Path(source)
+        trained, remark = build_soup(run)
+        model = dataclasses.replace(wrap_trained(trained, run.resolve().name), weights=weights, remarks=(remark,))
+    else:
         kind: WeightsKind | None = weights  # type: ignore[assignment]  # ema or raw
-        return load_inference_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
+        model = load_inference_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
+    loader = model.loader if request.workers is None else model.loader._replace(workers=request.workers)
+    return dataclasses.replace(model, loader=loader)
 
-    def score(trained: Trained) -> float:
-        model = wrap_trained(trained, source)
-        return _infer(model, _images_of(model, "val", None)[0], request, "greedy soup").metrics["top1"]
 
-    run = Path(source)
-    trained, remark = build_soup(run, score if weights == "greedy-soup" else None)
-    return dataclasses.replace(wrap_trained(trained, run.resolve().name), weights=weights, remarks=(remark,))
+def _require_same_classes(models: Sequence[InferenceModel], request: Request) -> None:
+    first = models[0]
+    for model in models:
+        if not request.roots and model.class_names != first.class_names:
+            raise ConfigError(
+                f"{first.name} has {len(first.class_names)} classes and {model.name} {len(model.class_names)}, other "
+                f"ones; evaluate each by itself, or all with --data on images whose classes all of them have"
+            )
 
 
 def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
@@ -97,16 +107,10 @@ def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[
     return fit_to_classes(find_images(own, split, root), model.class_names, model.name)
 
 
-def _infer(model: InferenceModel, index: Index, request: Request, title: str, view: View = PLAIN) -> InferenceResult:
-    if request.workers is not None:
-        model = dataclasses.replace(model, loader=model.loader._replace(workers=request.workers))
-    return run_inference(model, index, view, request.processes, title)
-
-
 def _evaluate(
     model: InferenceModel, index: Index, view: View, request: Request, title: str, remarks: tuple[str, ...]
 ) -> Result:
-    inference, temperature = _infer(model, index, request, title, view), model.temperature
+    inference, temperature = run_inference(model, index, view, request.processes, title), model.temperature
     if request.calibrate:
         inference, temperature, remark = _calibrate(model, inference, request)
         remarks = (*remarks, remark)
@@ -130,15 +134,15 @@ def _evaluate(
 
 
 def _file_name(model: InferenceModel, index: Index, view: View, request: Request) -> str:
-    """Returns the stem of a result's files, which no other evaluation of the run has."""
+    """Returns the stem of a result's files, such as `last-ema-test-photos-flowers-test-224px-flip`."""
     if model.path is None:
         file = model.name.partition("=")[0].replace("/", "-")
     else:  # the stem of every export is `model`
         file = model.path.stem if model.path.suffix in ("", ".ckpt") else model.path.name
-    of_root = mark_root(index.root) if request.roots else ""
+    of_root = index.root.resolve().parts[1:][-3:] if request.roots else ()
     of_view = "" if view == PLAIN else view.describe(model.preprocessing).replace(", ", "-").replace(" ", "")
     calibrated = "calibrated" if request.calibrate else ""
-    return "-".join(filter(None, (file, model.weights, request.split, of_root, of_view, calibrated)))
+    return "-".join(filter(None, (file, model.weights, request.split, *of_root, of_view, calibrated)))
 
 
 def _calibrate(
@@ -147,7 +151,8 @@ def _calibrate(
     """Fits a temperature and returns the results to report, the temperature, and a remark on its images."""
     predictions, held_out = inference.predictions, _held_out_split(model, request)
     if held_out is not None:
-        fitting = _infer(model, _images_of(model, held_out, None)[0], request, "calibration").predictions
+        index, _ = _images_of(model, held_out, None)
+        fitting = run_inference(model, index, PLAIN, request.processes, "calibration").predictions
         fitted_on = f"the {len(fitting.labels)} images of {held_out}"
         remark = f"temperature fitted on {fitted_on}"
     else:
@@ -169,21 +174,3 @@ def _held_out_split(model: InferenceModel, request: Request) -> Split | None:
         return None
     splits = splits_of(model.config.data)
     return next((split for split in splits[1:] if split != request.split), None) if len(splits) > 2 else None
-
-
-def _check_request(request: Request) -> None:
-    for view in request.views:
-        if view.image_size is not None and not 16 <= view.image_size <= 4096:
-            raise ConfigError(f"--image-size: should be 16 to 4096, as data.image_size, not {view.image_size}")
-    if request.calibrate and (request.views != (PLAIN,) or len(request.roots) > 1):
-        raise ConfigError("--calibrate: fits one temperature, without --tta and --image-size, on one --data at most")
-
-
-def _check_classes(models: Sequence[InferenceModel], request: Request) -> None:
-    first = models[0]
-    for model in models:
-        if not request.roots and model.class_names != first.class_names:
-            raise ConfigError(
-                f"{first.name} has {len(first.class_names)} classes and {model.name} {len(model.class_names)}, other "
-                f"ones; evaluate each by itself, or all with --data on images whose classes all of them have"
-            )

@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,21 +19,17 @@ from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.metrics.accuracy import count_batch
 from rexnet.metrics.predictions import Predictions
 from rexnet.preprocessing import Preprocessing
-from rexnet.system.terminal import Bar, progress_bar
-
-SIZES = (1, 8 / 7, 9 / 7)  # of test-time augmentation, relative to the image size: 224, 256, 288
+from rexnet.system.terminal import progress_bar
 
 
 class View(NamedTuple):
-    """The size and test-time augmentation of the images; probabilities are averaged over augmented images."""
+    """The size and test-time augmentation of the images."""
 
     image_size: int | None = None
     """Side of the square; the resize before the crop grows in proportion (FixRes, arXiv 1906.06423). None: as in
     training."""
     flip: bool = False
-    """Average over the image and its mirror image."""
-    sizes: bool = False
-    """Average over three sizes."""
+    """Average the probabilities of the image and its mirror image."""
 
     def of(self, preprocessing: Preprocessing) -> Preprocessing:
         """Returns the preprocessing at the size of this view."""
@@ -42,10 +37,7 @@ class View(NamedTuple):
 
     def describe(self, preprocessing: Preprocessing) -> str:
         """Returns words such as `224 px, flip`."""
-        augmentation = {"flip": self.flip, "sizes": self.sizes}
-        return ", ".join(
-            [f"{self.of(preprocessing).image_size} px", *(name for name, on in augmentation.items() if on)]
-        )
+        return f"{self.of(preprocessing).image_size} px{', flip' if self.flip else ''}"
 
 
 PLAIN = View()
@@ -84,15 +76,24 @@ def run_inference(
         DataError: an image is broken.
         ConfigError: an exported graph is asked for another image size.
     """
+    if not len(index):
+        raise DataError(f"{index.root}: holds no images")
     start = time.perf_counter()
-    base, factors = view.of(model.preprocessing), SIZES if view.sizes else (1,)
-    logits = _averaged_over_flip(model.logits) if view.flip else model.logits
-    passes = []
-    with progress_bar(len(factors) * len(index), " images", desc=title, leave=False) as bar:
-        for factor in factors:
-            preprocessing = base._replace(image_size=round(factor * base.image_size))
-            passes.append(_compute_logits(model, logits, preprocessing, index, processes, bar))
-    values = average_probabilities(passes) if len(passes) > 1 else passes[0]
+    mine = []
+    dataset = ImageDataset(index, build_eval_transform(view.of(model.preprocessing)))
+    loader = build_eval_loader(dataset, model.batch_size, model.loader, processes.rank, processes.world_size)
+    bar = progress_bar(len(index), " images", desc=title, leave=False)
+    with bar, explained_faults([dataset], model.loader.timeout):
+        for batch in loader:
+            images = batch.images
+            if len(images):  # empty if there are fewer batches than processes
+                logits = model.logits(images)
+                if view.flip:
+                    logits = average_probabilities([logits, model.logits(images.flip(2))])
+                mine.append(logits.cpu())
+            bar.update(min(len(images) * processes.world_size, len(index) - bar.n))
+    rounds = itertools.zip_longest(*processes.gather(mine))  # batch 0 belongs to process 0, batch 1 to process 1, ...
+    values = torch.cat([batch for one_round in rounds for batch in one_round if batch is not None])
     seconds = time.perf_counter() - start
     assert len(values) == len(index), "every image is classified once"
     predictions = Predictions(values.numpy(), np.asarray(index.labels), tuple(index.paths), model.class_names)
@@ -116,30 +117,3 @@ def count_in_batches(predictions: Predictions, batch_size: int) -> dict[str, flo
         "top5": (100.0 * correct5 / n).item(),
         "loss": (loss / n).float().item(),
     }
-
-
-def _compute_logits(
-    model: InferenceModel,
-    logits: Callable[[Tensor], Tensor],
-    preprocessing: Preprocessing,
-    index: Index,
-    processes: Processes,
-    bar: Bar,  # type: ignore[type-arg]
-) -> Tensor:
-    """Returns the logits (N, classes) of all images in their order."""
-    if not len(index):
-        raise DataError(f"{index.root}: holds no images")
-    mine, done = [], bar.n
-    dataset = ImageDataset(index, build_eval_transform(preprocessing))
-    loader = build_eval_loader(dataset, model.batch_size, model.loader, processes.rank, processes.world_size)
-    with explained_faults([dataset], model.loader.timeout):
-        for batch in loader:
-            if len(batch.images):  # empty if there are fewer batches than processes
-                mine.append(logits(batch.images).cpu())
-            bar.update(min(len(batch.images) * processes.world_size, len(index) - (bar.n - done)))
-    rounds = itertools.zip_longest(*processes.gather(mine))  # batch 0 belongs to process 0, batch 1 to process 1, ...
-    return torch.cat([batch for one_round in rounds for batch in one_round if batch is not None])
-
-
-def _averaged_over_flip(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda images: average_probabilities([logits(images), logits(images.flip(2))])

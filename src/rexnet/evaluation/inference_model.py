@@ -53,7 +53,7 @@ class InferenceModel:
     temperature: float | None = None
     """Divisor of the logits for calibrated probabilities; None if none was fitted or an exported graph applies it."""
     weights: str = ""
-    """`ema`, `raw`, `soup` or `greedy-soup`; empty for a network of timm."""
+    """`ema`, `raw` or `soup`; empty for a network of timm."""
     path: Path | None = None
     """The checkpoint or file; None for a network of timm."""
     network: nn.Module | None = None

@@ -105,7 +105,7 @@ class Result:
     def describe(self) -> str:
         """Returns the results as lines for the terminal."""
         kind = {"ema": ", EMA weights", "": ""}.get(self.model.weights, f", {self.model.weights} weights")
-        view = f", {self.view_text}" if self.view.flip or self.view.sizes else ""
+        view = f", {self.view_text}" if self.view.flip else ""
         summary, calibrated = self.summary, self.calibrated
         logged = f"   (logged in training: {self.logged:.2f} %)" if self.logged is not None else ""
         lines = [

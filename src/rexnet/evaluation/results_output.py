@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rexnet.evaluation.comparison import describe_table, table_as_json, write_csv
+from rexnet.evaluation.comparison import compare, describe_table, summarize_series, write_csv
 from rexnet.evaluation.results import Result, write_json
 
 
@@ -18,16 +18,19 @@ def print_and_save(results: Sequence[Result], json_path: Path | None = None, csv
         print(f"{describe_table(results)}\n" if is_table else results[0].describe())
     finally:  # also if the reader of standard output is gone
         saved = [path for result in results if result.folder and (is_table or not json_path) for path in result.save()]
+        content = results[0].as_json()
         if is_table:
             folders = {result.folder or Path() for result in results}
             stem = (folders.pop() if len(folders) == 1 else Path()) / "evaluation"
             csv_path, json_path = csv_path or stem.with_suffix(".csv"), json_path or stem.with_suffix(".json")
+            content = {"results": [result.as_json() for result in results]}
+            content |= {"comparisons": compare(results), "seeds": summarize_series(results)}
             saved = []
         if csv_path is not None:
             write_csv(results, csv_path)
             saved.append(csv_path)
         if json_path is not None:
-            write_json(json_path, table_as_json(results) if is_table else results[0].as_json())
+            write_json(json_path, content)
             saved.append(json_path)
     if saved:
         print(f"written to {', '.join(map(str, saved))}")

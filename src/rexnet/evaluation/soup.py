@@ -1,7 +1,7 @@
 """Model soups: a network whose weights are the mean of several checkpoints of a run (arXiv 2203.05482)."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,48 +21,30 @@ from rexnet.runs.checkpoint_files import best_first, checkpoint_folder
 from rexnet.system.device import adapt_to_hardware, resolve_device
 from rexnet.system.terminal import progress_bar
 
-SOUPS = ("soup", "greedy-soup")
 BATCHNORM_IMAGES = 2048  # training images for the statistics of BatchNorm
 
 
-def build_soup(run: Path, score: Callable[[Trained], float] | None) -> tuple[Trained, str]:
+def build_soup(run: Path) -> tuple[Trained, str]:
     """Averages the best checkpoints of a run, and returns the network with a remark on its ingredients.
 
     EMA weights are averaged if there are any. BatchNorm's statistics, which cannot be averaged, are estimated again on
     training images.
 
-    Args:
-        run: the run folder.
-        score: validation accuracy, for a greedy soup: it adds checkpoints from the best to the worst, each only if the
-            score does not fall. None: all checkpoints are averaged.
-
     Raises:
         CheckpointError: `run` is not a run folder, or has fewer than two of its best checkpoints.
         DataError: the training images are missing.
     """
-    paths = best_first(run) if run.is_dir() else []
+    paths = best_first(run)
     if len(paths) < 2:
         raise CheckpointError(f"{run}: a soup needs a run folder with two of its best checkpoints, not {len(paths)}")
-    loaded = [load_trained(path) for path in paths]
-    if score is None:
-        taken, soup, how = loaded, average(loaded), ""
-    else:
-        taken, how = loaded[:1], ", chosen on the validation images"
-        soup, best = loaded[0], score(loaded[0])
-        for trained in loaded[1:]:
-            trial = average([*taken, trained])
-            if (value := score(trial)) >= best:
-                taken, soup, best = [*taken, trained], trial, value
-    stems = ", ".join(trained.path.stem for trained in taken)
-    remark = f"mean of {len(taken)} of {len(paths)} checkpoints ({stems}){how}"
+    soup = average([load_trained(path) for path in paths])
+    remark = f"mean of {len(paths)} checkpoints ({', '.join(path.stem for path in paths)})"
     return soup._replace(path=checkpoint_folder(run) / f"top{len(paths)}", temperature=None, metrics={}), remark
 
 
 def average(ingredients: Sequence[Trained]) -> Trained:
     """Returns the mean of networks of one architecture, in float64; integer buffers are those of the first."""
     first = ingredients[0]
-    if len(ingredients) == 1:
-        return first
     states = [trained.model.state_dict() for trained in ingredients]
     model = copy.deepcopy(first.model)
     model.load_state_dict({name: _mean([state[name] for state in states]) for name in states[0]})

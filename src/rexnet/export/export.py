@@ -19,18 +19,11 @@ from rexnet.export.formats import (
     write_program,
     write_safetensors,
 )
-from rexnet.export.parity import (
-    Parity,
-    Runner,
-    describe_parity,
-    find_faults,
-    load_eval_batches,
-    measure_parity,
-    write_parity,
-)
+from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, load_eval_batches, measure_parity
 from rexnet.export.quantize import write_int8
 from rexnet.export.reading import open_onnx, open_program
 from rexnet.runs.checkpoint_files import run_of
+from rexnet.system.atomic_files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +70,28 @@ def export(
     index = find_local_images(trained, root, "val", max_images)
     folder = output or (run_of(trained.path) or trained.path.parent) / "export"
     deployed = Deployed(trained, kind)
+    wanted = {*formats, "onnx"} if "int8" in formats else {*formats}  # int8 is converted from ONNX
+    paths = {
+        name: folder / f"model{'-float' if kind == 'float' and name in RUNNABLE else ''}{suffix}"
+        for name, suffix in SUFFIXES.items()
+        if name in wanted
+    }
     runners: dict[str, Runner] = {}
-    sizes: dict[str, int] = {}
-    for name in _in_order(formats):
-        path = _path(folder, name, kind)
-        if name in formats:
-            log.info(f"{path}")
-        _write(name, path, trained, deployed, calibration)
-        sizes[name] = path.stat().st_size
+    for name, path in paths.items():
+        log.info(f"{path}")
+        match name:
+            case "onnx":
+                write_onnx(trained, deployed, path)
+            case "torch":
+                write_program(trained, deployed, path)
+            case "safetensors":
+                write_safetensors(trained, path)
+            case "official":
+                write_official(trained, path)
+            case "int8":
+                assert calibration is not None
+                images = (deployed.prepare(batch.images).numpy() for batch in load_eval_batches(trained, calibration))
+                write_int8(paths["onnx"], path, images)
         if name in RUNNABLE:
             runners[name] = open_program(path) if name == "torch" else open_onnx(path)
     if not runners:
@@ -92,49 +99,16 @@ def export(
     if index is None:
         log.warning("the files were not compared with the network: the images are not here; name them with --data")
         return {}
+    sizes: dict[str, int] = {name: path.stat().st_size for name, path in paths.items()}
     parities = measure_parity(trained, index, deployed, runners, sizes)
-    _report(folder, f"{trained.path} ({trained.weights} weights) on {len(index)} images of {index.root}", parities)
+    report = folder / "parity.md"
+    title = f"{trained.path} ({trained.weights} weights) on {len(index)} images of {index.root}"
+    with atomic_write(report) as temporary:
+        temporary.write_text(f"# {title}\n\n{describe_parity(parities)}\n", encoding="utf-8")
+    log.info(f"\n{title}\n{describe_parity(parities)}\nwritten to {report}")
+    if faults := find_faults(parities):
+        raise ExportError(f"{folder}: {'; '.join(faults)}; see {report}")
     return parities
-
-
-def _in_order(formats: Sequence[Format]) -> list[Format]:
-    """Returns each format once, with ONNX before int8, which is converted from it."""
-    wanted = {*formats, "onnx"} if "int8" in formats else set(formats)
-    return [name for name in SUFFIXES if name in wanted]
-
-
-def _path(folder: Path, name: Format, kind: InputKind) -> Path:
-    return folder / f"model{'-float' if kind == 'float' and name in RUNNABLE else ''}{SUFFIXES[name]}"
-
-
-def _write(name: Format, path: Path, trained: Trained, deployed: Deployed, calibration: Index | None) -> None:
-    match name:
-        case "onnx":
-            write_onnx(trained, deployed, path)
-        case "torch":
-            write_program(trained, deployed, path)
-        case "safetensors":
-            write_safetensors(trained, path)
-        case "official":
-            write_official(trained, path)
-        case "int8":
-            assert calibration is not None
-            images = (deployed.prepare(batch.images).numpy() for batch in load_eval_batches(trained, calibration))
-            write_int8(_path(path.parent, "onnx", deployed.kind), path, images)
-
-
-def _report(folder: Path, title: str, parities: dict[str, Parity]) -> None:
-    """Writes and logs the parity.
-
-    Raises:
-        ExportError: a float32 file differs from the network.
-    """
-    faults = find_faults(parities)
-    report = write_parity(folder, title, parities, faults)
-    log.info(f"\n{title}\n{describe_parity(parities, faults)}\nwritten to {report}")
-    different = [fault for fault in faults if not fault.startswith("int8")]
-    if different:
-        raise ExportError(f"{folder}: {'; '.join(different)}; see {report}")
 
 
 def find_local_images(trained: Trained, root: Path | None, split: Split, most: int | None = None) -> Index | None:

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -38,11 +37,7 @@ def write_onnx(trained: Trained, deployed: Deployed, path: Path) -> None:
 def write_graph(
     model: nn.Module, example: tuple[Tensor], path: Path, description: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a network with one argument `images` as ONNX, for any batch size.
-
-    Raises:
-        ConfigError: a package is missing, or the file cannot be written.
-    """
+    """Writes a network with one argument `images` as ONNX, for any batch size."""
     require_onnx()
     import onnx
 
@@ -90,11 +85,7 @@ def write_safetensors(trained: Trained, path: Path) -> None:
 
 
 def write_official(trained: Trained, path: Path) -> None:
-    """Writes the weights under the names of the authors' code, for its `load_state_dict`.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Writes the weights under the names of the authors' code, for its `load_state_dict`."""
     content = io.BytesIO()  # torch.save hides a full disk behind another error
     torch.save(to_official_names(dict(trained.model.state_dict())), content)
     with atomic_write(path) as temporary:
@@ -136,11 +127,9 @@ def describe_export(trained: Trained) -> dict[str, str]:
     model, view = trained.config.model, trained.preprocessing
     entry = build_description(trained.config, view.class_names, trained.metrics) | {"weights": trained.weights}
     calibrated = {} if trained.temperature is None else {"temperature": trained.temperature}
-    network = (
-        {"family": f"rexnet-{model.variant}", "width_mult": f"{model.width_mult:g}"}
-        if model.name == "rexnet"
-        else {"family": model.name}
-    )
+    network = {"family": model.name}
+    if model.name == "rexnet":
+        network = {"family": f"rexnet-{model.variant}", "width_mult": f"{model.width_mult:g}"}
     return {
         **network,
         "num_classes": str(len(view.class_names)),
@@ -161,13 +150,10 @@ def describe_export(trained: Trained) -> dict[str, str]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silences the exporters' messages to their developers."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    os.environ.setdefault("TORCH_ONNX_VERBOSE", "0")
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)

@@ -1,9 +1,7 @@
 """Compares exported files with the network that they came from, on real images."""
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +13,6 @@ from rexnet.data.dataset import Batch, ImageDataset
 from rexnet.data.datasets.index import Index
 from rexnet.data.loaders import build_eval_loader, eval_batch_size, resolve_loader
 from rexnet.export.deployed import Deployed
-from rexnet.system.atomic_files import atomic_write
 from rexnet.system.device import adapt_to_hardware
 
 Runner = Callable[[np.ndarray], np.ndarray]
@@ -23,7 +20,6 @@ Runner = Callable[[np.ndarray], np.ndarray]
 
 EAGER = "eager"
 MAX_DIFFERENCE = 1e-4  # of a probability, between the network and a float32 file
-MAX_LOSS = 1.0  # points of top-1 that int8 may lose
 
 
 class Parity(NamedTuple):
@@ -99,28 +95,16 @@ def load_eval_batches(trained: Trained, index: Index) -> Iterator[Batch]:
 
 
 def find_faults(parities: Mapping[str, Parity]) -> list[str]:
-    """Returns one sentence for each form that differs too much or has no advantage."""
-    faults = []
-    for name, parity in parities.items():
-        lost = parities[EAGER].top1 - parity.top1
-        if name == "int8":
-            if lost > MAX_LOSS:
-                faults.append(f"int8 loses {lost:.2f} points of top-1, more than {MAX_LOSS:g}: do not use it")
-            fastest = max((other.images_per_s for key, other in parities.items() if key != "int8"), default=0.0)
-            if parity.images_per_s < fastest:
-                faults.append(
-                    f"int8 computes {parity.images_per_s:.0f} images/s on this machine and float32 {fastest:.0f}: "
-                    f"it saves space here, not time; use float32 unless file size matters"
-                )
-        elif parity.largest_difference > MAX_DIFFERENCE or parity.agreement < 100:
-            faults.append(
-                f"{name} differs from the network: probabilities by up to {parity.largest_difference:.1e}, the class "
-                f"in {100 - parity.agreement:.2f} % of the images"
-            )
-    return faults
+    """Returns one sentence for each float32 file that differs too much; int8 is judged by its accuracy."""
+    return [
+        f"{name} differs from the network: probabilities by up to {parity.largest_difference:.1e}, the class in "
+        f"{100 - parity.agreement:.2f} % of the images"
+        for name, parity in parities.items()
+        if name != "int8" and (parity.largest_difference > MAX_DIFFERENCE or parity.agreement < 100)
+    ]
 
 
-def describe_parity(parities: Mapping[str, Parity], faults: Sequence[str]) -> str:
+def describe_parity(parities: Mapping[str, Parity]) -> str:
     """Returns a Markdown table that is also readable in a terminal."""
     lines = [
         "| form        | top-1 %  | same class % | largest difference | images/s | MB    |",
@@ -132,15 +116,4 @@ def describe_parity(parities: Mapping[str, Parity], faults: Sequence[str]) -> st
             f"| {name:11} | {parity.top1:8.2f} | {parity.agreement:12.2f} | {parity.largest_difference:18.1e} | "
             f"{parity.images_per_s:8.0f} | {size} |"
         )
-    return "\n".join([*lines, *(f"\nnote: {fault}" for fault in faults)])
-
-
-def write_parity(folder: Path, title: str, parities: Mapping[str, Parity], faults: Sequence[str]) -> Path:
-    """Writes `parity.md` and `parity.json` into a folder, and returns the path of the first."""
-    content = {"forms": {name: parity._asdict() for name, parity in parities.items()}, "notes": list(faults)}
-    with atomic_write(folder / "parity.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-    path = folder / "parity.md"
-    with atomic_write(path) as temporary:
-        temporary.write_text(f"# {title}\n\n{describe_parity(parities, faults)}\n")
-    return path
+    return "\n".join(lines)

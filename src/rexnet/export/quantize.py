@@ -1,26 +1,22 @@
 """Quantizes an ONNX file to int8, with ranges from real images."""
 
-import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from rexnet.export.formats import require_onnx
+from rexnet.export.formats import quiet, require_onnx
 from rexnet.system.atomic_files import atomic_write
 
 
 def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
-    """Quantizes the convolutions and the classifier of `source` statically.
+    """Quantizes the convolutions and the classifier of a float32 ONNX file statically.
 
     Args:
-        source: a float32 ONNX file.
+        source: the float32 file.
         target: the int8 file.
         images: batches of calibration images, as the file takes them.
-
-    Raises:
-        ConfigError: a package is missing.
     """
     require_onnx()
     import onnx
@@ -36,31 +32,20 @@ def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None
             return None if batch is None else {"images": batch}
 
     properties = {entry.key: entry.value for entry in onnx.load(source, load_external_data=False).metadata_props}
-    logging.getLogger().addFilter(_no_advice)
-    try:
-        with tempfile.TemporaryDirectory() as folder, atomic_write(target) as temporary:
-            prepared = Path(folder) / "prepared.onnx"
-            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-            quantization.quantize_static(
-                str(prepared),
-                str(temporary),
-                Calibration(),
-                quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=[
-                    "Conv",
-                    "Gemm",
-                ],  # gates and activations would lose accuracy without gaining speed
-                per_channel=True,
-                reduce_range=True,  # 7-bit weights: 8 bits overflow on CPUs without VNNI
-                weight_type=quantization.QuantType.QInt8,
-                activation_type=quantization.QuantType.QUInt8,
-            )
-            model = onnx.load(temporary)
-            onnx.helper.set_model_props(model, properties)
-            onnx.save(model, temporary)
-    finally:
-        logging.getLogger().removeFilter(_no_advice)
-
-
-def _no_advice(record: logging.LogRecord) -> bool:
-    return "pre-processing" not in record.getMessage()
+    with quiet(), tempfile.TemporaryDirectory() as folder, atomic_write(target) as temporary:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantization.quantize_static(
+            str(prepared),
+            str(temporary),
+            Calibration(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Gemm"],  # gates and activations would lose accuracy without gaining speed
+            per_channel=True,
+            reduce_range=True,  # 7-bit weights: 8 bits overflow on CPUs without VNNI
+            weight_type=quantization.QuantType.QInt8,
+            activation_type=quantization.QuantType.QUInt8,
+        )
+        model = onnx.load(temporary)
+        onnx.helper.set_model_props(model, properties)
+        onnx.save(model, temporary)

@@ -1,9 +1,7 @@
 """Opens exported files that can be run."""
 
-import contextlib
 import json
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,6 @@ from rexnet.errors import CheckpointError, first_sentence
 from rexnet.export.deployed import InputKind
 from rexnet.export.formats import METADATA_FILE, quiet, require_onnx
 from rexnet.models.weights import ENTRY
-
-MAX_DESCRIPTION = 16 << 20  # bytes; 1,000 classes need 30 kB
 
 
 @dataclass(frozen=True)
@@ -52,11 +48,10 @@ def open_onnx(path: Path) -> Exported:
     except Exception as error:  # the runtime's own types are not public
         raise CheckpointError(f"{path}: cannot be read as ONNX: {first_sentence(error)}") from None
     name, type_ = session.get_inputs()[0].name, session.get_inputs()[0].type
-    description = _parse(session.get_modelmeta().custom_metadata_map.get(ENTRY))
     return Exported(
         lambda images: np.asarray(session.run(None, {name: images})[0]),
         "uint8" if type_ == "tensor(uint8)" else "float",
-        description,
+        _description(session.get_modelmeta().custom_metadata_map),
     )
 
 
@@ -69,10 +64,12 @@ def open_program(path: Path) -> Exported:
     Raises:
         CheckpointError: PyTorch cannot read it.
     """
+    extra = {METADATA_FILE: ""}
     try:
         with quiet():
-            exported = torch.export.load(path)
+            exported = torch.export.load(path, extra_files=extra)
             program = exported.module()
+        metadata = json.loads(extra[METADATA_FILE] or "{}")
     except Exception as error:  # torch raises a dozen types
         raise CheckpointError(f"{path}: cannot be read as a program of torch.export: {first_sentence(error)}") from None
     is_float = bool(exported.example_inputs) and exported.example_inputs[0][0].dtype.is_floating_point
@@ -82,21 +79,12 @@ def open_program(path: Path) -> Exported:
             result: np.ndarray = program(torch.from_numpy(images)).numpy()
         return result
 
-    return Exported(run, "float" if is_float else "uint8", _read_extra(path))
+    return Exported(run, "float" if is_float else "uint8", _description(metadata))
 
 
-def _read_extra(path: Path) -> dict[str, Any]:
-    """Returns the description in the zip archive of a `.pt2`."""
-    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError), zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.filename.endswith(f"extra/{METADATA_FILE}") and member.file_size <= MAX_DESCRIPTION:
-                return _parse(json.loads(archive.read(member)).get(ENTRY))
-    return {}
-
-
-def _parse(text: object) -> dict[str, Any]:
+def _description(metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
-        entry = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
-        entry = None
+        entry = json.loads(metadata[ENTRY])
+    except (KeyError, TypeError, ValueError):
+        return {}
     return entry if isinstance(entry, dict) else {}

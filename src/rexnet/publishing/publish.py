@@ -63,7 +63,7 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
         architecture = find_timm_architecture(trained.model, trained.config.model)
         if architecture is not None:
             _write_timm_config(architecture, public, folder / "config.json")
-        write_report([run], folder / "report.html", published_as=title)
+        write_report([run], folder / "report.html", title=title)
         epochs, card = Run(run).epochs, folder / "README.md"
         write_card(title, epochs, public, predictions, training_images, architecture, card)
     log.info(

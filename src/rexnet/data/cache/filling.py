@@ -30,13 +30,7 @@ RESERVE = 64 << 20  # bytes that stay free
 
 
 class CacheStore:
-    """The caches of a run: fills them in one process of each machine, then opens them in all processes.
-
-    Args:
-        datasets: data sets of the run; those without a cache are ignored.
-        data: settings of the cache.
-        trainer: says where caches are by default.
-    """
+    """The caches of a run: fills them in one process of each machine, then opens them in all processes."""
 
     def __init__(self, datasets: Sequence[ImageDataset], data: DataConfig, trainer: TrainerConfig) -> None:
         self.datasets = [dataset for dataset in datasets if isinstance(dataset, CachedDataset)]
@@ -55,11 +49,7 @@ class CacheStore:
         return self._paths[dataset]
 
     def require_filled(self, nodes: int) -> None:
-        """Raises an error if several nodes would have to fill a cache, which they may share.
-
-        Raises:
-            DataError: a cache is not filled.
-        """
+        """Raises an error if several nodes would have to fill a cache, which they may share."""
         if nodes > 1 and (missing := self.missing()):
             raise DataError(
                 f"data.cache: {self.path_of(missing[0])} is missing, and a run on {nodes} nodes does not fill it; run "
@@ -67,11 +57,7 @@ class CacheStore:
             )
 
     def require_space(self) -> tuple[int, int]:
-        """Checks that the missing caches fit; returns their estimated size and the free space in bytes.
-
-        Raises:
-            DataError: there is too little space.
-        """
+        """Checks that the missing caches fit; returns their estimated size and the free space in bytes."""
         needed = sum(dataset.estimate_bytes() for dataset in self.missing())
         folder = self.folder.absolute()
         free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
@@ -83,11 +69,7 @@ class CacheStore:
         return needed, free
 
     def fill(self, settings: LoaderSettings) -> None:
-        """Decodes all images of the missing caches, with a progress bar.
-
-        Raises:
-            DataError: there is too little space, an image is broken, or a loader process died or hung.
-        """
+        """Decodes all images of the missing caches, with a progress bar."""
         missing = self.missing()
         if not missing:
             return
@@ -101,11 +83,7 @@ class CacheStore:
                     _write(file, dataset, settings)
 
     def open(self) -> None:
-        """Opens the caches in this process; all processes of a run call this after the caches are filled.
-
-        Raises:
-            DataError: a cache is missing or cannot be opened.
-        """
+        """Opens the caches in this process; all processes of a run call this after the caches are filled."""
         for dataset in self.datasets:
             path = self.path_of(dataset)
             try:

@@ -18,6 +18,7 @@ FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
     "val": ("val", "validation", "test"),
     "test": ("test",),
 }
+SPLIT_FOLDERS = ("train", "val", "validation", "test")
 NAMED = 5  # files or folders in a message
 
 
@@ -35,10 +36,7 @@ def index_folders(root: Path, split: Split) -> Index:
 def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: str) -> Index:
     """Indexes the images below `folder`, whose subfolders must be exactly `class_names`.
 
-    Args:
-        folder: contains one folder for each class.
-        class_names: the classes in their order.
-        classes_of: where `class_names` come from, for messages.
+    `classes_of` says in messages where `class_names` come from.
     """
     _require_same_classes(class_names, class_folders(folder), classes_of, folder)
     counts: list[int] = []
@@ -67,18 +65,15 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | None = None) -> Index:
     """Indexes the images of a tar whose path is `prefix`, a class, and a name.
 
-    Args:
-        tar: all images of the tar.
-        prefix: the folder that contains the class folders, with a slash, or an empty string.
-        class_names: the classes in their order; None takes all there are, sorted.
+    `prefix` is empty or ends with a slash. Without `class_names`, all folders are classes, sorted.
     """
     numbers: dict[str, int] = {}
 
-    def number(name: str) -> int:
-        is_inside = name.startswith(prefix) and "/" in name[len(prefix) :]
-        return numbers.setdefault(class_of(name, prefix), len(numbers)) if is_inside else -1
+    def number(path: str) -> int:
+        class_name, slash, _ = path.removeprefix(prefix).partition("/")
+        return numbers.setdefault(class_name, len(numbers)) if slash and path.startswith(prefix) else -1
 
-    found = np.fromiter((number(name) for name in tar.paths), np.int64, len(tar))
+    found = np.fromiter(map(number, tar.paths), np.int64, len(tar))
     class_names = tuple(numbers) if class_names is None else class_names
     _require_same_classes(class_names, tuple(numbers), "the training images", tar.root / prefix)
     positions = np.flatnonzero(found >= 0)
@@ -87,11 +82,6 @@ def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | 
     label_of = np.array([class_names.index(name) for name in numbers], np.int64)
     source = tar if len(positions) == len(tar) else tar.select(positions)
     return label_source(source, label_of[found[positions]], class_names)
-
-
-def class_of(name: str, prefix: str) -> str:
-    """Returns the class folder in the path of a tar's member."""
-    return name[len(prefix) :].partition("/")[0]
 
 
 def folder_splits(root: Path) -> tuple[Split, ...]:
@@ -106,7 +96,7 @@ def _index_tar(path: Path, split: Split) -> Index:
     top, names = _tar_folders(tar)
     wanted = next((name for name in FOLDER_NAMES[split] if name in names), None)
     if "train" not in names or wanted is None:
-        missing = "train/" if "train" not in names else " or ".join(f"{name}/" for name in FOLDER_NAMES[split])
+        missing = "train/" if "train" not in names else _folders_of(split)
         raise DataError(f"{path}: has no {missing} with one folder for each class; it contains {_join(sorted(names))}")
     train = index_tar_folders(tar, f"{top}train/")
     return train if wanted == "train" else index_tar_folders(tar, f"{top}{wanted}/", train.class_names)
@@ -114,12 +104,11 @@ def _index_tar(path: Path, split: Split) -> Index:
 
 def _tar_folders(tar: TarSource) -> tuple[str, set[str]]:
     """Returns the only top folder of a tar (or an empty string), and the names of the folders below it."""
-    split_names = {name for names in FOLDER_NAMES.values() for name in names}
-    first = {name.partition("/")[0] for name in tar.paths}
-    if len(first) != 1 or first & split_names:
+    first = {path.partition("/")[0] for path in tar.paths}
+    if len(first) != 1 or first.intersection(SPLIT_FOLDERS):
         return "", first
     top = f"{first.pop()}/"
-    return top, {class_of(name, top) for name in tar.paths}
+    return top, {path.removeprefix(top).partition("/")[0] for path in tar.paths}
 
 
 def _images(folder: str, path: str, above: tuple[str, ...]) -> Iterator[str]:
@@ -155,32 +144,25 @@ def _split_folder(root: Path, split: Split) -> Path:
     for name in FOLDER_NAMES[split]:
         if (root / name).is_dir():
             return root / name
-    wanted = " or ".join(f"{name}/" for name in FOLDER_NAMES[split])
     entries = _entries(root)
+    folders = {entry.name for entry in entries if _is_folder(entry)}
+    is_split = not folders or folders.intersection(SPLIT_FOLDERS[1:])
+    advice = "" if is_split else f"; to hold out images for validation: rexnet data split {printable(root)}"
     raise DataError(
-        f"{root}: has no {wanted} with one folder for each class; it contains {_list(entries)}{_advice(root, entries)}"
+        f"{root}: has no {_folders_of(split)} with one folder for each class; it contains {_list(entries)}{advice}"
     )
 
 
-def _advice(root: Path, entries: Sequence[os.DirEntry[str]]) -> str:
-    """Returns a hint at `rexnet data split` if no folder is that of a split other than train."""
-    folders = {entry.name for entry in entries if _is_folder(entry)}
-    others = {name for names in FOLDER_NAMES.values() for name in names} - {"train"}
-    if folders & others or not folders:
-        return ""
-    return f"; to hold out images for validation: rexnet data split {printable(root)}"
+def _folders_of(split: Split) -> str:
+    return " or ".join(f"{name}/" for name in FOLDER_NAMES[split])
 
 
 def _require_same_classes(wanted: Sequence[str], found: Sequence[str], classes_of: str, folder: Path) -> None:
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if missing:
-        raise DataError(f"{folder}: lacks {_count(missing)} of {classes_of}: {_join(missing)}")
-    if unknown:
-        raise DataError(f"{folder}: has {_count(unknown)} unknown to {classes_of}: {_join(unknown)}")
-
-
-def _count(names: Sequence[str]) -> str:
-    return "one class" if len(names) == 1 else f"{len(names)} classes"
+    for names, verb, relation in ((missing, "lacks", "of"), (unknown, "has", "unknown to")):
+        if names:
+            count = "one class" if len(names) == 1 else f"{len(names)} classes"
+            raise DataError(f"{folder}: {verb} {count} {relation} {classes_of}: {_join(names)}")
 
 
 def _list(entries: Sequence[os.DirEntry[str]]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rexnet.class_names import first_synonyms, imagenet_synonyms
-from rexnet.data.datasets.class_folders import class_folders, class_of, index_class_folders, index_tar_folders
+from rexnet.data.datasets.class_folders import class_folders, index_class_folders, index_tar_folders
 from rexnet.data.datasets.index import Index, Split, build_index, label_source
 from rexnet.data.datasets.layout import Layout
 from rexnet.data.datasets.list_files import Published, check_counts, read_lines, read_mat
@@ -35,30 +35,22 @@ LARGEST_ANNOTATION = 64 << 20
 class Devkit(NamedTuple):
     """Annotations of the devkit, by WordNet ID in sorted order."""
 
-    synonyms: dict[str, str]
-    """Synonyms of each class, separated by commas."""
-    train_counts: dict[str, int]
-    """Training images of each class."""
-    val_classes: dict[str, str]
-    """Class of each validation image, by its name without suffix."""
+    synonyms: dict[str, str]  # of each class, separated by commas
+    train_counts: dict[str, int]  # images of each class
+    val_classes: dict[str, str]  # class of each validation image, by its name without suffix
 
 
 def index_imagenet(root: Path, split: Split) -> Index:
     """Indexes the training or validation images below `root`.
 
-    The root contains
-
-    - `train/` with class folders, or ILSVRC2012_img_train.tar as downloaded (a tar of tars);
-    - `val/` with class folders or flat, or ILSVRC2012_img_val.tar;
-    - the devkit, packed or unpacked, which a flat `val/` and the validation tar need.
-
-    Without a devkit the classes are those of the training images. If some of the 1,000 classes are missing there, the
-    data set is a subset.
+    The images are in `train/` and `val/` (class folders; `val/` may be flat) or in the tars as downloaded. A flat
+    `val/` and the validation tar need the devkit. Without it the classes are those of the training images, which may
+    be a subset of the 1,000.
     """
     if split == "test":
         raise DataError(f"{root}: the labels of ImageNet's test images are not public; evaluate on val")
     devkit = load_devkit(root)
-    index = _index_train(root, devkit) if split == "train" else _index_val(root, devkit)
+    index = _index_split(root, split, devkit)
     _check(index, split, devkit)
     synonyms = devkit.synonyms if devkit else imagenet_synonyms()
     return replace(index, class_names=first_synonyms(index.class_names, synonyms))
@@ -107,33 +99,24 @@ def _unpack(tar: Path, wanted: Sequence[str]) -> dict[str, bytes]:
     return found
 
 
-def _index_train(root: Path, devkit: Devkit | None) -> Index:
-    wanted = tuple(devkit.synonyms) if devkit else None
-    folder = root / "train"
-    if folder.is_dir():
-        return index_class_folders(folder, wanted or class_folders(folder), "the devkit")
-    return index_tar_folders(_open_tar(root, "train", TRAIN_TAR), "", wanted)
-
-
-def _index_val(root: Path, devkit: Devkit | None) -> Index:
-    classes = tuple(devkit.synonyms) if devkit else _training_classes(root)
-    folder = root / "val"
-    if folder.is_dir():
-        if any(entry.is_dir() for entry in folder.iterdir() if not is_hidden(entry.name)):
-            return index_class_folders(folder, classes, "the devkit" if devkit else "the training images")
-        names = sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
-        return build_index(folder, names, _labels_of(folder, names, classes, devkit), classes)
-    tar = _open_tar(root, "val", VAL_TAR)
-    names = list(tar.paths)
-    if all("/" in name for name in names):
-        return index_tar_folders(tar, "", classes)
-    return label_source(tar, _labels_of(tar.root, names, classes, devkit), classes)
-
-
 def _training_classes(root: Path) -> tuple[str, ...]:
     if (root / "train").is_dir():
         return class_folders(root / "train")
-    return tuple(sorted({class_of(name, "") for name in _open_tar(root, "train", TRAIN_TAR).paths}))
+    return tuple(sorted({path.partition("/")[0] for path in _open_tar(root, "train").paths}))
+
+
+def _index_split(root: Path, split: Split, devkit: Devkit | None) -> Index:
+    classes = tuple(devkit.synonyms) if devkit else _training_classes(root)
+    folder = root / split
+    if folder.is_dir():
+        if split == "train" or any(entry.is_dir() for entry in folder.iterdir() if not is_hidden(entry.name)):
+            return index_class_folders(folder, classes, "the devkit" if devkit else "the training images")
+        names = sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
+        return build_index(folder, names, _labels_of(folder, names, classes, devkit), classes)
+    tar = _open_tar(root, split)
+    if split == "train" or all("/" in path for path in tar.paths):
+        return index_tar_folders(tar, "", classes)
+    return label_source(tar, _labels_of(tar.root, tar.paths, classes, devkit), classes)
 
 
 def _labels_of(place: Path, names: Sequence[str], classes: Sequence[str], devkit: Devkit | None) -> list[int]:
@@ -152,9 +135,10 @@ def _labels_of(place: Path, names: Sequence[str], classes: Sequence[str], devkit
     return [label_of[devkit.val_classes[stem]] for stem in stems]
 
 
-def _open_tar(root: Path, folder: str, tar: str) -> TarSource:
+def _open_tar(root: Path, split: Split) -> TarSource:
+    tar = TRAIN_TAR if split == "train" else VAL_TAR
     if not (root / tar).is_file():
-        raise DataError(f"{root}: has neither {folder}/ nor {tar}; ImageNet is at {PUBLISHED.source}")
+        raise DataError(f"{root}: has neither {split}/ nor {tar}; ImageNet is at {PUBLISHED.source}")
     return open_tar(root / tar)
 
 

@@ -38,10 +38,7 @@ def find_folder(root: Path, folders: Sequence[str], marker: str, published: Publ
 
 
 def read_lines(path: Path, description: str) -> list[str]:
-    """Reads the lines of a text file, without surrounding white space and empty lines at the end.
-
-    `description` says in an error message what the file should be.
-    """
+    """Reads the lines of a text file, stripped; `description` says in an error message what the file should be."""
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
         return [line.strip() for line in text.rstrip().splitlines()]
@@ -103,21 +100,21 @@ def index_named(folder: Path, images: Sequence[tuple[str, str]], class_names: Se
     for path, name in images:
         if name not in label_of:
             raise DataError(f"{listed_in}: has {printable(path)} of {name!r}, which is not a published class")
-    paths, names = [path for path, _ in images], [name for _, name in images]
-    return index_listed(folder, paths, [label_of[name] for name in names], class_names, listed_in)
+    labels = [label_of[name] for _, name in images]
+    return index_listed(folder, [path for path, _ in images], labels, class_names, listed_in)
 
 
 def check_counts(index: Index, split: str, published: Published) -> Index:
     """Returns `index` if it has the published number of images, or is a subset with fewer classes."""
     wanted, classes = published.images[split], len(index.class_names)
-    if classes == published.classes and len(index) != wanted:
-        raise DataError(
-            f"{index.root}: has {len(index):,} images of the {split} split, but {published.name} has {wanted:,}; "
-            f"complete it, or set data.dataset=folder for class folders of your own choice"
-        )
     if classes != published.classes:
         log.info(
             f"{index.root}: a subset of {published.name}: {len(index):,} images of {classes} classes "
             f"({wanted:,} of {published.classes:,} were published as {split})"
+        )
+    elif len(index) != wanted:
+        raise DataError(
+            f"{index.root}: has {len(index):,} images of the {split} split, but {published.name} has {wanted:,}; "
+            f"complete it, or set data.dataset=folder for class folders of your own choice"
         )
     return index

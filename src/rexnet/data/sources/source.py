@@ -17,10 +17,8 @@ from rexnet.errors import DataError
 class Source(ABC):
     """The encoded images of a split in a fixed order."""
 
-    root: Path
-    """Folder that the paths are relative to, or the archive that contains them."""
+    root: Path  # folder that the paths are relative to, or the archive that contains them
     paths: Names
-    """Path of each image below `root`."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -31,11 +29,7 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, position: int) -> bytes:
-        """Returns the encoded image at `position`.
-
-        Raises:
-            DataError: it cannot be read.
-        """
+        """Returns the encoded image at `position`; one that cannot be read is a `DataError`."""
 
     def read_many(self, positions: Iterable[int]) -> list[bytes]:
         """Returns several encoded images; sources with a high latency can override this."""
@@ -70,17 +64,12 @@ class FolderSource(Source):
         if not isinstance(other, FolderSource):
             raise DataError(f"{self.root} and {other.root}: a folder and an archive cannot be joined")
         root = Path(os.path.commonpath((self.root, other.root)))
-        sources = (self, other)
-        names = (
-            os.path.normpath(os.path.join(source.root.relative_to(root), path))
-            for source in sources
-            for path in source.paths
-        )
+        below = [(source.root.relative_to(root), source.paths) for source in (self, other)]
+        names = (os.path.normpath(os.path.join(folder, path)) for folder, paths in below for path in paths)
         return FolderSource(root, Names.pack(names))
 
     def stamp(self) -> str:
-        states = (f"{path}\0{_state(os.path.join(self.root, path))}" for path in self.paths)
-        return digest(states)
+        return digest(f"{path}\0{_state(os.path.join(self.root, path))}" for path in self.paths)
 
 
 def digest(lines: Iterable[str]) -> str:
@@ -92,7 +81,7 @@ def digest(lines: Iterable[str]) -> str:
 
 
 def _state(path: str) -> str:
-    """Returns size and modification time of a file, and nothing if it is not a regular file."""
+    """Returns size and modification time of a file, and an empty string if it is not a regular file."""
     try:
         status = os.stat(path)
     except OSError:

@@ -29,8 +29,7 @@ FORMAT = 1
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LARGE = 1 << 30
-FileState = tuple[int, int]
-"""Size and modification time (ns) of a file."""
+FileState = tuple[int, int]  # size and modification time (ns)
 
 
 class TarSource(Source):
@@ -40,7 +39,7 @@ class TarSource(Source):
         root: the tar.
         paths: path of each image in it.
         spans: offset and size of each image in bytes, int64 (n, 2).
-        state: size and modification time that the tar had when it was indexed.
+        state: state of the tar when it was indexed.
     """
 
     def __init__(self, root: Path, paths: Names, spans: np.ndarray, state: FileState) -> None:
@@ -87,7 +86,8 @@ def open_tar(path: Path) -> TarSource:
         state = _state_of(path.stat())
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    places = _index_places(path)
+    name, key = f".{path.name}.index.npz", hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
+    places = (path.with_name(name), cache_folder() / f"{key}{name}")
     for place in places:
         source = _read_index(place, path, state)
         if source is not None:
@@ -131,41 +131,31 @@ def _walk(file: BinaryIO, path: Path, start: int, end: int, prefix: str) -> Iter
             kept: list[tarfile.TarInfo] = tar.members  # type: ignore[attr-defined]  # missing in typeshed
             while (member := tar.next()) is not None:
                 kept.clear()  # they would take a kilobyte each
-                if member.isreg() and member.offset_data + member.size > end:
-                    raise _truncated(path, member.offset_data)
+                inner_start, inner_end = member.offset_data, member.offset_data + member.size
+                if member.isreg() and inner_end > end:
+                    raise _truncated(path, inner_start)
                 name = prefix + member.name.removeprefix("./")
                 if member.isreg() and not prefix and name.lower().endswith(".tar"):
-                    inner_end = member.offset_data + member.size
-                    yield from _walk(file, path, member.offset_data, inner_end, f"{name[: -len('.tar')]}/")
+                    yield from _walk(file, path, inner_start, inner_end, f"{name[: -len('.tar')]}/")
                 elif is_image(name) and not member.isdir():
-                    yield name, *_span(member, path)
-            _require_end(file, path, tar.offset, end)
+                    _require_plain(member, path)
+                    yield name, inner_start, member.size
+            # `tarfile` takes any damaged header after the first for the end, which is a block of zeros.
+            file.seek(tar.offset)
+            if tar.offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
+                raise _truncated(path, tar.offset)
     except tarfile.TarError as error:
         raise DataError(f"{path}: is not a valid tar, or truncated or damaged: {first_sentence(error)}") from None
 
 
-def _span(member: tarfile.TarInfo, path: Path) -> tuple[int, int]:
+def _require_plain(member: tarfile.TarInfo, path: Path) -> None:
     if not member.isreg() or member.issparse():
         kind = "a sparse file" if member.issparse() else "a link" if member.linkname else "not a file"
         raise DataError(f"{path}: {printable(member.name)} is {kind}; pack the images themselves (tar --dereference)")
-    return member.offset_data, member.size
-
-
-def _require_end(file: BinaryIO, path: Path, offset: int, end: int) -> None:
-    """Requires the block of zeros that ends a tar: `tarfile` takes any damaged header after the first for the end."""
-    file.seek(offset)
-    if offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
-        raise _truncated(path, offset)
 
 
 def _truncated(path: Path, offset: int) -> DataError:
     return DataError(f"{path}: is truncated or damaged at byte {offset:,} of {path.stat().st_size:,}; copy it again")
-
-
-def _index_places(path: Path) -> tuple[Path, Path]:
-    name = f".{path.name}.index.npz"
-    of_path = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
-    return path.with_name(name), cache_folder() / f"{of_path}{name}"
 
 
 def _read_index(place: Path, path: Path, state: FileState) -> TarSource | None:
