@@ -36,7 +36,7 @@ def test_all_runs_are_listed_in_a_table(tmp_path: Path, capsys: pytest.CaptureFi
     for name, epochs, seconds in (("older", 4, 1), ("half", 2, 2), ("new", 0, 3)):
         os.utime(make_run(tmp_path / name, epochs) / "config.yaml", (seconds, seconds))
     RunLock(tmp_path / "half").fail(Stopped(signal.SIGTERM))
-    assert main(["runs", "--dir", str(tmp_path)]) == 0
+    assert main(["runs", str(tmp_path)]) == 0
     table = capsys.readouterr().out
     assert main(["runs", str(tmp_path)]) == 0
     assert capsys.readouterr().out == table
