@@ -13,8 +13,7 @@ from conftest import write_images
 from rexnet.cli import main
 from rexnet.errors import CheckpointError, DataError
 from rexnet.prediction import classify as module
-from rexnet.prediction.inputs import find_files
-from rexnet.prediction.predict import predict_files
+from rexnet.prediction.predict import find_files, predict_files
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -23,12 +22,9 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_each_image_has_a_line_with_its_likeliest_classes(trained_run: Path, image_root: Path, tmp_path: Path) -> None:
-    assert predict_files(str(trained_run), [str(image_root / "val")], output=tmp_path / "a.csv", batch_size=4) == (
-        15,
-        0,
-        0,
-    )
+    predict_files(str(trained_run), [str(image_root / "val")], output=tmp_path / "a.csv", batch_size=4)
     table = rows(tmp_path / "a.csv")
+    assert len(table) == 15
     assert [row["image"] for row in table] == sorted(str(path) for path in (image_root / "val").rglob("*.png"))
     for row in table:
         values = [float(row[f"probability_{rank}"]) for rank in "123"]
@@ -36,6 +32,14 @@ def test_each_image_has_a_line_with_its_likeliest_classes(trained_run: Path, ima
         assert sum(values) == pytest.approx(1, abs=1e-5)
         assert {row[f"class_{rank}"] for rank in "123"} == {"ant", "bee", "cow"}
         assert row["error"] == ""
+
+
+def test_a_folder_is_walked_in_order_of_name(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.png", "a.png", "c/__MACOSX/x.png", "c/.git/x.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [os.path.relpath(path, tmp_path) for path in find_files([str(tmp_path), f"{tmp_path}/**/1.png"])]
+    assert found == ["a.png", "b/1.png", "b/2.png", "b/1.png"]
 
 
 def test_broken_images_stand_in_the_table_and_on_the_screen_and_stop_nothing(
@@ -62,8 +66,8 @@ def test_broken_images_stand_in_the_table_and_on_the_screen_and_stop_nothing(
     }.items():
         assert fault in table[name]
         assert table[name] in said
-    assert "2 images, 3 that could not be read; 1 other files are no images; written to" in said
-    assert [found.path for found in find_files([f"{folder}/**/*0.png"])] == [f"{folder}/000.png"]
+    assert "2 images, 3 that could not be read; written to" in said
+    assert find_files([f"{folder}/**/*0.png"]) == [f"{folder}/000.png"]
 
 
 def test_names_in_any_encoding_come_out_as_valid_text(trained_run: Path, image_root: Path, tmp_path: Path) -> None:
@@ -98,7 +102,7 @@ def test_standard_output_gets_the_table_alone(
     [
         (["nowhere.png"], "error: nowhere.png: no such file or folder"),
         (["*.nothing"], r"error: *.nothing: is a pattern that no file matches"),
-        (["empty"], "error: empty: is a folder without files"),
+        (["empty"], "error: empty: is a folder without images"),
         (["bad"], "error: none of 1 files could be read as an image"),
         (["good", "--out", "x.xlsx"], "error: x.xlsx: should end in .csv or .jsonl, or --format should name"),
         (["good", "--out", "empty"], "error: empty: is a folder; give the name of a file"),

@@ -10,7 +10,7 @@ def add_parser(commands: Commands) -> None:
     """Adds the command."""
     parser = commands.add_parser(
         "runs",
-        help="list runs with state, accuracy, time and size",
+        help="list runs with state, accuracy and time",
         description="List all runs, or print the commands that resume, evaluate, export or publish one.",
     )
     parser.add_argument("folder", metavar="RUN", type=Path, nargs="?", help="run, or folder of runs (default: runs)")
@@ -20,13 +20,14 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the table, or one run."""
     from rexnet.config.schema import TrainerConfig
-    from rexnet.runs.overview import describe_run, describe_runs, find_runs
+    from rexnet.runs.overview import describe_run, describe_runs
     from rexnet.runs.run import Run
     from rexnet.runs.run_folder import find_run_folders, is_run
 
     folder: Path | None = options.folder
-    if folder is not None and (is_run(folder) or not find_run_folders(folder)):
+    if folder is not None and is_run(folder):
         print(describe_run(Run(folder)))
     else:
-        print(describe_runs(find_runs(folder or TrainerConfig().runs_dir)))
+        folders = find_run_folders(folder or TrainerConfig().runs_dir)
+        print(describe_runs([Run(folder) for folder in folders]))
     return 0

@@ -85,7 +85,8 @@ def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
     from rexnet.config import load_config
     from rexnet.config.schema import TrainerConfig
     from rexnet.errors import ConfigError
-    from rexnet.runs.resume_rules import find_newest_run, load_run_config
+    from rexnet.runs.resume_rules import load_run_config
+    from rexnet.runs.run_folder import find_run_folders
 
     if options.resume is None:
         if options.config is None or options.allow_change:
@@ -97,5 +98,5 @@ def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
     if options.resume == "auto":
         prefix = "trainer.runs_dir="
         given = [override.removeprefix(prefix) for override in options.overrides if override.startswith(prefix)]
-        resume = find_newest_run(Path(given[-1]) if given else TrainerConfig().runs_dir)
+        resume = find_run_folders(Path(given[-1]) if given else TrainerConfig().runs_dir)[-1]
     return load_run_config(resume, options.overrides, options.allow_change, options.config), resume

@@ -1,41 +1,32 @@
 """Classifies image files and writes a table: `rexnet predict`."""
 
+import csv
 import dataclasses
+import glob
 import io
+import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
-
-import numpy as np
+from typing import IO, Literal
 
 from rexnet.checkpoints.checkpoint import WeightsKind
 from rexnet.class_names import readable_names
 from rexnet.data.sources.decode import decode_image
-from rexnet.data.sources.image_files import printable
+from rexnet.data.sources.image_files import is_image, printable
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model
 from rexnet.prediction.classify import classify_stream
-from rexnet.prediction.inputs import Found, find_files, require_inputs
-from rexnet.prediction.prediction_table import TableFormat, open_table
 from rexnet.system.atomic_files import atomic_write
-from rexnet.system.terminal import is_interactive, progress_bar
+from rexnet.system.terminal import progress_bar
 
 log = logging.getLogger(__name__)
 
-MAX_FILE_SIZE = 1 << 29  # bytes; the largest image that is decoded, in 16 bits without compression
+TableFormat = Literal["csv", "jsonl"]
 LISTED_ERRORS = 10  # on the screen; the table has all
-
-
-class Outcome(NamedTuple):
-    """Numbers of files; those left out are in folders and are no images, neither by name nor by content."""
-
-    classified: int
-    broken: int
-    left_out: int
 
 
 def load_for_prediction(
@@ -57,7 +48,7 @@ def predict_files(
     workers: int | None = None,
     weights: WeightsKind | None = None,
     trust_pt2: bool = False,
-) -> Outcome:
+) -> None:
     """Writes a table with one line per image, and logs how many images could not be read.
 
     Args:
@@ -75,37 +66,71 @@ def predict_files(
         RexnetError: the source, an argument or the output is faulty, or no image could be read.
     """
     form = form or _form_of(output)
-    require_inputs(inputs)
+    paths = find_files(inputs)
     model = load_for_prediction(source, weights, trust_pt2)
-    _warn(model, source)
+    if model.temperature is None and model.network is not None and not source.startswith(TIMM):
+        log.info(f"{source}: no temperature was fitted, so probabilities are not calibrated")
+    if model.config is not None and model.config.data.crop_to_box:
+        log.warning(f"{source}: was trained on images cropped to their boxes, but sees whole images here")
     errors: list[str] = []
-    counts = dict.fromkeys(Outcome._fields, 0)
-    shows_bar = is_interactive() and (output is not None or not sys.stdout.isatty())  # else the table shows progress
-    total = sum(1 for _ in find_files(inputs)) if shows_bar else None
-    with _open_output(output) as file, progress_bar(total, " images", shows_bar) as bar:
-        write = open_table(file, form, min(top, len(model.class_names)))
-        for found, result in classify_stream(model, find_files(inputs), _load, top, batch_size, workers):
+    shows_bar = output is not None or not sys.stdout.isatty()  # else the table shows progress
+    with _open_output(output) as file, progress_bar(len(paths), " images", shows_bar) as bar:
+        write = _start_table(file, form, min(top, len(model.class_names)))
+        for path, result in classify_stream(model, paths, decode_image, top, batch_size, workers):
             bar.update()
-            if not isinstance(result, DataError):
-                counts["classified"] += 1
-                write(found.path, result, "")
-            elif found.is_named:
-                counts["broken"] += 1
-                errors += [str(result)] if len(errors) < LISTED_ERRORS else []
-                write(found.path, None, str(result))
+            if isinstance(result, DataError):
+                errors.append(str(result))
+                write(path, [], str(result))
             else:
-                counts["left_out"] += 1
-    outcome = Outcome(**counts)
-    _report(outcome, errors, output)
-    return outcome
+                write(path, result.pairs, "")
+    where = "" if output is None else f"; written to {output}"
+    if errors:
+        more = [f"... and {len(errors) - LISTED_ERRORS} more"] if len(errors) > LISTED_ERRORS else []
+        log.warning("\n".join([*errors[:LISTED_ERRORS], *more]))
+    if len(errors) == len(paths):
+        raise DataError(f"none of {len(paths)} files could be read as an image{where}")
+    log.info(f"{len(paths) - len(errors)} images, {len(errors)} that could not be read{where}")
 
 
-def _load(found: Found) -> np.ndarray:
-    if found.fault:
-        raise DataError(found.fault)
-    if os.path.isfile(found.path) and (size := os.path.getsize(found.path)) > MAX_FILE_SIZE:
-        raise DataError(f"{printable(found.path)}: has {size:,} bytes, more than an image")
-    return decode_image(found.path)
+def find_files(inputs: Sequence[str]) -> list[str]:
+    """Returns the files that the arguments name; folders with all images below them, sorted by name.
+
+    Raises:
+        DataError: a path does not exist, a pattern matches nothing, or a folder has no images.
+    """
+    found = []
+    for given in inputs:
+        if os.path.isdir(given):
+            paths, fault = _images_below(given), "is a folder without images"
+        elif os.path.lexists(given):
+            paths, fault = [given], ""
+        elif glob.has_magic(given):
+            paths, fault = _matching(given), "is a pattern that no file matches"
+        else:
+            paths, fault = [], "no such file or folder"
+        if not paths:
+            raise DataError(f"{printable(given)}: {fault}")
+        found += paths
+    return found
+
+
+def _images_below(folder: str) -> list[str]:
+    """Returns the files with the suffix of an image, without hidden ones; links to folders are not followed."""
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"{printable(error.filename)}: cannot be listed: {error.strerror}") from None
+
+    paths = (os.path.join(below, name) for below, _, names in os.walk(folder, onerror=fail) for name in names)
+    return sorted(path for path in paths if is_image(os.path.relpath(path, folder)))
+
+
+def _matching(pattern: str) -> list[str]:
+    """Returns the files that match, sorted by name; each once, by its shortest path, if links make circles."""
+    found = {}
+    for path in sorted(glob.iglob(pattern, recursive=True), key=len, reverse=True):
+        if not os.path.isdir(path):
+            found[os.path.realpath(os.path.dirname(path)), os.path.basename(path)] = path
+    return sorted(found.values())
 
 
 def _form_of(output: Path | None) -> TableFormat:
@@ -134,24 +159,26 @@ def _open_output(output: Path | None) -> Iterator[IO[str]]:
     sys.stdout.flush()
 
 
-def _warn(model: InferenceModel, source: str) -> None:
-    if model.temperature is None and model.network is not None and not source.startswith(TIMM):
-        log.info(f"{source}: no temperature was fitted, so probabilities are not calibrated")
-    if model.config is not None and model.config.data.crop_to_box:
-        log.warning(f"{source}: was trained on images cropped to their boxes, but sees whole images here")
+def _start_table(
+    file: IO[str], form: TableFormat, top: int
+) -> Callable[[str, Sequence[tuple[str, float]], str], object]:
+    r"""Returns a function that writes the line of an image from its path, its classes with probabilities, and an error.
 
-
-def _report(outcome: Outcome, errors: Sequence[str], output: Path | None) -> None:
-    """Logs the outcome.
-
-    Raises:
-        DataError: no image could be read.
+    Both formats are UTF-8 and quote line breaks in names; bytes that are not UTF-8 become `\\xff`.
     """
-    where = "" if output is None else f"; written to {output}"
-    left_out = f"; {outcome.left_out} other files are no images" if outcome.left_out else ""
-    if errors:
-        more = [f"... and {outcome.broken - len(errors)} more"] if outcome.broken > len(errors) else []
-        log.warning("\n".join([*errors, *more]))
-    if not outcome.classified:
-        raise DataError(f"none of {outcome.broken + outcome.left_out} files could be read as an image{where}")
-    log.info(f"{outcome.classified} images, {outcome.broken} that could not be read{left_out}{where}")
+    writer = csv.writer(file, lineterminator="\n")
+    if form == "csv":
+        header = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "probability")]
+        writer.writerow(["image", *header, "error"])
+
+    def write(path: str, pairs: Sequence[tuple[str, float]], error: str) -> None:
+        image = os.fsencode(path).decode(errors="backslashreplace")
+        if form == "csv":
+            cells = [text for name, probability in pairs for text in (name, f"{probability:.6f}")]
+            writer.writerow([image, *cells, *[""] * (2 * top - len(cells)), error])
+        else:
+            classes = [{"class": name, "probability": round(probability, 6)} for name, probability in pairs]
+            entry = {"image": image, "classes": classes} | ({"error": error} if error else {})
+            print(json.dumps(entry, ensure_ascii=False), file=file)
+
+    return write

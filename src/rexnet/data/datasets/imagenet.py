@@ -35,12 +35,9 @@ LARGEST_ANNOTATION = 64 << 20
 class Devkit(NamedTuple):
     """Annotations of the devkit, by WordNet ID in sorted order."""
 
-    synonyms: dict[str, str]
-    """Synonyms of each class, separated by commas."""
-    train_counts: dict[str, int]
-    """Training images of each class."""
-    val_classes: dict[str, str]
-    """Class of each validation image, by its name without suffix."""
+    synonyms: dict[str, str]  # of each class, separated by commas
+    train_counts: dict[str, int]  # images of each class
+    val_classes: dict[str, str]  # class of each validation image, by its name without suffix
 
 
 def index_imagenet(root: Path, split: Split) -> Index:

@@ -19,11 +19,9 @@ class Index:
     """The images of one split. A million of them take 64 MB, and 80 MB in a tar."""
 
     source: Source
-    """The encoded images."""
     labels: np.ndarray
-    """Class of each image, int64 (n,); row of `class_names`."""
+    """Class of each image, int64 (n,): a row of `class_names`."""
     class_names: tuple[str, ...]
-    """One name for each class."""
     boxes: np.ndarray | None = None
     """Bounding box to crop each image to: int32 (n, 4) left, top, right, bottom in pixels; None for whole images."""
 
@@ -79,8 +77,7 @@ def join(first: Index, second: Index) -> Index:
     """Returns an index of the images of both, in this order."""
     if first.class_names != second.class_names:
         raise DataError(f"{first.root} and {second.root} have different classes and cannot be joined")
-    boxes = None
-    if first.boxes is not None and second.boxes is not None:
-        boxes = np.concatenate((first.boxes, second.boxes))
+    both = None if first.boxes is None or second.boxes is None else (first.boxes, second.boxes)
+    boxes = None if both is None else np.concatenate(both)
     labels = np.concatenate((first.labels, second.labels))
     return label_source(first.source.join(second.source), labels, first.class_names, boxes)
