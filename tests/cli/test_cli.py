@@ -77,7 +77,10 @@ def test_training_evaluating_and_resuming_through_the_doors(
         (["train", "--config", "quickstart", "augmentation.flip=7"], r"augmentation\.flip: .*found 7"),
         (["train", "--config", "rexnet_1.0x", "data.root={tmp}/nowhere"], r"data\.root: .*/nowhere does not exist"),
         (["train"], r"give --config CONFIG for a new run, or --resume RUN"),
-        (["train", "--resume", "{tmp}/nowhere"], r"/nowhere: no such run folder or checkpoint to resume$"),
+        (
+            ["train", "--resume", "{tmp}/nowhere"],
+            r"can be resumed: .*/nowhere/config\.yaml is missing$",
+        ),
         (["evaluate", "{tmp}/nowhere"], r"/nowhere: no such run folder or checkpoint"),
         (["evaluate", str(ROOT / "README.md")], r"README\.md: cannot be read as a checkpoint"),
     ],

@@ -229,11 +229,11 @@ def test_what_is_no_data_set_gets_one_sentence(tmp_path: Path, capsys: pytest.Ca
 
 def test_thousands_of_images_are_compared_in_no_time() -> None:
     from rexnet.data.datasets.index import build_index
-    from rexnet.dataset_tools.check_report import Findings
+    from rexnet.dataset_tools.check_report import IMAGE, Findings
 
     n = 30_000
     index = build_index(Path(), [f"{number}.png" for number in range(n)], np.zeros(n), ("a",))
-    findings = Findings.empty({"train": index, "val": index})
+    findings = Findings({"train": index, "val": index}, np.zeros(2 * len(index), IMAGE), {})
     pixels = findings.images["pixels"]
     pixels[:] = np.random.default_rng(0).integers(1, 1 << 60, pixels.shape)
     pixels[[5, n + 7, n + 9]] = pixels[3]

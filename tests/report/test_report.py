@@ -74,7 +74,7 @@ def test_training_writes_a_page_that_needs_no_network(run: Path) -> None:
 
 def test_a_page_shows_recipe_data_and_results_accessibly(run: Path) -> None:
     page = Page(run / "report.html")
-    for said in ("finished", "2 of 2 epochs", "ant", "bee", "cow", "optimizer.lr", "imagenet.yaml", "rexnet v1 0.2x"):
+    for said in ("finished", "2 of 2 epochs", "ant", "bee", "cow", "optimizer.lr", "folder.yaml", "rexnet v1 0.2x"):
         assert said in page.text
     assert "24" in page.text  # training images
     assert re.search(r"\d+ of 15 images were taken for another class", page.text)
@@ -100,22 +100,19 @@ def test_an_unfinished_run_is_reported_up_to_its_last_epoch(run: Path, tmp_path:
     (part / STATE_FILE).unlink()
     assert main(["report", str(part), "--out", str(tmp_path / "part.html")]) == 0
     text = Page(tmp_path / "part.html").text
-    assert "unfinished" in text
-    assert "1 of 2 epochs in" in text
+    assert "unknown 1 of 2 epochs in" in text
     assert "there is no checkpoint yet" in text
 
     (part / "metrics.csv").unlink()  # nor an epoch
     mark = RunLock(part)
     write_report([part], tmp_path / "part.html")
-    assert "running 0 of 2 epochs in 0 s so far" in Page(tmp_path / "part.html").text
+    assert "running 0 of 2 epochs in 0 s, last update" in Page(tmp_path / "part.html").text
     mark.fail(ConfigError("the disk is full"))
     write_report([part], tmp_path / "part.html")
-    assert "failed the disk is full; 0 of 2 epochs" in Page(tmp_path / "part.html").text
+    assert "failed 0 of 2 epochs" in Page(tmp_path / "part.html").text
 
 
-def test_damaged_files_are_named_in_the_section_that_lacks_them(
-    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_files_are_named(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     part, best = tmp_path / "part", find_checkpoint(run).stem
     shutil.copytree(run, part)
     (kept,) = (part / "evaluation").glob("*-ema-val.npz")
@@ -123,33 +120,22 @@ def test_damaged_files_are_named_in_the_section_that_lacks_them(
     (part / "environment.json").write_text('{"command": ["rexnet", "tra')
     with (part / "metrics.csv").open("a") as table:
         table.write("3,9,half a ro")
-    (events,) = part.glob("events.out.tfevents.*")
-    events.write_bytes(events.read_bytes()[:100])
-    (part / "checkpoints" / f"{best}-ema-temperature.json").write_text("{}")
     assert main(["report", str(part), "--out", str(tmp_path / "part.html")]) == 0
     text = Page(tmp_path / "part.html").text
-    beginnings = (
-        "Curves metrics.csv: 1 of its 3 rows cannot be read and are left out ",
-        "events.out.tfevents: lacks 2 of the 2 epochs of metrics.csv ",
-        f"Results evaluation/{best}-raw-val.npz: cannot be read as predictions: BadZipFile: ",
-        f"checkpoints/{best}-ema-temperature.json: cannot be read as a temperature; delete it or fit it again ",
-        "Environment environment.json: cannot be read: JSONDecodeError: Unterminated string",
-    )
-    for beginning in beginnings:
-        assert beginning in text
-        file = beginning.partition(": ")[0].split()[-1]
-        assert f"{part}/{file}: " in caplog.text
+    for damage in (
+        "metrics.csv: 1 of its 3 rows cannot be read",
+        f"evaluation/{best}-raw-val.npz: cannot be read as predictions: BadZipFile: ",
+        "environment.json: cannot be read: JSONDecodeError: Unterminated string",
+    ):
+        assert damage in text
+        assert f"{part}/{damage}" in caplog.text
     assert "EMA val 15" in text  # what is whole is there
 
-    (part / "checkpoints" / f"{best}-ema-temperature.json").unlink()
     kept.write_bytes(b"")  # what can be measured again is
     assert main(["report", str(part), "--out", str(tmp_path / "part.html")]) == 0
     assert f"{kept}: cannot be read as predictions" in caplog.text
     assert f"evaluation/{kept.name}: cannot" not in Page(tmp_path / "part.html").text
     assert len(load_predictions(kept).labels) == 15
-    shutil.rmtree(part / "checkpoints")
-    write_report([part], tmp_path / "part.html")
-    assert "checkpoints: are missing; these results come from earlier evaluations" in Page(tmp_path / "part.html").text
 
 
 def test_runs_are_compared_on_one_page(run: Path, tmp_path: Path) -> None:
@@ -162,25 +148,14 @@ def test_runs_are_compared_on_one_page(run: Path, tmp_path: Path) -> None:
     assert "2 runs" in page.text
     assert "Differences of their recipes Key" in page.text
     assert "optimizer.lr 0.05 0.25" in page.text
-    assert "McNemar's test gives p = 1." in page.text  # they are the same run
-    assert "over 2 seeds" not in page.text
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_runs_of_several_seeds_have_a_mean_and_names_that_fit(run: Path, tmp_path: Path) -> None:
+def test_long_names_of_runs_fit(run: Path, tmp_path: Path) -> None:
     folders = [tmp_path / f"a-name-that-is-longer-than-a-plot-is-wide-and-not-in-its-key-{seed}" for seed in (0, 1)]
-    for seed, folder in enumerate(folders):
+    for folder in folders:
         shutil.copytree(run, folder)
-        text = (folder / "config.yaml").read_text()
-        (folder / "config.yaml").write_text(text.replace("seed: 0", f"seed: {seed}"))
-        (kept,) = (folder / "evaluation").glob("*-ema-val.npz")
-        predictions = load_predictions(kept)
-        right = np.eye(3, dtype=np.float32)[predictions.labels]
-        correct = np.arange(15)[:, None] < (12, 9)[seed]
-        save_predictions(kept, predictions._replace(logits=np.where(correct, right, -right)))
-    write_report(folders, tmp_path / "seeds.html")  # a name that breaks the layout of a plot would warn
-    text = Page(tmp_path / "seeds.html").text
-    assert "Mean ± standard deviation over 2 seeds: top-1 70.00 ± 14.14 %, loss" in text  # of 80 and 60 %
+    write_report(folders, tmp_path / "names.html")  # a name that breaks the layout of a plot would warn
 
 
 def test_results_on_other_images_do_not_replace_those_of_the_run(run: Path, tmp_path: Path) -> None:
@@ -192,9 +167,7 @@ def test_results_on_other_images_do_not_replace_those_of_the_run(run: Path, tmp_
     assert [one.is_best for one in found] == [False]
     write_report([other], other / "report.html")
     assert [(one.images, one.is_best) for one in Run(other).kept_predictions] == [("val", True), ("train", False)]
-    text = Page(other / "report.html").text
-    assert "rexnet evaluate '" in text
-    assert "with '\"'\"' quote'" in text  # as a shell takes it
+    assert "with ' quote" in Page(other / "report.html").text
 
 
 def test_a_run_without_its_images_is_reported_without_mistakes(run: Path, tmp_path: Path) -> None:
@@ -206,7 +179,8 @@ def test_a_run_without_its_images_is_reported_without_mistakes(run: Path, tmp_pa
     (gone / "config.yaml").write_text(text.replace(str(root), str(tmp_path / "nowhere")))
     write_report([gone], gone / "report.html")
     text = Page(gone / "report.html").text
-    assert f"{tmp_path / 'nowhere'} is not on this machine" in text
+    assert "was not evaluated on the validation images: the images are not on this machine" in text
+    assert str(tmp_path) not in text
     assert "Confusion matrix" not in text
 
 
@@ -227,7 +201,6 @@ def test_a_thousand_classes_stay_readable(run: Path, tmp_path: Path) -> None:
     assert "All 1000 classes" in page.text
     assert "<kind 17>" in page.text  # escaped, else it were a tag
     assert "most confused classes" in page.text
-    assert any("1,000 classes" in (attributes.get("alt") or "") for _, attributes in page.tags)
     assert (many / "report.html").stat().st_size < 3_000_000
 
 

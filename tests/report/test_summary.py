@@ -25,15 +25,15 @@ def run(trained_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained_run, tmp_path / "run"))
 
 
-def test_a_state_names_progress_and_reason(run: Path) -> None:
-    assert describe_state(Run(run))[:2] == ("finished", "finished")
+def test_a_state_names_progress_and_no_place(run: Path) -> None:
+    assert describe_state(Run(run))[0] == "finished"
     lock = RunLock(run)
-    assert describe_state(Run(run)).kind == "running"
+    assert describe_state(Run(run))[0] == "running"
     lock.fail(OSError("no space on /secret"))
-    state = describe_state(Run(run))
-    assert (state.kind, state.label) == ("unfinished", "failed")
-    assert state.text.startswith("OSError: no space on /secret; 2 of 2 epochs in ")
-    assert "secret" not in describe_state(Run(run), public=True).text
+    state, progress = describe_state(Run(run))
+    assert state == "failed"
+    assert progress.startswith("2 of 2 epochs in ")
+    assert "secret" not in progress
 
 
 def test_results_come_with_intervals() -> None:

@@ -8,9 +8,9 @@ import pytest
 from rexnet.cli import main
 from rexnet.config import dump_config, load_config
 from rexnet.errors import ConfigError
-from rexnet.runs.overview import describe_run, describe_runs, find_runs
+from rexnet.runs.overview import describe_run, describe_runs
 from rexnet.runs.run import Run
-from rexnet.runs.run_folder import TABLE_COLUMNS
+from rexnet.runs.run_folder import TABLE_COLUMNS, find_run_folders
 from rexnet.runs.state import RunLock
 from rexnet.training.signals import Stopped
 
@@ -36,17 +36,16 @@ def test_all_runs_are_listed_in_a_table(tmp_path: Path, capsys: pytest.CaptureFi
     for name, epochs, seconds in (("older", 4, 1), ("half", 2, 2), ("new", 0, 3)):
         os.utime(make_run(tmp_path / name, epochs) / "config.yaml", (seconds, seconds))
     RunLock(tmp_path / "half").fail(Stopped(signal.SIGTERM))
-    assert main(["runs", "--dir", str(tmp_path)]) == 0
-    table = capsys.readouterr().out
+    RunLock(tmp_path / "older").finish()
     assert main(["runs", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == table
+    table = capsys.readouterr().out
     lines = [line.split() for line in table.splitlines()[1:]]
     assert [line[:5] for line in lines] == [
         ["older", "finished", "4/4", "74.00", "%"],
         ["half", "stopped", "2/4", "72.00", "%"],
         ["new", "unknown", "0/4", "-", "0"],
     ]
-    assert lines[0][5:7] == ["7", "min"]
+    assert lines[0][5:] == ["0", "s"]
     assert lines[1][-5:] == ["by", "SIGTERM,", "after", "a", "checkpoint"]
 
 
@@ -56,33 +55,32 @@ def test_a_run_is_shown_with_the_commands_for_its_next_step(tmp_path: Path) -> N
     (spaced / "checkpoints" / "last.ckpt").touch()
     assert f"rexnet report '{spaced}'" in describe_run(Run(spaced))  # as a shell takes it
     assert "holds no checkpoint" in describe_run(Run(run))
-    (run / "checkpoints" / "last.ckpt").write_bytes(b"1" * 1000)
-    os.link(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "previous.ckpt")
+    (run / "checkpoints" / "last.ckpt").touch()
     text = describe_run(Run(run))
     for command in ("train --resume", "evaluate", "predict", "export", "report", "publish"):
         assert f"rexnet {command} {shlex.quote(str(run))}" in text
-    assert 1000 < Run(run).measure_size() < 4000  # both names of the checkpoint together
     RunLock(run).finish()
     assert "--resume" not in describe_run(Run(run))
 
 
 def test_other_folders_and_damaged_runs_are_reported(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no run; name another folder with --dir"):
-        find_runs(tmp_path)
+    with pytest.raises(ConfigError, match="holds no run"):
+        find_run_folders(tmp_path)
     with pytest.raises(ConfigError, match=r"is not a run folder: it has no config\.yaml"):
         Run(tmp_path)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "config.yaml").write_text("model: 3")
     (tmp_path / "bad" / "metrics.csv").write_text("a,b\n1,2\n")
     (tmp_path / "bad" / "state.json").write_text("{")
-    (found,) = find_runs(tmp_path)
+    (folder,) = find_run_folders(tmp_path)
+    found = Run(folder)
     assert (found.total_epochs, found.epochs, found.state.state) == (None, 0, "unknown")
     line = describe_runs([found]).splitlines()[1]
-    assert "state.json cannot be read; config.yaml: 9 errors; metrics.csv: its header should name epoch" in line
+    assert "has no readable state.json; config.yaml: 9 errors; metrics.csv: 1 of its 1 rows" in line
 
 
 def test_a_trained_run_has_finished(trained_run: Path) -> None:
     run = Run(trained_run)
-    assert (run.state.state, run.epochs, run.total_epochs, run.has_checkpoint) == ("finished", 2, 2, True)
+    assert (run.state.state, run.epochs, run.total_epochs) == ("finished", 2, 2)
     assert run.state.seconds > 0
     assert run.best_top1 is not None

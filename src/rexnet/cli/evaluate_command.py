@@ -12,9 +12,8 @@ def add_parser(commands: Commands) -> None:
         "evaluate",
         help="evaluate trained networks",
         description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
-        "networks (timm/NAME, or timm/NAME=FILE with local weights). A single result is printed in detail. Several "
-        "results become a table, with McNemar's test between those on the same images, and mean and standard "
-        "deviation over runs that differ only in their seed. A soup is the mean of a run's best checkpoints.",
+        "networks (timm/NAME, or timm/NAME=FILE with local weights). Several results become a table with significance "
+        "tests. A soup is the mean of a run's best checkpoints.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
     parser.add_argument("--data", metavar="ROOT", type=Path, nargs="+", default=[], help="evaluate on other data sets")
@@ -47,16 +46,9 @@ def run(options: argparse.Namespace) -> int:
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:
         views += tuple(view._replace(flip=True) for view in views)
-    request = Request(
-        options.split,
-        tuple(options.data),
-        tuple(dict.fromkeys(options.weights)),
-        views,
-        options.workers,
-        options.calibrate,
-        options.trust_pt2,
-        processes,
-    )
+    roots, weights = tuple(options.data), tuple(dict.fromkeys(options.weights))
+    calibrate, trusts = options.calibrate, options.trust_pt2
+    request = Request(options.split, roots, weights, views, options.workers, calibrate, trusts, processes)
     results = evaluate(options.sources, request)
     if processes.is_first:
         print_and_save(results, options.json, options.csv)

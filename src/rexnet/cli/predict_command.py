@@ -1,7 +1,6 @@
 """`rexnet predict`."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from rexnet.cli.arguments import Commands, add_weights, positive
@@ -32,19 +31,15 @@ def run(options: argparse.Namespace) -> int:
     """Classifies images and writes the table."""
     from rexnet.prediction.predict import predict_files
 
-    try:
-        predict_files(
-            options.source,
-            options.inputs,
-            options.top,
-            options.out,
-            options.format,
-            options.batch,
-            options.workers,
-            options.weights,
-            options.trust_pt2,
-        )
-    except KeyboardInterrupt:
-        print("stopped" + (f"; {options.out} was not written" if options.out else ""), file=sys.stderr)
-        return 130
+    predict_files(
+        options.source,
+        options.inputs,
+        options.top,
+        options.out,
+        options.format,
+        options.batch,
+        options.workers,
+        options.weights,
+        options.trust_pt2,
+    )
     return 0

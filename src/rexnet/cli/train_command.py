@@ -1,6 +1,7 @@
 """`rexnet train`."""
 
 import argparse
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ def add_parser(commands: Commands) -> None:
         "train",
         help="train or fine-tune a network",
         description="Train or fine-tune a network with the recipe of a configuration file.",
+        allow_abbrev=False,  # so that `--seed 3` is not taken for `--seeds 3`
         epilog="example: rexnet train --config finetune/cub200.yaml data.root=/data/CUB_200_2011 trainer.devices=2",
     )
     parser.add_argument("--config", metavar="CONFIG", help=CONFIG_HELP)
@@ -68,8 +70,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _report(run: Path) -> None:
     """Writes the report; a failure is only logged, because the run itself is complete."""
-    import logging
-
     log = logging.getLogger(__name__)
     try:
         from rexnet.report.report import default_target, write_report
@@ -85,7 +85,8 @@ def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
     from rexnet.config import load_config
     from rexnet.config.schema import TrainerConfig
     from rexnet.errors import ConfigError
-    from rexnet.runs.resume_rules import find_newest_run, load_run_config
+    from rexnet.runs.resume_rules import load_run_config
+    from rexnet.runs.run_folder import find_run_folders
 
     if options.resume is None:
         if options.config is None or options.allow_change:
@@ -97,5 +98,5 @@ def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
     if options.resume == "auto":
         prefix = "trainer.runs_dir="
         given = [override.removeprefix(prefix) for override in options.overrides if override.startswith(prefix)]
-        resume = find_newest_run(Path(given[-1]) if given else TrainerConfig().runs_dir)
+        resume = find_run_folders(Path(given[-1]) if given else TrainerConfig().runs_dir)[-1]
     return load_run_config(resume, options.overrides, options.allow_change, options.config), resume

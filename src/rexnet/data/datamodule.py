@@ -58,8 +58,7 @@ class ImageData(pl.LightningDataModule):
         self.cache.require_filled(config.trainer.num_nodes)
         self.world_size = world_size
         self.channels_last = resolve_device(config.trainer).channels_last
-        self.received = 0.0
-        """Time at which the latest batch came from the loader, by `time.perf_counter`."""
+        self.received = 0.0  # time at which the latest batch came from the loader, by `time.perf_counter`
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.micro_batches
 
     @property
@@ -86,8 +85,7 @@ class ImageData(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Sample]:
         """Returns every validation image once over all processes, in the batches of evaluation."""
         assert self.trainer is not None
-        batch_size = eval_batch_size(self.config.data.batch_size)
-        rank = self.trainer.global_rank
+        batch_size, rank = eval_batch_size(self.config.data.batch_size), self.trainer.global_rank
         return build_eval_loader(self.val_dataset, batch_size, self.loader_settings, rank, self.world_size)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -52,11 +52,7 @@ class ImageDataset(Dataset[Sample]):
         return self.transform(self.decoded(position), key)
 
     def decoded(self, position: int) -> np.ndarray:
-        """Returns the image at `position`, cropped to its bounding box if it has one: RGB uint8 (height, width, 3).
-
-        Raises:
-            DataError: the image cannot be read or decoded.
-        """
+        """Returns the image at `position`, cropped to its bounding box if it has one: RGB uint8 (height, width, 3)."""
         name = self.index.name(position)
         image = decode(self.index.read(position), name)
         return image if self.index.boxes is None else crop_to_box(image, self.index.boxes[position], name)

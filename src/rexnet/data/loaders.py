@@ -61,7 +61,7 @@ def build_loader(
     dataset: ImageDataset, sampler: TrainBatchSampler | EvalBatchSampler, settings: LoaderSettings
 ) -> DataLoader[Sample]:
     """Returns a loader of `Batch`es in the order of `sampler`."""
-    size = batch_bytes(sampler.device_batch, dataset.transform.image_size)
+    size = sampler.device_batch * 3 * dataset.transform.image_size**2  # of a uint8 batch
     require_shared_memory(settings.local_workers(sampler.world_size), size)
     return DataLoader(
         dataset,
@@ -105,8 +105,3 @@ def train_batch_size(batch_size: int, world_size: int, micro_batches: int) -> in
             f"({world_size} processes x trainer.accumulate {micro_batches}) with at least 2 images each"
         )
     return images
-
-
-def batch_bytes(images: int, image_size: int) -> int:
-    """Returns the size of a uint8 batch, as workers hand it over."""
-    return images * 3 * image_size**2

@@ -15,10 +15,8 @@ class SampleKey(NamedTuple):
     """Identifies an image and its augmentation, together with the seed."""
 
     epoch: int
-    position: int
-    """Position of the image in its `Index`."""
-    view: int = 0
-    """Number of earlier views of the image in this epoch."""
+    position: int  # of the image in its `Index`
+    view: int = 0  # number of earlier views of the image in this epoch
 
 
 class TrainBatchSampler:
@@ -31,7 +29,7 @@ class TrainBatchSampler:
         num_samples: images in the split.
         batch_size: images in an optimizer step over all processes; divisible by `world_size * accumulate`.
         seed: origin of the order.
-        rank: this process.
+        rank: number of this process among `world_size`.
         world_size: number of processes.
         accumulate: micro-batches in a step.
         last_batch: `drop` the incomplete batch at the end, or `pad` it from the permutation's start.
@@ -56,11 +54,9 @@ class TrainBatchSampler:
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self.device_batch = batch_size // (world_size * accumulate)
-        """Images in a batch of this process's loader."""
         self.steps = -(-num_samples // batch_size) if last_batch == "pad" else num_samples // batch_size
         self.repeats, self.balance = repeats, balance
-        self.epoch = 0
-        self.start_epoch, self.start = 0, 0
+        self.start_at(epoch=0, batch=0)
         self.sampler = self  # Lightning calls `set_epoch` on a loader's `batch_sampler.sampler`
 
     def __len__(self) -> int:
@@ -73,8 +69,7 @@ class TrainBatchSampler:
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Selects the epoch of the next iteration and its first batch, to resume a run."""
-        self.epoch = self.start_epoch = epoch
-        self.start = batch
+        self.epoch, self.start_epoch, self.start = epoch, epoch, batch
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         # Not a generator: loaders prefetch, so epoch and start must be read now, not at the first batch. The start
@@ -89,21 +84,17 @@ class TrainBatchSampler:
 
     def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the positions of an epoch, padded if so configured, and the number of earlier views of each."""
-        order = self._order(epoch)
-        if self.steps * self.batch_size > self.num_samples:
-            order = np.resize(order, self.steps * self.batch_size)  # repeats it from the start
-        if self.repeats > 1 or self.balance is not None:
-            return order, count_earlier(order)
-        return order, np.arange(len(order)) // self.num_samples
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Returns the positions of the images of an epoch, (num_samples,)."""
         generator = torch.Generator().manual_seed(mix(self.seed, epoch, ORDER) >> 1)
         order = torch.randperm(self.num_samples, generator=generator).numpy()
         if self.balance is not None:
             places = balanced_places(self.balance[order])
             order = order[places][torch.randperm(self.num_samples, generator=generator).numpy()]
-        return np.repeat(order, self.repeats)[: self.num_samples]
+        order = np.repeat(order, self.repeats)[: self.num_samples]
+        if self.steps * self.batch_size > self.num_samples:
+            order = np.resize(order, self.steps * self.batch_size)  # repeats it from the start
+        if self.repeats > 1 or self.balance is not None:
+            return order, count_earlier(order)
+        return order, np.arange(len(order)) // self.num_samples
 
     def _batch(self, order: np.ndarray, views: np.ndarray, epoch: int, number: int) -> list[SampleKey]:
         step, part = divmod(number, self.accumulate)

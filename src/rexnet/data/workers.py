@@ -105,8 +105,7 @@ def _explain(text: str, datasets: Sequence[Any], timeout: float) -> str | None:
             f"{SHARED_MEMORY} is full, through which loader processes pass batches; give the container a larger "
             f"--shm-size or lower data.num_workers"
         )
-    died = DIED.search(text)
-    if died is None:
+    if (died := DIED.search(text)) is None:
         return None
     pids = [int(pid) for pid in died[1].split(",")]
     where = ", ".join(f"{pid} (last at {at[pid]})" if pid in at else str(pid) for pid in pids)

@@ -14,7 +14,7 @@ from rexnet.data.datasets.by_name import load_index, splits_of
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.manifest import Entry, manifest_path, paths_of, read_manifest, write_manifest
 from rexnet.data.sources.decode import decode
-from rexnet.dataset_tools.check_report import Findings, describe_findings
+from rexnet.dataset_tools.check_report import IMAGE, Findings, describe_findings
 from rexnet.errors import DataError
 from rexnet.system.atomic_files import atomic_write
 from rexnet.system.resources import count_cores
@@ -37,20 +37,22 @@ def check(config: SourceConfig, allow_leak: bool = False) -> Findings:
     """Decodes every image of every split on all cores, writes the manifest, and writes and prints a report.
 
     The report is next to the manifest, as `...-report.txt`. If there is a manifest already, images whose bytes differ
-    from it are faults as well, and it is not changed.
-
-    Args:
-        config: the data set.
-        allow_leak: accepts the same image in several splits.
+    from it are faults as well, and it is not changed. With `allow_leak` an image may be in several splits.
 
     Raises:
         DataError: the data set has faults or cannot be loaded.
     """
     config = config.model_copy(update={"on_bad_image": "error", "train_on": "train", "crop_to_box": False})
     path = manifest_path(config)
-    _require_writable(path)
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not os.access(folder, os.W_OK):  # said before the work, not after it
+        raise DataError(f"{path}: the manifest cannot be written there; choose another place with --manifest")
     findings = examine_all({split: load_index(config, split) for split in splits_of(config)})
-    changed = find_changed(findings, config.root, path) if path.is_file() else []
+    known = {}
+    if path.is_file():
+        with read_manifest(path) as earlier:
+            known = {entry.path: entry.sha256 for entry in earlier}
+    changed = [new.path for new in entries_of(findings, config.root) if known.get(new.path, new.sha256) != new.sha256]
     if not changed:
         write_manifest(path, entries_of(findings, config.root))
     report = path.with_name(f"{path.stem}-report.txt")
@@ -87,27 +89,20 @@ def examine(index: Index, position: int) -> Examined:
 
 def examine_all(indexes: dict[Split, Index]) -> Findings:
     """Examines all images in threads: reading, hashing and decoding release Python's global lock."""
-    findings = Findings.empty(indexes)
-    jobs = [
-        (index, range(start, min(start + BATCH, len(index))))
-        for index in indexes.values()
-        for start in range(0, len(index), BATCH)
-    ]
+    findings = Findings(indexes, np.zeros(sum(map(len, indexes.values())), IMAGE), {})
 
-    def work(job: tuple[Index, range]) -> list[Examined]:
-        index, positions = job
-        return [examine(index, position) for position in positions]
+    def work(number: int) -> Examined:
+        split, position = findings.locate(number)
+        return examine(indexes[split], position)
 
-    pool, number = ThreadPool(count_cores()), 0
+    pool = ThreadPool(count_cores())
     try:
         with progress_bar(len(findings.images), " images") as bar:
-            for batch in pool.imap(work, jobs):
-                for examined in batch:
-                    findings.images[number] = examined[:4]
-                    if examined.fault:
-                        findings.faults[number] = examined.fault
-                    number += 1
-                bar.update(len(batch))
+            for number, examined in enumerate(pool.imap(work, range(len(findings.images)), BATCH)):
+                findings.images[number] = examined[:4]
+                if examined.fault:
+                    findings.faults[number] = examined.fault
+                bar.update(1)
     finally:
         pool.terminate()
         pool.join()  # Python's exit would abort threads inside OpenCV
@@ -116,24 +111,11 @@ def examine_all(indexes: dict[Split, Index]) -> Findings:
 
 def entries_of(findings: Findings, root: Path) -> Iterator[Entry]:
     """Yields the entries of the manifest, split by split."""
-    paths = ((split, index, paths_of(index, root)) for split, index in findings.indexes.items())
-    rows = ((split, index, position, path) for split, index, found in paths for position, path in enumerate(found))
-    for number, (split, index, position, path) in enumerate(rows):
-        size, (height, width), sha256, _ = findings.images[number].tolist()
-        digest = bytes(sha256).hex() if any(sha256) else ""
-        class_name = index.class_names[int(index.labels[position])]
-        yield Entry(split, path, size, digest, width, height, class_name, findings.faults.get(number, ""))
-
-
-def find_changed(findings: Findings, root: Path, path: Path) -> list[str]:
-    """Returns the paths of images whose bytes differ from the manifest at `path`."""
-    with read_manifest(path) as old:
-        before = {entry.path: entry.sha256 for entry in old}
-    return [entry.path for entry in entries_of(findings, root) if before.get(entry.path, entry.sha256) != entry.sha256]
-
-
-def _require_writable(path: Path) -> None:
-    """Requires a writable place for the manifest before the work, not after it."""
-    folder = next(folder for folder in path.absolute().parents if folder.exists())
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise DataError(f"{path}: the manifest cannot be written there; choose another place with --manifest")
+    number = 0
+    for split, index in findings.indexes.items():
+        for label, path in zip(index.labels.tolist(), paths_of(index, root), strict=True):
+            size, (height, width), sha256, _ = findings.images[number].tolist()
+            digest = bytes(sha256).hex() if any(sha256) else ""
+            fault = findings.faults.get(number, "")
+            yield Entry(split, path, size, digest, width, height, index.class_names[label], fault)
+            number += 1

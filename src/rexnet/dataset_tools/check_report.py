@@ -21,15 +21,8 @@ class Findings(NamedTuple):
     """All images of a data set, split after split; 64 bytes for each image."""
 
     indexes: dict[Split, Index]
-    images: np.ndarray
-    """Array (n,) of type `IMAGE`."""
-    faults: dict[int, str]
-    """Reasons why an image cannot be used, by its number among all images."""
-
-    @classmethod
-    def empty(cls, indexes: dict[Split, Index]) -> "Findings":
-        """Allocates the findings."""
-        return cls(indexes, np.zeros(sum(map(len, indexes.values())), IMAGE), {})
+    images: np.ndarray  # (n,) of type `IMAGE`
+    faults: dict[int, str]  # reasons why an image cannot be used, by its number among all images
 
     def locate(self, number: int) -> tuple[Split, int]:
         """Returns split and position of an image by its number among all images."""
@@ -50,12 +43,6 @@ class Findings(NamedTuple):
         index = self.indexes[split]
         return index.class_names[int(index.labels[position])]
 
-    def of_split(self, split: Split) -> np.ndarray:
-        """Returns the images of a split."""
-        sizes = [len(index) for index in self.indexes.values()]
-        number = list(self.indexes).index(split)
-        return self.images[sum(sizes[:number]) : sum(sizes[: number + 1])]
-
     def duplicates(self) -> list[list[int]]:
         """Returns groups of images with the same pixels, in whatever format they are stored."""
         keys = self.images["pixels"]
@@ -73,22 +60,19 @@ class Findings(NamedTuple):
         return [group for group in self.duplicates() if self.splits_of(group) > 1]
 
     def splits_of(self, group: Sequence[int]) -> int:
-        """Returns the number of splits in which the images of a group are."""
+        """Returns the number of splits with images of a group."""
         return len({self.locate(number)[0] for number in group})
 
 
 def describe_findings(findings: Findings, changed: Sequence[str]) -> str:
-    """Describes the splits, then lists what is wrong or unusual.
-
-    Args:
-        findings: all images.
-        changed: paths of images that differ from an earlier manifest.
-    """
+    """Describes the splits, then lists faults and oddities; `changed` images differ from an earlier manifest."""
     groups = findings.duplicates()
     leaks = [group for group in groups if findings.splits_of(group) > 1]
     twice = [group for group in groups if findings.splits_of(group) < len(group)]
     torn = [group for group in groups if len({findings.class_of(number) for number in group}) > 1]
-    parts = [_describe_split(findings, split) for split in findings.indexes]
+    ends = np.cumsum([len(index) for index in findings.indexes.values()])[:-1]
+    pairs = zip(findings.indexes.items(), np.split(findings.images, ends), strict=True)
+    parts = [_describe_split(split, index, images) for (split, index), images in pairs]
     parts += [
         _list("broken", list(findings.faults.values())),
         _list("changed since the manifest was written", [printable(path) for path in changed]),
@@ -101,16 +85,14 @@ def describe_findings(findings: Findings, changed: Sequence[str]) -> str:
     return "\n".join(parts)
 
 
-def _describe_split(findings: Findings, split: Split) -> str:
-    index, images = findings.indexes[split], findings.of_split(split)
+def _describe_split(split: Split, index: Index, images: np.ndarray) -> str:
     counts, names = index.class_counts(), index.class_names
     least, most = int(counts.argmin()), int(counts.argmax())
     total = size_text(images["size"].sum())
     lines = [f"{split:<6} {len(index):,} images of {len(names):,} classes, {total}, {index.root}"]
-    if counts[least] == counts[most]:
-        lines.append(f"       {counts[least]:,} a class")
-    else:
-        lines.append(f"       {counts[least]:,} ({names[least]}) to {counts[most]:,} ({names[most]})")
+    is_even = counts[least] == counts[most]
+    classes = "a class" if is_even else f"({names[least]}) to {counts[most]:,} ({names[most]})"
+    lines.append(f"       {counts[least]:,} {classes}")
     if counts[most] > UNEVEN_CLASSES * counts[least]:
         lines[-1] += f": the classes are uneven, {counts[most] / max(1, counts[least]):.0f} to 1"
     shapes = images["shape"][images["shape"].any(axis=1)]
@@ -122,9 +104,8 @@ def _describe_split(findings: Findings, split: Split) -> str:
 
 def _list(title: str, items: Sequence[str]) -> str:
     shown = [f"       {item}" for item in items[:MAX_SHOWN]]
-    if len(items) > MAX_SHOWN:
-        shown.append(f"       and {len(items) - MAX_SHOWN:,} more")
-    return "\n".join([f"{len(items):>6,} {title}", *shown])
+    rest = [f"       and {len(items) - MAX_SHOWN:,} more"] if len(items) > MAX_SHOWN else []
+    return "\n".join([f"{len(items):>6,} {title}", *shown, *rest])
 
 
 def _group(findings: Findings, group: Sequence[int]) -> str:

@@ -23,17 +23,12 @@ MAX_DRAWS, MIN_RATIO = 30, 0.25  # mixtures are drawn until both images are visi
 
 
 def draw_preview(config: Config, columns: int, views: int) -> Image.Image:
-    """Draws originals, `views` random views of each, batches after erasing and mixing, and the evaluation view.
-
-    Raises:
-        DataError: the data set is missing or an image is broken.
-    """
+    """Draws originals, `views` random views of each, batches after erasing and mixing, and the evaluation view."""
     index = load_index(config.data, "train")
     preprocessing = resolve_preprocessing(config, index.class_names)
     chosen = choose_images(index, columns)
     names = [index.class_names[int(index.labels[position])] for position in chosen]
     train = ImageDataset(index, build_train_transform(config.data, config.augmentation), config.seed)
-    evaluation = ImageDataset(index, build_eval_transform(preprocessing))
     rows = [picture_row("Original", "as decoded", [train.decoded(position) for position in chosen], names)]
     drawn = []
     for view in range(views):
@@ -41,6 +36,7 @@ def draw_preview(config: Config, columns: int, views: int) -> Image.Image:
         rows.append(picture_row("Training" if view == 0 else "", f"view {view + 1}", drawn[-1], []))
     rng = random.Random(mix(config.seed, len(names)))
     rows += _batch_rows(config.augmentation, preprocessing, drawn[0], names, rng)
+    evaluation = ImageDataset(index, build_eval_transform(preprocessing))
     evaluated = [evaluation.view(position, 0) for position in chosen]
     rows.append(picture_row("Evaluation", f"{config.data.image_size} px", evaluated, []))
     return layout_grid(rows, f"{config.name}, {config.data.image_size} px")
@@ -89,5 +85,4 @@ def _caption(target: Tensor, names: Sequence[str]) -> str:
     for name, fraction in zip(names, target.tolist(), strict=True):
         if fraction > 0:
             fractions[name] = fractions.get(name, 0.0) + fraction
-    ordered = sorted(fractions.items(), key=lambda item: -item[1])
-    return "\n".join(f"{fraction:.0%} {name}" for name, fraction in ordered)
+    return "\n".join(f"{fractions[name]:.0%} {name}" for name in sorted(fractions, key=lambda name: -fractions[name]))

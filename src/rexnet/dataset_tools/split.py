@@ -5,7 +5,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from rexnet.data.datasets.class_folders import FOLDER_NAMES, class_folders, index_class_folders
+from rexnet.data.datasets.class_folders import SPLIT_FOLDERS, class_folders, index_class_folders
 from rexnet.data.datasets.csv_table import Row
 from rexnet.data.datasets.index import Index
 from rexnet.errors import ConfigError, DataError
@@ -24,8 +24,8 @@ def write_split(root: Path, target: Path, val: float, test: float = 0.0) -> dict
     Args:
         root: contains one folder for each class, or `train/` with them.
         target: the table, in a folder above the images.
-        val: fraction of each class for validation, above 0.
-        test: fraction of each class for a final test.
+        val: fraction of each class, above 0.
+        test: fraction of each class.
 
     Raises:
         DataError: there are no class folders, there are splits already, or a class has too few images.
@@ -52,9 +52,9 @@ def _index(root: Path) -> Index:
     """Indexes all images of `root`, or of `train/` in it."""
     if not root.is_dir():
         raise DataError(f"{root}: is not a folder; it should contain one folder for each class")
-    splits = [name for names in FOLDER_NAMES.values() for name in names if (root / name).is_dir()]
+    splits = [name for name in SPLIT_FOLDERS if (root / name).is_dir()]
     if set(splits) - {"train"}:
-        raise DataError(f"{root}: is split already: it has {', '.join(f'{name}/' for name in dict.fromkeys(splits))}")
+        raise DataError(f"{root}: is split already: it has {', '.join(f'{name}/' for name in splits)}")
     folder = root / "train" if splits else root
     return index_class_folders(folder, class_folders(folder), "the folder itself")
 
@@ -82,9 +82,8 @@ def _divide(index: Index, fractions: dict[str, float]) -> list[str]:
         splits[position] = split_of[key]
         taken[label][split_of[key]] += 1
     for label, name in enumerate(index.class_names):
-        if len(taken[label]) < len(wanted[label]) + 1:
+        needed = len(wanted[label]) + 1
+        if len(taken[label]) < needed:
             different = sum(key[0] == label for key in split_of)
-            raise DataError(
-                f"{index.root / name}: too few different images ({different}) for {len(wanted[label]) + 1} splits"
-            )
+            raise DataError(f"{index.root / name}: too few different images ({different}) for {needed} splits")
     return splits

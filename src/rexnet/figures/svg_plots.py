@@ -52,14 +52,7 @@ class Line(NamedTuple):
     """`solid`, `dashed` or `dotted`: names that matplotlib and CSS share."""
 
 
-def draw_lines(
-    title: str,
-    lines: Sequence[Line],
-    unit: str = "",
-    x_label: str = "epoch",
-    log: bool = False,
-    legend: bool = True,
-) -> str:
+def draw_lines(title: str, lines: Sequence[Line], unit: str = "", log: bool = False, legend: bool = True) -> str:
     """Returns curves over epochs as SVG with a description for screen readers; empty if no line has a point."""
     lines = [line for line in lines if line.points]
     if not lines:
@@ -79,12 +72,10 @@ def draw_lines(
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(unit)
-        if x_label == "epoch":
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            if len({x for line in lines for x, _ in line.points}) == 1:
-                axes.set_xticks([lines[0].points[0][0]])  # else a single epoch gets fractional ticks
+        axes.set(xlabel="epoch", ylabel=unit)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len({x for line in lines for x, _ in line.points}) == 1:
+            axes.set_xticks([lines[0].points[0][0]])  # else a single epoch gets fractional ticks
         if legend and len(lines) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=min(3, len(lines)), borderaxespad=0.1)
         return _write(figure, description)

@@ -15,13 +15,7 @@ HARDEST = 5  # classes on the card
 
 
 def write_card(
-    title: str,
-    epochs: int,
-    trained: Trained,
-    predictions: Predictions | None,
-    training_images: int | None,
-    architecture: str | None,
-    path: Path,
+    title: str, epochs: int, trained: Trained, predictions: Predictions, architecture: str | None, path: Path
 ) -> None:
     """Writes the card as Markdown, with the header that the Hugging Face hub reads.
 
@@ -29,12 +23,10 @@ def write_card(
         title: name of the published network.
         epochs: finished epochs.
         trained: the published network.
-        predictions: predictions for the validation images; None if the images are not here.
-        training_images: number of training images.
+        predictions: predictions for the validation images.
         architecture: name of the network in timm, if it has one.
         path: the file.
     """
-    scores = class_scores(predictions) if predictions is not None else []
     template = jinja2.Environment(  # noqa: S701 - Markdown, which `markdown` below escapes
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
@@ -51,12 +43,10 @@ def write_card(
         classes=trained.class_names,
         temperature=trained.temperature,
         rows=_metric_rows(predictions, trained.temperature),
-        n=len(predictions.labels) if predictions is not None else None,
-        logged=trained.metrics.get("val_ema/top1" if trained.weights == "ema" else "val/top1"),
-        training_images=training_images,
+        n=len(predictions.labels),
         epochs=epochs,
-        hardest=sorted((s for s in scores if s.support), key=lambda s: s.recall)[:HARDEST],
-        confused=most_confused(predictions, most=3) if predictions is not None else [],
+        hardest=sorted((s for s in class_scores(predictions) if s.support), key=lambda s: s.recall)[:HARDEST],
+        confused=most_confused(predictions, most=3),
         architecture=architecture,
     )
     path.write_text(text, encoding="utf-8")
@@ -76,10 +66,8 @@ def _describe_network(trained: Trained) -> str:
     return f"{family} {model.width_mult!r}x"
 
 
-def _metric_rows(predictions: Predictions | None, temperature: float | None) -> list[tuple[str, str, str]]:
+def _metric_rows(predictions: Predictions, temperature: float | None) -> list[tuple[str, str, str]]:
     """Returns name, value and 95 % interval of each metric."""
-    if predictions is None:
-        return []
     plain = summarize(predictions)
     rows = [
         ("top-1", f"{plain.top1:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top1_interval)),

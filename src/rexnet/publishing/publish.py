@@ -2,26 +2,24 @@
 
 import json
 import logging
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind, load_trained
 from rexnet.config import dump_config
 from rexnet.config.portable import make_portable
+from rexnet.data.datasets.by_name import load_eval_index
 from rexnet.data.datasets.index import Index
 from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
 from rexnet.evaluation.inference import run_inference
 from rexnet.evaluation.inference_model import load_inference_model
 from rexnet.export.deployed import Deployed
-from rexnet.export.export import find_local_images, thin_out
+from rexnet.export.export import thin_out
 from rexnet.export.formats import write_onnx, write_safetensors
 from rexnet.export.parity import find_faults, measure_parity
 from rexnet.export.reading import open_onnx
-from rexnet.metrics.predictions import Predictions, predictions_path, save_predictions
+from rexnet.metrics.predictions import predictions_path, save_predictions
 from rexnet.models.factory import find_timm_architecture
 from rexnet.publishing.card import write_card
 from rexnet.report.report import write_report
@@ -53,19 +51,22 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
         raise ConfigError(f"{target}: exists already; give the name of a new folder")
     trained = load_trained(run, weights)
     index, title = _find_images(trained, root), target.absolute().name
-    with _unwound_by_sigterm(), _new_folder(target) as folder:
+    with _new_folder(target) as folder:
         public = trained._replace(config=make_portable(trained.config))
         deployed = Deployed(public)
         write_safetensors(public, folder / "model.safetensors")
         (folder / "config.yaml").write_text(dump_config(public.config), encoding="utf-8")
         write_onnx(public, deployed, folder / "model.onnx")
-        predictions, training_images = _evaluate(run, trained, index, deployed, folder / "model.onnx", root)
+        predictions = run_inference(load_inference_model(trained.path, trained.weights), index).predictions
+        save_predictions(predictions_path(run, trained.path.stem, trained.weights, "val"), predictions)
+        runners = {"onnx": open_onnx(folder / "model.onnx")}
+        if faults := find_faults(measure_parity(trained, thin_out(index, PARITY_IMAGES), deployed, runners, {})):
+            raise ExportError(f"{run}: {'; '.join(faults)}")
         architecture = find_timm_architecture(trained.model, trained.config.model)
         if architecture is not None:
             _write_timm_config(architecture, public, folder / "config.json")
-        write_report([run], folder / "report.html", published_as=title)
-        epochs, card = Run(run).epochs, folder / "README.md"
-        write_card(title, epochs, public, predictions, training_images, architecture, card)
+        write_report([run], folder / "report.html", title=title)
+        write_card(title, Run(run).epochs, public, predictions, architecture, folder / "README.md")
     log.info(
         f"Published    {target}  ({', '.join(sorted(path.name for path in target.iterdir()))})\n"
         f"Check        {target / 'README.md'}, above all intended use and license\n"
@@ -73,35 +74,15 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
     )
 
 
-def _find_images(trained: Trained, root: Path | None) -> Index | None:
-    """Returns the validation images, or None with a warning if they are not on this machine."""
-    index = find_local_images(trained, root, "val")
-    if index is None:
-        log.warning("the run's images are not here: the card shows the logged metrics; name the images with --data")
-    elif index.class_names != trained.class_names:
+def _find_images(trained: Trained, root: Path | None) -> Index:
+    """Returns the validation images."""
+    try:
+        index = load_eval_index(trained.config.data, "val", root)
+    except DataError as error:
+        raise DataError(f"{error}; name the images with --data") from None
+    if index.class_names != trained.class_names:
         raise DataError(f"{index.root}: has other classes than {trained.path}")
     return index
-
-
-def _evaluate(
-    run: Path, trained: Trained, index: Index | None, deployed: Deployed, onnx: Path, root: Path | None
-) -> tuple[Predictions | None, int | None]:
-    """Evaluates the network, saves its predictions in the run, and checks the ONNX file.
-
-    Returns:
-        The predictions and the number of training images; None if the images are not here.
-    """
-    if index is None:
-        return None, None
-    predictions = run_inference(load_inference_model(trained.path, trained.weights), index).predictions
-    save_predictions(predictions_path(run, trained.path.stem, trained.weights, "val"), predictions)
-    runners = {"onnx": open_onnx(onnx)}
-    if faults := find_faults(measure_parity(trained, thin_out(index, PARITY_IMAGES), deployed, runners, {})):
-        raise ExportError(f"{run}: {'; '.join(faults)}")
-    train: Index | None = None
-    with suppress(DataError):  # `root` may hold the validation images only
-        train = find_local_images(trained, root, "train")
-    return predictions, len(train) if train is not None else None
 
 
 def _write_timm_config(architecture: str, trained: Trained, path: Path) -> None:
@@ -123,23 +104,6 @@ def _write_timm_config(architecture: str, trained: Trained, path: Path) -> None:
         },
     }
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _unwound_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM raise SystemExit in the block, so that the unfinished folder is removed."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets.index import Index
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import CheckpointError, DataError
-from rexnet.figures.data_uri import embed_matrix, embed_picture
-from rexnet.figures.svg_plots import Line, draw_lines, draw_reliability
+from rexnet.figures.data_uri import embed_picture
+from rexnet.figures.svg_plots import draw_reliability
 from rexnet.metrics.predictions import Predictions
 from rexnet.metrics.statistics import (
     ConfusedPair,
@@ -33,54 +33,40 @@ BLOCK = 16  # most confused classes, shown as a table of their own if there are 
 PAIRS = 12
 IMAGES = 18
 TILE = 160  # pixels
-CLASS_ROWS = 40  # of more classes the best and worst are shown, and all in a folded table
-CLASS_ENDS = 10
 SMALLEST_GAP = 0.05  # percent between confidence and accuracy that are shown as different
 
 
 def describe_mistakes(predictions: Predictions, index: Index | None, preprocessing: Preprocessing) -> dict[str, Any]:
-    """Returns the confusion matrix as table and picture, the most confused pairs, and the most wrong images.
+    """Returns the confusion matrix as a table, the most confused pairs, and the most wrong images.
 
     Args:
         predictions: logits and labels.
         index: the images, if they are on this machine.
         preprocessing: how evaluation showed them to the network.
     """
-    matrix, names = confusion_matrix(predictions), predictions.class_names
+    matrix = confusion_matrix(predictions)
     wrong = int(matrix.sum() - matrix.trace())
     pairs = most_confused(predictions, PAIRS)
     return {
         "sentence": f"{wrong:,} of {len(predictions.labels):,} images were taken for another class.",
-        "block": _lay_out(matrix, names, pairs),
-        "picture": _draw_matrix(matrix) if len(names) > LARGEST_TABLE else None,
+        "block": _lay_out(matrix, predictions.class_names, pairs),
         "pairs": pairs,
         "images": _describe_most_wrong(predictions, index, preprocessing),
     }
 
 
-def describe_classes(predictions: Predictions, train: Index | None) -> dict[str, Any]:
-    """Returns tables of the classes, worst first, and plots of all of them if there are many."""
+def describe_classes(predictions: Predictions, train: Index | None) -> list[dict[str, Any]]:
+    """Returns the scores of the classes that have images, worst first, with their number of training images."""
     classes = len(predictions.class_names)
-    trained: list[int] = []
+    counts: Sequence[int | None] = [None] * classes
     if train is not None and len(train.class_names) == classes:
-        trained = np.bincount(train.labels, minlength=classes).tolist()
-    counts: Sequence[int | None] = trained or [None] * classes
+        counts = np.bincount(train.labels, minlength=classes).tolist()
     rows = [{**s._asdict(), "trained": n} for s, n in zip(class_scores(predictions), counts, strict=True)]
-    ranked = sorted((row for row in rows if row["support"]), key=lambda row: (row["recall"], row["f1"]))
-    if len(rows) <= CLASS_ROWS:
-        return {"tables": [("Classes, worst first, in percent", ranked)], "all": [], "figures": []}
-    figures = [("Recall, classes in ascending order", _draw_ranked([row["recall"] for row in ranked], "%"))]
-    if trained:
-        figures.append(("Training images, classes in ascending order", _draw_ranked(sorted(trained), "images")))
-    tables = [
-        (f"The {CLASS_ENDS} worst classes, in percent", ranked[:CLASS_ENDS]),
-        (f"The {CLASS_ENDS} best classes, in percent", ranked[::-1][:CLASS_ENDS]),
-    ]
-    return {"tables": tables, "all": rows, "figures": figures}
+    return sorted((row for row in rows if row["support"]), key=lambda row: (row["recall"], row["f1"]))
 
 
-def describe_calibration(predictions: Predictions, checkpoint: Path, weights: str) -> tuple[dict[str, Any], str]:
-    """Returns the reliability diagram with its summary, and the damage of the temperature next to the checkpoint."""
+def describe_calibration(predictions: Predictions, checkpoint: Path, weights: str) -> dict[str, str]:
+    """Returns the reliability diagram with its summary."""
     bins = reliability_bins(probabilities_of(predictions.logits), predictions.labels)
     filled = bins.images > 0
     share = bins.images[filled] / bins.images.sum()
@@ -98,15 +84,14 @@ def describe_calibration(predictions: Predictions, checkpoint: Path, weights: st
     )
     shares = [np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy)]
     svg = draw_reliability(shares[0], shares[1], bins.images, f"Reliability diagram. {words}")
-    damage = ""
     try:
         temperature = load_temperature(checkpoint, weights) if checkpoint.is_file() else None
         if temperature is not None:
             error, source = summarize(predictions, temperature).ece, describe_temperature(checkpoint, weights)
             sentence += f" With the temperature that predictions and exports use it is {error:.1f} % ({source})."
     except CheckpointError as fault:
-        damage = str(fault).replace(f"{checkpoint.parent}/", f"{checkpoint.parent.name}/")
-    return {"sentence": sentence, "svg": svg}, damage
+        sentence += " " + str(fault).replace(f"{checkpoint.parent}/", "")
+    return {"sentence": sentence, "svg": svg}
 
 
 def _lay_out(matrix: np.ndarray, names: tuple[str, ...], pairs: list[ConfusedPair]) -> dict[str, Any]:
@@ -125,22 +110,6 @@ def _lay_out(matrix: np.ndarray, names: tuple[str, ...], pairs: list[ConfusedPai
             counts.append(int(support[row]) - sum(counts))
         rows.append([(count, count / max(1, int(support[row]))) for count in counts])
     return {"caption": caption, "names": [names[row] for row in chosen], "has_others": is_part, "rows": rows}
-
-
-def _draw_matrix(matrix: np.ndarray) -> dict[str, str]:
-    classes = len(matrix)
-    uri, step = embed_matrix(matrix / np.maximum(1, matrix.sum(1, keepdims=True)))
-    grain = f" A pixel shows the largest share of {step} x {step} cells." if step > 1 else ""
-    return {
-        "uri": uri,
-        "caption": f"All {classes:,} classes: true class from top to bottom, predicted class from left to right",
-        "alt": f"Confusion matrix of {classes:,} classes; right answers on the diagonal, mistakes off it.{grain}",
-    }
-
-
-def _draw_ranked(values: Sequence[float], unit: str) -> str:
-    points = [(number, value) for number, value in enumerate(values, start=1)]
-    return draw_lines("Classes in ascending order", [Line("class", points)], unit, x_label="class")
 
 
 def _describe_most_wrong(

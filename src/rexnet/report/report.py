@@ -16,51 +16,38 @@ from rexnet import __version__
 from rexnet.config.portable import make_portable
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.sources.image_files import printable
-from rexnet.errors import ConfigError, RexnetError, first_sentence
+from rexnet.errors import ConfigError, RexnetError
 from rexnet.figures.data_uri import embed_picture
 from rexnet.preprocessing import resolve_preprocessing
 from rexnet.report.answers import describe_calibration, describe_classes, describe_mistakes
 from rexnet.report.curves import draw_run
-from rexnet.report.provenance import describe_data, describe_environment, describe_recipe, describe_usage, open_split
+from rexnet.report.provenance import describe_data, describe_environment, describe_recipe, open_split
 from rexnet.report.side_by_side import compare_runs
 from rexnet.report.summary import RESULT_COLUMNS, describe_logged, describe_result, describe_state, describe_tiles
 from rexnet.runs.checkpoint_files import checkpoint_folder
-from rexnet.runs.run import EVENTS, KeptPredictions, Run
-from rexnet.runs.run_folder import ENVIRONMENT_FILE, TABLE_FILE
+from rexnet.runs.run import KeptPredictions, Run
 from rexnet.system.atomic_files import atomic_write
 
 log = logging.getLogger(__name__)
 
 AUGMENTED_WIDTH = 640  # pixels
-LEFT_OUT = "Mistakes, classes and calibration are left out, since they need the predictions for single images: {why}."
-SECTIONS = {
-    "curves": "Curves",
-    "results": "Results",
-    "mistakes": "Mistakes",
-    "classes": "Classes",
-    "calibration": "Calibration",
-    "data": "Data",
-    "recipe": "Recipe",
-    "environment": "Environment",
-    "usage": "Use it",
-}
-"""Headings by key of a run's context; a section without content is left out."""
-SECTION_OF = {ENVIRONMENT_FILE: "environment", TABLE_FILE: "curves", EVENTS: "curves"}  # of damaged files; else results
+SECTIONS = ("curves", "results", "mistakes", "classes", "calibration", "data", "recipe", "environment")
+"""Keys of a run's context and, capitalized, headings; a section without content is left out."""
 
 Context = dict[str, Any]
 
 
-def write_report(folders: Sequence[Path], target: Path, published_as: str | None = None) -> None:
+def write_report(folders: Sequence[Path], target: Path, title: str | None = None) -> None:
     """Writes a self-contained page about one run, or a comparison of several.
 
     A best checkpoint without kept predictions is evaluated first. If the images are gone or a file of a run is
-    damaged, the page names what is missing.
+    damaged, the page names what is missing. So that it can be published, it names no folder, command line, host or
+    person; `rexnet runs` does.
 
     Args:
         folders: run folders; a run in progress is reported up to its last epoch.
         target: the HTML file, which is written completely or not at all.
-        published_as: public name of a single run; the page then leaves out what belongs to this machine: folders,
-            command line, system, reason of a stop, evaluations on other images, and the lines to copy.
+        title: public name of a single run, in place of that of its folder.
 
     Raises:
         ConfigError: a folder is not a run or is given twice, its config is damaged, or the file cannot be written.
@@ -70,7 +57,7 @@ def write_report(folders: Sequence[Path], target: Path, published_as: str | None
     opened = [Run(folder) for folder in folders]
     for run in opened:
         run.config  # noqa: B018 - raises if it is damaged, before anything is evaluated
-    contexts, runs, results = zip(*(_describe(run, published_as) for run in opened), strict=True)
+    contexts, runs, results = zip(*(_describe(run, title) for run in opened), strict=True)
     page = _template().render(
         title=contexts[0]["name"] if len(runs) == 1 else f"{len(runs)} runs",
         made=time.strftime("%Y-%m-%d %H:%M"),
@@ -88,19 +75,16 @@ def default_target(folders: Sequence[Path]) -> Path:
     return folders[0] / "report.html" if len(folders) == 1 else folders[0].resolve().parent / "report.html"
 
 
-def _describe(run: Run, published_as: str | None) -> tuple[Context, Run, KeptPredictions | None]:
+def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPredictions | None]:
     """Returns the content of a run's sections, the run with its predictions, and the best of them."""
-    public = published_as is not None
-    config = make_portable(run.config) if public else run.config
+    config = make_portable(run.config)
     train, val = open_split(run.config.data, "train"), open_split(run.config.data, "val")
     run, note = _with_predictions(run, val)
-    results = [kept._replace(predictions=kept.predictions.with_readable_classes()) for kept in run.kept_predictions]
-    if public:
-        results = [kept for kept in results if kept.images in get_args(Split)]  # others name folders
-        note = LEFT_OUT.format(why="the run was not evaluated") if note and not results else ""
-    damage: dict[str, list[str]] = {section: [] for section in SECTIONS}
-    for damaged in run.find_damage():
-        damage[SECTION_OF.get(damaged.file, "results")].append(str(damaged))
+    results = [
+        kept._replace(predictions=kept.predictions.with_readable_classes())
+        for kept in run.kept_predictions
+        if kept.images in get_args(Split)  # others name folders
+    ]
     best = results[0] if results else None
     context: Context = dict.fromkeys(SECTIONS)
     classes = val.class_names if val is not None else ()
@@ -110,37 +94,25 @@ def _describe(run: Run, published_as: str | None) -> tuple[Context, Run, KeptPre
         context["mistakes"] = describe_mistakes(best.predictions, shown, resolve_preprocessing(run.config, classes))
         context["classes"] = describe_classes(best.predictions, train)
         checkpoint = checkpoint_folder(run.folder) / f"{best.checkpoint}.ckpt"
-        context["calibration"], fault = describe_calibration(best.predictions, checkpoint, best.weights)
-        damage["calibration"] += [fault] if fault else []
-    augmented = None
-    try:
-        augmented = run.augmented and embed_picture(run.augmented, AUGMENTED_WIDTH)
-    except (OSError, ValueError) as error:  # raised by Pillow
-        damage["data"].append(f"{EVENTS}: its picture cannot be read: {first_sentence(error)}")
-    for sentence in itertools.chain(*damage.values()):
-        log.warning(f"{run.folder}/{sentence}")
+        context["calibration"] = describe_calibration(best.predictions, checkpoint, best.weights)
+    evaluated = [describe_result(kept) for kept in results]
     logged = describe_logged(run, len(val) if val is not None else None)
+    if evaluated or logged:
+        context["results"] = {"columns": RESULT_COLUMNS, "evaluated": evaluated, "logged": logged}
     context |= {
-        "name": published_as or run.name,
-        "state": describe_state(run, public),
-        "note": note,
+        "name": title or run.name,
+        "state": describe_state(run),
         "tiles": describe_tiles(run, best, classes),
         "curves": draw_run(run),
-        "results": {
-            "columns": RESULT_COLUMNS,
-            "evaluated": [describe_result(kept) for kept in results],
-            "logged": logged,
-        },
         "data": describe_data(config.data, train, val),
-        "augmented": augmented,
+        "augmented": run.augmented and embed_picture(run.augmented, AUGMENTED_WIDTH),
         "recipe": describe_recipe(config, run.environment.get("command")),
-        "environment": describe_environment(run.environment, public),
-        "usage": [] if public else describe_usage(run, len(classes)),
-        "damage": damage,
+        "environment": describe_environment(run.environment),
     }
-    if not results and not logged:
-        context["results"] = None
-    context["sections"] = [(key, title) for key, title in SECTIONS.items() if context[key] or damage[key]]
+    for damaged in run.damage:
+        log.warning(f"{run.folder}/{damaged}")
+    context["notes"] = [sentence for sentence in (note, *run.damage) if sentence]
+    context["sections"] = [section for section in SECTIONS if context[section]]
     return context, run, best
 
 
@@ -149,7 +121,7 @@ def _with_predictions(run: Run, val: Index | None) -> tuple[Run, str]:
     if run.kept_predictions and run.kept_predictions[0].is_best:
         return run, ""
     if val is None:
-        why = f"{run.config.data.root} is not on this machine"
+        why = "the images are not on this machine"
     elif run.best_checkpoint is None:
         why = "there is no checkpoint yet"
     else:
@@ -159,12 +131,11 @@ def _with_predictions(run: Run, val: Index | None) -> tuple[Run, str]:
             log.warning(f"{run.folder}/{damaged}")
         try:
             evaluate([run.folder], Request())[0].save()
+            return Run(run.folder), ""
         except RexnetError as error:
-            return run, f"Not evaluated: {error}"
-        return Run(run.folder), ""
-    if run.kept_predictions:
-        return run, f"The best checkpoint was not evaluated on the validation images: {why}."
-    return run, LEFT_OUT.format(why=why)
+            log.warning(f"{run.folder}: was not evaluated: {error}")
+            why = "its evaluation failed"
+    return run, f"The best checkpoint was not evaluated on the validation images: {why}."
 
 
 def _template() -> jinja2.Template:

@@ -16,15 +16,6 @@ RESULT_COLUMNS = ("n", "Top-1 %", "Top-5 %", "Balanced %", "Loss", "Brier", "ECE
 LOGGED_DIGITS = {"top1": 2, "top5": 2, "loss": 4}
 
 
-class State(NamedTuple):
-    """The state of a run in words."""
-
-    kind: str
-    """Style of the label: `finished`, `running` or `unfinished`."""
-    label: str
-    text: str
-
-
 class Tile(NamedTuple):
     """A number at the top of the page."""
 
@@ -34,18 +25,14 @@ class Tile(NamedTuple):
     note: str = ""
 
 
-def describe_state(run: Run, public: bool = False) -> State:
-    """Describes the progress of a run; in public without the reason of a stop, which can name folders and machines."""
-    state, progress = run.state, f"{run.epochs} of {run.total_epochs} epochs in {describe_duration(run.state.seconds)}"
-    if state.state == "finished":
-        return State("finished", "finished", progress)
+def describe_state(run: Run) -> tuple[str, str]:
+    """Returns the state and the progress of a run, without the reason of a stop, which can name folders and hosts."""
+    progress = f"{run.epochs} of {run.total_epochs} epochs in {describe_duration(run.state.seconds)}"
+    if run.state.state == "finished":
+        return "finished", progress
     written = max(path.stat().st_mtime for path in run.folder.glob("*") if path.is_file())
     last = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
-    if state.state == "running":
-        return State("running", "running", f"{progress} so far, last update at {last}")
-    reason = "" if public else f"{state.detail}; "
-    label = "unfinished" if state.state == "unknown" else state.state
-    return State("unfinished", label, f"{reason}{progress}, last update at {last}")
+    return run.state.state, f"{progress}, last update at {last}"
 
 
 def describe_tiles(run: Run, result: KeptPredictions | None, classes: tuple[str, ...]) -> list[Tile]:

@@ -1,12 +1,11 @@
 """Finds the checkpoints of a run by their file names."""
 
-import math
 from pathlib import Path
 
 from rexnet.errors import CheckpointError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-BEST = "epoch*-top1_*.ckpt"
+BEST = "epoch*-top1_[0-9]*.ckpt"
 
 
 def checkpoint_folder(run: Path) -> Path:
@@ -39,7 +38,8 @@ def find_checkpoint(path: Path) -> Path:
 
 def best_first(run: Path) -> list[Path]:
     """Returns the checkpoints that a run kept for their validation top-1, best first; of equal ones the latest."""
-    return sorted(checkpoint_folder(run).glob(BEST), key=_score, reverse=True)
+    files = checkpoint_folder(run).glob(BEST)
+    return sorted(files, key=lambda file: (float(file.stem.rpartition("_")[2]), file.stem), reverse=True)
 
 
 def newest_first(run: Path) -> list[Path]:
@@ -47,11 +47,3 @@ def newest_first(run: Path) -> list[Path]:
     folder = checkpoint_folder(run)
     latest = [file for file in (folder / LAST, folder / PREVIOUS) if file.is_file()]
     return latest + sorted(folder.glob(BEST), key=lambda path: path.stem, reverse=True)
-
-
-def _score(path: Path) -> tuple[float, str]:
-    """Returns the sort key of a name such as `epoch007-top1_98.33.ckpt`."""
-    try:
-        return float(path.stem.rpartition("_")[2]), path.stem
-    except ValueError:
-        return -math.inf, path.stem

@@ -1,51 +1,35 @@
 """Describes runs for the terminal: all runs of a folder in a table, or one with the commands for its next step."""
 
 import shlex
-from pathlib import Path
 
-from rexnet.errors import ConfigError
 from rexnet.runs.run import Run
-from rexnet.runs.run_folder import find_run_folders
 from rexnet.runs.state import describe_duration
-
-
-def find_runs(runs_dir: Path) -> list[Run]:
-    """Returns all runs in a folder, the newest last.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    folders = find_run_folders(runs_dir)
-    if not folders:
-        raise ConfigError(f"{runs_dir}: holds no run; name another folder with --dir")
-    return [Run(folder) for folder in folders]
 
 
 def describe_runs(runs: list[Run]) -> str:
     """Returns a table with one line per run."""
     width = max(len(run.folder.name) for run in runs)
-    lines = [f"{'run':{width}}  {'state':8}  {'epochs':>9}  {'top-1':>7}  {'time':>8}  {'size':>9}"]
+    lines = [f"{'run':{width}}  {'state':8}  {'epochs':>9}  {'top-1':>7}  {'time':>10}"]
     for run in runs:
-        top1 = f"{run.best_top1[1]:.2f} %" if run.best_top1 else "-"
-        detail = "" if run.state.state == "running" else _detail(run)[:100]
-        line = f"{run.folder.name:{width}}  {run.state.state:8}  {_epochs(run):>9}  {top1:>7}  "
-        lines.append(
-            f"{line}{describe_duration(run.state.seconds):>8}  {run.measure_size() / 1e6:>6.1f} MB  {detail}".rstrip()
-        )
+        epochs, top1 = _describe_progress(run)
+        detail = "" if run.state.state == "running" else _describe_detail(run)[:100]
+        time = describe_duration(run.state.seconds)
+        line = f"{run.folder.name:{width}}  {run.state.state:8}  {epochs:>9}  {top1:>7}  {time:>10}  {detail}"
+        lines.append(line.rstrip())
     return "\n".join(lines)
 
 
 def describe_run(run: Run) -> str:
     """Returns the state of one run and the commands to resume, evaluate, export or publish it."""
-    detail = f" ({_detail(run)})" if _detail(run) else ""
-    top1 = f"best top-1 {run.best_top1[1]:.2f} %" if run.best_top1 else "no validation yet"
+    epochs, top1 = _describe_progress(run)
+    detail = _describe_detail(run)
     lines = [
         f"{run.folder}",
-        f"state     {run.state.state}{detail}",
-        f"epochs    {_epochs(run)}, {top1}, {describe_duration(run.state.seconds)}, {run.measure_size() / 1e6:.1f} MB",
+        f"state     {run.state.state}{f' ({detail})' if detail else ''}",
+        f"epochs    {epochs}, best top-1 {top1}, {describe_duration(run.state.seconds)}",
     ]
     folder = shlex.quote(str(run.folder))
-    if run.has_checkpoint:
+    if run.best_checkpoint:
         if run.state.state not in ("finished", "running"):
             lines.append(f"resume    rexnet train --resume {folder}")
         lines += [
@@ -60,10 +44,12 @@ def describe_run(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _detail(run: Run) -> str:
+def _describe_progress(run: Run) -> tuple[str, str]:
+    """Returns finished and total epochs, and the best validation top-1."""
+    total = "?" if run.total_epochs is None else run.total_epochs
+    return f"{run.epochs}/{total}", f"{run.best_top1[1]:.2f} %" if run.best_top1 else "-"
+
+
+def _describe_detail(run: Run) -> str:
     """Returns the reason of the state and the damage of config and metrics."""
-    return "; ".join(filter(None, (run.state.detail, *map(str, run.damage))))
-
-
-def _epochs(run: Run) -> str:
-    return f"{run.epochs}/{run.total_epochs if run.total_epochs is not None else '?'}"
+    return "; ".join(filter(None, (run.state.detail, *run.damage)))

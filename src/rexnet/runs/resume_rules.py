@@ -1,6 +1,5 @@
 """Decides which run is resumed, and how its config may differ from the one that it started with."""
 
-import difflib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -11,26 +10,18 @@ from rexnet.config.schema import ScheduleConfig
 from rexnet.config.section import Role
 from rexnet.errors import ConfigError
 from rexnet.runs.checkpoint_files import LAST, checkpoint_folder
-from rexnet.runs.run_folder import CONFIG_FILE, find_run_folders
+from rexnet.runs.run_folder import CONFIG_FILE
 
 
 def load_run_config(
     run: Path, overrides: Overrides = (), allowed: Collection[str] = (), config: str | None = None
 ) -> Config:
-    """Loads the config with which a run is resumed.
-
-    Args:
-        run: its folder, or a checkpoint in it.
-        overrides: values that take precedence over the file.
-        allowed: keys of the recipe that may differ from those of the run.
-        config: a file that replaces the run's own `config.yaml`.
+    """Loads the config with which a run, or a checkpoint in its folder, is resumed: its own, or the file `config`.
 
     Raises:
         ConfigError: the run has no `config.yaml`, or the recipe differs in other keys.
     """
-    if not run.exists():
-        raise ConfigError(f"{run}: no such run folder or checkpoint to resume")
-    path = (run if run.is_dir() else run.parent.parent) / CONFIG_FILE
+    path = (run.parent.parent if run.is_file() else run) / CONFIG_FILE
     if not path.is_file():
         raise ConfigError(f"{run}: is not a run that can be resumed: {path} is missing")
     old, wanted = load_config(path), load_config(config or path, overrides)
@@ -42,30 +33,16 @@ def load_run_config(
     return wanted
 
 
-def find_newest_run(runs_dir: Path) -> Path:
-    """Returns the run folder in `runs_dir` that was started last, for `--resume auto`.
-
-    Raises:
-        ConfigError: there is none; training never starts from scratch instead.
-    """
-    runs = find_run_folders(runs_dir)
-    if not runs:
-        raise ConfigError(f"{runs_dir}: holds no run to resume; name another folder with trainer.runs_dir")
-    return runs[-1]
-
-
 def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run: Path) -> None:
     """Refuses to resume a run with another recipe.
 
     Raises:
         ConfigError: with every changed key that is not among `allowed` or cannot change at all.
     """
-    changes = find_changes(old, new)
-    known = flatten(old) | flatten(new)
+    changes, known = find_changes(old, new), flatten(old) | flatten(new)
     for key in allowed:
         if not any(is_below(name, [key]) for name in known):
-            near = difflib.get_close_matches(key, known, n=1)
-            raise ConfigError(f"--allow-change {key}: no such key{f'; nearest: {near[0]}' if near else ''}")
+            raise ConfigError(f"--allow-change {key}: no such key")
     fixed = [key for key in changes if has_role(key, Role.FIXED)]
     if fixed:
         raise ConfigError(

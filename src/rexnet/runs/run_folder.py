@@ -59,6 +59,12 @@ def is_run(folder: Path) -> bool:
 
 
 def find_run_folders(runs_dir: Path) -> list[Path]:
-    """Returns the run folders in a folder, the newest last."""
+    """Returns the run folders in a folder, the newest last.
+
+    Raises:
+        ConfigError: there is none.
+    """
     files = sorted(runs_dir.glob(f"*/{CONFIG_FILE}"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise ConfigError(f"{runs_dir}: holds no run")
     return [file.parent for file in files]

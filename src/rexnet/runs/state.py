@@ -34,9 +34,7 @@ class RunState(NamedTuple):
 class RunLock:
     """Locks a run folder for this process and records its state, until `finish` or `fail`.
 
-    Args:
-        folder: the run folder.
-        is_rank_zero: False for the other processes of a run, which record nothing.
+    Only rank 0 of a run does so.
 
     Raises:
         ConfigError: another process trains in this folder, or it cannot be written to.
@@ -49,13 +47,13 @@ class RunLock:
         self._before = read_state(folder)
         self._started = time.time()
         try:
-            self._lock = (folder / LOCK_FILE).open("w")
+            lock = (folder / LOCK_FILE).open("w")
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be written to: {error.strerror}") from None
-        if not _claim(self._lock):
-            self._lock.close()
-            self._lock = None
+        if not _claim(lock):
+            lock.close()
             raise ConfigError(f"{folder}: is already being trained by {self._before.detail}; wait for it or stop it")
+        self._lock = lock
         self._write("running", f"process {os.getpid()} on {platform.node()}")
 
     def finish(self) -> None:
@@ -95,16 +93,13 @@ def read_state(folder: Path) -> RunState:
         content = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         state, detail, pid, host = (content[key] for key in ("state", "detail", "pid", "host"))
         started, seconds = float(content["started"]), float(content["seconds"])
-    except FileNotFoundError:
-        return RunState("unknown", f"has no {STATE_FILE}", 0.0)
     except (OSError, ValueError, KeyError, TypeError):
-        return RunState("unknown", f"{STATE_FILE} cannot be read", 0.0)
+        return RunState("unknown", f"has no readable {STATE_FILE}", 0.0)
     if state != "running":
-        known = state in ("finished", "stopped", "failed")
-        return RunState(state if known else "unknown", str(detail), seconds)
+        return RunState(state, detail, seconds)
     here = host == platform.node()
     if (here and pid == os.getpid()) or _is_locked(folder / LOCK_FILE):
-        return RunState("running", str(detail), seconds + max(0.0, time.time() - started))
+        return RunState("running", detail, seconds + max(0.0, time.time() - started))
     if here:
         return RunState("failed", "its process was killed, or the machine went down", seconds)
     return RunState("unknown", f"was running on {host}, which cannot be checked from here", seconds)
@@ -136,8 +131,6 @@ def _is_locked(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, BlockingIOError | PermissionError)
     return False

@@ -62,11 +62,11 @@ def test_crop_scale_ratio_and_size_reach_the_crop() -> None:
     )
     crop = step(transform, RandomResizedCrop)
     assert (crop.size, crop.scale, crop.ratio) == (32, (0.3, 0.6), (0.9, 1.1))
-    assert crop.interpolations == (cv2.INTER_CUBIC,)
+    assert crop.filters == (cv2.INTER_CUBIC,)
 
 
 def test_random_interpolation_is_a_choice_of_two_filters() -> None:
-    assert step(train_transform(), RandomResizedCrop).interpolations == (cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+    assert step(train_transform(), RandomResizedCrop).filters == (cv2.INTER_LINEAR, cv2.INTER_CUBIC)
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (90, 400), (400, 90), (3, 3)])

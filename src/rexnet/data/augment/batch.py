@@ -51,14 +51,10 @@ def augment_batch(
 
 
 def erase(images: Tensor, probability: float, mode: str, rng: random.Random, max_count: int = 1) -> None:
-    """Random erasing (arXiv 1708.04896) in place: rectangles of some images become noise or the mean.
+    """Erases rectangles of some normalized images (N, 3, H, W) in place: random erasing (arXiv 1708.04896).
 
-    Args:
-        images: normalized, (N, 3, H, W); the mean color is 0.
-        probability: of each image to be erased.
-        mode: `pixel` for normal noise, `const` for the mean color.
-        rng: draws images and rectangles.
-        max_count: largest number of rectangles in an image, which together have the area of one.
+    They become normal noise in the mode `pixel`, and 0, the mean color, in `const`. All rectangles of an image together
+    have the area of one.
     """
     height, width = images.shape[2:]
     generator = torch.Generator(images.device).manual_seed(rng.getrandbits(63))

@@ -16,15 +16,7 @@ TRUNCATE = -0.498  # PIL drops the fraction, OpenCV rounds; with -0.5, float err
 
 
 def apply_operation(name: str, image: Image, value: float, interpolation: int, fill: Sequence[int]) -> Image:
-    """Applies one operation of `OPERATIONS` or `WARPS`.
-
-    Args:
-        name: key of either table.
-        image: the image, which is not changed.
-        value: parameter of the operation.
-        interpolation: `cv2.INTER_LINEAR` or `cv2.INTER_CUBIC`, for geometry only.
-        fill: color (R, G, B) of uncovered pixels, for geometry only.
-    """
+    """Applies an operation of `OPERATIONS`, or one of `WARPS` with OpenCV's interpolation and a color (R, G, B)."""
     if name not in WARPS:
         return OPERATIONS[name](image, value)
     height, width = image.shape[:2]
@@ -51,32 +43,31 @@ def warp(image: Image, matrix: np.ndarray, interpolation: int, fill: Sequence[in
 
 def auto_contrast(image: Image, _: float) -> Image:
     """Stretches each channel to 0..255."""
-    channels = cv2.split(image)
-    tables = []
-    for channel in channels:
-        low, high, *_rest = cv2.minMaxLoc(channel)
-        if high <= low:
-            tables.append(LEVELS)
-        else:
-            scale = 255.0 / (high - low)
-            tables.append((LEVELS * scale - low * scale).astype(int).clip(0, 255))
-    return _look_up(channels, tables)
+    return _map_channels(image, _stretching_table)
+
+
+def _stretching_table(channel: np.ndarray) -> np.ndarray:
+    low, high, *_rest = cv2.minMaxLoc(channel)
+    if high <= low:
+        return LEVELS
+    scale = 255.0 / (high - low)
+    return (LEVELS * scale - low * scale).astype(int).clip(0, 255)
 
 
 def equalize(image: Image, _: float) -> Image:
     """Equalizes the histogram of each channel, with the rounding of PIL's ImageOps.equalize."""
-    channels = cv2.split(image)
-    tables = []
-    for channel in channels:
-        histogram = cv2.calcHist([channel], [0], None, [256], [0, 256]).ravel().astype(int)
-        used = histogram[histogram > 0]
-        step = (used.sum() - used[-1]) // 255
-        if len(used) <= 1 or step == 0:
-            tables.append(LEVELS)
-        else:
-            below = np.cumsum(histogram) - histogram
-            tables.append(((step // 2 + below) // step).clip(0, 255))
-    return _look_up(channels, tables)
+    return _map_channels(image, _equalizing_table)
+
+
+def _equalizing_table(channel: np.ndarray) -> np.ndarray:
+    histogram = cv2.calcHist([channel], [0], None, [256], [0, 256]).ravel().astype(int)
+    used = histogram[histogram > 0]
+    step = int(used.sum() - used[-1]) // 255
+    if len(used) <= 1 or step == 0:
+        return LEVELS
+    below = np.cumsum(histogram) - histogram
+    table: np.ndarray = ((step // 2 + below) // step).clip(0, 255)
+    return table
 
 
 def invert(image: Image, _: float) -> Image:
@@ -161,7 +152,6 @@ WARPS: dict[str, Callable[[float, int, int], np.ndarray]] = {
 """Geometric operations: from value, width and height to the matrix (2, 3) from the result's pixels to the image's."""
 
 
-def _look_up(channels: Sequence[np.ndarray], tables: Sequence[np.ndarray]) -> Image:
+def _map_channels(image: Image, find_table: Callable[[np.ndarray], np.ndarray]) -> Image:
     """Maps each channel by its own table (256,)."""
-    pairs = zip(channels, tables, strict=True)
-    return cv2.merge([cv2.LUT(channel, table.astype(np.uint8)) for channel, table in pairs])
+    return cv2.merge([cv2.LUT(channel, find_table(channel).astype(np.uint8)) for channel in cv2.split(image)])

@@ -44,8 +44,8 @@ class RandAugment(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
             if rng.random() < APPLY_PROBABILITY:
                 level = rng.gauss(self.magnitude, self.magnitude_std) if self.magnitude_std > 0 else self.magnitude
                 strength = min(max(level / MAX_LEVEL, 0.0), 1.0)
-                value = scales[name](strength, draw_sign(rng))
-                plan.append((name, value, rng.choice(INTERPOLATIONS)))
+                sign = -1.0 if rng.random() < 0.5 else 1.0
+                plan.append((name, scales[name](strength, sign), rng.choice(INTERPOLATIONS)))
         return plan
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -57,17 +57,8 @@ class RandAugment(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
         return img
 
 
-def draw_sign(rng: random.Random) -> float:
-    """Draws 1 or -1."""
-    return -1.0 if rng.random() < 0.5 else 1.0
-
-
 Scale = Callable[[float, float], float]
 """Maps a strength (0 to 1) and a sign (-1 or 1) to the value of an operation."""
-
-
-def _none(strength: float, sign: float) -> float:
-    return 0.0
 
 
 def _signed(most: float) -> Scale:
@@ -93,17 +84,12 @@ def _threshold(strength: float, sign: float) -> float:
 
 
 PLAIN: dict[str, Scale] = {
-    "auto_contrast": _none,
-    "equalize": _none,
-    "invert": _none,
+    **dict.fromkeys(("auto_contrast", "equalize", "invert"), lambda strength, sign: 0.0),
     "rotate": _signed(30.0),
     "posterize": _bits,
     "solarize": _threshold,
     "solarize_add": lambda strength, sign: min(128, int(strength * 110)),
-    "saturate": _factor,
-    "contrast": _factor,
-    "brighten": _factor,
-    "sharpen": _factor,
+    **dict.fromkeys(("saturate", "contrast", "brighten", "sharpen"), _factor),
     "shear_x": _signed(0.3),
     "shear_y": _signed(0.3),
     "translate_x_relative": _signed(0.45),

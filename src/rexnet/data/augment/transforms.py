@@ -60,19 +60,17 @@ class RandomResizedCrop(A.ImageOnlyTransform):  # type: ignore[misc]  # albument
         size: side of the square.
         scale: smallest and largest fraction of the image's area.
         ratio: smallest and largest width / height, drawn evenly on a logarithmic scale.
-        interpolations: OpenCV's filters, one of which is drawn for each image.
+        filters: OpenCV's filters, one of which is drawn for each image.
     """
 
-    def __init__(
-        self, size: int, scale: Sequence[float], ratio: Sequence[float], interpolations: Sequence[int]
-    ) -> None:
+    def __init__(self, size: int, scale: Sequence[float], ratio: Sequence[float], filters: Sequence[int]) -> None:
         super().__init__(p=1.0)
-        self.size, self.scale, self.ratio, self.interpolations = size, scale, ratio, tuple(interpolations)
+        self.size, self.scale, self.ratio, self.filters = size, scale, ratio, tuple(filters)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         height, width = params["shape"][:2]
         box = draw_crop(height, width, self.scale, self.ratio, self.py_random)
-        return {"box": box, "interpolation": self.py_random.choice(self.interpolations)}
+        return {"box": box, "interpolation": self.py_random.choice(self.filters)}
 
     def apply(self, img: Image, box: tuple[int, int, int, int], interpolation: int, **_: Any) -> Image:
         top, left, height, width = box
@@ -96,11 +94,7 @@ def draw_crop(
 
 
 class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types for mypy
-    """Changes brightness, contrast and saturation by random factors in random order, like torchvision's.
-
-    Args:
-        spread: largest difference of a factor from 1.
-    """
+    """Changes brightness, contrast and saturation by factors of 1 - `spread` to 1 + `spread`, in random order."""
 
     def __init__(self, spread: float) -> None:
         super().__init__(p=1.0)
@@ -119,20 +113,16 @@ class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
 def build_train_transform(data: DataConfig, augmentation: AugmentationConfig) -> Transform:
     """Returns random crop, flip, color jitter and RandAugment, in that order."""
     names = ("bilinear", "bicubic") if augmentation.interpolation == "random" else (augmentation.interpolation,)
-    interpolations = [CV2_INTERPOLATION[name] for name in names]
-    steps: list[A.BasicTransform] = [
-        RandomResizedCrop(data.image_size, augmentation.crop_scale, augmentation.crop_ratio, interpolations)
-    ]
+    filters = [CV2_INTERPOLATION[name] for name in names]
+    crop = RandomResizedCrop(data.image_size, augmentation.crop_scale, augmentation.crop_ratio, filters)
+    steps: list[A.BasicTransform] = [crop]
     if augmentation.flip > 0:
         steps.append(A.HorizontalFlip(p=augmentation.flip))
     if augmentation.color_jitter > 0:
         steps.append(ColorJitter(augmentation.color_jitter))
-    fill = tuple(round(255 * mean) for mean in data.mean)
-    if augmentation.randaugment is not None:
-        policy = augmentation.randaugment
-        steps.append(
-            RandAugment(policy.magnitude, policy.magnitude_std, policy.num_ops, fill, increasing=policy.increasing)
-        )
+    if (policy := augmentation.randaugment) is not None:
+        fill = tuple(round(255 * mean) for mean in data.mean)
+        steps.append(RandAugment(policy.magnitude, policy.magnitude_std, policy.num_ops, fill, policy.increasing))
     return Transform(steps, data.image_size)
 
 
@@ -141,11 +131,6 @@ class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
 
     Published accuracies depend on it. OpenCV does not smooth when it shrinks, which changed a pixel by 5 gray levels on
     average (100 photographs of ImageNet), so Pillow resizes here.
-
-    Args:
-        short_side: pixels of the short side after resizing.
-        size: side of the square.
-        interpolation: Pillow's filter.
     """
 
     def __init__(self, short_side: int, size: int, interpolation: PIL.Image.Resampling) -> None:

@@ -56,13 +56,7 @@ def open_cache(path: Path, count: int) -> ImageCache | None:
 
 
 def write_cache(file: BinaryIO, batches: Iterable[tuple[Sequence[Shape], np.ndarray]], count: int) -> None:
-    """Writes a cache file of `count` images.
-
-    Args:
-        file: an empty file.
-        batches: the shapes of some images and their pixels one after the other, uint8 (bytes,).
-        count: number of images in all batches.
-    """
+    """Writes `count` images from batches: the shapes of some images, and their pixels in a row, uint8 (bytes,)."""
     table = np.zeros((count, 3), "<i8")
     end, position = HEAD.size + table.nbytes, 0
     file.seek(end)

@@ -20,8 +20,7 @@ RELATED = {"dataset", "train_on", "crop_to_box", "on_bad_image"}  # settings tha
 class CachedDataset(ImageDataset):
     """An `ImageDataset` that reads pixels from `cache`; until that is open (see `filling.py`), it decodes images."""
 
-    content: str
-    """Describes what the cache stores, with all settings that change it."""
+    content: str  # description of what the cache stores, with all settings that change it
     cache: ImageCache | None = None
 
     def make(self, position: int) -> np.ndarray:
@@ -56,9 +55,8 @@ class CachedImages(CachedDataset):
         """Estimates the size from a sample that is spread evenly over the data set."""
         sampled = np.unique(np.linspace(0, len(self) - 1, SAMPLED_IMAGES).astype(int))
         sizes = [self.make(int(position)).nbytes for position in sampled]
-        mean, error = float(np.mean(sizes)), float(np.std(sizes)) / len(sizes) ** 0.5
-        exact = len(sampled) == len(self)
-        return int(len(self) * (mean + (0 if exact else 2 * error)))
+        error = 0.0 if len(sampled) == len(self) else float(np.std(sizes)) / len(sizes) ** 0.5
+        return int(len(self) * (float(np.mean(sizes)) + 2 * error))
 
 
 class CachedViews(CachedDataset):

@@ -6,8 +6,7 @@ from typing import get_args
 
 from rexnet.config.data_schema import DatasetName, SourceConfig
 from rexnet.data.datasets.download import download_dataset, where_from
-from rexnet.data.datasets.index import Index, Split, join
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split, join
 from rexnet.data.datasets.manifest import leave_out_broken
 from rexnet.errors import DataError
 
@@ -17,8 +16,7 @@ MODULES = {"folder": "class_folders", "csv": "csv_table"}
 
 def find_layout(name: DatasetName) -> Layout:
     """Returns the layout of a data set."""
-    module = importlib.import_module(f"rexnet.data.datasets.{MODULES.get(name, name)}")
-    layout: Layout = module.LAYOUT
+    layout: Layout = importlib.import_module(f"rexnet.data.datasets.{MODULES.get(name, name)}").LAYOUT
     return layout
 
 
@@ -75,9 +73,9 @@ def _require_root(config: SourceConfig) -> None:
         download_dataset(config.dataset, config.root)
     if not config.root.exists() and config.dataset != "digits":
         source = where_from(config.dataset)
+        where = f" ({source})" if source else ""
         raise DataError(
-            f"data.root: {config.root} does not exist; it should contain the {config.dataset} data set"
-            f"{f' ({source})' if source else ''}"
+            f"data.root: {config.root} does not exist; it should contain the {config.dataset} data set{where}"
         )
 
 

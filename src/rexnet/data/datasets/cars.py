@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.datasets.class_folders import index_folders
-from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split
 from rexnet.data.datasets.list_files import Published, check_counts, index_listed, read_mat
 from rexnet.errors import DataError
 
@@ -21,11 +20,9 @@ EDGES = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 
 def index_cars(root: Path, split: Split, with_boxes: bool = False) -> Index:
-    """Indexes the official split in either layout; `val` and `test` are the same 8,041 images.
+    """Indexes the official split in the devkit's layout or in class folders, the layout of mirrors.
 
-    The devkit's layout is `cars_train/*.jpg`, `cars_test/*.jpg`, `cars_train_annos.mat`, `cars_meta.mat` and
-    `cars_test_annos_withlabels.mat`; the .mat files are in `devkit/` or next to the image folders. The mirrors' layout
-    is `train/CLASS/*.jpg` and `test/CLASS/*.jpg`.
+    `val` and `test` are the same 8,041 images.
     """
     name = "train" if split == "train" else "test"
     base = next((root / folder for folder in ("", "stanford_cars") if (root / folder / f"cars_{name}").is_dir()), None)

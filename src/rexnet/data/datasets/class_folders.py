@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.index import Index, Split, build_index, label_source
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split, build_index, label_source
 from rexnet.data.sources.image_files import IMAGE_SUFFIXES, is_hidden, is_image, printable
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.tar import TarSource, by_folder, open_tar
@@ -18,7 +17,7 @@ FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
     "val": ("val", "validation", "test"),
     "test": ("test",),
 }
-SPLIT_FOLDERS = {name for names in FOLDER_NAMES.values() for name in names}
+SPLIT_FOLDERS = ("train", "val", "validation", "test")
 NAMED = 5  # files or folders in a message
 
 
@@ -105,7 +104,7 @@ def _index_tar(path: Path, split: Split) -> Index:
 def _tar_folders(tar: TarSource) -> tuple[str, set[str]]:
     """Returns the only top folder of a tar (or an empty string), and the names of the folders below it."""
     first = {path.partition("/")[0] for path in tar.paths}
-    if len(first) != 1 or first & SPLIT_FOLDERS:
+    if len(first) != 1 or first.intersection(SPLIT_FOLDERS):
         return "", first
     top = f"{first.pop()}/"
     return top, {path.removeprefix(top).partition("/")[0] for path in tar.paths}
@@ -146,7 +145,7 @@ def _split_folder(root: Path, split: Split) -> Path:
             return root / name
     entries = _entries(root)
     folders = {entry.name for entry in entries if _is_folder(entry)}
-    is_split = not folders or folders & (SPLIT_FOLDERS - {"train"})
+    is_split = not folders or folders.intersection(SPLIT_FOLDERS[1:])
     advice = "" if is_split else f"; to hold out images for validation: rexnet data split {printable(root)}"
     raise DataError(
         f"{root}: has no {_folders_of(split)} with one folder for each class; it contains {_list(entries)}{advice}"

@@ -5,8 +5,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split
 from rexnet.data.datasets.list_files import index_listed
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
@@ -41,7 +40,8 @@ def index_csv(root: Path, split: Split) -> Index:
     if unknown is not None:
         raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
     folder, listed_in = (root.parent, root) if root.is_file() else (root, root / f"{name}.csv")
-    paths = [_relative(row.path, folder) for row in tables[name]]
+    top = os.path.abspath(folder)
+    paths = [os.path.relpath(row.path, top) if os.path.isabs(row.path) else row.path for row in tables[name]]
     return index_listed(folder, paths, [label_of[row.label] for row in tables[name]], class_names, listed_in)
 
 
@@ -82,12 +82,6 @@ def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
         if not all(values):
             raise DataError(f"{path}, row {number}: should have {', '.join(columns)}; found {list(values)}")
     return rows
-
-
-def _relative(path: str, folder: Path) -> str:
-    """Returns an absolute path relative to `folder`, and a relative one unchanged."""
-    absolute = os.path.abspath(folder)
-    return os.path.relpath(path, absolute) if os.path.isabs(path) else path
 
 
 LAYOUT = Layout(index_csv, table_splits, ("train.csv",))

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split
 from rexnet.data.datasets.list_files import Published, check_counts, find_folder, index_listed, read_lines
 from rexnet.errors import DataError
 
@@ -30,21 +29,18 @@ def index_cub200(root: Path, split: Split, with_boxes: bool = False) -> Index:
     boxes = _read_table(base / "bounding_boxes.txt") if with_boxes else {}
     label_of = {number: label for label, number in enumerate(names)}
     wanted = "1" if split == "train" else "0"
-    numbers: list[str] = []
-    paths: list[str] = []
-    labels: list[int] = []
+    paths: dict[str, str] = {}
     for number, path in _read_table(base / "images.txt").items():
         if number not in image_classes or number not in is_training:
             raise DataError(f"{base}: image {number} ({path}) is missing from image_class_labels.txt or the split")
         if image_classes[number] not in label_of:
             raise DataError(f"{base / 'image_class_labels.txt'}: image {number} is of unknown class")
         if is_training[number] == wanted:
-            numbers.append(number)
-            paths.append(path)
-            labels.append(label_of[image_classes[number]])
+            paths[number] = path
+    labels = [label_of[image_classes[number]] for number in paths]
     class_names = [name.partition(".")[2] or name for name in names.values()]
-    edges = _edges(base / "bounding_boxes.txt", boxes, numbers) if with_boxes else None
-    index = index_listed(base / "images", paths, labels, class_names, base / "images.txt", edges)
+    edges = _edges(base / "bounding_boxes.txt", boxes, list(paths)) if with_boxes else None
+    index = index_listed(base / "images", list(paths.values()), labels, class_names, base / "images.txt", edges)
     return check_counts(index, split, PUBLISHED)
 
 

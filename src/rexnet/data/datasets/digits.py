@@ -1,15 +1,14 @@
 """scikit-learn's handwritten digits, written as image files so that they are read like any other data set."""
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from rexnet.data.datasets.class_folders import index_folders
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Layout
 from rexnet.errors import DataError
+from rexnet.system.atomic_files import temporary_path
 
 TEST_IMAGES = 360
 SCALE = 15  # pixels are 0 to 16
@@ -28,18 +27,12 @@ def write_digits(root: Path) -> Path:
         if root.exists() and any(root.iterdir()):
             raise DataError(f"data.root: {root} contains other files; give the digits a folder of their own")
         root.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}-"))
-        try:
+        with temporary_path(root) as temporary:
             _write_images(temporary)
-            temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read
             os.rename(temporary, root)  # replaces an empty folder
-        except OSError:
-            if not (root / "train").is_dir():  # else another process of this run was faster
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise DataError(f"data.root: the digits cannot be written to {root}: {error.strerror}") from None
+        if not (root / "train").is_dir():  # else another process of this run was faster
+            raise DataError(f"data.root: the digits cannot be written to {root}: {error.strerror}") from None
     return root
 
 

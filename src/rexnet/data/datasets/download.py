@@ -2,15 +2,14 @@
 
 import fcntl
 import os
-import shutil
 import socket
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from rexnet.errors import DataError, first_sentence
+from rexnet.system.atomic_files import temporary_path
 
 TIMEOUT_S = 60
 MAX_MEMBERS, MAX_BYTES = 1_000_000, 64 << 30  # more than any of these data sets
@@ -21,8 +20,7 @@ class Remote(NamedTuple):
 
     url: str
     md5: str
-    gives: str
-    """Name of the file, or of the folder that the archive unpacks to."""
+    gives: str  # name of the file, or of the folder that the archive unpacks to
 
 
 # Addresses and checksums are those of torchvision. It has no address of the birds, which are at Caltech, and no
@@ -64,11 +62,7 @@ def where_from(dataset: str) -> str:
 
 
 def download_dataset(dataset: str, root: Path) -> None:
-    """Downloads a data set into `root` unless it is there; several processes may call it at the same time.
-
-    Raises:
-        DataError: there is no public address, it is dead, or the file has another checksum.
-    """
+    """Downloads a data set into `root` unless it is there; several processes may call it at the same time."""
     if dataset in NO_ADDRESS:
         raise DataError(f"data.download: {NO_ADDRESS[dataset]}")
     remotes = SOURCES.get(dataset, ())
@@ -113,17 +107,15 @@ def _download(remote: Remote, root: Path) -> None:
 
 def unpack(archive: Path, root: Path, gives: str) -> None:
     """Unpacks a tar into a temporary folder, then moves `gives` into `root`."""
-    temporary = Path(tempfile.mkdtemp(dir=root, prefix=".unpacking-"))
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(temporary, members=_limited(tar, archive), filter="data")
-        if not (temporary / gives).exists():
-            raise DataError(f"{archive}: does not contain {gives}")
-        os.replace(temporary / gives, root / gives)
+        with temporary_path(root / gives) as temporary:
+            with tarfile.open(archive) as tar:
+                tar.extractall(temporary, members=_limited(tar, archive), filter="data")
+            if not (temporary / gives).exists():
+                raise DataError(f"{archive}: does not contain {gives}")
+            os.replace(temporary / gives, root / gives)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{archive}: cannot be unpacked: {first_sentence(error)}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _limited(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.datasets.class_folders import folder_splits, index_folders
-from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split
 from rexnet.data.datasets.list_files import Published, check_counts, find_folder, index_listed, read_mat
 from rexnet.errors import DataError
 
@@ -28,19 +27,14 @@ def index_flowers102(root: Path, split: Split) -> Index:
     labels = read_mat(base / "imagelabels.mat", "labels").astype(np.int64)
     if not 1 <= numbers.min() <= numbers.max() <= len(labels):
         raise DataError(f"{base / 'setid.mat'}: lists images 1 to {numbers.max():,}, but {len(labels):,} have a label")
-    class_names = _class_names()
+    from torchvision.datasets import Flowers102  # has the names of the data set's web page; its files only numbers
+
+    class_names = tuple(Flowers102.classes)
     if not 1 <= labels.min() <= labels.max() <= len(class_names):
         raise DataError(f"{base / 'imagelabels.mat'}: labels should be 1 to 102, found {labels.min()}, {labels.max()}")
     paths = [f"image_{number:05d}.jpg" for number in numbers.tolist()]
     chosen = (labels[numbers - 1] - 1).tolist()
     return check_counts(index_listed(base / "jpg", paths, chosen, class_names, base / "setid.mat"), split, PUBLISHED)
-
-
-def _class_names() -> tuple[str, ...]:
-    """Returns the names from the data set's web page; its files have only numbers."""
-    from torchvision.datasets import Flowers102
-
-    return tuple(Flowers102.classes)
 
 
 def _splits(root: Path) -> tuple[Split, ...]:

@@ -1,9 +1,9 @@
-"""The images of a split in a fixed order, with their labels."""
+"""The images of a split in a fixed order, with their labels, and the interface of a data set layout."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -19,11 +19,9 @@ class Index:
     """The images of one split. A million of them take 64 MB, and 80 MB in a tar."""
 
     source: Source
-    """The encoded images."""
     labels: np.ndarray
-    """Class of each image, int64 (n,); row of `class_names`."""
+    """Class of each image, int64 (n,): a row of `class_names`."""
     class_names: tuple[str, ...]
-    """One name for each class."""
     boxes: np.ndarray | None = None
     """Bounding box to crop each image to: int32 (n, 4) left, top, right, bottom in pixels; None for whole images."""
 
@@ -79,8 +77,18 @@ def join(first: Index, second: Index) -> Index:
     """Returns an index of the images of both, in this order."""
     if first.class_names != second.class_names:
         raise DataError(f"{first.root} and {second.root} have different classes and cannot be joined")
-    boxes = None
-    if first.boxes is not None and second.boxes is not None:
-        boxes = np.concatenate((first.boxes, second.boxes))
+    both = None if first.boxes is None or second.boxes is None else (first.boxes, second.boxes)
+    boxes = None if both is None else np.concatenate(both)
     labels = np.concatenate((first.labels, second.labels))
     return label_source(first.source.join(second.source), labels, first.class_names, boxes)
+
+
+class Layout(NamedTuple):
+    """A data set layout. The module that is named like the data set defines it as `LAYOUT`."""
+
+    index_images: Callable[..., Index]
+    """Maps a root and a split, and True if images are cropped to their boxes, to an index."""
+    splits: tuple[Split, ...] | Callable[[Path], tuple[Split, ...]]
+    """The distinct splits, `train` first, or a function that reads them from a root."""
+    marks: tuple[str, ...] = ()
+    """Files that identify the data set."""

@@ -25,15 +25,12 @@ class Entry(NamedTuple):
     split: str
     path: str
     """Relative to the root of the data set or the folder of a table; begins with the name of a tar below the root."""
-    size: int
-    """Bytes of the file."""
-    sha256: str
-    """Digest of the file; empty if it could not be read."""
+    size: int  # in bytes
+    sha256: str  # of the file; empty if it could not be read
     width: int
     height: int
     class_name: str
-    fault: str
-    """Reason why the image cannot be used; empty if it can."""
+    fault: str  # reason why the image cannot be used; empty if it can
 
 
 def manifest_path(config: SourceConfig) -> Path:
@@ -52,15 +49,8 @@ def paths_of(index: Index, root: Path) -> Iterator[str]:
 
 
 def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
-    """Writes a manifest atomically.
-
-    Raises:
-        ConfigError: the folder cannot be written to.
-    """
-    with (
-        atomic_write(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
+    """Writes a manifest atomically."""
+    with atomic_write(path) as temp, open(temp, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Entry._fields)
         writer.writerows(entries)
@@ -76,9 +66,8 @@ def read_manifest(path: Path) -> Iterator[Iterator[Entry]]:
                 raise DataError(f"{path}: is not a manifest of `rexnet data check`")
             yield (_entry(row, path) for row in rows)
     except OSError as error:
-        raise DataError(
-            f"{path}: the manifest cannot be read: {error.strerror}; `rexnet data check` writes it"
-        ) from None
+        message = f"{path}: the manifest cannot be read: {error.strerror}; `rexnet data check` writes it"
+        raise DataError(message) from None
 
 
 def leave_out_broken(index: Index, config: SourceConfig, split: str) -> Index:

@@ -42,12 +42,7 @@ def decode_image(path: str) -> np.ndarray:
 
 
 def decode(content: bytes, name: str) -> np.ndarray:
-    """Decodes an image to RGB uint8 (height, width, 3).
-
-    Args:
-        content: the encoded image.
-        name: its name in error messages.
-    """
+    """Decodes an image, which messages call `name`, to RGB uint8 (height, width, 3)."""
     if not content:
         raise DataError(f"{printable(name)}: is empty")
     header = _jpeg_header(content, name) if content.startswith(JPEG_START) else _header(content, name)

@@ -17,10 +17,8 @@ from rexnet.errors import DataError
 class Source(ABC):
     """The encoded images of a split in a fixed order."""
 
-    root: Path
-    """Folder that the paths are relative to, or the archive that contains them."""
+    root: Path  # folder that the paths are relative to, or the archive that contains them
     paths: Names
-    """Path of each image below `root`."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -31,11 +29,7 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, position: int) -> bytes:
-        """Returns the encoded image at `position`.
-
-        Raises:
-            DataError: it cannot be read.
-        """
+        """Returns the encoded image at `position`; one that cannot be read is a `DataError`."""
 
     def read_many(self, positions: Iterable[int]) -> list[bytes]:
         """Returns several encoded images; sources with a high latency can override this."""

@@ -86,7 +86,8 @@ def open_tar(path: Path) -> TarSource:
         state = _state_of(path.stat())
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    places = _index_places(path)
+    name, key = f".{path.name}.index.npz", hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
+    places = (path.with_name(name), cache_folder() / f"{key}{name}")
     for place in places:
         source = _read_index(place, path, state)
         if source is not None:
@@ -155,12 +156,6 @@ def _require_plain(member: tarfile.TarInfo, path: Path) -> None:
 
 def _truncated(path: Path, offset: int) -> DataError:
     return DataError(f"{path}: is truncated or damaged at byte {offset:,} of {path.stat().st_size:,}; copy it again")
-
-
-def _index_places(path: Path) -> tuple[Path, Path]:
-    name = f".{path.name}.index.npz"
-    of_path = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
-    return path.with_name(name), cache_folder() / f"{of_path}{name}"
 
 
 def _read_index(place: Path, path: Path, state: FileState) -> TarSource | None:
