@@ -71,8 +71,7 @@ class ReliabilityBins(NamedTuple):
 class McNemar(NamedTuple):
     """McNemar's exact two-sided test between two classifiers on the same images."""
 
-    only_first: int
-    """Images that only the first one classifies correctly."""
+    only_first: int  # images that only the first one classifies correctly
     only_second: int
     p_value: float
 
