@@ -11,10 +11,10 @@ from conftest import SMALL_RUN, write_images
 from rexnet.checkpoints.checkpoint import load_trained
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
+from rexnet.evaluation.comparison import print_and_save
 from rexnet.evaluation.evaluate import Request
 from rexnet.evaluation.evaluate import evaluate as evaluate_all
 from rexnet.evaluation.inference import View
-from rexnet.evaluation.results_output import print_and_save
 from rexnet.export.formats import write_safetensors
 from rexnet.metrics.predictions import load_predictions
 from rexnet.metrics.statistics import split_in_halves

@@ -32,10 +32,10 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluates, alone or as one of the processes that torchrun started."""
+    from rexnet.evaluation.comparison import print_and_save
     from rexnet.evaluation.evaluate import Request, evaluate
     from rexnet.evaluation.inference import View
     from rexnet.evaluation.processes import join_processes
-    from rexnet.evaluation.results_output import print_and_save, write_error_grids
     from rexnet.system.atomic_files import require_writable
 
     for path in filter(None, (options.json, options.csv)):
@@ -51,5 +51,10 @@ def run(options: argparse.Namespace) -> int:
     if processes.is_first:
         print_and_save(results, options.json, options.csv)
         if options.grid:
-            write_error_grids(results)
+            from rexnet.evaluation.error_grid import write_error_grid
+
+            for result in results:
+                path = (result.folder or Path()) / f"{result.file_name}-errors.png"
+                write_error_grid(path, result)
+                print(f"error grid  {path}")
     return 0

@@ -66,7 +66,7 @@ def load_predictions(path: Path) -> Predictions:
         raise DataError(f"{path}: no such file of predictions; `rexnet evaluate` writes them")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            names, class_names = (_unpack(arrays[key]) for key in ("names", "class_names"))
+            names, class_names = (tuple(json.loads(arrays[key].tobytes())) for key in ("names", "class_names"))
             predictions = Predictions(arrays["logits"], arrays["labels"], names, class_names)
     except Exception as error:  # zipfile and NumPy raise a dozen types for damaged files
         raise DataError(f"{path}: cannot be read as predictions: {first_sentence(error)}") from None
@@ -80,7 +80,3 @@ def load_predictions(path: Path) -> Predictions:
 def _pack(names: tuple[str, ...]) -> np.ndarray:
     """Returns names as JSON bytes: NumPy's strings would all take four bytes per letter of the longest."""
     return np.frombuffer(json.dumps(names).encode("ascii"), np.uint8)
-
-
-def _unpack(packed: np.ndarray) -> tuple[str, ...]:
-    return tuple(map(str, json.loads(packed.tobytes())))

@@ -214,11 +214,13 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Returns the temperature with the smallest mean loss on logits (N, classes) and labels (N,) (arXiv 1706.04599)."""
     from scipy.optimize import minimize_scalar  # takes a second to import
 
-    def loss(logarithm: float) -> float:
-        return mean_loss(logits, labels, math.exp(logarithm))
-
-    bounds = (math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1]))
-    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
+    found = minimize_scalar(
+        lambda logarithm: mean_loss(logits, labels, math.exp(logarithm)),
+        bounds=[math.log(bound) for bound in TEMPERATURES],
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return math.exp(found.x)
 
 
 def split_in_halves(n: int) -> tuple[np.ndarray, np.ndarray]:
