@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rexnet.data.datasets.index import Index, Split
-from rexnet.errors import ConfigError
 from rexnet.evaluation.inference import View
 from rexnet.evaluation.inference_model import InferenceModel
 from rexnet.metrics.predictions import EVALUATION_FOLDER, Predictions, save_predictions
@@ -144,11 +143,8 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(plain_json(content), indent=2) + "\n", encoding="utf-8")
-    except ConfigError as error:
-        raise ConfigError(f"{error}; the results above were not saved, see --json") from None
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(plain_json(content), indent=2) + "\n", encoding="utf-8")
 
 
 def _interval(interval: tuple[float, float]) -> str:
