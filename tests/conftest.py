@@ -116,11 +116,9 @@ def stand_in_model(config: Config, logits: Any, class_names: Sequence[str] = ("a
     from rexnet.data.loaders import resolve_loader
     from rexnet.evaluation.inference_model import InferenceModel
     from rexnet.preprocessing import resolve_preprocessing
-    from rexnet.system.device import Device
 
     preprocessing, loader = resolve_preprocessing(config, class_names), resolve_loader(config.data, config.trainer)
-    device = Device("cpu", "32-true", channels_last=True)
-    return InferenceModel("stand-in", preprocessing, device, loader, 8, logits, config=config)
+    return InferenceModel("stand-in", preprocessing, loader, 8, logits, config=config)
 
 
 def final_state(run: Path) -> dict[str, Any]:

@@ -15,13 +15,7 @@ def match_classes(
 
     A source of 1,000 unnamed classes is assumed to be ImageNet-1k, whose classes are known by their WordNet number
     (`n01440764`) and by each of their English names (`tench`, `Tinca tinca`).
-
-    Args:
-        names: the classes to find.
-        source_names: the classes of the source, if known.
-        source_classes: number of classes of the source.
     """
-    rows: dict[str, int]
     if source_names is not None:
         rows = _unambiguous((_plain(name), row) for row, name in enumerate(source_names))
     elif source_classes == IMAGENET_CLASSES:
@@ -54,12 +48,7 @@ def imagenet_class_names() -> tuple[str, ...]:
 
 
 def first_synonyms(wnids: Sequence[str], synonyms: Mapping[str, str]) -> tuple[str, ...]:
-    """Returns the first synonym of each class, with its WordNet number if two of these classes share it.
-
-    Args:
-        wnids: the WordNet numbers of the classes.
-        synonyms: names by number, separated by commas; a class without names keeps its number.
-    """
+    """Returns the first synonym of each class (else its number), with its WordNet number if two of them share it."""
     names = [synonyms.get(wnid, wnid).partition(",")[0].strip() for wnid in wnids]
     return tuple(f"{name} ({wnid})" if names.count(name) > 1 else name for name, wnid in zip(names, wnids, strict=True))
 

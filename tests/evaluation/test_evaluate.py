@@ -11,13 +11,13 @@ from conftest import SMALL_RUN, write_images
 from rexnet.checkpoints.checkpoint import load_trained
 from rexnet.config import load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
+from rexnet.evaluation.comparison import print_and_save
 from rexnet.evaluation.evaluate import Request
 from rexnet.evaluation.evaluate import evaluate as evaluate_all
 from rexnet.evaluation.inference import View
-from rexnet.evaluation.results_output import print_and_save
 from rexnet.export.formats import write_safetensors
-from rexnet.metrics.calibration import split_in_halves
 from rexnet.metrics.predictions import load_predictions
+from rexnet.metrics.statistics import split_in_halves
 from rexnet.training.classification import train
 
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_compared_or_averaged_is_said(run: Path, tmp_path: Path) 
     content["rexnet"]["class_names"] = ["ant", "bee", "dog"]
     (tmp_path / "other" / "checkpoints").mkdir(parents=True)
     torch.save(content, tmp_path / "other" / "checkpoints" / "last.ckpt")
-    with pytest.raises(ConfigError, match=r"has 3 classes and other 3, other ones; evaluate each by itself"):
+    with pytest.raises(DataError, match=r"has 3 classes, which should be among the 3 of other; unknown: cow"):
         evaluate_all([run, tmp_path / "other"], Request())
     with pytest.raises(CheckpointError, match="a soup needs a run folder with two of its best checkpoints, not 0"):
         evaluate_all([tmp_path / "other"], Request(weights=("soup",)))

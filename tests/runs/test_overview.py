@@ -37,10 +37,8 @@ def test_all_runs_are_listed_in_a_table(tmp_path: Path, capsys: pytest.CaptureFi
         os.utime(make_run(tmp_path / name, epochs) / "config.yaml", (seconds, seconds))
     RunLock(tmp_path / "half").fail(Stopped(signal.SIGTERM))
     RunLock(tmp_path / "older").finish()
-    assert main(["runs", "--dir", str(tmp_path)]) == 0
-    table = capsys.readouterr().out
     assert main(["runs", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == table
+    table = capsys.readouterr().out
     lines = [line.split() for line in table.splitlines()[1:]]
     assert [line[:5] for line in lines] == [
         ["older", "finished", "4/4", "74.00", "%"],

@@ -7,7 +7,6 @@ import re
 import select
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from rexnet import __version__
 from rexnet.cli import (
@@ -74,17 +73,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-class _Parser(argparse.ArgumentParser):
-    """Accepts options by their full names only, so that `--seed 3` is not taken for `--seeds 3`."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.allow_abbrev = False
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands."""
-    parser: argparse.ArgumentParser = _Parser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
+    parser = argparse.ArgumentParser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
     parser.add_argument("--version", action="version", version=f"rexnet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     train_command.add_parser(commands)

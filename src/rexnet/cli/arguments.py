@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
 CONFIG_HELP = "YAML file, or the name of one in configs/"
 
 

@@ -3,7 +3,7 @@
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rexnet.cli.arguments import Commands, add_config, count
 
@@ -25,8 +25,7 @@ def _add_check(actions: Commands) -> None:
     parser = actions.add_parser(
         "check",
         help="read every image once and report problems",
-        description="Read and decode every image of a data set once. Write a manifest of all images and a report of "
-        "broken files, duplicates within and across splits, classes and sizes. Exit code 2 if there are problems.",
+        description="Write a manifest of all images and a report of problems. Exit code 2 if there are any.",
     )
     parser.add_argument("root", metavar="ROOT", type=Path, help="folder, tar or CSV file of the data set")
     parser.add_argument("--dataset", metavar="NAME", help="layout, as data.dataset (default: detected)")
@@ -37,16 +36,14 @@ def _add_check(actions: Commands) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Checks a data set; writes manifest and report."""
-    from typing import get_args
-
     from rexnet.config.data_schema import DatasetName, SourceConfig
     from rexnet.data.datasets.by_name import detect_layout
     from rexnet.dataset_tools.check import check
     from rexnet.errors import ConfigError
 
-    if options.dataset not in (None, *get_args(DatasetName)):
-        raise ConfigError(f"--dataset {options.dataset}: should be one of {', '.join(get_args(DatasetName))}")
     dataset = options.dataset or detect_layout(options.root)
+    if dataset not in get_args(DatasetName):
+        raise ConfigError(f"--dataset {dataset}: should be one of {', '.join(get_args(DatasetName))}")
     check(SourceConfig(dataset=dataset, root=options.root, manifest=options.manifest), options.allow_leak)
     return 0
 
@@ -55,8 +52,7 @@ def _add_split(actions: Commands) -> None:
     parser = actions.add_parser(
         "split",
         help="split class folders into training and validation images",
-        description="Write a table that assigns the images of class folders to train, val and, if requested, test, "
-        "with the same fraction of each class. No file is moved. Train and evaluate with data.dataset=csv.",
+        description="Write a table for data.dataset=csv with the same fraction of each class. No file is moved.",
     )
     parser.add_argument("root", metavar="ROOT", type=Path, help="folder with class folders, or with train/")
     parser.add_argument("--val", metavar="F", type=float, default=0.2, help="validation fraction (default: 0.2)")
@@ -81,8 +77,7 @@ def _add_show(actions: Commands) -> None:
     parser = actions.add_parser(
         "show",
         help="draw a preview of the augmentation",
-        description="Draw a PNG with training images, random views of them, their evaluation view, and the effect of "
-        "erasing, mixup and CutMix on a batch.",
+        description="Draw training images, random views of them, their evaluation view, and a mixed batch.",
     )
     add_config(parser)
     parser.add_argument("--output", metavar="FILE", type=Path, default=Path("augmentation.png"))
@@ -105,8 +100,7 @@ def _add_cache(actions: Commands) -> None:
     parser = actions.add_parser(
         "cache",
         help="fill the image cache on disk",
-        description="Decode the training and validation images of a configuration into the cache that "
-        "data.cache=disk uses, and print its size.",
+        description="Decode the images of a configuration into the cache that data.cache=disk uses.",
     )
     add_config(parser)
     parser.set_defaults(run=run_cache)
@@ -117,8 +111,7 @@ def run_cache(options: argparse.Namespace) -> int:
     from rexnet.data.datamodule import fill_caches
     from rexnet.data.sources.image_files import size_text
 
-    config = _load(options, "data.cache=disk")
-    for path, size in fill_caches(config):
+    for path, size in fill_caches(_load(options, "data.cache=disk")):
         print(f"Cache        {path}  {size_text(size)}")
     return 0
 

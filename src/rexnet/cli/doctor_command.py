@@ -15,8 +15,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="check a run before it starts",
-        description="Check everything that a run needs in about a minute: data, memory, disk space, loading and "
-        "training speed, and a falling loss. Exit code 2 if there is an error.",
+        description="Check everything that a run needs in about a minute. Exit code 2 if there is an error.",
         epilog="example: rexnet doctor finetune/cub200.yaml data.root=/data/CUB_200_2011",
     )
     add_config(parser)

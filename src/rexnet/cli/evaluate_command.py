@@ -12,16 +12,13 @@ def add_parser(commands: Commands) -> None:
         "evaluate",
         help="evaluate trained networks",
         description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
-        "networks (timm/NAME, or timm/NAME=FILE with local weights). A single result is printed in detail. Several "
-        "results become a table, with McNemar's test between those on the same images, and mean and standard "
-        "deviation over runs that differ only in their seed. A soup is the mean of a run's best checkpoints.",
+        "networks (timm/NAME, or timm/NAME=FILE with local weights). Several results become a table with significance "
+        "tests. A soup is the mean of a run's best checkpoints.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
     parser.add_argument("--data", metavar="ROOT", type=Path, nargs="+", default=[], help="evaluate on other data sets")
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
-    parser.add_argument(
-        "--weights", choices=("ema", "raw", "soup"), nargs="+", default=[], help="default: EMA if the run has it"
-    )
+    parser.add_argument("--weights", choices=("ema", "raw", "soup"), nargs="+", default=[], help="default: EMA if any")
     parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")
     parser.add_argument("--tta", choices=("flip",), help="test-time augmentation: average over mirrored images")
     parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
@@ -35,10 +32,10 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluates, alone or as one of the processes that torchrun started."""
+    from rexnet.evaluation.comparison import print_and_save
     from rexnet.evaluation.evaluate import Request, evaluate
     from rexnet.evaluation.inference import View
     from rexnet.evaluation.processes import join_processes
-    from rexnet.evaluation.results_output import print_and_save, write_error_grids
     from rexnet.system.atomic_files import require_writable
 
     for path in filter(None, (options.json, options.csv)):
@@ -47,19 +44,17 @@ def run(options: argparse.Namespace) -> int:
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:
         views += tuple(view._replace(flip=True) for view in views)
-    request = Request(
-        options.split,
-        tuple(options.data),
-        tuple(dict.fromkeys(options.weights)),
-        views,
-        options.workers,
-        options.calibrate,
-        options.trust_pt2,
-        processes,
-    )
+    roots, weights = tuple(options.data), tuple(dict.fromkeys(options.weights))
+    calibrate, trusts = options.calibrate, options.trust_pt2
+    request = Request(options.split, roots, weights, views, options.workers, calibrate, trusts, processes)
     results = evaluate(options.sources, request)
     if processes.is_first:
         print_and_save(results, options.json, options.csv)
         if options.grid:
-            write_error_grids(results)
+            from rexnet.evaluation.error_grid import write_error_grid
+
+            for result in results:
+                path = (result.folder or Path()) / f"{result.file_name}-errors.png"
+                write_error_grid(path, result)
+                print(f"error grid  {path}")
     return 0

@@ -13,26 +13,13 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "export",
         help="export a trained network for other programs, and verify the files",
-        description="Export a trained network as ONNX, torch.export program, safetensors, weight file of the authors' "
-        "code or int8 ONNX. The exported programs map RGB bytes to probabilities. Every file is compared with the "
-        "network on real images.",
+        description="Export a network as ONNX (float or int8) or torch.export program (.pt2), which map RGB bytes to "
+        "probabilities, or as weights for timm (safetensors) or the authors' code (official). Each file is verified.",
         epilog="example: rexnet export runs/NAME --to onnx torch safetensors",
     )
     parser.add_argument("run_or_checkpoint", metavar="RUN_OR_CHECKPOINT", type=Path)
-    parser.add_argument(
-        "--to",
-        nargs="+",
-        required=True,
-        choices=FORMATS,
-        metavar="FORMAT",
-        help="onnx, torch (.pt2), safetensors (timm's names), official (the authors' names, .pth) or int8 (ONNX)",
-    )
-    parser.add_argument(
-        "--input",
-        choices=("uint8", "float"),
-        default="uint8",
-        help="uint8: RGB bytes N x H x W x 3 (default); float: normalized float32 N x 3 x H x W",
-    )
+    parser.add_argument("--to", metavar="FORMAT", nargs="+", required=True, choices=FORMATS, help=", ".join(FORMATS))
+    parser.add_argument("--input", choices=("uint8", "float"), default="uint8", help="RGB bytes, or normalized NCHW")
     parser.add_argument("--output", metavar="FOLDER", type=Path, help="default: RUN/export")
     add_moved_data(parser)
     add_weights(parser)

@@ -9,9 +9,8 @@ def add_parser(commands: Commands) -> None:
     """Adds the command."""
     parser = commands.add_parser(
         "models",
-        help="list the networks of the ReXNet family with cost, published accuracy and weights",
-        description="List the networks of the ReXNet family with parameters, multiply-adds and activations computed "
-        "from the code, their published accuracy on ImageNet-1k, and the location of the weights.",
+        help="list the networks of the ReXNet family",
+        description="List the ReXNet family with computed cost, published ImageNet-1k accuracy and published weights.",
         epilog="example: rexnet models rexnet_100 rexnet_lite_100 --image-size 192",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks (default: all)")

@@ -1,7 +1,6 @@
 """`rexnet predict`."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from rexnet.cli.arguments import Commands, add_weights, positive
@@ -12,8 +11,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "predict",
         help="classify images",
-        description="Write one line per image with the most probable classes and their probabilities, or the reason "
-        "why the image could not be read. Exit code 2 if no image could be read.",
+        description="Write one line per image with its most probable classes, or the reason why it cannot be read.",
         epilog="example: rexnet predict runs/NAME holiday/ 'more/**/*.jpg' --out holiday.csv",
     )
     parser.add_argument("source", metavar="SOURCE", help="run, checkpoint, export, timm/NAME or timm/NAME=FILE")
@@ -32,19 +30,15 @@ def run(options: argparse.Namespace) -> int:
     """Classifies images and writes the table."""
     from rexnet.prediction.predict import predict_files
 
-    try:
-        predict_files(
-            options.source,
-            options.inputs,
-            options.top,
-            options.out,
-            options.format,
-            options.batch,
-            options.workers,
-            options.weights,
-            options.trust_pt2,
-        )
-    except KeyboardInterrupt:
-        print("stopped" + (f"; {options.out} was not written" if options.out else ""), file=sys.stderr)
-        return 130
+    predict_files(
+        options.source,
+        options.inputs,
+        options.top,
+        options.out,
+        options.format,
+        options.batch,
+        options.workers,
+        options.weights,
+        options.trust_pt2,
+    )
     return 0

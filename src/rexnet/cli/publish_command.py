@@ -11,8 +11,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "publish",
         help="write a folder with weights, model card and report to share",
-        description="Evaluate the best checkpoint on all validation images, and write a folder with model.safetensors, "
-        "model.onnx, config.yaml, a model card and the report.",
+        description="Write a new folder with model.safetensors, model.onnx, config.yaml, a model card and the report.",
         epilog="example: rexnet publish runs/NAME --to flowers; then: hf upload USER/NAME flowers",
     )
     parser.add_argument("run_folder", metavar="RUN", type=Path)

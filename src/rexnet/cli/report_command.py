@@ -11,15 +11,12 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "report",
         help="write an HTML report of one run or a comparison of several",
-        description="Write one self-contained HTML file about a run: curves, results with intervals, mistakes, "
-        "classes, calibration, data and recipe. Several runs are compared on one page. A run without stored "
+        description="Write one self-contained HTML file about a run, or a comparison of several. A run without stored "
         "predictions is evaluated first.",
         epilog="example: rexnet report runs/quickstart-20261121-120236",
     )
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+")
-    parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="default: RUN/report.html; for several runs, next to the first"
-    )
+    parser.add_argument("--out", metavar="FILE", type=Path, help="default: in the run, or next to the first of several")
     parser.set_defaults(run=run)
 
 

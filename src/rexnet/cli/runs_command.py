@@ -11,13 +11,9 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "runs",
         help="list runs with state, accuracy and time",
-        description="List all runs: running, finished, stopped (can be resumed) or failed, with the best accuracy so "
-        "far. With RUN, print the commands that resume, evaluate, export or publish it.",
+        description="List all runs, or print the commands that resume, evaluate, export or publish one.",
     )
-    parser.add_argument(
-        "run_folder", metavar="RUN", type=Path, nargs="?", help="a run folder to describe, or a folder of runs to list"
-    )
-    parser.add_argument("--dir", metavar="FOLDER", type=Path, help="folder of runs to list (default: runs)")
+    parser.add_argument("folder", metavar="RUN", type=Path, nargs="?", help="run, or folder of runs (default: runs)")
     parser.set_defaults(run=run)
 
 
@@ -28,10 +24,10 @@ def run(options: argparse.Namespace) -> int:
     from rexnet.runs.run import Run
     from rexnet.runs.run_folder import find_run_folders, is_run
 
-    folder: Path | None = options.run_folder
+    folder: Path | None = options.folder
     if folder is not None and is_run(folder):
         print(describe_run(Run(folder)))
     else:
-        folders = find_run_folders(folder or options.dir or TrainerConfig().runs_dir)
+        folders = find_run_folders(folder or TrainerConfig().runs_dir)
         print(describe_runs([Run(folder) for folder in folders]))
     return 0

@@ -14,17 +14,7 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 def train_seeds(seeds: range, runs_dir: Path, name: str, command: Sequence[str]) -> int:
-    """Trains with each seed in its own process; returns the exit code of the first failure, or 0.
-
-    Args:
-        seeds: the seeds.
-        runs_dir: parent of the run folders.
-        name: first part of their names.
-        command: script and arguments of this process, with `--seeds N`.
-
-    Raises:
-        ConfigError: torchrun or srun started several processes of this command.
-    """
+    """Repeats this process's command with each seed; returns the exit code of the first failure, or 0."""
     if started_by_launcher():
         raise ConfigError("--seeds: starts its own processes; with torchrun or srun give each run its own seed=N")
     before = set(runs_dir.glob(f"{name}-*"))

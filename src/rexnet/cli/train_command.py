@@ -1,6 +1,7 @@
 """`rexnet train`."""
 
 import argparse
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ def add_parser(commands: Commands) -> None:
         "train",
         help="train or fine-tune a network",
         description="Train or fine-tune a network with the recipe of a configuration file.",
+        allow_abbrev=False,  # so that `--seed 3` is not taken for `--seeds 3`
         epilog="example: rexnet train --config finetune/cub200.yaml data.root=/data/CUB_200_2011 trainer.devices=2",
     )
     parser.add_argument("--config", metavar="CONFIG", help=CONFIG_HELP)
@@ -68,8 +70,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _report(run: Path) -> None:
     """Writes the report; a failure is only logged, because the run itself is complete."""
-    import logging
-
     log = logging.getLogger(__name__)
     try:
         from rexnet.report.report import default_target, write_report

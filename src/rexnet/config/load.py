@@ -54,11 +54,7 @@ def find_config(name: str | Path) -> Path:
 
 
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:
-    """Validates plain values; `source` names their origin in error messages.
-
-    Raises:
-        ConfigError: lists all errors.
-    """
+    """Validates plain values, and reports all errors at once; `source` names their origin in the message."""
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -66,11 +62,7 @@ def parse_config(tree: Mapping[str, Any], source: str) -> Config:
 
 
 def replace_values(config: Config, overrides: Overrides) -> Config:
-    """Returns a validated copy of a config with other values.
-
-    Raises:
-        ConfigError: the values do not fit.
-    """
+    """Returns a validated copy of a config with other values."""
     tree = config.model_dump(exclude_unset=True)  # keys that are set explicitly win over those of a timm network
     return parse_config(_apply(overrides, tree), source=config.name)
 

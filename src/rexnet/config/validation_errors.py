@@ -27,7 +27,7 @@ def _describe(details: Any) -> str:
         if isinstance(part, int) or ".".join(parts) in SECTIONS:  # not pydantic's name of a member of a union
             parts.append(str(part))
     path = ".".join(parts) or "the file"
-    found = "" if isinstance(details["input"], (dict, BaseModel)) else f", found {reprlib.repr(details['input'])}"
+    found = "" if isinstance(details["input"], (dict, BaseModel)) else f", found {reprlib.repr(details['input'])[:60]}"
     match details["type"]:
         case "extra_forbidden":
             problem = "removed in 0.2.0; see the changelog" if path in REMOVED else f"no such key; {_suggest(path)}"

@@ -1,4 +1,4 @@
-"""Compares several results: a table, McNemar's tests and means over seeds, for the terminal, as CSV and as JSON."""
+"""Prints, saves and compares results: a table, McNemar's tests and means over seeds, also as CSV and as JSON."""
 
 import csv
 import itertools
@@ -10,11 +10,40 @@ from typing import Any
 
 from rexnet.config import Config
 from rexnet.config.differences import recipe_of
-from rexnet.evaluation.results import Result
+from rexnet.evaluation.results import Result, write_json
 from rexnet.metrics.statistics import mcnemar, mean_and_deviation
 from rexnet.system.atomic_files import atomic_write
 
 HEADER = ("view", "top-1 [95 %]", "top-5", "loss", "by class", "ECE", "n", "images/s")
+
+
+def print_and_save(results: Sequence[Result], json_path: Path | None = None, csv_path: Path | None = None) -> None:
+    """Prints and saves one result with its details, or several as a table.
+
+    A result is saved in its run; a single one is saved in `json_path` instead if that is given. The table is saved in
+    `evaluation/` of its run, or in the current folder if it is of several runs.
+    """
+    is_table = len(results) > 1
+    try:
+        print(f"{describe_table(results)}\n" if is_table else results[0].describe())
+    finally:  # also if the reader of standard output is gone
+        saved = [path for result in results if result.folder and (is_table or not json_path) for path in result.save()]
+        content = results[0].as_json()
+        if is_table:
+            folders = {result.folder or Path() for result in results}
+            stem = (folders.pop() if len(folders) == 1 else Path()) / "evaluation"
+            csv_path, json_path = csv_path or stem.with_suffix(".csv"), json_path or stem.with_suffix(".json")
+            content = {"results": [result.as_json() for result in results]}
+            content |= {"comparisons": compare(results), "seeds": summarize_series(results)}
+            saved = []
+        if csv_path is not None:
+            write_csv(results, csv_path)
+            saved.append(csv_path)
+        if json_path is not None:
+            write_json(json_path, content)
+            saved.append(json_path)
+    if saved:
+        print(f"written to {', '.join(map(str, saved))}")
 
 
 def describe_table(results: Sequence[Result]) -> str:
@@ -87,11 +116,7 @@ def summarize_series(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def write_csv(results: Sequence[Result], path: Path) -> None:
-    """Writes one row per result, with two columns for each interval, atomically.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Writes one row per result, with two columns for each interval, atomically."""
     rows = []
     for result in results:
         row = result.row()

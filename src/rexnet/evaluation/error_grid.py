@@ -14,31 +14,21 @@ COLUMNS, ROWS = 6, 3
 
 
 def write_error_grid(path: Path, result: Result) -> None:
-    """Writes a PNG of the most wrong and the least sure images, as the network sees them, with both classes.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Writes a PNG of the most wrong and the least sure images, as the network sees them, with both classes."""
     predictions, count = result.predictions, ROWS * COLUMNS
-    kinds = {"Most wrong": most_wrong(predictions, count), "Least sure": least_sure(predictions, count)}
-    rows = [row for title, positions in kinds.items() for row in _rows(title, positions, result)]
+    rows: list[Row] = []
+    for name, places in {
+        "Most wrong": most_wrong(predictions, count),
+        "Least sure": least_sure(predictions, count),
+    }.items():
+        images, captions = view_images(result, places), caption_images(result, places)
+        for start in range(0, len(images), COLUMNS):
+            part = slice(start, start + COLUMNS)
+            remark = f"{start + 1} to {min(start + COLUMNS, len(images))}"
+            rows.append(picture_row("" if start else name, remark, images[part], captions[part]))
     wrong, n = int((predictions.logits.argmax(1) != predictions.labels).sum()), len(predictions.labels)
     title = f"{wrong} of {n} images classified wrongly; below each image its class, then the prediction"
     save_image_grid(layout_grid(rows, title), path)
-
-
-def _rows(title: str, positions: np.ndarray, result: Result) -> list[Row]:
-    images, captions = view_images(result, positions), caption_images(result, positions)
-    starts = range(0, len(images), COLUMNS)
-    return [
-        picture_row(
-            "" if start else title,
-            f"{start + 1} to {min(start + COLUMNS, len(images))}",
-            images[start : start + COLUMNS],
-            captions[start : start + COLUMNS],
-        )
-        for start in starts
-    ]
 
 
 def caption_images(result: Result, positions: np.ndarray) -> list[str]:
@@ -47,9 +37,8 @@ def caption_images(result: Result, positions: np.ndarray) -> list[str]:
     rows = probabilities_of(predictions.logits[positions], result.temperature or 1.0)
     for label, probabilities in zip(predictions.labels[positions].tolist(), rows, strict=True):
         predicted = int(probabilities.argmax())
-        second = (
-            "(right)" if predicted == label else f"{probabilities[predicted]:.0%} {predictions.class_names[predicted]}"
-        )
+        second = f"{probabilities[predicted]:.0%} {predictions.class_names[predicted]}"
+        second = "(right)" if predicted == label else second
         captions.append(f"{probabilities[label]:.0%} {predictions.class_names[label]}\n{second}")
     return captions
 

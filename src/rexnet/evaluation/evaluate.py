@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rexnet.checkpoints.checkpoint import WeightsKind
 from rexnet.checkpoints.temperature import describe_temperature, save_temperature
-from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.eval_images import find_images, fit_to_classes
@@ -18,8 +17,7 @@ from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inferen
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result
 from rexnet.evaluation.soup import build_soup
-from rexnet.metrics.calibration import fit_temperature, split_in_halves
-from rexnet.metrics.statistics import summarize
+from rexnet.metrics.statistics import fit_temperature, split_in_halves, summarize
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +57,6 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     if request.calibrate and (request.views != (PLAIN,) or len(request.roots) > 1):
         raise ConfigError("--calibrate: fits one temperature, without --tta and --image-size, on one --data at most")
     models = [_load_model(str(source), kind, request) for source in sources for kind in (request.weights or (None,))]
-    _require_same_classes(models, request)
     images = [(model, *_images_of(model, request.split, root)) for model in models for root in request.roots or (None,)]
     jobs = list(itertools.product(images, request.views))
     results = []
@@ -85,16 +82,6 @@ def _load_model(source: str, weights: str | None, request: Request) -> Inference
         model = load_inference_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
     loader = model.loader if request.workers is None else model.loader._replace(workers=request.workers)
     return dataclasses.replace(model, loader=loader)
-
-
-def _require_same_classes(models: Sequence[InferenceModel], request: Request) -> None:
-    first = models[0]
-    for model in models:
-        if not request.roots and model.class_names != first.class_names:
-            raise ConfigError(
-                f"{first.name} has {len(first.class_names)} classes and {model.name} {len(model.class_names)}, other "
-                f"ones; evaluate each by itself, or all with --data on images whose classes all of them have"
-            )
 
 
 def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
@@ -148,29 +135,14 @@ def _file_name(model: InferenceModel, index: Index, view: View, request: Request
 def _calibrate(
     model: InferenceModel, inference: InferenceResult, request: Request
 ) -> tuple[InferenceResult, float, str]:
-    """Fits a temperature and returns the results to report, the temperature, and a remark on its images."""
-    predictions, held_out = inference.predictions, _held_out_split(model, request)
-    if held_out is not None:
-        index, _ = _images_of(model, held_out, None)
-        fitting = run_inference(model, index, PLAIN, request.processes, "calibration").predictions
-        fitted_on = f"the {len(fitting.labels)} images of {held_out}"
-        remark = f"temperature fitted on {fitted_on}"
-    else:
-        first, second = split_in_halves(len(predictions.labels))
-        fitting, reported = predictions.select(first), predictions.select(second)
-        fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, a random half"
-        remark = f"temperature fitted on {fitted_on}; all results are of the other {len(second)}"
-        inference = inference._replace(predictions=reported, metrics={})
+    """Fits a temperature on half of the images and returns the results of the other half, it, and a remark on them."""
+    predictions = inference.predictions
+    first, second = split_in_halves(len(predictions.labels))
+    fitting = predictions.select(first)
+    fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, a random half"
+    remark = f"temperature fitted on {fitted_on}; all results are of the other {len(second)}"
     temperature = fit_temperature(fitting.logits, fitting.labels)
     if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt":
         saved = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
         remark += f"; saved in {saved}"
-    return inference, temperature, remark
-
-
-def _held_out_split(model: InferenceModel, request: Request) -> Split | None:
-    """Returns a split that is neither reported nor trained on, if the data set has one."""
-    if request.roots or request.split == "train" or model.config is None or model.config.data.train_on != "train":
-        return None
-    splits = splits_of(model.config.data)
-    return next((split for split in splits[1:] if split != request.split), None) if len(splits) > 2 else None
+    return inference._replace(predictions=predictions.select(second), metrics={}), temperature, remark

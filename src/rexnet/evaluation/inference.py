@@ -65,13 +65,6 @@ def run_inference(
     one process, and every process receives all logits. On GPUs, which select algorithms at run time, the last bits of
     a logit may differ between runs.
 
-    Args:
-        model: the classifier; the index has its classes.
-        index: the images.
-        view: size and test-time augmentation.
-        processes: the processes of this evaluation; each of them calls this function.
-        title: label of the progress bar.
-
     Raises:
         DataError: an image is broken.
         ConfigError: an exported graph is asked for another image size.
@@ -108,12 +101,8 @@ def average_probabilities(logits: list[Tensor]) -> Tensor:
 def count_in_batches(predictions: Predictions, batch_size: int) -> dict[str, float]:
     """Returns `top1`, `top5` and `loss`, added batch by batch as in training's validation."""
     logits, labels = torch.from_numpy(predictions.logits), torch.from_numpy(np.array(predictions.labels))
-    batches = zip(torch.split(logits, batch_size), torch.split(labels, batch_size), strict=True)
-    counts = zip(*itertools.starmap(count_batch, batches), strict=True)
-    correct1, correct5, loss = (torch.stack(values).sum() for values in counts)
+    counts = map(count_batch, torch.split(logits, batch_size), torch.split(labels, batch_size))
+    correct1, correct5, loss = (torch.stack(values).sum() for values in zip(*counts, strict=True))
     n = len(labels)
-    return {
-        "top1": (100.0 * correct1 / n).item(),
-        "top5": (100.0 * correct5 / n).item(),
-        "loss": (loss / n).float().item(),
-    }
+    top1, top5 = (100.0 * correct / n for correct in (correct1, correct5))
+    return {"top1": top1.item(), "top5": top5.item(), "loss": (loss / n).float().item()}

@@ -43,7 +43,6 @@ class InferenceModel:
     name: str
     """The run, file or timm network, for tables."""
     preprocessing: Preprocessing
-    device: Device
     loader: LoaderSettings
     batch_size: int
     """Images per evaluation batch; the batch of training's validation, so that logits agree to the last bit."""
@@ -108,12 +107,10 @@ def load_inference_model(
 def wrap_trained(trained: Trained, name: str, fold: bool = False) -> InferenceModel:
     """Returns the inference model of a loaded checkpoint; see `load_inference_model` for `fold`."""
     trainer, data = adapt_to_hardware(trained.config.trainer), trained.config.data
-    device = resolve_device(trainer)
-    network, logits = _place(trained.model, device, trained.preprocessing, fold)
+    network, logits = _place(trained.model, resolve_device(trainer), trained.preprocessing, fold)
     return InferenceModel(
         name,
         trained.preprocessing,
-        device,
         resolve_loader(data, trainer),
         eval_batch_size(data.batch_size),
         logits,
@@ -128,9 +125,9 @@ def wrap_trained(trained: Trained, name: str, fold: bool = False) -> InferenceMo
 
 def _wrap_timm(source: str, fold: bool) -> InferenceModel:
     (model, preprocessing), trainer = load_timm(source.removeprefix(TIMM)), adapt_to_hardware(TrainerConfig())
-    device, loader = resolve_device(trainer), resolve_loader(LoaderConfig(), trainer)
-    network, logits = _place(model, device, preprocessing, fold)
-    return InferenceModel(source, preprocessing, device, loader, TIMM_BATCH, logits, network=network)
+    network, logits = _place(model, resolve_device(trainer), preprocessing, fold)
+    loader = resolve_loader(LoaderConfig(), trainer)
+    return InferenceModel(source, preprocessing, loader, TIMM_BATCH, logits, network=network)
 
 
 def _wrap_export(path: Path, weights: WeightsKind | None, trust_pt2: bool) -> InferenceModel:
@@ -151,7 +148,6 @@ def _wrap_export(path: Path, weights: WeightsKind | None, trust_pt2: bool) -> In
     return InferenceModel(
         path.name,
         preprocessing,
-        Device("cpu", "32-true", channels_last=True),
         resolve_loader(config.data, trainer)._replace(pin_memory=False),
         eval_batch_size(config.data.batch_size),
         _log_probabilities(graph, preprocessing, path),
@@ -177,7 +173,7 @@ def _place(model: nn.Module, device: Device, preprocessing: Preprocessing, fold:
 
 
 def _log_probabilities(graph: Exported, preprocessing: Preprocessing, path: Path) -> Logits:
-    size, classes = preprocessing.image_size, len(preprocessing.class_names)
+    size = preprocessing.image_size
 
     def logits(images: Tensor) -> Tensor:
         if images.shape[1:3] != (size, size):
@@ -185,11 +181,7 @@ def _log_probabilities(graph: Exported, preprocessing: Preprocessing, path: Path
         inputs = images.cpu()
         if graph.kind == "float":
             inputs = normalize(inputs, preprocessing.mean, preprocessing.std).contiguous()
-        probabilities = torch.from_numpy(graph(inputs.numpy()))
-        if probabilities.shape != (len(images), classes):
-            shape = tuple(probabilities.shape)
-            raise CheckpointError(f"{path}: returns {shape} for {len(images)} images of {classes} classes")
-        return probabilities.float().clamp(min=SMALLEST).log()
+        return torch.from_numpy(graph(inputs.numpy())).float().clamp(min=SMALLEST).log()
 
     return logits
 

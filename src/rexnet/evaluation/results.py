@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rexnet.data.datasets.index import Index, Split
-from rexnet.errors import ConfigError
 from rexnet.evaluation.inference import View
 from rexnet.evaluation.inference_model import InferenceModel
 from rexnet.metrics.predictions import EVALUATION_FOLDER, Predictions, save_predictions
 from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarize
 from rexnet.runs.checkpoint_files import checkpoint_folder
 from rexnet.system.atomic_files import atomic_write
-
-CALIBRATED = ("loss", "brier", "ece")  # metrics that depend on the temperature
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +66,7 @@ class Result:
         if self.temperature is None:
             return {}
         summary = summarize(self.predictions, self.temperature)
-        return {name: getattr(summary, name) for name in CALIBRATED}
+        return {name: getattr(summary, name) for name in ("loss", "brier", "ece")}
 
     def row(self) -> dict[str, Any]:
         """Returns the results by name, flat except for intervals and remarks."""
@@ -139,16 +136,9 @@ def plain_json(value: Any) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON atomically.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(plain_json(content), indent=2) + "\n", encoding="utf-8")
-    except ConfigError as error:
-        raise ConfigError(f"{error}; the results above were not saved, see --json") from None
+    """Writes JSON atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(plain_json(content), indent=2) + "\n", encoding="utf-8")
 
 
 def _interval(interval: tuple[float, float]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rexnet.checkpoints.checkpoint import Trained, load_trained
@@ -19,7 +19,6 @@ from rexnet.data.workers import explained_faults
 from rexnet.errors import CheckpointError
 from rexnet.runs.checkpoint_files import best_first, checkpoint_folder
 from rexnet.system.device import adapt_to_hardware, resolve_device
-from rexnet.system.terminal import progress_bar
 
 BATCHNORM_IMAGES = 2048  # training images for the statistics of BatchNorm
 
@@ -29,10 +28,6 @@ def build_soup(run: Path) -> tuple[Trained, str]:
 
     EMA weights are averaged if there are any. BatchNorm's statistics, which cannot be averaged, are estimated again on
     training images.
-
-    Raises:
-        CheckpointError: `run` is not a run folder, or has fewer than two of its best checkpoints.
-        DataError: the training images are missing.
     """
     paths = best_first(run)
     if len(paths) < 2:
@@ -43,19 +38,15 @@ def build_soup(run: Path) -> tuple[Trained, str]:
 
 
 def average(ingredients: Sequence[Trained]) -> Trained:
-    """Returns the mean of networks of one architecture, in float64; integer buffers are those of the first."""
+    """Returns the mean of networks of one architecture, computed in float64."""
     first = ingredients[0]
     states = [trained.model.state_dict() for trained in ingredients]
     model = copy.deepcopy(first.model)
-    model.load_state_dict({name: _mean([state[name] for state in states]) for name in states[0]})
+    model.load_state_dict(
+        {name: torch.stack([state[name].cpu().double() for state in states]).mean(0) for name in states[0]}
+    )
     estimate_batchnorm(model, first.config)
     return first._replace(model=model)
-
-
-def _mean(values: list[Tensor]) -> Tensor:
-    if not values[0].is_floating_point():
-        return values[0]
-    return torch.stack([value.cpu().double() for value in values]).mean(0).to(values[0].dtype)
 
 
 def estimate_batchnorm(model: nn.Module, config: Config) -> None:
@@ -78,12 +69,10 @@ def estimate_batchnorm(model: nn.Module, config: Config) -> None:
     index, seen = load_index(data, "train"), 0
     dataset = ImageDataset(index, build_train_transform(data, config.augmentation), config.seed)
     loader = build_loader(dataset, build_train_sampler(config, index), resolve_loader(data, trainer))
-    bar = progress_bar(min(BATCHNORM_IMAGES, len(index)), " images", desc="BatchNorm", leave=False)
-    with bar, explained_faults([dataset], data.worker_timeout), torch.inference_mode():
+    with explained_faults([dataset], data.worker_timeout), torch.inference_mode():
         for batch in loader:
             model(normalize(batch.images.to(device.torch_device), data.mean, data.std, device.channels_last))
             seen += len(batch.images)
-            bar.update(len(batch.images))
             if seen >= BATCHNORM_IMAGES:
                 break
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -23,16 +23,16 @@ class ClassificationMetrics(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        for name, dtype in {"correct1": torch.int64, "correct5": torch.int64, "n": torch.int64}.items():
-            self.add_state(name, torch.zeros((), dtype=dtype), dist_reduce_fx="sum")
+        for name in ("correct1", "correct5", "n"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("loss", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Adds one batch."""
-        counts = count_batch(logits, labels)
-        self.correct1 += counts.correct1
-        self.correct5 += counts.correct5
-        self.loss += counts.loss
+        correct1, correct5, loss = count_batch(logits, labels)
+        self.correct1 += correct1
+        self.correct5 += correct5
+        self.loss += loss
         self.n += labels.numel()
 
     def compute(self) -> dict[str, Tensor]:

@@ -20,10 +20,8 @@ class Predictions(NamedTuple):
     """float32 (N, classes); for exported graphs, the logarithm of their probabilities."""
     labels: np.ndarray
     """int64 (N,), rows of `class_names`."""
-    names: tuple[str, ...]
-    """Paths of the images below the root of the data set."""
+    names: tuple[str, ...]  # paths of the images below the root of the data set
     class_names: tuple[str, ...]
-    """One for each logit."""
 
     def select(self, positions: np.ndarray) -> "Predictions":
         """Returns the predictions at `positions`, in that order."""
@@ -66,24 +64,17 @@ def load_predictions(path: Path) -> Predictions:
         raise DataError(f"{path}: no such file of predictions; `rexnet evaluate` writes them")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            names, class_names = (_unpack(arrays[key]) for key in ("names", "class_names"))
+            names, class_names = (tuple(json.loads(arrays[key].tobytes())) for key in ("names", "class_names"))
             predictions = Predictions(arrays["logits"], arrays["labels"], names, class_names)
     except Exception as error:  # zipfile and NumPy raise a dozen types for damaged files
         raise DataError(f"{path}: cannot be read as predictions: {first_sentence(error)}") from None
-    shape = (len(names), len(class_names))
-    if predictions.logits.shape != shape or predictions.labels.shape != shape[:1]:
-        raise DataError(
-            f"{path}: its logits are {predictions.logits.shape}, but it names {shape[0]} images and {shape[1]} classes"
-        )
-    if predictions.logits.dtype != np.float32 or not np.isin(predictions.labels, np.arange(shape[1])).all():
-        raise DataError(f"{path}: its logits or labels do not belong to {shape[1]} classes")
+    logits, labels, shape = predictions.logits, predictions.labels, (len(names), len(class_names))
+    fits = logits.shape == shape and labels.shape == shape[:1] and logits.dtype == np.float32
+    if not fits or not np.isin(labels, np.arange(shape[1])).all():
+        raise DataError(f"{path}: its logits are {logits.shape}, but it names {shape[0]} images and {shape[1]} classes")
     return predictions
 
 
 def _pack(names: tuple[str, ...]) -> np.ndarray:
     """Returns names as JSON bytes: NumPy's strings would all take four bytes per letter of the longest."""
     return np.frombuffer(json.dumps(names).encode("ascii"), np.uint8)
-
-
-def _unpack(packed: np.ndarray) -> tuple[str, ...]:
-    return tuple(map(str, json.loads(packed.tobytes())))

@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 from rexnet.metrics.predictions import Predictions
 
 BINS = 15  # of equal width, as in Guo et al. 2017 (arXiv 1706.04599)
+TEMPERATURES = (0.05, 20.0)  # published ones lie well inside
 NORMAL_95 = 1.959963984540054  # half width of the central 95 % of a normal distribution, in standard deviations
 
 Interval = tuple[float, float]
@@ -43,8 +44,7 @@ class ClassScores(NamedTuple):
     precision: float
     recall: float
     f1: float
-    support: int
-    """Number of images of the class."""
+    support: int  # images of the class
 
 
 class ConfusedPair(NamedTuple):
@@ -53,8 +53,7 @@ class ConfusedPair(NamedTuple):
     truth: str
     taken_for: str
     images: int
-    support: int
-    """Number of images of class `truth`."""
+    support: int  # images of class `truth`
 
 
 class ReliabilityBins(NamedTuple):
@@ -63,7 +62,6 @@ class ReliabilityBins(NamedTuple):
     edges: np.ndarray
     """(bins + 1,) from 0 to 1; a bin excludes its lower and includes its upper edge."""
     images: np.ndarray
-    """Number of images."""
     confidence: np.ndarray
     """Mean probability of the predicted class, in percent."""
     accuracy: np.ndarray
@@ -73,8 +71,7 @@ class ReliabilityBins(NamedTuple):
 class McNemar(NamedTuple):
     """McNemar's exact two-sided test between two classifiers on the same images."""
 
-    only_first: int
-    """Images that only the first one classifies correctly."""
+    only_first: int  # images that only the first one classifies correctly
     only_second: int
     p_value: float
 
@@ -207,6 +204,25 @@ def mcnemar(first: Predictions, second: Predictions) -> McNemar:
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Returns mean and sample standard deviation (n - 1), which is nan for a single value."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the temperature with the smallest mean loss on logits (N, classes) and labels (N,) (arXiv 1706.04599)."""
+    from scipy.optimize import minimize_scalar  # takes a second to import
+
+    found = minimize_scalar(
+        lambda logarithm: mean_loss(logits, labels, math.exp(logarithm)),
+        bounds=[math.log(bound) for bound in TEMPERATURES],
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return math.exp(found.x)
+
+
+def split_in_halves(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the positions of `n` images in two random halves with a fixed seed, each sorted: to fit and to report."""
+    order = np.random.default_rng(0).permutation(n)
+    return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
 
 
 def _percent(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

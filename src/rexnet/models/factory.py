@@ -49,7 +49,7 @@ def rexnet(
         num_classes: length of the logits; 0 leaves out the classifier.
         pretrained: a weight file with the authors' parameter names, timm's or ours; `https://…#sha256=…`; or the tag of
             timm's weights on the Hugging Face hub, such as `nav_in1k`.
-        depth_mult: multiplier of the number of blocks.
+        depth_mult: multiplier of each stage's blocks, rounded up.
         in_channels: channels of the images.
         dropout: probability of dropping a feature before the classifier.
         drop_path: stochastic depth of the last residual block; it increases linearly from 0.
@@ -57,7 +57,7 @@ def rexnet(
         se_ratio: width of its bottleneck relative to the expanded channels.
         activation: activation of the expanding convolutions; None: as in the variant.
         channel_divisor: every width is a multiple of it; None: as in the variant.
-        output_stride: 32, 16 or 8; the latter two by dilation.
+        output_stride: 32, or 16 or 8 with dilation in place of the last strides, for dense prediction.
         grad_checkpointing: less memory in training for a third more computation.
         class_names: names of the classes, by which rows of a pretrained classifier are kept.
 
@@ -81,12 +81,7 @@ def rexnet(
 
 
 def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: bool = True) -> nn.Module:
-    """Builds the configured network for these classes on the CPU.
-
-    Args:
-        config: the `model` section.
-        class_names: one for each logit.
-        pretrained: False leaves `config.pretrained` out, for a checkpoint that brings its own weights.
+    """Builds the configured network for these classes on the CPU; `pretrained=False` leaves out `config.pretrained`.
 
     Raises:
         ConfigError: timm has no network of that name.

@@ -21,9 +21,7 @@ ADVICE = "where there is no network, fetch the file elsewhere and give its path"
 def fetch_weights(source: str, model_name: str) -> Path:
     """Returns the local copy of weights and downloads it if necessary.
 
-    Args:
-        source: `https://…#sha256=HEX`, or the tag of weights that timm keeps on the Hugging Face hub (`nav_in1k`).
-        model_name: the network that a tag is looked up for.
+    The source is `https://…#sha256=HEX`, or the tag of weights that timm keeps on the Hugging Face hub (`nav_in1k`).
 
     Raises:
         CheckpointError: neither form, no such file, no network, or a file with another checksum.

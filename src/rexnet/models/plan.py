@@ -87,16 +87,8 @@ def plan_network(
     Below width 1.0 the stem keeps 32 and the first block 16 channels and only the growth is scaled, as in the authors'
     `rexnetv1.py` (a thinner stem loses too much, says their issue 33). `lite` is the authors' `rexnetv1_lite.py`: it
     grows by 164 channels in multiples of 8, without squeeze-and-excitation and with a hidden layer in the head. `r` is
-    timm's `rexnetr`: the channels of `v1` in multiples, for tensor cores.
-
-    Args:
-        width_mult: channel multiplier.
-        variant: `v1`, `lite` or `r`.
-        depth_mult: multiplier of each stage's blocks, rounded up.
-        use_se: squeeze-and-excitation from the third stage on; None: in all variants but `lite`.
-        se_ratio: width of its bottleneck relative to the expanded channels.
-        channel_divisor: every width is a multiple of it; None: 1 for `v1`, else 8 (timm's `rexnetr_300` has 16).
-        output_stride: 32, or 16 or 8 with dilation in place of the last strides, for dense prediction.
+    timm's `rexnetr`: the channels of `v1` in multiples of 8 (`rexnetr_300`: 16), for tensor cores. The arguments are
+    those of `factory.rexnet`.
 
     Raises:
         ConfigError: a number is out of range.

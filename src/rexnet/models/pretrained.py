@@ -16,13 +16,7 @@ def load_pretrained(model: nn.Module, source: str, model_name: str, class_names:
     """Loads the weights of `source` into `model` and returns a sentence about them.
 
     A classifier for other classes keeps the rows of classes with the same name; the other rows stay as initialized, as
-    does the whole head if the file holds a backbone only.
-
-    Args:
-        model: the network, changed in place.
-        source: a file, an address with a checksum, or the tag of weights on the Hugging Face hub (`nav_in1k`).
-        model_name: the network's name, for messages and to look up a tag.
-        class_names: the classes of `model`; None if unknown.
+    does the whole head if the file holds a backbone only. `source` is a file, or a source of `fetch_weights`.
 
     Raises:
         CheckpointError: the file is missing, damaged or holds another network.

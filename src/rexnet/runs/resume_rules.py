@@ -43,18 +43,13 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
     for key in allowed:
         if not any(is_below(name, [key]) for name in known):
             raise ConfigError(f"--allow-change {key}: no such key")
-    fixed = [key for key in changes if has_role(key, Role.FIXED)]
-    if fixed:
+    if fixed := [key for key in changes if has_role(key, Role.FIXED)]:
         raise ConfigError(
             f"{run}: {_in_words(changes, fixed)} cannot change within a run; start a new one from its weights with "
             f"--config and model.pretrained={checkpoint_folder(run) / LAST if run.is_dir() else run}"
         )
-    refused = [
-        key
-        for key in changes
-        if not (has_role(key, Role.MECHANICS) or is_below(key, allowed) or _keeps_steps(key, changes))
-    ]
-    if refused:
+    recipe = [key for key in changes if not has_role(key, Role.MECHANICS) and not _keeps_steps(key, changes)]
+    if refused := [key for key in recipe if not is_below(key, allowed)]:
         flags = " ".join(f"--allow-change {key}" for key in refused)
         raise ConfigError(
             f"{run}: resumes with its own recipe, but {_in_words(changes, refused)}; to allow it, add {flags}"

@@ -6,8 +6,7 @@ from typing import get_args
 
 from rexnet.config.data_schema import DatasetName, SourceConfig
 from rexnet.data.datasets.download import download_dataset, where_from
-from rexnet.data.datasets.index import Index, Split, join
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split, join
 from rexnet.data.datasets.manifest import leave_out_broken
 from rexnet.errors import DataError
 

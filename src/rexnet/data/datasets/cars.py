@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.datasets.class_folders import index_folders
-from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split
 from rexnet.data.datasets.list_files import Published, check_counts, index_listed, read_mat
 from rexnet.errors import DataError
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.index import Index, Split, build_index, label_source
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split, build_index, label_source
 from rexnet.data.sources.image_files import IMAGE_SUFFIXES, is_hidden, is_image, printable
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.tar import TarSource, by_folder, open_tar

@@ -5,8 +5,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split
 from rexnet.data.datasets.list_files import index_listed
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError

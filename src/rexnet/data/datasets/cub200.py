@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split
 from rexnet.data.datasets.list_files import Published, check_counts, find_folder, index_listed, read_lines
 from rexnet.errors import DataError
 

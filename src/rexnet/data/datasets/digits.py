@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.data.datasets.class_folders import index_folders
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Layout
 from rexnet.errors import DataError
 from rexnet.system.atomic_files import temporary_path
 

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split
 from rexnet.data.datasets.list_files import Published, check_counts, find_folder, index_named, read_lines
 
 PUBLISHED = Published(

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from rexnet.class_names import first_synonyms, imagenet_synonyms
 from rexnet.data.datasets.class_folders import class_folders, index_class_folders, index_tar_folders
-from rexnet.data.datasets.index import Index, Split, build_index, label_source
-from rexnet.data.datasets.layout import Layout
+from rexnet.data.datasets.index import Index, Layout, Split, build_index, label_source
 from rexnet.data.datasets.list_files import Published, check_counts, read_lines, read_mat
 from rexnet.data.sources.image_files import is_hidden, is_image
 from rexnet.data.sources.tar import TarSource, open_tar

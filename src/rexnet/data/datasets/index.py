@@ -1,9 +1,9 @@
-"""The images of a split in a fixed order, with their labels."""
+"""The images of a split in a fixed order, with their labels, and the interface of a data set layout."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -81,3 +81,14 @@ def join(first: Index, second: Index) -> Index:
     boxes = None if both is None else np.concatenate(both)
     labels = np.concatenate((first.labels, second.labels))
     return label_source(first.source.join(second.source), labels, first.class_names, boxes)
+
+
+class Layout(NamedTuple):
+    """A data set layout. The module that is named like the data set defines it as `LAYOUT`."""
+
+    index_images: Callable[..., Index]
+    """Maps a root and a split, and True if images are cropped to their boxes, to an index."""
+    splits: tuple[Split, ...] | Callable[[Path], tuple[Split, ...]]
+    """The distinct splits, `train` first, or a function that reads them from a root."""
+    marks: tuple[str, ...] = ()
+    """Files that identify the data set."""
