@@ -20,12 +20,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Writes `checkpoint` to `path`, completely or not at all.
-
-        Raises:
-            CheckpointError: a weight is NaN or infinite, the folder is not writable, the disk is full, or the file
-                would execute code on loading; the previous file is untouched.
-        """
+        """Writes `checkpoint` to `path` completely, or raises a CheckpointError and leaves the previous file there."""
         target = Path(path)
         for name, tensor in walk_tensors({key: checkpoint.get(key) for key in ("state_dict", "optimizer_states")}):
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():

@@ -82,12 +82,7 @@ def train(
 def build_classifier(
     config: Config, names: Sequence[str], counts: Sequence[int], steps_per_epoch: int, pretrained: bool = True
 ) -> Classifier:
-    """Builds the network for so many images of each class, with weights that depend on the seed, or pretrained ones.
-
-    Raises:
-        ConfigError: there is no such network, or the class weights do not fit the classes.
-        CheckpointError: `model.pretrained` is missing, damaged or of another network.
-    """
+    """Builds the network for so many images of each class, with weights that depend on the seed, or pretrained ones."""
     torch.manual_seed(mix(config.seed) >> 1)
     model = build_model(config.model, names, pretrained)
     model = model.to(memory_format=resolve_device(config.trainer).memory_format)

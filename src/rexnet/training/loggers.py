@@ -28,15 +28,8 @@ def require_loggers(kinds: Sequence[str]) -> None:
 def build_loggers(config: Config, folder: Path, purge_step: int | None) -> list[Logger]:
     """Builds the loggers of a run folder.
 
-    The variables `WANDB_PROJECT`, `WANDB_MODE`, `MLFLOW_TRACKING_URI` and `MLFLOW_EXPERIMENT_NAME` apply as usual.
-
-    Args:
-        config: the run; W&B and MLflow log its recipe.
-        folder: names the run in W&B and MLflow; a resumed run gets a new entry of that name there.
-        purge_step: step from which TensorBoard drops what it has.
-
-    Raises:
-        ConfigError: W&B or MLflow does not start.
+    W&B and MLflow get the recipe, and name the run after its folder. Their variables `WANDB_PROJECT`, `WANDB_MODE`,
+    `MLFLOW_TRACKING_URI` and `MLFLOW_EXPERIMENT_NAME` apply as usual. TensorBoard drops what it has from `purge_step`.
     """
     loggers: list[Logger] = [
         TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=purge_step)

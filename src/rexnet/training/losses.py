@@ -14,10 +14,6 @@ class CrossEntropy(nn.Module):
     """Softmax cross-entropy with labels (N,) or soft targets (N, classes).
 
     As in PyTorch, the mean over labels is weighted by the class weights, and the mean over soft targets is not.
-
-    Args:
-        label_smoothing: part of the target that is spread evenly over all classes.
-        class_weights: weight of each class (classes,); None: all are equal.
     """
 
     class_weights: Tensor | None

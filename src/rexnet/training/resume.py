@@ -67,11 +67,7 @@ class ChangedRecipe(Callback):
 
 
 def find_resumed(path: Path) -> Resumed:
-    """Reads the checkpoint to resume from: the given file, or the newest readable one of a run folder.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """Reads the checkpoint to resume from: the given file, or the newest readable one of a run folder."""
     faults: dict[Path, str] = {}
     for file in newest_first(path) if path.is_dir() else [path]:
         try:

@@ -28,15 +28,12 @@ LOST_PEER = re.compile(r"[Cc]onnection (reset|closed|refused)|NCCL|[Bb]roken pip
 
 
 class TrainingResult(NamedTuple):
-    """The outcome of a training."""
+    """The outcome of a training; `metrics` are those of the last validation, and the best value as `best_NAME`."""
 
     metrics: dict[str, float]
-    """Metrics of the last validation, and the best value of the monitored one as `best_NAME`."""
     run: Path
-    """The run folder."""
     best_checkpoint: Path | None
     step: int
-    """Optimizer steps of the whole run."""
 
 
 def run_training(

@@ -31,11 +31,7 @@ EXPECTED_WARNINGS = (
 
 
 def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trainer:
-    """Builds the Trainer for the configured hardware, precision and length.
-
-    Raises:
-        ConfigError: the hardware or the precision is not available here.
-    """
+    """Builds the Trainer for the configured hardware, precision and length."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # these log notices of Lightning about itself
     for message in EXPECTED_WARNINGS:

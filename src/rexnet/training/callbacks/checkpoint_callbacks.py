@@ -10,13 +10,7 @@ from rexnet.runs.checkpoint_files import LAST, checkpoint_folder
 
 
 class BestCheckpoints(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which also keeps its list of the best when the run folder was moved.
-
-    Args:
-        run_folder: the run.
-        monitored: metric whose largest values are the best.
-        keep: how many to keep.
-    """
+    """Lightning's ModelCheckpoint, which also keeps its list of the best when the run folder was moved."""
 
     def __init__(self, run_folder: Path, monitored: str, keep: int) -> None:
         super().__init__(
