@@ -23,7 +23,7 @@ def test_a_dry_run_fits_one_batch_on_one_device(small_run: list[str]) -> None:
     assert labels.shape == (4,)
     steps = run_steps(build_classifier(dry_run_config(config), data.class_names, [8, 8, 8], 4), (images, labels))
     assert len(steps.losses) == 5
-    assert steps.seconds_per_step() > 0
+    assert min(steps.seconds) > 0
     assert steps.peak_bytes > 1e8
 
 

@@ -25,8 +25,7 @@ def _add_check(actions: Commands) -> None:
     parser = actions.add_parser(
         "check",
         help="read every image once and report problems",
-        description="Write a manifest of all images and a report of broken files, duplicates within and across splits, "
-        "classes and sizes. Exit code 2 if there are problems.",
+        description="Write a manifest of all images and a report of problems. Exit code 2 if there are any.",
     )
     parser.add_argument("root", metavar="ROOT", type=Path, help="folder, tar or CSV file of the data set")
     parser.add_argument("--dataset", metavar="NAME", help="layout, as data.dataset (default: detected)")

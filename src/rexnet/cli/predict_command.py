@@ -11,8 +11,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "predict",
         help="classify images",
-        description="Write one line per image with the most probable classes and their probabilities, or the reason "
-        "why the image could not be read. Exit code 2 if no image could be read.",
+        description="Write one line per image with its most probable classes, or the reason why it cannot be read.",
         epilog="example: rexnet predict runs/NAME holiday/ 'more/**/*.jpg' --out holiday.csv",
     )
     parser.add_argument("source", metavar="SOURCE", help="run, checkpoint, export, timm/NAME or timm/NAME=FILE")

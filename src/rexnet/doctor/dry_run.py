@@ -1,7 +1,6 @@
 """A dry run: up to 20 training steps on one batch, to see their memory and speed and whether the loss falls."""
 
 import math
-import statistics
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,10 +49,6 @@ class DryRun(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         self.peak_bytes = peak_memory_gb(trainer.strategy.root_device) * 1e9
-
-    def seconds_per_step(self) -> float:
-        """Returns the median without the first step, which is slower."""
-        return statistics.median(self.seconds[1:])
 
 
 def dry_run_config(config: Config) -> Config:

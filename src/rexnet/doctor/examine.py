@@ -1,6 +1,7 @@
 """Runs all checks, in the order in which a run would meet the problems."""
 
 from collections.abc import Iterator
+from statistics import median
 
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
@@ -62,6 +63,7 @@ def check_training(data: ImageData) -> Iterator[Finding]:
     yield check_memory(steps.peak_bytes, images, free)
     yield check_losses(steps.losses, config.optimizer.lr)
     devices = 1 if device.accelerator == "cpu" else data.loader_settings.devices  # processes on a CPU share its cores
-    model, loader = devices * images / steps.seconds_per_step(), measure_loading(data)
+    model = devices * images / median(steps.seconds[1:])  # the first step is slower
+    loader = measure_loading(data)
     yield compare_speeds(data, loader, model)
     yield estimate_time(data, loader, model)

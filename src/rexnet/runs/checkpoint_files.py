@@ -29,11 +29,10 @@ def find_checkpoint(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder or checkpoint")
-    last = checkpoint_folder(path) / LAST
-    found = best_first(path) or [last]
-    if not found[0].is_file():
-        raise CheckpointError(f"{path}: holds no checkpoint ({last.parent} is empty or missing)")
-    return found[0]
+    files = best_first(path) + newest_first(path)
+    if not files:
+        raise CheckpointError(f"{path}: holds no checkpoint ({checkpoint_folder(path)} is empty or missing)")
+    return files[0]
 
 
 def best_first(run: Path) -> list[Path]:

@@ -8,13 +8,13 @@ from rexnet.runs.state import describe_duration
 
 def describe_runs(runs: list[Run]) -> str:
     """Returns a table with one line per run."""
-    width = max(len(run.folder.name) for run in runs)
+    width = max(len(run.name) for run in runs)
     lines = [f"{'run':{width}}  {'state':8}  {'epochs':>9}  {'top-1':>7}  {'time':>10}"]
     for run in runs:
         epochs, top1 = _describe_progress(run)
         detail = "" if run.state.state == "running" else _describe_detail(run)[:100]
         time = describe_duration(run.state.seconds)
-        line = f"{run.folder.name:{width}}  {run.state.state:8}  {epochs:>9}  {top1:>7}  {time:>10}  {detail}"
+        line = f"{run.name:{width}}  {run.state.state:8}  {epochs:>9}  {top1:>7}  {time:>10}  {detail}"
         lines.append(line.rstrip())
     return "\n".join(lines)
 

@@ -51,12 +51,8 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
             f"{run}: {_in_words(changes, fixed)} cannot change within a run; start a new one from its weights with "
             f"--config and model.pretrained={checkpoint_folder(run) / LAST if run.is_dir() else run}"
         )
-    refused = [
-        key
-        for key in changes
-        if not (has_role(key, Role.MECHANICS) or is_below(key, allowed) or _keeps_steps(key, changes))
-    ]
-    if refused:
+    recipe = [key for key in changes if not has_role(key, Role.MECHANICS) and not _keeps_steps(key, changes)]
+    if refused := [key for key in recipe if not is_below(key, allowed)]:
         flags = " ".join(f"--allow-change {key}" for key in refused)
         raise ConfigError(
             f"{run}: resumes with its own recipe, but {_in_words(changes, refused)}; to allow it, add {flags}"

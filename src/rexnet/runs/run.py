@@ -22,10 +22,10 @@ Points = list[tuple[float, float]]
 
 
 class KeptPredictions(NamedTuple):
-    """Predictions of one checkpoint or export that `rexnet evaluate` or `rexnet report` kept."""
+    """Predictions of one checkpoint that `rexnet evaluate` or `rexnet report` kept."""
 
     checkpoint: str
-    """Stem of its file; empty for an export."""
+    """Stem of its file."""
     weights: str
     """`ema`, `raw` or `soup`."""
     images: str
@@ -47,14 +47,9 @@ class Run:
     def __init__(self, folder: Path) -> None:
         if not is_run(folder):
             raise ConfigError(f"{folder}: is not a run folder: it has no {CONFIG_FILE}")
-        self.folder = folder
+        self.folder, self.name = folder, folder.resolve().name
         self.damage: list[str] = []
         """A sentence for each file among those read so far that cannot be read completely."""
-
-    @property
-    def name(self) -> str:
-        """Name of the folder."""
-        return self.folder.resolve().name
 
     @cached_property
     def config(self) -> Config:
