@@ -43,10 +43,9 @@ def train(
     """Trains a classifier and returns its metrics, run folder and best checkpoint.
 
     Args:
-        config: a YAML file, the name of a shipped recipe such as `finetune/folder`, or a `Config`. It may be left out
-            to resume a run with its own config.
-        overrides: values that replace those of the config, by dotted key, such as `{"schedule.epochs": 3}`, or as on
-            the command line, such as `["schedule.epochs=3"]`.
+        config: a YAML file, the name of a shipped recipe such as `finetune/folder`, or a `Config`; None to resume a
+            run with its own config.
+        overrides: replace values of the config: `{"schedule.epochs": 3}`, or `["schedule.epochs=3"]`.
         resume: a run folder or checkpoint to continue.
         allow_change: keys of the recipe that may differ from those of the run to resume.
         callbacks: Lightning callbacks to add.
@@ -85,9 +84,7 @@ class Predictor:
     """A classifier that predicts, evaluates and exports; see `load` for the arguments."""
 
     def __init__(self, source: str | Path, weights: WeightsKind | None = None, trust_pt2: bool = False) -> None:
-        self.source = source
-        self.weights = weights
-        self.trust_pt2 = trust_pt2
+        self.source, self.weights, self.trust_pt2 = source, weights, trust_pt2
         self.model = load_for_prediction(source, weights, trust_pt2)
 
     @property
@@ -109,9 +106,8 @@ class Predictor:
         Raises:
             DataError: an image cannot be read.
         """
-        is_single = isinstance(images, str | Path | PIL.Image.Image) or (
-            isinstance(images, np.ndarray) and images.ndim != 4
-        )
+        is_array = isinstance(images, np.ndarray) and images.ndim != 4
+        is_single = is_array or isinstance(images, str | Path | PIL.Image.Image)
         several: Iterable[Image] = [images] if is_single else images  # type: ignore[list-item, assignment]
         predictions = []
         for _, result in classify_stream(self.model, several, _read_pixels, top, batch_size, workers):
@@ -125,7 +121,7 @@ class Predictor:
 
         Args:
             root: other images than those of the training: a data set, or class folders with some of the classes.
-            split: the split.
+            split: `train`, `val` or `test`.
 
         Raises:
             RexnetError: the images are missing, broken, or of other classes.

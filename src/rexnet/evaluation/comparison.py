@@ -116,11 +116,7 @@ def summarize_series(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def write_csv(results: Sequence[Result], path: Path) -> None:
-    """Writes one row per result, with two columns for each interval, atomically.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Writes one row per result, with two columns for each interval, atomically."""
     rows = []
     for result in results:
         row = result.row()

@@ -14,11 +14,7 @@ COLUMNS, ROWS = 6, 3
 
 
 def write_error_grid(path: Path, result: Result) -> None:
-    """Writes a PNG of the most wrong and the least sure images, as the network sees them, with both classes.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Writes a PNG of the most wrong and the least sure images, as the network sees them, with both classes."""
     predictions, count = result.predictions, ROWS * COLUMNS
     rows: list[Row] = []
     for name, places in {

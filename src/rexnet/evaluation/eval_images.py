@@ -22,16 +22,10 @@ WITH_CLASS_FOLDERS = ("imagenet", "cars", "flowers102")  # published data sets t
 
 
 def find_images(own: SourceConfig | None, split: Split, root: Path | None = None) -> Index:
-    """Returns the images of a split.
+    """Returns the images of a split in the data set of the training, `own`, or at another `root`.
 
-    Args:
-        own: the data set of the training; None for a network of timm.
-        split: the split.
-        root: other images than those of the training: a data set of any layout; class folders, also without `val/` or
-            `test/` around them; or files named as in ImageNet, `n01440764_tench.JPEG`.
-
-    Raises:
-        DataError: there are no images, or they are inconsistent.
+    There may be a data set of any layout; class folders, also without `val/` or `test/` around them; or files named as
+    in ImageNet, `n01440764_tench.JPEG`.
     """
     if root is None:
         assert own is not None, "a network without a data set needs a root"
@@ -67,16 +61,7 @@ def _index_without_training(root: Path, split: Split) -> Index:
 
 
 def fit_to_classes(index: Index, class_names: Sequence[str], model: str) -> tuple[Index, str | None]:
-    """Returns `index` with labels that are rows of `class_names`, and a remark if it has some of these classes only.
-
-    Args:
-        index: the images.
-        class_names: the classes of the classifier; all of them compete.
-        model: name of the classifier, for messages.
-
-    Raises:
-        DataError: the classifier does not know a class of the images.
-    """
+    """Returns `index` with labels that are rows of `class_names`, and a remark if it has some of these classes only."""
     if index.class_names == tuple(class_names):
         return index, None
     rows = _match(index.class_names, class_names)

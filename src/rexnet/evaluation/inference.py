@@ -65,13 +65,6 @@ def run_inference(
     one process, and every process receives all logits. On GPUs, which select algorithms at run time, the last bits of
     a logit may differ between runs.
 
-    Args:
-        model: the classifier; the index has its classes.
-        index: the images.
-        view: size and test-time augmentation.
-        processes: the processes of this evaluation; each of them calls this function.
-        title: label of the progress bar.
-
     Raises:
         DataError: an image is broken.
         ConfigError: an exported graph is asked for another image size.

@@ -23,11 +23,7 @@ class Processes(NamedTuple):
         return self.rank == 0
 
     def gather(self, mine: T) -> list[T]:
-        """Returns the objects of all processes in the order of their ranks, on every process.
-
-        Raises:
-            ProcessError: another process ended.
-        """
+        """Returns the objects of all processes in the order of their ranks, on every process."""
         gathered: list[T] = [mine] * self.world_size
         if self.world_size > 1:
             try:

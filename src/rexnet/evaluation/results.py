@@ -15,8 +15,6 @@ from rexnet.metrics.statistics import Summary, class_scores, most_confused, summ
 from rexnet.runs.checkpoint_files import checkpoint_folder
 from rexnet.system.atomic_files import atomic_write
 
-CALIBRATED = ("loss", "brier", "ece")  # metrics that depend on the temperature
-
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -68,7 +66,7 @@ class Result:
         if self.temperature is None:
             return {}
         summary = summarize(self.predictions, self.temperature)
-        return {name: getattr(summary, name) for name in CALIBRATED}
+        return {name: getattr(summary, name) for name in ("loss", "brier", "ece")}
 
     def row(self) -> dict[str, Any]:
         """Returns the results by name, flat except for intervals and remarks."""
@@ -138,11 +136,7 @@ def plain_json(value: Any) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON atomically.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Writes JSON atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(plain_json(content), indent=2) + "\n", encoding="utf-8")
 

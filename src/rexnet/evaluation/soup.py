@@ -28,10 +28,6 @@ def build_soup(run: Path) -> tuple[Trained, str]:
 
     EMA weights are averaged if there are any. BatchNorm's statistics, which cannot be averaged, are estimated again on
     training images.
-
-    Raises:
-        CheckpointError: `run` is not a run folder, or has fewer than two of its best checkpoints.
-        DataError: the training images are missing.
     """
     paths = best_first(run)
     if len(paths) < 2:

@@ -18,17 +18,27 @@ from rexnet.preprocessing import Preprocessing
 def load_timm(name: str) -> tuple[nn.Module, Preprocessing]:
     """Loads a network with 1,000 classes, and the preprocessing of its pretrained config.
 
-    Args:
-        name: `NAME` or `NAME.TAG` for weights from the Hugging Face hub, or `NAME=FILE`.
-
-    Raises:
-        ConfigError: timm has no such network, or its preprocessing is not supported.
-        CheckpointError: the weights are missing, damaged or do not fit the network.
+    `name` is `NAME` or `NAME.TAG` for weights from the Hugging Face hub, or `NAME=FILE`.
     """
+    import timm
+
     name, _, file = name.partition("=")
     if not re.fullmatch(r"[\w.-]+", name):
         raise ConfigError(f"timm/{name}: should be timm/NAME, timm/NAME.TAG or timm/NAME=FILE")
-    config = _read_pretrained_config(name)
+    config: Any
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=not timm.is_model(name))
+    except RuntimeError as error:
+        raise CheckpointError(f"timm/{name}: timm has no weights of this tag: {first_sentence(error)}") from None
+    if (
+        config is not None and config.num_classes != IMAGENET_CLASSES
+    ):  # if it is None, build_model names the nearest network
+        raise ConfigError(f"timm/{name}: has {config.num_classes:,} classes, not ImageNet's {IMAGENET_CLASSES:,}")
+    if config is not None and (config.crop_mode != "center" or config.interpolation not in ("bilinear", "bicubic")):
+        raise ConfigError(
+            f"timm/{name}: needs crop mode {config.crop_mode} and {config.interpolation} interpolation; supported are "
+            f"center crops, bilinear and bicubic"
+        )
     names = imagenet_class_names()
     model = build_model(ModelConfig(name=f"timm/{name}", dropout=0.0, drop_path=0.0), names, pretrained=False)
     if not file and not config.tag:
@@ -43,23 +53,3 @@ def load_timm(name: str) -> tuple[nn.Module, Preprocessing]:
         ) from None
     size, crop_pct = (config.test_input_size or config.input_size)[-1], config.test_crop_pct or config.crop_pct
     return model.eval(), Preprocessing(size, crop_pct, config.interpolation, config.mean, config.std, names)
-
-
-def _read_pretrained_config(name: str) -> Any:
-    """Returns timm's pretrained config of a network whose preprocessing and classes are supported."""
-    import timm
-
-    try:
-        config = timm.get_pretrained_cfg(name, allow_unregistered=not timm.is_model(name))
-    except RuntimeError as error:
-        raise CheckpointError(f"timm/{name}: timm has no weights of this tag: {first_sentence(error)}") from None
-    if config is None:  # build_model names the nearest network
-        return None
-    if config.num_classes != IMAGENET_CLASSES:
-        raise ConfigError(f"timm/{name}: has {config.num_classes:,} classes, not ImageNet's {IMAGENET_CLASSES:,}")
-    if config.crop_mode != "center" or config.interpolation not in ("bilinear", "bicubic"):
-        raise ConfigError(
-            f"timm/{name}: needs crop mode {config.crop_mode} and {config.interpolation} interpolation; supported are "
-            f"center crops, bilinear and bicubic"
-        )
-    return config

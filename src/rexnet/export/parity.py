@@ -43,14 +43,8 @@ def measure_parity(
     """Returns the parity of the float32 network in PyTorch, called `eager`, and of each exported file.
 
     All forms compute each batch one after the other, so that a busy machine slows all of them alike. PyTorch and ONNX
-    Runtime share this process; `benchmarks/network.py` times them in separate ones.
-
-    Args:
-        trained: the classifier.
-        index: the images.
-        deployed: the module that was exported.
-        runners: the exported files by format.
-        sizes: bytes of the files by format.
+    Runtime share this process; `benchmarks/network.py` times them in separate ones. `runners` and `sizes` (in bytes)
+    are keyed by format.
     """
     model = trained.model.cpu().float().to(memory_format=torch.channels_last)
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in (EAGER, *runners)}

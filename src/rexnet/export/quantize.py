@@ -11,13 +11,7 @@ from rexnet.system.atomic_files import atomic_write
 
 
 def write_int8(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
-    """Quantizes the convolutions and the classifier of a float32 ONNX file statically.
-
-    Args:
-        source: the float32 file.
-        target: the int8 file.
-        images: batches of calibration images, as the file takes them.
-    """
+    """Quantizes the convolutions and the classifier of a float32 ONNX file, calibrated on batches of its inputs."""
     require_onnx()
     import onnx
     from onnxruntime import quantization

@@ -20,10 +20,8 @@ class Predictions(NamedTuple):
     """float32 (N, classes); for exported graphs, the logarithm of their probabilities."""
     labels: np.ndarray
     """int64 (N,), rows of `class_names`."""
-    names: tuple[str, ...]
-    """Paths of the images below the root of the data set."""
+    names: tuple[str, ...]  # paths of the images below the root of the data set
     class_names: tuple[str, ...]
-    """One for each logit."""
 
     def select(self, positions: np.ndarray) -> "Predictions":
         """Returns the predictions at `positions`, in that order."""

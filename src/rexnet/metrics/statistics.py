@@ -44,8 +44,7 @@ class ClassScores(NamedTuple):
     precision: float
     recall: float
     f1: float
-    support: int
-    """Number of images of the class."""
+    support: int  # images of the class
 
 
 class ConfusedPair(NamedTuple):
@@ -54,8 +53,7 @@ class ConfusedPair(NamedTuple):
     truth: str
     taken_for: str
     images: int
-    support: int
-    """Number of images of class `truth`."""
+    support: int  # images of class `truth`
 
 
 class ReliabilityBins(NamedTuple):
@@ -64,7 +62,6 @@ class ReliabilityBins(NamedTuple):
     edges: np.ndarray
     """(bins + 1,) from 0 to 1; a bin excludes its lower and includes its upper edge."""
     images: np.ndarray
-    """Number of images."""
     confidence: np.ndarray
     """Mean probability of the predicted class, in percent."""
     accuracy: np.ndarray
@@ -74,8 +71,7 @@ class ReliabilityBins(NamedTuple):
 class McNemar(NamedTuple):
     """McNemar's exact two-sided test between two classifiers on the same images."""
 
-    only_first: int
-    """Images that only the first one classifies correctly."""
+    only_first: int  # images that only the first one classifies correctly
     only_second: int
     p_value: float
 
