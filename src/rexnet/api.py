@@ -48,6 +48,7 @@ def train(
         overrides: replace values of the config: `{"schedule.epochs": 3}`, or `["schedule.epochs=3"]`.
         resume: a run folder or checkpoint to continue.
         allow_change: keys of the recipe that may differ from those of the run to resume.
+        callbacks: Lightning callbacks to add.
 
     Raises:
         Stopped: a signal ended the run after a checkpoint was saved.
@@ -99,6 +100,7 @@ class Predictor:
         Args:
             images: a path, a PIL image or RGB array of uint8 (H, W, 3), or several of these.
             top: classes per image.
+            batch_size: images per forward pass.
             workers: decoding threads; None: one per core.
 
         Raises:
@@ -117,8 +119,7 @@ class Predictor:
     def evaluate(self, root: str | Path | None = None, split: Split = "val") -> Summary:
         """Returns top-1, top-5, loss and other metrics on a split.
 
-        Args:
-            root: other images than those of the training: a data set, or class folders with some of the classes.
+        `root` names other images than those of the training: a data set, or class folders with some of the classes.
 
         Raises:
             RexnetError: the images are missing, broken, or of other classes.
