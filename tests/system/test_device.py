@@ -114,7 +114,6 @@ def test_a_device_places_networks_and_computes_in_its_precision() -> None:
         assert network(images).dtype == torch.bfloat16
     with Device("cpu", "32-true", channels_last=False).autocast():
         assert network(images).dtype == torch.float32
-    assert device.free_memory() > 1 << 20
 
 
 def test_freed_memory_is_kept_on_linux_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,17 +8,13 @@ from conftest import assert_same_tensors, final_state
 
 from rexnet.config import Config, load_config
 from rexnet.errors import ConfigError
-from rexnet.training import classification
-from rexnet.training.accumulation import (
-    SameMicroBatches,
-    find_micro_batches,
-    settle_accumulation,
-    try_step,
-)
+from rexnet.training import accumulation, classification
+from rexnet.training.accumulation import SameMicroBatches, settle_accumulation, try_step
 from rexnet.training.classification import build_classifier, train
 from rexnet.training.classifier import Classifier
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+MODULE: Any = None  # a stand-in for `try_step` needs none
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -26,26 +22,32 @@ def configured(small_run: list[str], *overrides: str) -> Config:
 
 
 @pytest.mark.parametrize(("fitting", "number"), [(99, 1), (24, 1), (23, 2), (6, 4), (5, 8)])
-def test_the_number_is_doubled_until_a_micro_batch_fits(fitting: int, number: int) -> None:
+def test_the_number_is_doubled_until_a_micro_batch_fits(
+    fitting: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tried: list[int] = []
 
-    def trial(images: int) -> None:
+    def trial(module: Any, device: torch.device, images: int) -> None:
         tried.append(images)
         if images > fitting:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    assert find_micro_batches(trial, 24) == number
+    monkeypatch.setattr(accumulation, "try_step", trial)
+    assert settle_accumulation(MODULE, 24, GPU) == number
     assert tried == [24, 12, 6, 3][: len(tried)]
 
 
 @pytest.mark.parametrize(("images", "smallest"), [(8, 2), (24, 3), (25, 25), (6, 3)])
-def test_no_micro_batch_is_of_one_image_or_of_another_size_than_the_others(images: int, smallest: int) -> None:
-    def trial(images: int) -> None:
+def test_no_micro_batch_is_of_one_image_or_of_another_size_than_the_others(
+    images: int, smallest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trial(module: Any, device: torch.device, images: int) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     message = rf"^trainer\.accumulate: auto finds no number, since {smallest} images do not fit into GPU memory"
+    monkeypatch.setattr(accumulation, "try_step", trial)
     with pytest.raises(ConfigError, match=message):
-        find_micro_batches(trial, images)
+        settle_accumulation(MODULE, images, GPU)
 
 
 def test_a_trial_changes_neither_the_network_nor_random_states(small_run: list[str]) -> None:
@@ -96,17 +98,12 @@ def test_the_settled_number_is_that_of_the_run_from_its_first_step_and_stays_whe
     assert load_config(stopped.run / "config.yaml").trainer.accumulate == 2
 
 
-def test_processes_that_settle_on_different_numbers_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer: Any = SimpleNamespace(world_size=2, accumulate_grad_batches=2, strategy=SimpleNamespace(root_device=CPU))
-    others = torch.tensor([2, -2])
-
-    def all_reduce(values: torch.Tensor, *_: Any) -> None:
-        values.copy_(torch.maximum(values, others))
-
-    monkeypatch.setattr("torch.distributed.all_reduce", all_reduce)
+def test_processes_that_settle_on_different_numbers_stop() -> None:
+    strategy = SimpleNamespace(broadcast=lambda _: 2)
+    trainer: Any = SimpleNamespace(accumulate_grad_batches=2, global_rank=1, strategy=strategy)
     SameMicroBatches().on_fit_start(trainer, trainer)
-    others[0] = 4
-    message = r"^trainer\.accumulate: auto settled on 2 micro-batches in one process and on 4 in another; set .*=4$"
+    trainer.accumulate_grad_batches = 4
+    message = r"^trainer\.accumulate: auto settled on 2 micro-batches in process 0 and on 4 in process 1; set .*=4$"
     with pytest.raises(ConfigError, match=message):
         SameMicroBatches().on_fit_start(trainer, trainer)
 

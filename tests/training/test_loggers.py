@@ -49,8 +49,7 @@ def trackers(monkeypatch: pytest.MonkeyPatch) -> list[Tracker]:
     for name in ("WandbLogger", "MLFlowLogger"):
         monkeypatch.setattr(module, name, type(name, (Tracker,), {"opened": opened}))
     monkeypatch.setattr(module, "find_spec", lambda _: True)
-    for name, value in module.MLFLOW_SETTINGS.items():  # so that what training sets is undone
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # so that what training sets is undone
     for variable in ("WANDB_PROJECT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(variable, raising=False)
     return opened
@@ -67,9 +66,9 @@ def test_trackers_get_recipe_and_metrics_and_a_resumed_run_is_a_new_entry_of_the
     assert (wandb.options["project"], mlflow.options["experiment_name"]) == ("small", "small")
     assert (wandb.options["name"], mlflow.options["run_name"]) == (run.name, run.name)
     assert mlflow.options["tracking_uri"] == f"sqlite:///{run.parent / 'mlflow.db'}"
-    assert wandb.recipe["optimizer"]["lr"] == mlflow.recipe["optimizer.lr"] == 0.05
+    assert wandb.recipe["optimizer.lr"] == mlflow.recipe["optimizer.lr"] == 0.05
     assert (wandb_again.options, mlflow_again.options) == (wandb.options, mlflow.options)
-    assert wandb_again.recipe == {**wandb.recipe, "trainer": {**wandb.recipe["trainer"], "max_steps": None}}
+    assert wandb_again.recipe == {**wandb.recipe, "trainer.max_steps": None}
     assert wandb.calls == wandb_again.calls == [("finish", 0)]
     assert (6, "final/best_top1") in wandb_again.points
     for points in (wandb.points + wandb_again.points, mlflow.points + mlflow_again.points):
@@ -127,14 +126,13 @@ def test_a_tracker_that_is_lost_stops_no_run_and_is_reported_once(
         assert caplog.text.count(message) == 1
 
 
-@pytest.mark.parametrize(("kind", "missing"), [("wandb", "wandb"), ("mlflow", "mlflow"), ("mlflow", "sqlalchemy")])
+@pytest.mark.parametrize("kind", ["wandb", "mlflow"])
 def test_a_logger_whose_package_is_missing_is_refused_before_the_run(
-    small_config: Config, kind: str, missing: str, monkeypatch: pytest.MonkeyPatch
+    small_config: Config, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == missing else True)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == kind else True)
     trainer = small_config.trainer.model_copy(update={"loggers": (kind,)})
-    message = rf"{missing} is not installed; run `pip install 'rexnet-lightning\[{kind}\]'`"
+    message = rf"{kind} is not installed; run `pip install 'rexnet-lightning\[{kind}\]'`"
     with pytest.raises(ConfigError, match=message):
         train(small_config.model_copy(update={"trainer": trainer}))
     assert not small_config.trainer.runs_dir.exists()
@@ -149,8 +147,6 @@ def test_an_installed_tracker_writes_next_to_or_into_the_run_folder(
     pytest.importorskip(kind)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for name, value in module.MLFLOW_SETTINGS.items():  # so that what training sets is undone
-        monkeypatch.setenv(name, value)
     settings = [*small_run, *SMALL, f"trainer.loggers=[{kind}]"]
     run = train(load_config("finetune/folder.yaml", [*settings, "trainer.max_steps=3"])).run
     train(load_config("finetune/folder.yaml", settings), resume=run)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from rexnet.checkpoints.durable import find_damage
 from rexnet.checkpoints.temperature import load_temperature, require_temperature
@@ -35,7 +35,6 @@ class Trained(NamedTuple):
     """On the CPU, in evaluation mode."""
     preprocessing: Preprocessing
     config: Config
-    """The training config."""
     weights: WeightsKind
     path: Path
     metrics: dict[str, float]
@@ -61,21 +60,20 @@ def build_description(
     config: Config, class_names: Sequence[str], metrics: dict[str, float], steps_per_epoch: int | None = None
 ) -> dict[str, Any]:
     """Returns the description in JSON types; a run can be resumed only from one with `steps_per_epoch`."""
-    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     return {
         "format": FORMAT,
         "config": json.dumps(config.model_dump(mode="json")),
         "class_names": list(class_names),
         "steps_per_epoch": steps_per_epoch,
-        "metrics": finite,
+        "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},
     }
 
 
 def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
-    """Loads the classifier of a checkpoint or, for a run folder, of its best checkpoint.
+    """Loads the classifier of a checkpoint, of a run folder's best one, or of a `.safetensors` file of `rexnet export`.
 
     Args:
-        path: a checkpoint file, a run folder, or a `.safetensors` file that `rexnet export` wrote.
+        path: the file or run folder.
         weights: EMA or raw; None takes EMA if there is one.
 
     Raises:
@@ -83,37 +81,27 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     """
     file = find_checkpoint(path)
     if file.suffix == ".safetensors":
-        return _load_exported(file, weights)
-    content = read_checkpoint(file)
-    description = parse_description(content[ENTRY], file)
-    state = content["state_dict"]
-    has_ema = any(name.startswith(PREFIXES["ema"]) for name in state)
-    if weights == "ema" and not has_ema:
-        raise CheckpointError(f"{file}: holds no EMA weights (ema: null in its config); use --weights raw")
-    kind: WeightsKind = weights or ("ema" if has_ema else "raw")
-    prefix = PREFIXES[kind]
-    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    return _build(description, state, kind, file, load_temperature(file, kind))
-
-
-def _load_exported(file: Path, weights: WeightsKind | None) -> Trained:
-    """Loads the classifier of a `.safetensors` file that `rexnet export` wrote."""
-    entry = read_description(file)
-    if not entry:
-        raise CheckpointError(f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}")
-    description, kind = parse_description(entry, file), require_weights(entry, weights, file)
-    temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
-    return _build(description, read_weights(file).weights, kind, file, temperature)
-
-
-def _build(
-    description: Description, weights: dict[str, Tensor], kind: WeightsKind, file: Path, temperature: float | None
-) -> Trained:
-    """Builds the network of a description and fills it with weights."""
-    preprocessing, config, metrics = description
+        entry = read_description(file)
+        if not entry:
+            raise CheckpointError(
+                f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}"
+            )
+        state, kind = read_weights(file).weights, require_weights(entry, weights, file)
+        temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
+    else:
+        content = read_checkpoint(file)
+        entry, tensors = content[ENTRY], content["state_dict"]
+        has_ema = any(name.startswith(PREFIXES["ema"]) for name in tensors)
+        if weights == "ema" and not has_ema:
+            raise CheckpointError(f"{file}: holds no EMA weights (ema: null in its config); use --weights raw")
+        kind = weights or ("ema" if has_ema else "raw")
+        prefix = PREFIXES[kind]
+        state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        temperature = load_temperature(file, kind)
+    preprocessing, config, metrics = parse_description(entry, file)
     model = build_model(config.model, preprocessing.class_names, pretrained=False)
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(state)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file}: its weights do not fit its own config: {detail}") from None
@@ -143,11 +131,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def require_weights(entry: dict[str, Any], wanted: WeightsKind | None, path: Path) -> WeightsKind:
-    """Returns the kind of weights in an exported file, by its description.
-
-    Raises:
-        CheckpointError: it is not the requested one.
-    """
+    """Returns the kind of weights in an exported file, by its description; another than the wanted one is an error."""
     kind: WeightsKind = "raw" if entry.get("weights") == "raw" else "ema"
     if wanted not in (None, kind):
         raise CheckpointError(f"{path}: holds {kind} weights only, not {wanted}")

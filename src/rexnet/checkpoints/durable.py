@@ -28,16 +28,26 @@ def save_durably(content: Any, path: Path, backup: str | None = None) -> None:
     Raises:
         CheckpointError: the file could not be written, is damaged or does not load; the previous one is untouched.
     """
-    temporary = _temporary(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _require_space(content, path.parent)
         _write(content, temporary)
-        _read_back(temporary)
+        damage = find_damage(temporary)
+        if damage is not None:
+            raise OSError(f"what was read back differs from what was written ({damage}); the disk or memory is faulty")
+        try:
+            torch.load(temporary, map_location="cpu", mmap=True, weights_only=True)
+        except Exception as error:  # such as one for content that would execute code
+            raise OSError(f"it could not be loaded again: {error}") from None
         if backup is not None and path.is_file():
             _keep(path, path.with_name(backup))
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # so that the renaming survives a power cut
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise CheckpointError(f"{path}: could not be written, the previous file is untouched: {error}") from error
     finally:
@@ -88,20 +98,9 @@ def _write(content: Any, path: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _read_back(path: Path) -> None:
-    """Raises an OSError for a file that differs from what was written, or that would run code when loaded."""
-    damage = find_damage(path)
-    if damage is not None:
-        raise OSError(f"what was read back differs from what was written ({damage}); the disk or memory is faulty")
-    try:
-        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except Exception as error:
-        raise OSError(f"it could not be loaded again: {error}") from None
-
-
 def _keep(path: Path, previous: Path) -> None:
     """Makes `previous` another name of the file at `path`."""
-    link = _temporary(previous)
+    link = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
     link.unlink(missing_ok=True)
     try:
         os.link(path, link)
@@ -109,16 +108,3 @@ def _keep(path: Path, previous: Path) -> None:
         link.unlink(missing_ok=True)  # renaming between two names of one file does nothing
     except OSError:  # a file system without links: for a moment only the previous file exists
         os.replace(path, previous)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the renaming survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

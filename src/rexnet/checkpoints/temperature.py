@@ -20,11 +20,7 @@ def temperature_path(checkpoint: Path, weights: str) -> Path:
 
 
 def save_temperature(checkpoint: Path, weights: str, temperature: float, fitted_on: str, n: int) -> Path:
-    """Writes a temperature next to a checkpoint, with the name and number of the images it was fitted on.
-
-    Raises:
-        ConfigError: the folder cannot be written to.
-    """
+    """Writes a temperature next to a checkpoint, with the name and number of the images it was fitted on."""
     content = {"temperature": temperature, "fitted_on": fitted_on, "n": n, "sha256": sha256_of(checkpoint)}
     path = temperature_path(checkpoint, weights)
     with atomic_write(path) as temporary:
@@ -33,11 +29,7 @@ def save_temperature(checkpoint: Path, weights: str, temperature: float, fitted_
 
 
 def load_temperature(checkpoint: Path, weights: str) -> float | None:
-    """Returns the temperature of a checkpoint's weights, or None if none was fitted to this very file.
-
-    Raises:
-        CheckpointError: the file cannot be read.
-    """
+    """Returns the temperature of a checkpoint's weights, or None if none was fitted to this very file."""
     path = temperature_path(checkpoint, weights)
     if not path.is_file():
         return None
@@ -59,11 +51,7 @@ def describe_temperature(checkpoint: Path, weights: str) -> str:
 
 
 def require_temperature(value: object, path: Path) -> float:
-    """Returns `value` if it is a temperature.
-
-    Raises:
-        CheckpointError: it is no number above 0.
-    """
+    """Returns `value` if it is a number above 0, else raises a CheckpointError."""
     if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         raise CheckpointError(f"{path}: its temperature should be a number above 0, not {value!r}")
     return float(value)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from statistics import median
 
+import torch
+
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.doctor.checks import check_cache, check_classes, check_disk, check_precision
@@ -21,6 +23,7 @@ from rexnet.errors import ConfigError, RexnetError, user_message
 from rexnet.models.factory import adopt_preprocessing
 from rexnet.system.device import resolve_device, resolve_devices
 from rexnet.system.launcher import started_by_launcher
+from rexnet.system.resources import available_memory
 from rexnet.training.accumulation import settle_accumulation
 from rexnet.training.classification import build_classifier
 
@@ -56,7 +59,7 @@ def check_training(data: ImageData) -> Iterator[Finding]:
     device = resolve_device(config.trainer)
     module = build_classifier(dry_run_config(config), data.class_names, counts, steps_per_epoch=STEPS - 1)
     yield check_disk(config.trainer, checkpoint_bytes(module))
-    free = device.free_memory()
+    free = torch.cuda.mem_get_info()[0] if device.accelerator == "gpu" else available_memory()
     if config.trainer.accumulate == "auto":
         images //= settle_accumulation(module, images, device.torch_device)
     steps = run_steps(module, load_batch(data, images))

@@ -1,10 +1,8 @@
 """Writes files completely or not at all, and locates the user's cache."""
 
-import glob
 import hashlib
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,32 +10,17 @@ from pathlib import Path
 
 from rexnet.errors import ConfigError
 
-ABANDONED_S = 24 * 3600.0  # no write takes a day
-
 
 @contextmanager
 def temporary_path(path: Path) -> Iterator[Path]:
-    """Yields a hidden path in the same folder, for a file or a folder, and removes it on exit.
-
-    Leftovers of killed processes for the same `path` are removed once they are a day old.
-    """
-    for stale in path.parent.glob(f".{glob.escape(path.stem)}.*.tmp{glob.escape(path.suffix)}"):
-        with suppress(OSError):  # removed by another process
-            if time.time() - stale.stat().st_mtime > ABANDONED_S:
-                _remove(stale)
+    """Yields a hidden path in the same folder, for a file or a folder, and removes it on exit."""
     hidden = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")  # some writers go by the suffix
     try:
         yield hidden
     finally:
-        _remove(hidden)
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        shutil.rmtree(hidden, ignore_errors=True)
+        with suppress(OSError):
+            hidden.unlink()
 
 
 @contextmanager

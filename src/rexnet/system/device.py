@@ -10,13 +10,13 @@ from torch import nn
 from rexnet.config.schema import TrainerConfig
 from rexnet.errors import ConfigError
 from rexnet.system.launcher import local_and_world_size, started_by_launcher
-from rexnet.system.resources import available_memory
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # options of glibc's mallopt
 LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc refuses more
 
 Accelerator = Literal["cpu", "gpu"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 AUTOCAST_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -25,9 +25,7 @@ class Device(NamedTuple):
 
     accelerator: Accelerator
     precision: Precision
-    """Lightning's name of the arithmetic."""
     channels_last: bool
-    """True for the memory layout NHWC, False for NCHW."""
 
     @property
     def torch_device(self) -> torch.device:
@@ -48,16 +46,14 @@ class Device(NamedTuple):
         dtype = AUTOCAST_DTYPES.get(self.precision)
         return torch.autocast(self.torch_device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
-    def free_memory(self) -> int:
-        """Returns the bytes that can still be allocated on the GPU, or in main memory for the CPU."""
-        return torch.cuda.mem_get_info()[0] if self.accelerator == "gpu" else available_memory()
-
 
 def resolve_device(trainer: TrainerConfig) -> Device:
     """Resolves `auto` values for this machine and sets up this process, so that training and evaluation agree.
 
-    `trainer.channels_last=auto` is True except in fp32 on GPUs. Measured for a training step of ReXNet 1.0x: 1.75 times
-    the speed of NCHW on a CPU in fp32, and 2.4 times on an H200 in bf16 (batch 256).
+    `trainer.precision=auto` is bf16 only where the hardware has it: emulated, it is ten times slower than fp32 (ReXNet
+    1.0x at 64 px on an AMD EPYC with AVX2: 16 against 140 images/s). `trainer.channels_last=auto` is True except in
+    fp32 on GPUs: a training step of ReXNet 1.0x has 1.75 times the speed of NCHW on a CPU in fp32, and 2.4 times on an
+    H200 in bf16 (batch 256).
 
     Raises:
         ConfigError: the hardware or the precision is not available.
@@ -65,7 +61,14 @@ def resolve_device(trainer: TrainerConfig) -> Device:
     if trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator: gpu is asked for, but PyTorch finds no CUDA device; use cpu or auto")
     accelerator: Accelerator = "gpu" if trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    precision = _resolve_precision(trainer, accelerator)
+    if trainer.precision == "fp16" and accelerator == "cpu":
+        raise ConfigError("trainer.precision: fp16 needs a GPU; on a CPU use fp32, or bf16 where it is fast")
+    if trainer.precision != "auto":
+        precision = PRECISIONS[trainer.precision]
+    elif has_fast_bf16(accelerator):
+        precision = "bf16-mixed"
+    else:
+        precision = "16-mixed" if accelerator == "gpu" else "32-true"
     if accelerator == "cpu":
         keep_freed_memory()
     else:
@@ -114,27 +117,6 @@ def has_fast_bf16(accelerator: Accelerator) -> bool:
     # No public function tells it yet, and these may go.
     checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return any(check() for check in checks if check is not None)
-
-
-def _resolve_precision(trainer: TrainerConfig, accelerator: Accelerator) -> Precision:
-    """Returns the configured arithmetic; `auto` is bf16 only where the hardware has it.
-
-    Emulated bf16 is ten times slower than fp32 on a CPU without it (measured: ReXNet 1.0x at 64 px, AMD EPYC with AVX2,
-    140 against 16 images/s).
-    """
-    match trainer.precision:
-        case "fp32":
-            return "32-true"
-        case "bf16":
-            return "bf16-mixed"
-        case "fp16":
-            if accelerator == "cpu":
-                raise ConfigError("trainer.precision: fp16 needs a GPU; on a CPU use fp32, or bf16 where it is fast")
-            return "16-mixed"
-        case "auto":
-            if has_fast_bf16(accelerator):
-                return "bf16-mixed"
-            return "16-mixed" if accelerator == "gpu" else "32-true"
 
 
 def keep_freed_memory() -> None:

@@ -1,7 +1,7 @@
 """Detects the launcher of this process (torchrun, srun, Kubeflow v1, Lightning) from environment variables.
 
 Variables that only describe the job of the calling shell do not count: a process that took them for its own would wait
-for others that nobody started. No other module reads the variables of launchers.
+for others that nobody started.
 """
 
 import os
@@ -74,11 +74,7 @@ def check_launch_environment() -> None:
 
 
 def check_process_count(devices: int, nodes: int) -> None:
-    """Checks that the launcher started one process for each device.
-
-    Raises:
-        ConfigError: it started another number, or srun was not told how many each node gets.
-    """
+    """Raises a ConfigError unless the launcher started one process for each device."""
     if not started_by_launcher():
         return
     name, (local, world) = detect_launcher(), local_and_world_size()

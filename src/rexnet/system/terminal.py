@@ -17,23 +17,13 @@ MARGIN = 2  # columns left free for the terminal's echo of Ctrl-C
 
 
 def is_interactive() -> bool:
-    """Returns True if stderr is a terminal that can redraw a line, and this is rank 0 and logs informational messages.
-
-    The command line logs them; programs that import the package get neither messages nor bars unless they ask for them.
-    """
+    """Returns True if stderr is a terminal that can redraw a line, and this is rank 0 and logs at level INFO."""
     is_wanted = is_rank_zero() and logging.getLogger("rexnet").isEnabledFor(logging.INFO)
     return is_wanted and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def progress_bar(total: int | None, unit: str, shown: bool = True, **options: Any) -> "tqdm[Any]":
-    """Returns a bar as wide as the terminal with count, rate and remaining time; it is silent without a terminal.
-
-    Args:
-        total: number of units; None if unknown.
-        unit: unit of the count, such as ` images`.
-        shown: False silences the bar on a terminal as well.
-        options: further options of tqdm.
-    """
+    """Returns a bar of tqdm, as wide as the terminal; it is silent without a terminal or if `shown` is False."""
     form = f"{{l_bar}}{{bar:-{MARGIN}}}{{r_bar}}"
     settings = {"unit": unit, "disable": not (shown and is_interactive()), "dynamic_ncols": True, "bar_format": form}
     return tqdm(total=total, **settings | options)  # type: ignore[call-overload,no-any-return]

@@ -58,7 +58,15 @@ def train(
         trainer.accumulate_grad_batches = number
         trainer.callbacks.append(SameMicroBatches())  # type: ignore[attr-defined]
     hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
-    log.info(_describe(module, data, f"{trainer.precision} on {trainer.world_size} x {hardware}"))
+    parameters = sum(p.numel() for p in module.model.parameters()) / 1e6
+    name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
+    log.info(
+        f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
+        f"{trainer.world_size} x {hardware}\n"
+        f"{len(data.train_index):,} training and {len(data.val_index):,} validation images of {len(data.class_names)} "
+        f"classes\n{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with "
+        f"{config.data.batch_size} images"
+    )
     result = run_training(module, data, trainer, resumed, allowed)
     if result.best_checkpoint is not None and "best_top1" in result.metrics:
         weights = "EMA" if module.ema_model is not None else "raw weights"
@@ -72,35 +80,19 @@ def train(
 
 
 def build_classifier(
-    config: Config,
-    class_names: Sequence[str],
-    class_counts: Sequence[int],
-    steps_per_epoch: int,
-    pretrained: bool = True,
+    config: Config, names: Sequence[str], counts: Sequence[int], steps_per_epoch: int, pretrained: bool = True
 ) -> Classifier:
-    """Builds the network and all that trains it, with weights that depend on the seed, or pretrained ones.
+    """Builds the network for so many images of each class, with weights that depend on the seed, or pretrained ones.
 
     Raises:
         ConfigError: there is no such network, or the class weights do not fit the classes.
         CheckpointError: `model.pretrained` is missing, damaged or of another network.
     """
     torch.manual_seed(mix(config.seed) >> 1)
-    model = build_model(config.model, class_names, pretrained)
+    model = build_model(config.model, names, pretrained)
     model = model.to(memory_format=resolve_device(config.trainer).memory_format)
-    return Classifier(config, model, build_loss(config.loss, class_counts), class_names, steps_per_epoch)
+    return Classifier(config, model, build_loss(config.loss, counts), names, steps_per_epoch)
 
 
 def _with_micro_batches(config: Config, number: int) -> Config:
     return config.model_copy(update={"trainer": config.trainer.model_copy(update={"accumulate": number})})
-
-
-def _describe(module: Classifier, data: ImageData, hardware: str) -> str:
-    config = module.config
-    parameters = sum(p.numel() for p in module.model.parameters()) / 1e6
-    name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
-    return (
-        f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {hardware}\n"
-        f"{len(data.train_index):,} training and {len(data.val_index):,} validation images of {len(data.class_names)} "
-        f"classes\n{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with {config.data.batch_size} "
-        f"images"
-    )

@@ -14,16 +14,9 @@ from rexnet.training.training_module import TrainingModule
 
 
 class Classifier(TrainingModule):
-    """A network with its loss and its metrics.
+    """A network with its loss (of logits and targets) and its metrics.
 
     Batches are (images, targets): float32 (N, 3, H, W), and labels (N,) or soft targets (N, classes).
-
-    Args:
-        config: the run.
-        model: the network; trained in place.
-        loss: maps logits and targets to the mean loss.
-        class_names: written into checkpoints.
-        steps_per_epoch: optimizer steps, for the schedule.
     """
 
     def __init__(
@@ -35,11 +28,6 @@ class Classifier(TrainingModule):
         self.monitored = "val/top1" if self.ema_model is None else "val_ema/top1"
         self.val_metrics = ClassificationMetrics()
         self.val_ema_metrics = None if self.ema_model is None else ClassificationMetrics()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits (N, classes) of the raw network for normalized images (N, 3, H, W)."""
-        logits: Tensor = self.model(images)
-        return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Returns the loss of a batch."""
@@ -78,14 +66,11 @@ class Classifier(TrainingModule):
             assert counted == there, f"validation saw {counted} of {there} images"
             if not torch.isfinite(values["loss"]) and prefix == "val":
                 raise self.diverged(f"the validation loss is {values['loss']:g} after step {self.global_step}")
-            self._publish({f"{prefix}/{name}": value for name, value in values.items()})
+            published = {f"{prefix}/{name}": value for name, value in values.items()}
+            self.log_dict(published, logger=False)
+            for logger in self.loggers:  # directly, since Lightning's own step lags one behind
+                logger.log_metrics({name: float(value) for name, value in published.items()}, step=self.global_step)
         self.log("epoch", float(self.current_epoch + 1), logger=False)  # counted from 1 in the names of checkpoints
-
-    def _publish(self, metrics: dict[str, Tensor]) -> None:
-        """Logs for callbacks through Lightning, and for loggers directly: Lightning's own step lags one behind."""
-        self.log_dict(metrics, logger=False)
-        for logger in self.loggers:
-            logger.log_metrics({name: float(value) for name, value in metrics.items()}, step=self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the description from which the classifier can be built again."""

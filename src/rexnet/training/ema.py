@@ -20,11 +20,7 @@ def decay_at(step: int, decay: float) -> float:
 def update_ema(ema: nn.Module, model: nn.Module, decay: float, skip: Tensor | None = None) -> None:
     """Moves weights and BatchNorm statistics of `ema` towards those of `model`, and copies its counters.
 
-    Args:
-        ema: the average; changed in place.
-        model: the network in training.
-        decay: part of the old average that stays.
-        skip: a bool on the device; where it is True, the average stays as it is without the host waiting for it.
+    If `skip`, a bool on the device, is True, the average stays as it is, without the host waiting for it.
     """
     pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
     averages = [mine for mine, _ in pairs if mine.is_floating_point()]

@@ -17,28 +17,12 @@ from rexnet.errors import ConfigError, first_sentence
 
 log = logging.getLogger(__name__)
 
-MLFLOW_SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # with its own 7, a run waits four minutes for a server that is down
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
-
 
 def require_loggers(kinds: Sequence[str]) -> None:
-    """Checks that the packages of the configured loggers are installed.
-
-    Raises:
-        ConfigError: one is missing.
-    """
+    """Raises a ConfigError if the package of a configured logger is not installed."""
     for kind in kinds:
-        needed = {"csv": [], "wandb": ["wandb"], "mlflow": ["mlflow"]}[kind]
-        if kind == "mlflow" and "MLFLOW_TRACKING_URI" not in os.environ:
-            needed = ["mlflow", "sqlalchemy"]  # mlflow-skinny alone can only speak to a server
-        missing = [name for name in needed if find_spec(name) is None]
-        if missing:
-            raise ConfigError(
-                f"trainer.loggers: {missing[0]} is not installed; run `pip install 'rexnet-lightning[{kind}]'`"
-            )
+        if kind != "csv" and find_spec(kind) is None:
+            raise ConfigError(f"trainer.loggers: {kind} is not installed; run `pip install 'rexnet-lightning[{kind}]'`")
 
 
 def build_loggers(config: Config, folder: Path, purge_step: int | None) -> list[Logger]:
@@ -58,12 +42,18 @@ def build_loggers(config: Config, folder: Path, purge_step: int | None) -> list[
         TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False, purge_step=purge_step)
     ]
     for kind in config.trainer.loggers:
-        match kind:
-            case "csv":
-                loggers.append(CSVLogger(folder, name="csv", version=f"from_step_{purge_step or 0}"))
-            case "wandb" | "mlflow":
-                recipe = config.model_dump(mode="json") if kind == "wandb" else flatten(config)
-                loggers.append(_start_tracker(kind, config.name, folder, recipe))
+        if kind == "csv":
+            loggers.append(CSVLogger(folder, name="csv", version=f"from_step_{purge_step or 0}"))
+            continue
+        try:
+            logger = _build_tracker(kind, config.name, folder)
+            rank_zero_only(logger.log_hyperparams)(flatten(config))
+        except Exception as error:  # of a library, or of the server that it speaks to
+            hint = {"wandb": "wandb login, or WANDB_MODE=offline, may help", "mlflow": "see MLFLOW_TRACKING_URI"}[kind]
+            raise ConfigError(f"trainer.loggers: {kind} does not start: {first_sentence(error)}; {hint}") from None
+        for method in ("log_metrics", "finalize"):
+            setattr(logger, method, functools.partial(_call, logger, kind, getattr(logger, method)))
+        loggers.append(logger)
     return loggers
 
 
@@ -76,32 +66,16 @@ def close_loggers(loggers: Sequence[Logger], error: BaseException | None) -> Non
             log.warning(f"trainer.loggers: the end of the run was not logged: {first_sentence(fault)}")
 
 
-def _start_tracker(kind: str, name: str, folder: Path, recipe: dict[str, Any]) -> Logger:
-    """Starts W&B or MLflow and logs the recipe."""
-    try:
-        logger = _build_tracker(kind, name, folder)
-        rank_zero_only(logger.log_hyperparams)(recipe)
-    except Exception as error:  # of a library, or of the server that it speaks to
-        hint = {"wandb": "wandb login, or WANDB_MODE=offline, may help", "mlflow": "see MLFLOW_TRACKING_URI"}[kind]
-        raise ConfigError(f"trainer.loggers: {kind} does not start: {first_sentence(error)}; {hint}") from None
-    for method in ("log_metrics", "finalize"):
-        setattr(logger, method, functools.partial(_call, logger, kind, getattr(logger, method)))
-    return logger
-
-
 def _build_tracker(kind: str, name: str, folder: Path) -> Logger:
     if kind == "wandb":
         return WandbLogger(name=folder.name, save_dir=folder, project=os.environ.get("WANDB_PROJECT") or name)
-    for variable, value in MLFLOW_SETTINGS.items():
-        os.environ.setdefault(variable, value)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it logs each attempt
-    local = "MLFLOW_TRACKING_URI" not in os.environ
-    runs = folder.parent.resolve()
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    runs, server = folder.parent.resolve(), os.environ.get("MLFLOW_TRACKING_URI")
     return MLFlowLogger(
         experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME") or name,
         run_name=folder.name,
-        tracking_uri=f"sqlite:///{runs / 'mlflow.db'}" if local else os.environ["MLFLOW_TRACKING_URI"],
-        artifact_location=str(runs / "mlruns") if local else None,
+        tracking_uri=server or f"sqlite:///{runs / 'mlflow.db'}",
+        artifact_location=None if server else str(runs / "mlruns"),
     )
 
 

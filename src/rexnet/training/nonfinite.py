@@ -20,8 +20,6 @@ class NonFiniteGuard:
         self.streak = 0
         """Bad steps in a row, up to the last `pop`."""
         self._verdicts: list[Tensor] = []
-        self._statistics: list[Tensor] = []
-        self._is_first = False
 
     def start(self, model: nn.Module) -> None:
         """Remembers the statistics of a network that is on its device and in a sound state."""
@@ -51,24 +49,13 @@ class NonFiniteGuard:
             torch._foreach_copy_(self._statistics, self._pieces)
 
     def pop(self) -> list[int]:
-        """Returns for each step since the last call the number of bad steps in a row that end with it.
-
-        It is 0 for a good step. The call waits for the device.
-        """
+        """Returns the number of bad steps in a row up to each step since the last call; waits for the device."""
         streaks = []
         for bad in torch.stack(self._verdicts).tolist() if self._verdicts else []:
             self.streak = self.streak + 1 if bad else 0
             streaks.append(self.streak)
         self._verdicts = []
         return streaks
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the streak; whoever logs has called `pop` before."""
-        return {"streak": self.streak}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues the streak of an earlier process."""
-        self.streak = state["streak"]
 
 
 def propagate_nonfinite(loss: Tensor) -> Tensor:

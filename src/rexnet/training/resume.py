@@ -33,7 +33,6 @@ class Resumed(NamedTuple):
     folder: Path
     step: int
     config: Config
-    """Its config so far."""
     steps_per_epoch: int | None
     tensors: dict[str, tuple[torch.Size, torch.dtype]]
     """Shape and type of each tensor of the module."""
@@ -44,8 +43,8 @@ class Resumed(NamedTuple):
 class ChangedRecipe(Callback):
     """Applies a changed recipe: optimizer and schedule would restore their old values from the checkpoint."""
 
-    def __init__(self, resumed: Resumed) -> None:
-        self.old = resumed.config
+    def __init__(self, old: Config) -> None:
+        self.old = old
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         old, new = self.old, pl_module.config
@@ -59,10 +58,10 @@ class ChangedRecipe(Callback):
         state = checkpoint["lr_schedulers"][0]
         text = describe_longer_run(old.schedule, new.schedule, step, (state["_last_lr"][-1], rates[-1]))
         state.update(base_lrs=peaks, lr_lambdas=[None] * len(peaks), _last_lr=rates)
-        groups = zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, rates, strict=True)
-        for restored, wanted, rate in groups:
+        restored = checkpoint["optimizer_states"][0]["param_groups"]
+        for group, wanted, rate in zip(restored, optimizer.param_groups, rates, strict=True):
             values = {key: value for key, value in wanted.items() if key not in ("params", "fused")}
-            restored.update(values, lr=rate, initial_lr=wanted["lr"])
+            group.update(values, lr=rate, initial_lr=wanted["lr"])
         if text:
             log.info(text)
 
@@ -73,36 +72,24 @@ def find_resumed(path: Path) -> Resumed:
     Raises:
         CheckpointError: there is none.
     """
-    damaged: list[Path] = []
-    faults: list[str] = []
+    faults: dict[Path, str] = {}
     for file in newest_first(path) if path.is_dir() else [path]:
         try:
             content = read_checkpoint(file)
         except CheckpointError as error:
-            faults.append(str(error))
-            damaged.append(file)
+            faults[file] = str(error)
             continue
         step, steps_per_epoch = content["global_step"], content[ENTRY].get("steps_per_epoch")
         if faults:
-            log.warning(f"{'; '.join(faults)}; resuming from {file.name} (step {step}) instead")
+            log.warning(f"{'; '.join(faults.values())}; resuming from {file.name} (step {step}) instead")
         config = parse_description(content[ENTRY], file).config
         tensors = {name: (value.shape, value.dtype) for name, value in content["state_dict"].items()}
-        return Resumed(file, file.parent.parent, step, config, steps_per_epoch, tensors, tuple(damaged))
-    raise CheckpointError("; ".join(faults) or f"{path}: has no checkpoint to resume from")
+        return Resumed(file, file.parent.parent, step, config, steps_per_epoch, tensors, tuple(faults))
+    raise CheckpointError("; ".join(faults.values()) or f"{path}: has no checkpoint to resume from")
 
 
 def require_resumable(resumed: Resumed, module: TrainingModule, allowed: Collection[str] = ()) -> None:
-    """Checks that a module can continue from a checkpoint.
-
-    Args:
-        resumed: the checkpoint.
-        module: the network, with the config to continue with.
-        allowed: keys of the recipe that may differ.
-
-    Raises:
-        CheckpointError: its network is another one.
-        ConfigError: the recipe, the number of training images or the micro-batches within an epoch differ.
-    """
+    """Raises an error unless a module can continue from a checkpoint; keys in `allowed` may differ from its recipe."""
     path, new, step, steps = resumed.checkpoint, module.config, resumed.step, module.steps_per_epoch
     require_same_recipe(resumed.config, new, allowed, resumed.folder)
     wanted = {name: (value.shape, value.dtype) for name, value in module.state_dict().items()}
@@ -132,10 +119,7 @@ def require_resumable(resumed: Resumed, module: TrainingModule, allowed: Collect
 
 
 def repair_run(resumed: Resumed, module: TrainingModule) -> None:
-    """Cleans up the folder of a run that is about to resume, once no other process trains in it.
-
-    Leftovers of killed processes are deleted, damaged checkpoints are renamed, and a changed recipe is written down.
-    """
+    """Renames damaged checkpoints, deletes leftovers of killed processes, and writes down a changed recipe."""
     for file in resumed.damaged:
         file.rename(file.with_name(f"{file.name}.damaged"))
     checkpoints = checkpoint_folder(resumed.folder)

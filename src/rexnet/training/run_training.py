@@ -46,14 +46,12 @@ def run_training(
     resumed: Resumed | None = None,
     allowed: Collection[str] = (),
 ) -> TrainingResult:
-    """Trains a module in a run folder of its own, or in that of the run to resume.
-
-    It knows nothing of the task. The config is the module's.
+    """Trains a module of any task in a run folder of its own, or in that of the run to resume.
 
     Args:
-        module: the network in training.
-        data: its data; besides Lightning's interface it has `datasets` (those that loaders read), `received` (arrival
-            time of the latest batch) and `paths_of_step(epoch, batch)`.
+        module: the network in training, with the config.
+        data: besides Lightning's interface it has `datasets` (those that loaders read), `received` (arrival time of the
+            latest batch) and `paths_of_step(epoch, batch)`.
         trainer: from `build_trainer`.
         resumed: the checkpoint to continue from.
         allowed: keys of the recipe that may differ from those of that checkpoint.
@@ -70,16 +68,16 @@ def run_training(
     lock: RunLock | None = None
     try:
         lock = RunLock(folder, trainer.is_global_zero)
-        if resumed is not None and trainer.is_global_zero:
-            repair_run(resumed, module)
         trainer.callbacks[:0] = build_callbacks(module, folder)  # type: ignore[attr-defined]
         if resumed is not None:
-            trainer.callbacks.append(ChangedRecipe(resumed))  # type: ignore[attr-defined]
+            trainer.callbacks.append(ChangedRecipe(resumed.config))  # type: ignore[attr-defined]
+            if trainer.is_global_zero:
+                repair_run(resumed, module)
         # What was logged after the checkpoint will be logged again; TensorBoard drops it.
         trainer.loggers = build_loggers(config, folder, None if resumed is None else resumed.step + 1)
         log.info(f"Run folder {folder}")
-        datasets = data.datasets  # type: ignore[attr-defined]  # not of Lightning's interface
         disable_signal_handlers(trainer)  # `GracefulStop` handles them
+        datasets = data.datasets  # type: ignore[attr-defined]
         with explained_faults(datasets, config.data.worker_timeout), explained_memory(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=resumed and resumed.checkpoint, weights_only=True)
         end_with_parent(trainer, together=False)
@@ -96,16 +94,17 @@ def run_training(
     finally:
         close_run()
     close_loggers(trainer.loggers, None)
-    return _collect_result(trainer, module.monitored, folder)
+    callback: Any = trainer.checkpoint_callback
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if callback.best_model_score is not None:
+        metrics[f"best_{module.monitored.partition('/')[2]}"] = float(callback.best_model_score)
+    kept = best_first(folder)  # among equals the later one, as in evaluation
+    return TrainingResult(metrics, folder, kept[0] if kept else None, trainer.global_step)
 
 
 @contextlib.contextmanager
 def explained_memory(trainer: pl.Trainer) -> Iterator[None]:
-    """Turns a lack of GPU memory into a sentence that names the remedy.
-
-    Raises:
-        ConfigError: memory ran out.
-    """
+    """Turns a lack of GPU memory into a ConfigError that names the remedy."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -115,13 +114,3 @@ def explained_memory(trainer: pl.Trainer) -> Iterator[None]:
             f"with {number} micro-batches a step; set trainer.accumulate={2 * number}, and to resume at the end of an "
             f"epoch add --allow-change trainer.accumulate"
         ) from None
-
-
-def _collect_result(trainer: pl.Trainer, monitored: str, folder: Path) -> TrainingResult:
-    callback: Any = trainer.checkpoint_callback
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    if callback.best_model_score is not None:
-        metrics[f"best_{monitored.partition('/')[2]}"] = float(callback.best_model_score)
-    kept = best_first(folder)  # among equals the later one, as in evaluation
-    best = kept[0] if kept else Path(callback.best_model_path) if callback.best_model_path else None
-    return TrainingResult(metrics, folder, best, trainer.global_step)

@@ -20,16 +20,10 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
-        self.signal = signal.Signals(number)
 
 
 def end_with_parent(trainer: pl.Trainer, together: bool = True) -> None:
-    """Makes the kernel end a process that Lightning started when process 0 ends, which it would wait for forever.
-
-    Args:
-        trainer: the run.
-        together: False undoes it.
-    """
+    """Makes the kernel end a process that Lightning started when process 0 ends; `together=False` undoes it."""
     environment: Any = getattr(trainer.strategy, "cluster_environment", None)
     launched = environment is not None and not environment.creates_processes_externally and trainer.local_rank > 0
     if launched and sys.platform == "linux":

@@ -36,7 +36,10 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     Raises:
         ConfigError: the hardware or the precision is not available here.
     """
-    silence_lightning()
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # these log notices of Lightning about itself
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
     settings = config.trainer
     device = resolve_device(settings)
     devices = resolve_devices(settings)
@@ -83,11 +86,3 @@ def detect_cluster() -> ClusterEnvironment:
             return KubeflowEnvironment()
         case _:
             return LightningEnvironment()
-
-
-def silence_lightning() -> None:
-    """Hides Lightning's notices about itself, and warnings about what is intended here."""
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in EXPECTED_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)

@@ -25,12 +25,7 @@ class TrainingModule(pl.LightningModule):
     """A network with its optimizer, schedule, EMA and guard; all that callbacks and `run_training` know of a task.
 
     A task adds `training_step`, which passes its loss through `record_loss`, `trial_loss`, the steps of validation,
-    `monitored`, and a description in `on_save_checkpoint`.
-
-    Args:
-        config: the run.
-        model: the network; trained in place.
-        steps_per_epoch: optimizer steps, for the schedule.
+    `monitored`, and a description in `on_save_checkpoint`. The schedule counts `steps_per_epoch` in optimizer steps.
     """
 
     monitored: str
@@ -64,7 +59,8 @@ class TrainingModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Prepares a new or resumed run on its device."""
         self.on_train_epoch_start()  # Lightning skips that hook when a run resumes within an epoch
-        fit_optimizer_to_device(self.optimizers(use_pl_optimizer=False), self._scales_loss())
+        scales_loss = grad_scaler(self.trainer) is not None
+        fit_optimizer_to_device(self.optimizers(use_pl_optimizer=False), scales_loss)
         self.guard.start(self.model)
         self.window.sums = self.window.sums.to(self.device)
 
@@ -113,21 +109,20 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds the optimizer, and the schedule that is stepped with it."""
-        optimizer = build_optimizer(self.model, self.config.optimizer, self._scales_loss())
+        scales_loss = grad_scaler(self.trainer) is not None
+        optimizer = build_optimizer(self.model, self.config.optimizer, scales_loss)
         schedule = build_schedule(self.config.schedule, self.config.optimizer.lr, self.steps_per_epoch)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
-        }
+        scheduler = LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the state of the guard and of the logged loss."""
-        checkpoint["guard"] = self.guard.state_dict()
+        checkpoint["guard"] = {"streak": self.guard.streak}
         checkpoint["loss_window"] = self.window.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores that state."""
-        self.guard.load_state_dict(checkpoint["guard"])
+        self.guard.streak = checkpoint["guard"]["streak"]
         self.window.load_state_dict(checkpoint["loss_window"])
 
     def diverged(self, reason: str) -> DivergenceError:
@@ -137,6 +132,3 @@ class TrainingModule(pl.LightningModule):
             f"({self.config.optimizer.lr:g}), lengthen schedule.warmup_epochs, set optimizer.clip_grad, or use "
             f"trainer.precision=fp32"
         )
-
-    def _scales_loss(self) -> bool:
-        return grad_scaler(self.trainer) is not None
