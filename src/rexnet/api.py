@@ -119,9 +119,7 @@ class Predictor:
     def evaluate(self, root: str | Path | None = None, split: Split = "val") -> Summary:
         """Returns top-1, top-5, loss and other metrics on a split.
 
-        Args:
-            root: other images than those of the training: a data set, or class folders with some of the classes.
-            split: `train`, `val` or `test`.
+        `root` names other images than those of the training: a data set, or class folders with some of the classes.
 
         Raises:
             RexnetError: the images are missing, broken, or of other classes.

@@ -72,3 +72,8 @@ def test_the_baselines_are_built_by_name(name: str) -> None:
 def test_the_shape_of_rexnet_is_not_for_networks_of_timm() -> None:
     with pytest.raises(ConfigError, match="variant is for rexnet only, not for timm/resnet18"):
         recipe("model.name=timm/resnet18", "model.variant=lite")
+
+
+def test_a_misspelled_name_of_timm_is_one_sentence_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"model.name: timm .* has no network 'resnet5'; nearest: timm/resnet\d+"):
+        adopt_preprocessing(recipe("model.name=timm/resnet5"))

@@ -93,12 +93,13 @@ def test_an_infinite_loss_with_a_finite_gradient_is_bad_too() -> None:
     assert value.grad == torch.tensor(0.7) * 2  # a finite one is left as it is
 
 
-@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.RMSprop])
 def test_the_guard_keeps_every_kind_of_state(kind: Any) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
-    optimizer, guard = kind(network.parameters(), 0.1, fused=True, **options), NonFiniteGuard()
+    options |= {"fused": True} if kind is not torch.optim.RMSprop else {}  # which has no fused form
+    optimizer, guard = kind(network.parameters(), 0.1, **options), NonFiniteGuard()
     guard.start(network)
     snapshots = []
     for bad in (True, False, False, True, False):

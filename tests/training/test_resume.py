@@ -175,7 +175,8 @@ def test_the_comparison_above_can_fail(small_run: list[str], tmp_path: Path, mon
     with pytest.raises(Stopped):
         train(config, callbacks=[SignalAt(4)])
     (run,) = config.trainer.runs_dir.iterdir()
-    monkeypatch.setattr(TrainBatchSampler, "start_at", lambda self, epoch, batch: None)
+    start_at = TrainBatchSampler.start_at
+    monkeypatch.setattr(TrainBatchSampler, "start_at", lambda self, epoch, batch: start_at(self, 0, 0))
     with pytest.raises(AssertionError):
         assert_same_outcome(whole, train(config, run))
 
@@ -211,7 +212,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(
     assert "resuming from previous.ckpt (step 6) instead" in caplog.text
     assert "deleted .last.ckpt.99.tmp, left by a process that was killed" in caplog.text
     assert (run / "checkpoints" / "last.ckpt.damaged").is_file()
-    assert "metrics.csv: 2 of its 5 rows cannot be read and are left out" in caplog.text
+    assert "metrics.csv: 2 of its 5 rows cannot be read" in caplog.text
     assert [row["epoch"] for row in Run(run).rows] == ["1", "2", "3"]
     assert_same_tensors(final_state(whole.run)["state_dict"], final_state(rest.run)["state_dict"])
     assert scalars(rest)["train/loss"] == scalars(whole)["train/loss"]  # no point twice

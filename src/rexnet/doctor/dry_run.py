@@ -127,5 +127,5 @@ def checkpoint_bytes(module: TrainingModule) -> int:
     """Returns the size of a checkpoint: weights, EMA, BatchNorm statistics, and the state of the optimizer."""
     optimizer = module.config.optimizer
     state: int = sum(value.numel() * value.element_size() for value in module.state_dict().values())
-    moments = {"adamw": 2, "sgd": int(optimizer.momentum > 0)}[optimizer.name]
+    moments = int(optimizer.momentum > 0) if optimizer.name == "sgd" else 2
     return state + moments * sum(p.numel() * p.element_size() for p in module.model.parameters())

@@ -30,7 +30,6 @@ class Summary(NamedTuple):
     loss: float
     """Mean negative log-likelihood of the true class, in nats."""
     balanced_accuracy: float
-    """Mean recall of the classes."""
     brier: float
     """Mean squared distance of the probabilities from the truth, summed over classes: 0 to 2."""
     ece: float

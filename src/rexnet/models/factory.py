@@ -100,11 +100,7 @@ def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: boo
 def _build_timm(config: ModelConfig, num_classes: int) -> nn.Module:
     import timm
 
-    name = config.name.removeprefix("timm/")
-    if not timm.is_model(name):
-        nearest = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"; nearest: timm/{nearest[0]}" if nearest else ""
-        raise ConfigError(f"model.name: timm {timm.__version__} has no network {name!r}{hint}")
+    name = _require_timm_name(config)
     try:
         model: nn.Module = timm.create_model(
             name, num_classes=num_classes, drop_rate=config.dropout, drop_path_rate=config.drop_path or None
@@ -119,15 +115,27 @@ def _build_timm(config: ModelConfig, num_classes: int) -> nn.Module:
     return model
 
 
+def _require_timm_name(config: ModelConfig) -> str:
+    """Returns the name that a network has in timm."""
+    import timm
+
+    name = config.name.removeprefix("timm/")
+    if not timm.is_model(name):
+        nearest = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f"; nearest: timm/{nearest[0]}" if nearest else ""
+        raise ConfigError(f"model.name: timm {timm.__version__} has no network {name!r}{hint}")
+    return name
+
+
 def adopt_preprocessing(config: Config) -> Config:
     """Returns `config` with the mean, std, interpolation and center crop that timm defines for its network.
 
     Raises:
-        ConfigError: `data.mean` or `data.std` is set to something else.
+        ConfigError: timm has no such network, or `data.mean` or `data.std` is set to something else.
     """
     name, data, view = config.model.name, config.data, config.eval_transform
     own = _find_timm_config(config.model) if name != "rexnet" and config.model.own_preprocessing else None
-    if own is None:  # also for a name that timm does not know, which build_model reports
+    if own is None:
         return config
     for key, value in {"mean": own.mean, "std": own.std}.items():
         if key in data.model_fields_set and getattr(data, key) != value:
@@ -150,13 +158,13 @@ def _find_timm_config(config: ModelConfig) -> "PretrainedCfg | None":
     """Returns timm's pretrained config of a network, that of the tag in `model.pretrained` if timm knows it."""
     import timm
 
-    name, tag = config.name.removeprefix("timm/"), config.pretrained or ""
+    name, tag = _require_timm_name(config), config.pretrained or ""
     if "." not in name and re.fullmatch(r"[\w-]+", tag):
         try:
             return timm.get_pretrained_cfg(f"{name}.{tag}", allow_unregistered=False)
         except RuntimeError:  # the hub may know the tag
             pass
-    return timm.get_pretrained_cfg(name, allow_unregistered=False)
+    return timm.get_pretrained_cfg(name)
 
 
 def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:

@@ -1,5 +1,6 @@
 """Decides which run is resumed, and how its config may differ from the one that it started with."""
 
+import difflib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -42,8 +43,10 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
     changes, known = find_changes(old, new), flatten(old) | flatten(new)
     for key in allowed:
         if not any(is_below(name, [key]) for name in known):
-            raise ConfigError(f"--allow-change {key}: no such key")
-    if fixed := [key for key in changes if has_role(key, Role.FIXED)]:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise ConfigError(f"--allow-change {key}: no such key" + (f"; nearest: {near[0]}" if near else ""))
+    fixed = [key for key in changes if has_role(key, Role.FIXED)]
+    if fixed:
         raise ConfigError(
             f"{run}: {_in_words(changes, fixed)} cannot change within a run; start a new one from its weights with "
             f"--config and model.pretrained={checkpoint_folder(run) / LAST if run.is_dir() else run}"

@@ -34,7 +34,10 @@ class NonFiniteGuard:
         self.bad = ~torch.isfinite(norm)
         self._verdicts.append(self.bad)
         self._is_first = not optimizer.state
-        if all(group["fused"] for group in optimizer.param_groups):
+        if "fused" not in optimizer.defaults:
+            if self.bad:  # the host waits: only fused optimizers can skip a step on the device
+                optimizer.zero_grad(set_to_none=True)
+        elif all(group["fused"] for group in optimizer.param_groups):
             optimizer.found_inf = self.bad.float()  # as a GradScaler does; in fp16 the scaler itself skips the step
 
     def rollback(self, optimizer: Any) -> None:

@@ -33,7 +33,8 @@ def fit_optimizer_to_device(optimizer: Any, scales_loss: bool = False) -> None:
     would be applied scrambled.
     """
     for group in optimizer.param_groups:
-        group["fused"] = None if scales_loss else True
+        if "fused" in optimizer.defaults:
+            group["fused"] = None if scales_loss else True
         for parameter in group["params"]:
             for name, value in optimizer.state.get(parameter, {}).items():
                 is_momentum = isinstance(value, torch.Tensor) and value.shape == parameter.shape

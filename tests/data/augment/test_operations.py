@@ -9,7 +9,7 @@ from PIL import Image
 from rexnet.data.augment.operations import OPERATIONS, WARPS, apply_operation
 from rexnet.data.augment.randaugment import INCREASING, PLAIN, Scale
 
-SHARED = Path("/work/shared/data/imagenet-sample")
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "imagenet-sample"
 FILL = (124, 116, 104)
 FILTERS = {cv2.INTER_LINEAR: Image.Resampling.BILINEAR, cv2.INTER_CUBIC: Image.Resampling.BICUBIC}
 TIMM_NAMES = {
