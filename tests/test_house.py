@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "rexnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-LINES = 16_220  # of Python, templates, style sheets and recipes
+LINES = 15_000
 CONFIG_SIGNATURES = 30  # functions that take the whole Config; all others take the values they need
 
 QUESTION = re.compile(r"\s*(What|Whether|How|Which|Where)\b")
