@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 OURS = "--config finetune/folder.yaml data.image_size=128 data.batch_size=16 optimizer.lr=0.05".split()
-OURS += ["trainer.val_every_epochs=2"]
+OURS += ["trainer.val_every_epochs=2", "trainer.precision=fp32"]  # as timm without --amp
 TIMM = "--train-split train --val-split test --model rexnet_100 --num-classes 12 --img-size 128 --batch-size 32".split()
 TIMM += "--opt sgd --lr 0.05 --weight-decay 1e-5 --sched cosine --warmup-epochs 2 --smoothing 0.1".split()
 TIMM += "--aa rand-m9-mstd0.5 --reprob 0.2 --channels-last --device cpu --log-interval 1000".split()
