@@ -57,7 +57,7 @@ def test_a_step_and_a_validation_would_lie_on_the_gpu_as_a_whole() -> None:
             mixed, soft = augment_batch(views, labels, config.augmentation, 3, seed)
             assert module.training_step((mixed, soft), 0).device.type == "cuda"
         gradients = [torch.empty_like(parameter) for parameter in module.model.parameters()]
-        optimizer = SimpleNamespace(param_groups=[{"fused": True}], state={})
+        optimizer = SimpleNamespace(param_groups=[{"fused": True}], defaults={"fused": True}, state={})
         module.guard.check(torch.nn.utils.get_total_norm(gradients), optimizer)
         module.guard.rollback(optimizer)
         update_ema(module.ema_model, module.model, 0.9, skip=module.guard.bad)

@@ -96,7 +96,8 @@ def run_training(
     if callback.best_model_score is not None:
         metrics[f"best_{module.monitored.partition('/')[2]}"] = float(callback.best_model_score)
     kept = best_first(folder)  # among equals the later one, as in evaluation
-    return TrainingResult(metrics, folder, kept[0] if kept else None, trainer.global_step)
+    best = kept[0] if kept else Path(callback.best_model_path) if callback.best_model_path else None
+    return TrainingResult(metrics, folder, best, trainer.global_step)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
+        self.signal = signal.Signals(number)
 
 
 def end_with_parent(trainer: pl.Trainer, together: bool = True) -> None:
