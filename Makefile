@@ -10,13 +10,13 @@ INSTALL := $(if $(shell command -v uv),uv pip install --python $(BIN)/python --c
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-quickstart: .venv/ready  ## Train ReXNet on real images, without a download, in about two minutes
+quickstart: .venv/ready  ## Train ReXNet on the digits that ship with scikit-learn, in about two minutes
 	$(BIN)/python train.py --config quickstart.yaml
 
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-torture: .venv/ready  ## Run the fault injection; writes docs/reliability.md (20 minutes)
+torture: .venv/ready  ## Run the fault injection; writes docs/reliability.md (10 minutes)
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m torture
 

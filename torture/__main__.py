@@ -19,8 +19,8 @@ from torture.runs import ROOT
 
 HEADER = """# Reliability
 
-Written by `make torture` ({python}, torch {torch}, {cores} CPU cores, {minutes:.0f} minutes). Every case starts
-processes as a user does, with a network of 0.36 M parameters and 24 images. "Equal bits" means that weights, EMA,
+Written by `make torture` ({python}, torch {torch}, {cores} CPU cores, {minutes:.0f} minutes). Every case launches
+processes the way a user would, with a network of 0.36 M parameters and 24 images. "Equal bits" means that weights, EMA,
 optimizer, schedule and table of metrics are exactly those of an uninterrupted run.
 
 | case | as promised | figure |
@@ -29,7 +29,7 @@ optimizer, schedule and table of metrics are exactly those of an uninterrupted r
 STOCK = """
 ## Compared with stock Lightning
 
-The column of stock Lightning was measured with pytorch-lightning 2.6.6 (CPU, gloo) before this program was written;
+The column of stock Lightning was measured with pytorch-lightning 2.6.6 (CPU, gloo) before this project was written;
 the right column follows from the table above and from the tests.
 
 | | stock Lightning 2.6.6 | this project |
@@ -43,7 +43,8 @@ the right column follows from the table above and from the tests.
 | decoding damaged files: crashes, hangs | OpenCV: 1, 1 | none (`tests/data/sources/test_decode.py`) |
 | error of the accuracy on 5 images with two processes | 0.133 too low (padded), 0.200 too high (averaged) | \
 none, for 1 to 16 images on 1 to 3 processes (`tests/metrics/test_classification_metrics.py`) |
-| steps after the first NaN, non-finite files written | 16, 2 or more | at most `max_bad_steps`, none |
+| steps run after persistent NaN begins | 16 | at most `max_bad_steps` |
+| non-finite checkpoints written | 2 or more | none |
 | EMA and raw weights swapped when validation is interrupted | 3 of 3 | never swapped |
 | different views among 64 of one image, 4 loader processes | 16 | 64 (`tests/data/augment/test_transforms.py`) |
 | connections at import; hostile files that ran code | 1; 1 | none; none (`tests/test_trust.py`) |

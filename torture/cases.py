@@ -1,7 +1,6 @@
 """The cases of `make torture`; each yields its name, True if the promise was kept, and a figure."""
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -152,8 +151,9 @@ def numbers(folder: Path, images: Path) -> Iterator[Outcome]:
         states = [torch.load(file, weights_only=True)["state_dict"] for file in files]
         bad = sum(not all(value.isfinite().all() for value in state.values()) for state in states)
         good = many.returncode == 1 and bad == 0 and "3 steps in a row" in many.stderr
-        name = f"persistent NaN on one of {world} processes: stopped after 3 steps, no non-finite file written"
-        yield name, good, f"{bad} of {len(files)} files not finite"
+        where = "with 1 process" if world == 1 else f"on one of {world} processes"
+        name = f"persistent NaN {where}: stopped after 3 steps, no non-finite file written"
+        yield name, good, f"{bad} of {len(files)} files not finite" if bad else f"all {len(files)} files finite"
 
 
 def content(megabytes: int, seed: int) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def disks(folder: Path, io: DurableCheckpointIO) -> Iterator[Outcome]:
             yield (
                 f"{name}: an error, the previous file is unchanged",
                 kept and "untouched" in said,
-                f"{files} files",
+                f"{files} file{'s' if files > 1 else ''}, {'intact' if kept else 'DAMAGED'}",
             )
     finally:
         subprocess.run(["umount", str(disk)], check=False)
@@ -271,13 +271,14 @@ def slurm(folder: Path, images: Path) -> Iterator[Outcome]:
         process.communicate()
         codes.append(process.returncode)
     last = subprocess.run(arguments, cwd=where, env=inside, check=False)
-    requeued = (folder / "requeued").read_text().splitlines()
+    requeued = (folder / "requeued").read_text().splitlines() == ["requeue 77"] * 2
     straight = train(folder / "straight", images, *settings)
     equal = straight.returncode == 0 and same(
         outcome(only_run(folder / "straight")), outcome(only_run(where / "runs" / "job-77"))
     )
-    good = codes == [138, 143] and last.returncode == 0 and requeued == ["requeue 77"] * 2 and equal
-    yield "SLURM job signalled twice, requeued twice: equal bits", good, f"{codes}, {json.dumps(requeued)}"
+    good = codes == [138, 143] and last.returncode == 0 and requeued and equal
+    figure = f"exit codes {codes[0]} and {codes[1]}; {'requeued both times' if requeued else 'NOT REQUEUED'}"
+    yield "SLURM job signaled twice, requeued twice: equal bits", good, figure
 
 
 ALL = (saves, numbers, resumes, signals, losses, slurm, kills)

@@ -59,7 +59,7 @@ def measure_overheads() -> str:
     safe, unsafe = time_saves(state | {"moments": moments})
     shares = {
         "seeding dropout by (seed, epoch, batch, rank), and each image's augmentation": seconds(seed_step),
-        f"safe saving instead of torch.save, once in {STEPS} steps": (safe - unsafe) / STEPS,
+        f"safe saving instead of torch.save, once every {STEPS} steps": (safe - unsafe) / STEPS,
         "detecting NaN (norm, masks, BatchNorm's statistics)": seconds(guarding),
     }
     lines = [f"| {name} | {100 * cost / whole:.3f} % of a step |" for name, cost in shares.items()]

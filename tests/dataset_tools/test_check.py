@@ -50,6 +50,7 @@ def test_a_sound_data_set_is_listed_image_by_image(root: Path, capsys: pytest.Ca
     assert "train  8 images of 2 classes" in out
     assert "val    4 images of 2 classes" in out
     assert out.startswith((root / "rexnet-manifest-report.txt").read_text())
+    assert "changed since" not in out
     listed = rows(root)
     assert [row["path"] for row in listed][3:5] == ["train/ant/3.png", "train/bee/0.png"]
     assert len(listed) == 12
@@ -176,6 +177,7 @@ def test_odd_sizes_and_uneven_classes_are_reported(root: Path, capsys: pytest.Ca
 
 def test_every_flipped_bit_is_found_by_the_manifest(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, root)
+    assert "     0 changed since the manifest was written\n" in run(capsys, root)[1]
     before = (root / "rexnet-manifest.csv").read_text()
     for number, path in enumerate(sorted((root / "train").rglob("*.png"))):
         content = bytearray(path.read_bytes())

@@ -18,7 +18,7 @@ class SourceConfig(Section):
 
     dataset: Annotated[DatasetName, Role.FIXED]
     """Layout: `folder` has class folders in train/ and val/, or a tar of them; `csv` is a table of path, label and
-    split; `digits` are those of scikit-learn, written to `root` on first use; the others are read as published."""
+    split; `digits` are those of scikit-learn, written to `root` on first use; the others are in docs/data.md."""
     root: Annotated[Path, Role.MECHANICS]
     """Folder of the data set; for `folder` also a tar file, for `csv` also the table itself."""
     download: Annotated[bool, Role.MECHANICS] = False

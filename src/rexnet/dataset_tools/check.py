@@ -56,7 +56,7 @@ def check(config: SourceConfig, allow_leak: bool = False) -> Findings:
     if not changed:
         write_manifest(path, entries_of(findings, config.root))
     report = path.with_name(f"{path.stem}-report.txt")
-    text = describe_findings(findings, changed)
+    text = describe_findings(findings, changed if known else None)
     with atomic_write(report) as temporary:
         temporary.write_text(text, encoding="utf-8")
     kept = " (not changed, because images differ from it)" if changed else ""

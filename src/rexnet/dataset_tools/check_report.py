@@ -64,8 +64,8 @@ class Findings(NamedTuple):
         return len({self.locate(number)[0] for number in group})
 
 
-def describe_findings(findings: Findings, changed: Sequence[str]) -> str:
-    """Describes the splits, then lists faults and oddities; `changed` images differ from an earlier manifest."""
+def describe_findings(findings: Findings, changed: Sequence[str] | None) -> str:
+    """Describes the splits, then lists faults and oddities; `changed` is None without an earlier manifest."""
     groups = findings.duplicates()
     leaks = [group for group in groups if findings.splits_of(group) > 1]
     twice = [group for group in groups if findings.splits_of(group) < len(group)]
@@ -75,7 +75,7 @@ def describe_findings(findings: Findings, changed: Sequence[str]) -> str:
     parts = [_describe_split(split, index, images) for (split, index), images in pairs]
     parts += [
         _list("broken", list(findings.faults.values())),
-        _list("changed since the manifest was written", [printable(path) for path in changed]),
+        *([] if changed is None else [_list("changed since the manifest was written", list(map(printable, changed)))]),
         _list("the same image in several splits", [_group(findings, group) for group in leaks]),
         _list("the same image twice in a split", [_group(findings, group) for group in twice]),
         _list("the same image in several classes", [_group(findings, group) for group in torn]),
