@@ -13,6 +13,7 @@ from rexnet.data.cache.cached_datasets import build_eval_dataset, build_train_da
 from rexnet.data.cache.filling import CacheStore
 from rexnet.data.dataset import Batch, Sample
 from rexnet.data.datasets import load_index
+from rexnet.data.datasets.index import Index, Split
 from rexnet.data.loaders import (
     build_eval_loader,
     build_loader,
@@ -50,6 +51,7 @@ class ImageData(pl.LightningDataModule):
         self.loader_settings = resolve_loader(config.data, config.trainer)
         self.train_index = load_index(config.data, "train")
         self.val_index = load_index(config.data, "val")
+        self.indexes: dict[Split, Index] = {"train": self.train_index, "val": self.val_index}
         preprocessing = resolve_preprocessing(config, self.train_index.class_names)
         self.train_dataset = build_train_dataset(self.train_index, config.data, config.augmentation, config.seed)
         self.val_dataset = build_eval_dataset(self.val_index, config.data, preprocessing)

@@ -11,11 +11,12 @@ from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
 from rexnet.models.factory import adopt_preprocessing, build_model
+from rexnet.runs.image_list import write_image_list
 from rexnet.system.device import resolve_device
 from rexnet.training.accumulation import SameMicroBatches, settle_accumulation
 from rexnet.training.classifier import Classifier
 from rexnet.training.losses import build_loss
-from rexnet.training.resume import find_resumed
+from rexnet.training.resume import find_resumed, require_same_data
 from rexnet.training.run_training import TrainingResult, run_training
 from rexnet.training.signals import end_with_parent
 from rexnet.training.trainer import build_trainer
@@ -47,6 +48,8 @@ def train(
     trainer = build_trainer(config, callbacks)
     end_with_parent(trainer)
     data = ImageData(config, trainer.world_size)
+    if resumed is not None:
+        require_same_data(resumed, data.class_names, data.indexes, allowed)
     counts = data.train_index.class_counts().tolist()
     module = build_classifier(config, data.class_names, counts, data.steps_per_epoch, pretrained=resume is None)
     if config.trainer.accumulate == "auto":
@@ -67,7 +70,9 @@ def train(
         f"classes\n{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with "
         f"{config.data.batch_size} images"
     )
-    result = run_training(module, data, trainer, resumed, allowed)
+    result = run_training(
+        module, data, trainer, resumed, allowed, lambda folder: write_image_list(folder, data.indexes)
+    )
     if result.best_checkpoint is not None and "best_top1" in result.metrics:
         weights = "EMA" if module.ema_model is not None else "raw weights"
         log.info(

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ def run_training(
     trainer: pl.Trainer,
     resumed: Resumed | None = None,
     allowed: Collection[str] = (),
+    record_data: Callable[[Path], None] | None = None,
 ) -> TrainingResult:
     """Trains a module of any task in a run folder of its own, or in that of the run to resume.
 
@@ -52,6 +53,7 @@ def run_training(
         trainer: from `build_trainer`.
         resumed: the checkpoint to continue from.
         allowed: keys of the recipe that may differ from those of that checkpoint.
+        record_data: writes into the run folder what its labels and sample positions refer to.
 
     Raises:
         Stopped: a signal ended the run after a checkpoint was saved.
@@ -70,6 +72,8 @@ def run_training(
             trainer.callbacks.append(ChangedRecipe(resumed.config))  # type: ignore[attr-defined]
             if trainer.is_global_zero:
                 repair_run(resumed, module)
+        if record_data is not None and trainer.is_global_zero:
+            record_data(folder)
         # What was logged after the checkpoint will be logged again; TensorBoard drops it.
         trainer.loggers = build_loggers(config, folder, None if resumed is None else resumed.step + 1)
         log.info(f"Run folder {folder}")
