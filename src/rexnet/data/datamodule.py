@@ -24,7 +24,7 @@ from rexnet.data.loaders import (
 )
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.preprocessing import resolve_preprocessing
-from rexnet.system.device import resolve_device
+from rexnet.system.device import resolve_device, resolve_nodes
 from rexnet.system.lightning_internals import resume_position
 
 
@@ -57,7 +57,7 @@ class ImageData(pl.LightningDataModule):
         self.val_dataset = build_eval_dataset(self.val_index, config.data, preprocessing)
         self.datasets = (self.train_dataset, self.val_dataset)
         self.cache = CacheStore(self.datasets, config.data, config.trainer)
-        self.cache.require_filled(config.trainer.num_nodes)
+        self.cache.require_filled(resolve_nodes(config.trainer))
         self.world_size = world_size
         self.channels_last = resolve_device(config.trainer).channels_last
         self.received = 0.0  # time at which the latest batch came from the loader, by `time.perf_counter`

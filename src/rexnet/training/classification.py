@@ -12,6 +12,7 @@ from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.runs.image_list import write_image_list
+from rexnet.runs.run_folder import find_named_run
 from rexnet.system.device import resolve_device
 from rexnet.training.accumulation import SameMicroBatches, settle_accumulation
 from rexnet.training.classifier import Classifier
@@ -33,7 +34,8 @@ def train(
 
     Args:
         config: the run.
-        resume: a run folder or checkpoint to continue, in the same folder.
+        resume: a run folder or checkpoint to continue, in the same folder; None: start the run, or resume the one that
+            `trainer.run_name` names.
         callbacks: more of Lightning's callbacks.
         allowed: keys of the recipe that may differ from those of the run to resume.
 
@@ -41,6 +43,7 @@ def train(
         Stopped: a signal ended the run after a checkpoint was saved.
         RexnetError: the config, the data, a weight file or the training itself is at fault.
     """
+    resume = resume or find_named_run(config.trainer)
     resumed = find_resumed(resume) if resume is not None else None
     config = adopt_preprocessing(config)
     if resumed is not None and config.trainer.accumulate == "auto":
