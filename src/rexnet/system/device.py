@@ -85,14 +85,14 @@ def resolve_device(trainer: TrainerConfig) -> Device:
 
 
 def resolve_devices(trainer: TrainerConfig) -> int:
-    """Returns the number of processes on this node, one per device.
+    """Returns the number of processes on this node, one per device; a launcher overrides the config.
 
     Raises:
         ConfigError: more GPUs are asked for than there are, or synchronized BatchNorm on a CPU.
     """
     wanted = trainer.devices
-    if started_by_launcher():  # `check_process_count` compares it with the config
-        return local_and_world_size()[0] if wanted == "auto" else wanted
+    if started_by_launcher():
+        return local_and_world_size()[0]
     if resolve_device(trainer).accelerator == "cpu":
         if trainer.sync_batchnorm:
             raise ConfigError("trainer.sync_batchnorm: PyTorch synchronizes BatchNorm on GPUs only; set it to false")
@@ -101,6 +101,12 @@ def resolve_devices(trainer: TrainerConfig) -> int:
     if wanted != "auto" and wanted > available:
         raise ConfigError(f"trainer.devices: {wanted} are asked for, but there are {available} GPUs")
     return available if wanted == "auto" else wanted
+
+
+def resolve_nodes(trainer: TrainerConfig) -> int:
+    """Returns the number of machines; a launcher overrides the config."""
+    local, world = local_and_world_size()
+    return world // local if started_by_launcher() else trainer.num_nodes
 
 
 def adapt_to_hardware(trainer: TrainerConfig) -> TrainerConfig:

@@ -1,13 +1,13 @@
 """Class folders: `train/CLASS/*.jpg` and the same below `val/`, `validation/` or `test/`, as files or inside a tar."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rexnet.data.datasets.index import Index, Layout, Split, build_index, label_source
-from rexnet.data.sources.image_files import IMAGE_SUFFIXES, is_hidden, is_image, printable
+from rexnet.data.sources.image_files import IMAGE_SUFFIXES, is_hidden, is_image, join_names, printable
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.tar import TarSource, by_folder, open_tar
 from rexnet.errors import DataError
@@ -18,7 +18,6 @@ FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
     "test": ("test",),
 }
 SPLIT_FOLDERS = ("train", "val", "validation", "test")
-NAMED = 5  # files or folders in a message
 
 
 def index_folders(root: Path, split: Split) -> Index:
@@ -96,7 +95,9 @@ def _index_tar(path: Path, split: Split) -> Index:
     wanted = next((name for name in FOLDER_NAMES[split] if name in names), None)
     if "train" not in names or wanted is None:
         missing = "train/" if "train" not in names else _folders_of(split)
-        raise DataError(f"{path}: has no {missing} with one folder for each class; it contains {_join(sorted(names))}")
+        raise DataError(
+            f"{path}: has no {missing} with one folder for each class; it contains {join_names(sorted(names))}"
+        )
     train = index_tar_folders(tar, f"{top}train/")
     return train if wanted == "train" else index_tar_folders(tar, f"{top}{wanted}/", train.class_names)
 
@@ -161,17 +162,11 @@ def _require_same_classes(wanted: Sequence[str], found: Sequence[str], classes_o
     for names, verb, relation in ((missing, "lacks", "of"), (unknown, "has", "unknown to")):
         if names:
             count = "one class" if len(names) == 1 else f"{len(names)} classes"
-            raise DataError(f"{folder}: {verb} {count} {relation} {classes_of}: {_join(names)}")
+            raise DataError(f"{folder}: {verb} {count} {relation} {classes_of}: {join_names(names)}")
 
 
 def _list(entries: Sequence[os.DirEntry[str]]) -> str:
-    return _join([e.name + "/" * _is_folder(e) for e in entries])
-
-
-def _join(names: Iterable[str]) -> str:
-    shown = [printable(name) for name in names]
-    rest = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
-    return ", ".join(shown[:NAMED]) + rest if shown else "nothing"
+    return join_names([e.name + "/" * _is_folder(e) for e in entries])
 
 
 LAYOUT = Layout(index_folders, folder_splits)

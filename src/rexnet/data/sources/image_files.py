@@ -2,12 +2,14 @@
 
 import os
 import stat
+from collections.abc import Iterable
 
 from rexnet.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".avif")
 )
+NAMED = 5  # names in a message
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -43,3 +45,10 @@ def printable(path: str | os.PathLike[str]) -> str:
     """Formats a path as one line of valid text, with escapes for odd bytes and control characters."""
     text = os.fsencode(path).decode(errors="backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Returns the first names for a message, and the number of the others."""
+    shown = [printable(name) for name in names]
+    rest = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+    return ", ".join(shown[:NAMED]) + rest if shown else "nothing"
