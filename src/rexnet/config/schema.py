@@ -134,6 +134,9 @@ class TrainerConfig(Section):
     """Arithmetic of the network; `auto`: bf16 if the hardware supports it, otherwise fp16 on GPUs and fp32 on CPUs."""
     channels_last: Literal["auto"] | bool = "auto"
     """Memory layout NHWC; `auto`: except for fp32 on GPUs."""
+    pad_channels: Annotated[Literal["auto", 8, 16, "none"], Role.MECHANICS] = "auto"
+    """Widths of ReXNet in memory are padded with zeros to multiples of this number, for tensor cores; files and results
+    do not change. `auto`: 8 in bf16 and fp16 on CUDA devices, otherwise none; timm networks are never padded."""
     accumulate: Literal["auto"] | PositiveInt = 1
     """Micro-batches per optimizer step on each device (gradient accumulation); `auto` finds the smallest number that
     fits into GPU memory before the first step and writes it into the run's config."""

@@ -11,6 +11,7 @@ from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
 from rexnet.models.factory import adopt_preprocessing, build_model
+from rexnet.models.padding import pad_channels, true_shapes
 from rexnet.runs.image_list import write_image_list
 from rexnet.runs.run_folder import find_named_run
 from rexnet.system.device import resolve_device
@@ -64,7 +65,7 @@ def train(
         trainer.accumulate_grad_batches = number
         trainer.callbacks.append(SameMicroBatches())  # type: ignore[attr-defined]
     hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
-    parameters = sum(p.numel() for p in module.model.parameters()) / 1e6
+    parameters = sum(shape.numel() for _, shape in true_shapes(module.model)) / 1e6
     name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
     log.info(
         f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
@@ -93,7 +94,8 @@ def build_classifier(
     """Builds the network for so many images of each class, with weights that depend on the seed, or pretrained ones."""
     torch.manual_seed(mix(config.seed) >> 1)
     model = build_model(config.model, names, pretrained)
-    model = model.to(memory_format=resolve_device(config.trainer).memory_format)
+    device = resolve_device(config.trainer)
+    model = pad_channels(model, device.pad_channels).to(memory_format=device.memory_format)
     return Classifier(config, model, build_loss(config.loss, counts), names, steps_per_epoch)
 
 
