@@ -43,10 +43,11 @@ def use_backend(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 def test_a_run_compiles_one_graph_and_learns_the_same(small_run: list[str], use_backend: Callable[[str], None]) -> None:
     use_backend("eager")
-    run = train(configured(small_run, *RANDOM, COMPILED)).run
+    keys = [*RANDOM, "trainer.pad_channels=8", "trainer.precision=bf16"]
+    run = train(configured(small_run, *keys, COMPILED)).run
     assert counters["stats"]["unique_graphs"] == 1  # none for validation, nor its last batch
     assert counters["graph_break"] == {}
-    plain = train(configured(small_run, *RANDOM)).run
+    plain = train(configured(small_run, *keys)).run
     state = final_state(run)
     assert not any("_orig_mod" in name for name in state["state_dict"])
     assert_same_tensors(state["state_dict"], final_state(plain)["state_dict"])
