@@ -117,6 +117,17 @@ def test_graphs_are_used_where_they_work(
     assert caplog.messages == [sentence] * bool(obstacles)
 
 
+def test_a_missing_compiler_is_one_sentence(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(graph: object, inputs: object) -> None:
+        raise RuntimeError("No working C++ compiler found")
+
+    plain = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, mode: plain(self, backend=fail))
+    message = r"^trainer\.compile: .*: No working C\+\+ compiler found; set trainer\.compile=false to train without it$"
+    with pytest.raises(ConfigError, match=message):
+        train(configured(small_run, COMPILED))
+
+
 def test_no_gradient_outlives_a_step_of_graphs(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The next replay would overwrite it."""
     gradients: list[int] = []
