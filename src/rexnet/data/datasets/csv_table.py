@@ -1,17 +1,18 @@
 """Images listed in CSV files with the columns `path`, `label` and, for a single file, `split`."""
 
 import csv
+import itertools
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rexnet.data.datasets.index import Index, Layout, Split
+from rexnet.data.datasets.index import SPLIT_NAMES, Index, Layout, Split, assign_splits, distinct_splits
 from rexnet.data.datasets.list_files import index_listed
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
 
 MAX_SHOWN = 100  # characters of a header in a message
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Row(NamedTuple):
@@ -23,7 +24,7 @@ class Row(NamedTuple):
 
 
 def index_csv(root: Path, split: Split) -> Index:
-    """Indexes the images that a CSV file with a `split` column or a folder with `train.csv` and `val.csv` lists.
+    """Indexes the images that a CSV file with a `split` column or a folder with a table of each split lists.
 
     Paths are relative to the folder of the CSV file; absolute ones must be inside it. The classes are the labels of
     the training images (or of all images in a table without training images), sorted as numbers if all are numbers,
@@ -39,7 +40,8 @@ def index_csv(root: Path, split: Split) -> Index:
     unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
     if unknown is not None:
         raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
-    folder, listed_in = (root.parent, root) if root.is_file() else (root, root / f"{name}.csv")
+    _require_one_label(tables, root)
+    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[name])
     top = os.path.abspath(folder)
     paths = [os.path.relpath(row.path, top) if os.path.isabs(row.path) else row.path for row in tables[name]]
     return index_listed(folder, paths, [label_of[row.label] for row in tables[name]], class_names, listed_in)
@@ -47,23 +49,37 @@ def index_csv(root: Path, split: Split) -> Index:
 
 def table_splits(root: Path) -> tuple[Split, ...]:
     """Returns the splits of a CSV file or a folder of them: `train`, and `val` or `test` or both."""
-    wanted = {"train", *_read_splits(root)}
-    return tuple(split for split in SPLITS if split in wanted or (split == "val" and "test" not in wanted))
+    return distinct_splits(_read_splits(root))
 
 
 def _read_splits(root: Path) -> dict[Split, list[Row]]:
     """Reads the rows of each split that exists, `train` first."""
     if root.is_dir():
-        files = {split: root / f"{split}.csv" for split in SPLITS}
-        tables = {split: _read(file, ("path", "label")) for split, file in files.items() if file.is_file()}
+        tables = {split: _read(file, ("path", "label")) for split, file in _tables_in(root).items()}
         if not tables:
             raise DataError(f"{root}: has no train.csv; data.root may also be one CSV file with a split column")
         return tables
     rows = _read(root, Row._fields)
     present = {row.split for row in rows}
-    if present - set(SPLITS):
-        raise DataError(f"{root}: a split should be train, val or test, found {min(present - set(SPLITS))!r}")
-    return {split: [row for row in rows if row.split == split] for split in SPLITS if split in present}
+    named = assign_splits(sorted(present), root)
+    if unknown := present - set(named.values()):
+        raise DataError(f"{root}: a split should be train, val or test, found {min(unknown)!r}")
+    return {split: [row for row in rows if row.split == named[split]] for split in SPLIT_NAMES if split in named}
+
+
+def _tables_in(folder: Path) -> dict[Split, Path]:
+    """Returns the table of each split that has one, `train` first."""
+    stems = assign_splits(sorted(file.stem for file in folder.glob("*.csv")), folder)
+    return {split: folder / f"{stems[split]}.csv" for split in SPLIT_NAMES if split in stems}
+
+
+def _require_one_label(tables: Mapping[Split, Sequence[Row]], root: Path) -> None:
+    """Refuses an image that is listed with two labels, in one split or in several."""
+    label_of: dict[str, str] = {}
+    for row in itertools.chain.from_iterable(tables.values()):
+        other = label_of.setdefault(os.path.normpath(row.path), row.label)
+        if other != row.label:
+            raise DataError(f"{root}: lists {printable(row.path)} as {other!r} and as {row.label!r}; keep one of them")
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
