@@ -134,8 +134,8 @@ class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
 
     Published accuracies depend on it. OpenCV does not smooth when it shrinks, which changed a pixel by 5 gray levels on
     average (100 photographs of ImageNet), so Pillow resizes here. Of an image more than 16 times as long as wide only
-    the crop is resized, which rounds some pixels differently by one gray level: of 30,000 x 2 pixels, 10 GB would be
-    made to show 224 x 224.
+    the crop is resized, where Pillow may round in another order: of 30,000 x 2 pixels, 10 GB would be made to show
+    224 x 224.
     """
 
     def __init__(self, short_side: int, size: int, interpolation: PIL.Image.Resampling) -> None:
@@ -148,8 +148,8 @@ class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
         width, height = (int(self.short_side * side / shortest) for side in image.size)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         if max(image.size) > LONGEST * shortest:
-            scale_x, scale_y = image.width / width, image.height / height
-            box = (left * scale_x, top * scale_y, (left + self.size) * scale_x, (top + self.size) * scale_y)
+            x, y = image.width / width, image.height / height
+            box = (left * x, top * y, (left + self.size) * x, (top + self.size) * y)
             return np.asarray(image.resize((self.size, self.size), self.interpolation, box))
         resized = np.asarray(image.resize((width, height), self.interpolation))
         return resized[top : top + self.size, left : left + self.size]
