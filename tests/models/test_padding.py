@@ -203,7 +203,8 @@ def test_a_run_resumes_with_any_padding(optimizer: dict[str, Any]) -> None:
 def test_state_dicts_are_those_of_the_unpadded_network() -> None:
     network = build()
     padded = pad_channels(network.to(memory_format=torch.channels_last), 8)
-    for found in (padded.state_dict(), copy.deepcopy(padded).state_dict()):
+    synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(padded))
+    for found in (padded.state_dict(), copy.deepcopy(padded).state_dict(), synchronized.state_dict()):
         assert found.keys() == network.state_dict().keys()
         for name, value in network.state_dict().items():
             assert torch.equal(found[name], value)
