@@ -51,12 +51,8 @@ class ImageDataset(Dataset[Sample]):
         """Returns the transformed image at `position`, uint8 (height, width, 3)."""
         return self.transform(self.opened(position), key)
 
-    def decoded(self, position: int) -> np.ndarray:
-        """Returns the image at `position`, cropped to its bounding box if it has one: RGB uint8 (height, width, 3)."""
-        return np.asarray(self.opened(position))
-
     def opened(self, position: int) -> np.ndarray | Jpeg:
-        """Returns the same image for a transform, which decodes no more of a JPEG than it shows."""
+        """Returns the image at `position`, RGB uint8 (height, width, 3), cropped to its bounding box if it has one."""
         name = self.index.name(position)
         image = open_image(self.index.read(position), name)
         if self.index.boxes is None:
