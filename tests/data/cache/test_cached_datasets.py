@@ -38,7 +38,7 @@ def test_cached_images_give_the_same_bytes_as_decoded_ones(
     plain = ImageDataset(train.index, train.transform, train.seed)
     measured = ImageDataset(val.index, val.transform, val.seed)
     expected = [[one[SampleKey(1, position)].image for position in range(len(one))] for one in (plain, measured)]
-    monkeypatch.setattr(ImageDataset, "decoded", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(ImageDataset, "opened", lambda *_: pytest.fail("decoded again"))
     for dataset, images in zip((train, val), expected, strict=True):
         for position, image in enumerate(images):
             np.testing.assert_array_equal(dataset[SampleKey(1, position)].image, image)
