@@ -1,6 +1,9 @@
 """The command line: one parser, with one file per command. Commands import heavy libraries only when they run."""
 
 import argparse
+import contextlib
+import errno
+import io
 import logging
 import os
 import re
@@ -27,6 +30,7 @@ from rexnet.system.launcher import check_launch_environment, is_rank_zero
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 success, 1 diverged or failed, 2 invalid input, 130 Ctrl-C."""
+    _prepare_streams()
     options = parse(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
@@ -36,30 +40,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except RexnetError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
-        return error.exit_code
+        return _end(f"error: {user_message(error)}", error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _end("interrupted", 130)
     except BrokenPipeError:
         if not _reader_has_closed():
             raise
+        _discard_output()
         return 0
-    except OSError as error:
-        if error.filename is None:  # no file of the user is involved, so this is a bug
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("rexnet"):
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        return _end(f"error: a package is missing: {error}; install it with pip", 2)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:  # no file of the user is involved, so this is a bug
+            raise
+        if error.filename is None:
+            _discard_output()
+        return _end(f"error: {error.filename or 'standard output'}: {error.strerror}", 2)
+
+
+def _end(message: str, code: int) -> int:
+    """Prints a last message, if there is somebody to read it, and returns the exit code."""
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr)
+    return code
+
+
+def _prepare_streams() -> None:
+    """Opens closed standard streams, else files would take their place; escapes what the output's encoding lacks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _reader_has_closed() -> bool:
-    """Returns True if the reader of standard output, such as `head`, is gone; further output is then discarded."""
+    """Returns True if the reader of standard output, such as `head`, is gone."""
     watch = select.poll()
     watch.register(sys.stdout.fileno(), 0)
-    if not watch.poll(0):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python fails to flush at exit
-    return True
+    return bool(watch.poll(0))
+
+
+def _discard_output() -> None:
+    """Sends standard output nowhere; otherwise Python fails to flush it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rexnet.class_names import class_name
 from rexnet.data.datasets.index import Index, Layout, Split, build_index, label_source
 from rexnet.data.sources.image_files import IMAGE_SUFFIXES, is_hidden, is_image, printable
 from rexnet.data.sources.names import Names
@@ -37,14 +38,16 @@ def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: st
 
     `classes_of` says in messages where `class_names` come from.
     """
-    _require_same_classes(class_names, class_folders(folder), classes_of, folder)
+    folder_of = _folders_by_class(folder)
+    _require_same_classes(class_names, folder_of, classes_of, folder)
     counts: list[int] = []
 
     def paths() -> Iterator[str]:
         for name in class_names:
-            images = sorted(_images(str(folder / name), name, (os.path.realpath(folder),)), key=by_folder)
+            path = folder / folder_of[name]
+            images = sorted(_images(str(path), path.name, (os.path.realpath(folder),)), key=by_folder)
             if not images:
-                raise DataError(f"{folder / name}: this class has no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+                raise DataError(f"{path}: this class has no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
             counts.append(len(images))
             yield from images
 
@@ -53,12 +56,31 @@ def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: st
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """Returns the names of the folders in `folder`, which are its classes, sorted."""
+    """Returns the names of the classes in `folder`, which are those of its folders, sorted."""
+    return tuple(sorted(_folders_by_class(folder)))
+
+
+def _folders_by_class(folder: Path) -> dict[str, str]:
+    """Maps the name of each class in `folder` to that of its folder."""
     entries = _entries(folder)
-    names = tuple(entry.name for entry in entries if _is_folder(entry))
-    if not names:
+    folder_of = _name_classes((entry.name for entry in entries if _is_folder(entry)), folder)
+    if not folder_of:
         raise DataError(f"{folder}: has no class folders, {f'only {_list(entries)}' if entries else 'it is empty'}")
-    return names
+    return folder_of
+
+
+def _name_classes(folders: Iterable[str], place: Path) -> dict[str, str]:
+    """Maps the name of each class to that of its folder in `place`."""
+    folder_of: dict[str, str] = {}
+    for folder in folders:
+        try:
+            name = class_name(folder)
+        except ValueError as error:
+            problem = f"{error}, as names of classes have to be; rename this folder"
+            raise DataError(f"{printable(place / folder)}: {problem}") from None
+        if folder_of.setdefault(name, folder) != folder:
+            raise DataError(f"{place}: has two folders {name}, in composed and in decomposed letters; merge them")
+    return folder_of
 
 
 def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | None = None) -> Index:
@@ -69,16 +91,17 @@ def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | 
     numbers: dict[str, int] = {}
 
     def number(path: str) -> int:
-        class_name, slash, _ = path.removeprefix(prefix).partition("/")
-        return numbers.setdefault(class_name, len(numbers)) if slash and path.startswith(prefix) else -1
+        folder, slash, _ = path.removeprefix(prefix).partition("/")
+        return numbers.setdefault(folder, len(numbers)) if slash and path.startswith(prefix) else -1
 
     found = np.fromiter(map(number, tar.paths), np.int64, len(tar))
-    class_names = tuple(numbers) if class_names is None else class_names
-    _require_same_classes(class_names, tuple(numbers), "the training images", tar.root / prefix)
+    names = tuple(_name_classes(numbers, tar.root / prefix))
+    class_names = tuple(sorted(names)) if class_names is None else class_names
+    _require_same_classes(class_names, names, "the training images", tar.root / prefix)
     positions = np.flatnonzero(found >= 0)
     if not len(positions):
         raise DataError(f"{tar.root}: has no image of the split")
-    label_of = np.array([class_names.index(name) for name in numbers], np.int64)
+    label_of = np.array([class_names.index(name) for name in names], np.int64)
     source = tar if len(positions) == len(tar) else tar.select(positions)
     return label_source(source, label_of[found[positions]], class_names)
 
@@ -156,7 +179,7 @@ def _folders_of(split: Split) -> str:
     return " or ".join(f"{name}/" for name in FOLDER_NAMES[split])
 
 
-def _require_same_classes(wanted: Sequence[str], found: Sequence[str], classes_of: str, folder: Path) -> None:
+def _require_same_classes(wanted: Iterable[str], found: Iterable[str], classes_of: str, folder: Path) -> None:
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     for names, verb, relation in ((missing, "lacks", "of"), (unknown, "has", "unknown to")):
         if names:
