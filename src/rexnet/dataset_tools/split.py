@@ -2,16 +2,20 @@
 
 import csv
 import hashlib
+import logging
 import os
 from collections import Counter
 from pathlib import Path
 
-from rexnet.data.datasets.class_folders import SPLIT_FOLDERS, class_folders, index_class_folders
+from rexnet.data.datasets.class_folders import class_folders, find_split, index_class_folders
 from rexnet.data.datasets.csv_table import Row
-from rexnet.data.datasets.index import Index
+from rexnet.data.datasets.index import SPLIT_NAMES, Index
+from rexnet.data.datasets.remarks import remark_left_out
 from rexnet.errors import ConfigError, DataError
 from rexnet.system.atomic_files import atomic_write, require_writable
 from rexnet.system.terminal import progress_bar
+
+log = logging.getLogger(__name__)
 
 NAME = "split.csv"
 
@@ -43,6 +47,8 @@ def write_split(root: Path, target: Path, val: float, test: float = 0.0) -> dict
     index = _index(root)
     base, folder = (Path(os.path.abspath(place)) for place in (index.root, target.parent))
     prefix = base.relative_to(folder) if base.is_relative_to(folder) else base
+    for remark in remark_left_out(index):
+        log.warning(remark)
     splits = _divide(index, {"test": test, "val": val})
     with atomic_write(target) as temp, open(temp, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
@@ -56,10 +62,10 @@ def _index(root: Path) -> Index:
     """Indexes all images of `root`, or of `train/` in it."""
     if not root.is_dir():
         raise DataError(f"{root}: is not a folder; it should contain one folder for each class")
-    splits = [name for name in SPLIT_FOLDERS if (root / name).is_dir()]
-    if set(splits) - {"train"}:
-        raise DataError(f"{root}: is split already: it has {', '.join(f'{name}/' for name in splits)}")
-    folder = root / "train" if splits else root
+    splits = [folder.name for split in SPLIT_NAMES if (folder := find_split(root, split))]
+    folder = find_split(root, "train") or root
+    if set(splits) - {folder.name}:
+        raise DataError(f"{root}: is split already: it has {', '.join(f'{name}/' for name in dict.fromkeys(splits))}")
     return index_class_folders(folder, class_folders(folder), "the folder itself")
 
 

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import itertools
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rexnet.class_names import class_name
-from rexnet.data.datasets.index import Index, Layout, Split, build_index
+from rexnet.data.datasets.index import SPLIT_NAMES, Index, Layout, Split, assign_splits, build_index, distinct_splits
 from rexnet.data.datasets.list_files import require_present
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
@@ -19,7 +20,6 @@ DELIMITERS = ",;\t"  # a table is separated by the one that its first line has m
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 ADVICE = "save it as 'CSV UTF-8', as Excel calls it"
 MAX_SHOWN = 100  # characters of a header in a message
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Row(NamedTuple):
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 
 def index_csv(root: Path, split: Split) -> Index:
-    """Indexes the images that a CSV file with a `split` column or a folder with `train.csv` and `val.csv` lists.
+    """Indexes the images that a CSV file with a `split` column or a folder with a table of each split lists.
 
     Paths are absolute or relative to the folder of the CSV file. The classes are the labels of the training images (or
     of all images in a table without training images), sorted as numbers if all are numbers, else as text. Without
@@ -48,7 +48,8 @@ def index_csv(root: Path, split: Split) -> Index:
     unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
     if unknown is not None:
         raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
-    folder, listed_in = (root.parent, root) if root.is_file() else (root, root / f"{name}.csv")
+    _require_one_label(tables, root)
+    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[name])
     paths = [row.path for row in tables[name]]
     require_present(folder, paths, listed_in)
     if any(map(_may_leave, paths)):
@@ -59,23 +60,37 @@ def index_csv(root: Path, split: Split) -> Index:
 
 def table_splits(root: Path) -> tuple[Split, ...]:
     """Returns the splits of a CSV file or a folder of them: `train`, and `val` or `test` or both."""
-    wanted = {"train", *_read_splits(root)}
-    return tuple(split for split in SPLITS if split in wanted or (split == "val" and "test" not in wanted))
+    return distinct_splits(_read_splits(root))
 
 
 def _read_splits(root: Path) -> dict[Split, list[Row]]:
     """Reads the rows of each split that exists, `train` first."""
     if root.is_dir():
-        files = {split: root / f"{split}.csv" for split in SPLITS}
-        tables = {split: _read(file, ("path", "label")) for split, file in files.items() if file.is_file()}
+        tables = {split: _read(file, ("path", "label")) for split, file in _tables_in(root).items()}
         if not tables:
             raise DataError(f"{root}: has no train.csv; data.root may also be one CSV file with a split column")
         return tables
     rows = _read(root, Row._fields)
     present = {row.split for row in rows}
-    if present - set(SPLITS):
-        raise DataError(f"{root}: a split should be train, val or test, found {min(present - set(SPLITS))!r}")
-    return {split: [row for row in rows if row.split == split] for split in SPLITS if split in present}
+    named = assign_splits(sorted(present), root)
+    if unknown := present - set(named.values()):
+        raise DataError(f"{root}: a split should be train, val or test, found {min(unknown)!r}")
+    return {split: [row for row in rows if row.split == named[split]] for split in SPLIT_NAMES if split in named}
+
+
+def _tables_in(folder: Path) -> dict[Split, Path]:
+    """Returns the table of each split that has one, `train` first."""
+    stems = assign_splits(sorted(file.stem for file in folder.glob("*.csv")), folder)
+    return {split: folder / f"{stems[split]}.csv" for split in SPLIT_NAMES if split in stems}
+
+
+def _require_one_label(tables: Mapping[Split, Sequence[Row]], root: Path) -> None:
+    """Refuses an image that is listed with two labels, in one split or in several."""
+    label_of: dict[str, str] = {}
+    for row in itertools.chain.from_iterable(tables.values()):
+        other = label_of.setdefault(os.path.normpath(row.path), row.label)
+        if other != row.label:
+            raise DataError(f"{root}: lists {printable(row.path)} as {other!r} and as {row.label!r}; keep one of them")
 
 
 def _may_leave(path: str) -> bool:

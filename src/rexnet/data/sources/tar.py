@@ -5,6 +5,7 @@ ImageNet's training archive, count as folders.
 """
 
 import hashlib
+import json
 import logging
 import os
 import tarfile
@@ -16,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rexnet.data.sources.image_files import is_image, printable, size_text
+from rexnet.data.sources.image_files import LeftOut, is_image, note_left_out, printable, size_text
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source, digest
 from rexnet.errors import ConfigError, DataError, first_sentence
@@ -25,7 +26,7 @@ from rexnet.system.terminal import progress_bar
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LARGE = 1 << 30
@@ -40,9 +41,13 @@ class TarSource(Source):
         paths: path of each image in it.
         spans: offset and size of each image in bytes, int64 (n, 2).
         state: state of the tar when it was indexed.
+        left_out: files in it that are not taken as images.
     """
 
-    def __init__(self, root: Path, paths: Names, spans: np.ndarray, state: FileState) -> None:
+    def __init__(
+        self, root: Path, paths: Names, spans: np.ndarray, state: FileState, left_out: LeftOut | None = None
+    ) -> None:
+        self.left_out = left_out or {}
         self.root, self.paths, self.spans, self.state = root, paths, spans, state
         try:
             self.descriptor = os.open(root, os.O_RDONLY)
@@ -106,12 +111,13 @@ def scan(path: Path, state: FileState) -> TarSource:
     with open(path, "rb") as file, progress_bar(state[0], "B", unit_scale=True, delay=1) as bar:
         if file.read(6).startswith(COMPRESSED):
             raise DataError(f"{path}: is compressed, so images cannot be read by position; decompress it to a .tar")
-        for row in _walk(file, path, 0, state[0], ""):
+        left_out: LeftOut = {}
+        for row in _walk(file, path, 0, state[0], "", left_out):
             rows.append(row)
             bar.update(row[1] - bar.n)
     rows.sort(key=lambda row: by_folder(row[0]))
     spans = np.array([row[1:] for row in rows], np.int64).reshape(-1, 2)
-    return TarSource(path, Names.pack(row[0] for row in rows), spans, state)
+    return TarSource(path, Names.pack(row[0] for row in rows), spans, state, left_out)
 
 
 def by_folder(name: str) -> str:
@@ -123,8 +129,10 @@ def _state_of(status: os.stat_result) -> FileState:
     return status.st_size, status.st_mtime_ns
 
 
-def _walk(file: BinaryIO, path: Path, start: int, end: int, prefix: str) -> Iterator[tuple[str, int, int]]:
-    """Yields name, offset and size of each image in the tar between two bytes of `file`."""
+def _walk(
+    file: BinaryIO, path: Path, start: int, end: int, prefix: str, left_out: LeftOut
+) -> Iterator[tuple[str, int, int]]:
+    """Yields name, offset and size of each image in the tar between two bytes of `file`, and counts other files."""
     file.seek(start)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -136,10 +144,12 @@ def _walk(file: BinaryIO, path: Path, start: int, end: int, prefix: str) -> Iter
                     raise _truncated(path, inner_start)
                 name = prefix + member.name.removeprefix("./")
                 if member.isreg() and not prefix and name.lower().endswith(".tar"):
-                    yield from _walk(file, path, inner_start, inner_end, f"{name[: -len('.tar')]}/")
+                    yield from _walk(file, path, inner_start, inner_end, f"{name[: -len('.tar')]}/", left_out)
                 elif is_image(name) and not member.isdir():
                     _require_plain(member, path)
                     yield name, inner_start, member.size
+                elif member.isreg():
+                    note_left_out(left_out, name)
             # `tarfile` takes any damaged header after the first for the end, which is a block of zeros.
             file.seek(tar.offset)
             if tar.offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
@@ -165,9 +175,12 @@ def _read_index(place: Path, path: Path, state: FileState) -> TarSource | None:
             if content["stamp"].tolist() != [FORMAT, *state]:
                 return None
             names, spans = Names(content["text"], content["ends"]), content["spans"]
+            left_out = {
+                reason: (count, first) for reason, (count, first) in json.loads(str(content["left_out"])).items()
+            }
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return TarSource(path, names, spans, state)
+    return TarSource(path, names, spans, state, left_out)
 
 
 def _write_index(place: Path, source: TarSource) -> bool:
@@ -175,7 +188,8 @@ def _write_index(place: Path, source: TarSource) -> bool:
     stamp = np.array([FORMAT, *source.state], np.int64)
     try:
         with atomic_write(place) as temporary:
-            np.savez(temporary, text=source.paths.text, ends=source.paths.ends, spans=source.spans, stamp=stamp)
+            names, left_out = source.paths, json.dumps(source.left_out)
+            np.savez(temporary, text=names.text, ends=names.ends, spans=source.spans, stamp=stamp, left_out=left_out)
     except ConfigError:
         return False
     return True
