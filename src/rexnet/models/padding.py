@@ -32,8 +32,9 @@ def pad_channels(network: nn.Module, multiple: int) -> nn.Module:
         for layer in part.modules():
             if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
                 _pad_layer(layer, multiple, reads_images=layer is padded.stem.conv)
-    grown = padded.state_dict()
+    grown = dict([*padded.named_parameters(), *padded.named_buffers()])
     shapes = {name: value.shape for name, value in network.state_dict().items() if value.shape != grown[name].shape}
+    shapes |= {name.replace(".weight", ".bias"): shape[:1] for name, shape in shapes.items()}  # of folded BatchNorm
     padded.register_state_dict_post_hook(functools.partial(_cut, shapes))  # type: ignore[no-untyped-call]
     padded.register_load_state_dict_pre_hook(functools.partial(_pad, shapes))  # type: ignore[no-untyped-call]
     return padded
@@ -89,7 +90,8 @@ def _pad_layer(layer: nn.Conv2d | nn.BatchNorm2d, multiple: int, reads_images: b
 def _cut(shapes: Shapes, network: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Removes the padding from a state dict; copies, since a file would hold the padding of a view, too."""
     for name, shape in shapes.items():
-        state[prefix + name] = _resize(state[prefix + name], shape)
+        if prefix + name in state:
+            state[prefix + name] = _resize(state[prefix + name], shape)
 
 
 def _pad(shapes: Shapes, network: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
