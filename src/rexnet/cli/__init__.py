@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import importlib
 import io
 import logging
 import os
@@ -12,20 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from rexnet import __version__
-from rexnet.cli import (
-    data_command,
-    doctor_command,
-    evaluate_command,
-    export_command,
-    models_command,
-    predict_command,
-    publish_command,
-    report_command,
-    runs_command,
-    train_command,
-)
 from rexnet.errors import RexnetError, user_message
 from rexnet.system.launcher import check_launch_environment, is_rank_zero
+
+COMMANDS = ("train", "evaluate", "predict", "report", "export", "publish", "runs", "models", "data", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,14 +95,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
     parser.add_argument("--version", action="version", version=f"rexnet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    train_command.add_parser(commands)
-    evaluate_command.add_parser(commands)
-    predict_command.add_parser(commands)
-    report_command.add_parser(commands)
-    export_command.add_parser(commands)
-    publish_command.add_parser(commands)
-    runs_command.add_parser(commands)
-    models_command.add_parser(commands)
-    data_command.add_parser(commands)
-    doctor_command.add_parser(commands)
+    for name in COMMANDS:
+        importlib.import_module(f"rexnet.cli.{name}_command").add_parser(commands)
     return parser

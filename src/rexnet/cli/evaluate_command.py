@@ -1,7 +1,6 @@
 """`rexnet evaluate`."""
 
 import argparse
-from pathlib import Path
 
 from rexnet.cli.arguments import Commands, as_path, count, positive
 
@@ -24,7 +23,6 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
     parser.add_argument("--json", metavar="FILE", type=as_path, help="result as JSON (default: in the run folder)")
     parser.add_argument("--csv", metavar="FILE", type=as_path, help="table as CSV")
-    parser.add_argument("--grid", action="store_true", help="draw the worst and the least certain images as a PNG")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
     parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
     parser.set_defaults(run=run)
@@ -50,11 +48,4 @@ def run(options: argparse.Namespace) -> int:
     results = evaluate(options.sources, request)
     if processes.is_first:
         print_and_save(results, options.json, options.csv)
-        if options.grid:
-            from rexnet.evaluation.error_grid import write_error_grid
-
-            for result in results:
-                path = (result.folder or Path()) / f"{result.file_name}-errors.png"
-                write_error_grid(path, result)
-                print(f"error grid  {path}")
     return 0

@@ -28,9 +28,7 @@ TEXT_KEYS = frozenset(key for key, field in walk_keys(Config) if is_text(field))
 def load_config(name: str | Path, overrides: Overrides = ()) -> Config:
     """Loads a YAML file with its bases, applies the overrides and validates the result.
 
-    Args:
-        name: path of a YAML file, or its name below `configs/`, with or without `.yaml`.
-        overrides: values that take precedence over the file.
+    `name` is the path of a YAML file, or its name below `configs/`, with or without `.yaml`.
 
     Raises:
         ConfigError: lists all errors at once, each with its key.

@@ -26,11 +26,8 @@ def write_split(root: Path, target: Path, val: float, test: float = 0.0) -> dict
     Every class is in every split. The split of an image depends only on its bytes and on the other images of its
     class, not on names, so adding some images moves few. Equal files stay together in one split.
 
-    Args:
-        root: contains one folder for each class, or `train/` with them.
-        target: the table; its paths are relative if it is in a folder above the images, else absolute.
-        val: fraction of each class, above 0.
-        test: fraction of each class.
+    `root` contains one folder for each class, or `train/` with them. The paths in the table at `target` are relative if
+    it is in a folder above the images, else absolute.
 
     Raises:
         DataError: there are no class folders, there are splits already, or a class has too few images.

@@ -1,7 +1,7 @@
 """Class folders: `train/CLASS/*.jpg` and the same for validation and test, as files or inside a tar."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,15 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.class_names import class_name
-from rexnet.data.datasets.index import (
-    Index,
-    Layout,
-    Split,
-    assign_splits,
-    build_index,
-    distinct_splits,
-    label_source,
-)
+from rexnet.data.datasets.index import Index, Layout, Split, assign_splits, build_index, distinct_splits, label_source
 from rexnet.data.sources.image_files import (
     IMAGE_SUFFIXES,
     LeftOut,
@@ -53,12 +45,12 @@ def find_split(root: Path, split: Split) -> Path | None:
     return None if name is None else root / name
 
 
-def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: str) -> Index:
+def index_class_folders(folder: Path, class_names: Collection[str], classes_of: str) -> Index:
     """Indexes the images below `folder`, whose subfolders must be exactly `class_names`.
 
     `classes_of` says in messages where `class_names` come from.
     """
-    folder_of = _folders_by_class(folder)
+    folder_of = class_folders(folder)
     _require_same_classes(class_names, folder_of, classes_of, folder)
     counts: list[int] = []
     left_out: LeftOut = {}
@@ -79,26 +71,21 @@ def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: st
             yield from images
 
     packed = Names.pack(paths())  # fills `counts` and `left_out` as well
-    index = build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), class_names)
+    index = build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), tuple(class_names))
     return replace(index, left_out=left_out)
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Returns the names of the classes in `folder`, which are those of its folders, sorted."""
-    return tuple(sorted(_folders_by_class(folder)))
-
-
-def _folders_by_class(folder: Path) -> dict[str, str]:
-    """Maps the name of each class in `folder` to that of its folder."""
+def class_folders(folder: Path) -> dict[str, str]:
+    """Maps the name of each class in `folder` to that of its folder, sorted."""
     entries = _entries(folder)
     folder_of = _name_classes((entry.name for entry in entries if _is_folder(entry)), folder)
     if not folder_of:
         raise DataError(f"{folder}: has no class folders, {f'only {_list(entries)}' if entries else 'it is empty'}")
-    return folder_of
+    return dict(sorted(folder_of.items()))
 
 
 def _name_classes(folders: Iterable[str], place: Path) -> dict[str, str]:
-    """Maps the name of each class to that of its folder in `place`."""
+    """Maps the name of each class to that of its folder in `place`, in their order."""
     folder_of: dict[str, str] = {}
     for folder in folders:
         try:

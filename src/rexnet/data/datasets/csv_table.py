@@ -52,7 +52,7 @@ def index_csv(root: Path, split: Split) -> Index:
     folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[name])
     paths = [row.path for row in tables[name]]
     require_present(folder, paths, listed_in)
-    if any(map(_may_leave, paths)):
+    if any(os.path.isabs(path) or ".." in path.split("/") for path in paths):
         base, folder = os.path.abspath(folder), _common_folder(folder, tables)
         paths = [os.path.relpath(os.path.join(base, path), folder) for path in paths]
     return build_index(folder, paths, [label_of[row.label] for row in tables[name]], class_names)
@@ -91,11 +91,6 @@ def _require_one_label(tables: Mapping[Split, Sequence[Row]], root: Path) -> Non
         other = label_of.setdefault(os.path.normpath(row.path), row.label)
         if other != row.label:
             raise DataError(f"{root}: lists {printable(row.path)} as {other!r} and as {row.label!r}; keep one of them")
-
-
-def _may_leave(path: str) -> bool:
-    """Returns True if a path may lead out of the folder of its table."""
-    return os.path.isabs(path) or ".." in path.split("/")
 
 
 def _common_folder(folder: Path, tables: Mapping[Split, Sequence[Row]]) -> Path:
