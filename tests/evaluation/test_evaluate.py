@@ -123,18 +123,33 @@ def test_several_weights_are_one_table_with_tests_between_them(
     assert len(load_predictions(soup).labels) == 15
 
 
-def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(run: Path) -> None:
+def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = evaluate_all([run], Request())[0]
     assert plain.temperature is None
+    assert "top-5" not in plain.describe()  # of 3 classes
+    with pytest.raises(
+        DataError, match=r"classifies 2 of 7 images correctly, .* runs into the limit 20\); fit it on more"
+    ):
+        evaluate_all([run], Request(calibrate=True))
+    assert not list(run.glob("checkpoints/*temperature*"))
+    monkeypatch.setattr("rexnet.evaluation.evaluate.fit_temperature", lambda logits, labels: 1.0 + len(labels) / 10)
     result = evaluate_all([run], Request(calibrate=True))[0]
     _, reported = split_in_halves(15)
     assert result.summary.n == len(reported) == 8
     assert list(result.predictions.names) == [plain.predictions.names[position] for position in reported]
     assert "fitted on 7 of the 15 images of val, a random half; all results are of the other 8" in result.remarks[0]
+    assert "; 7 images are few, so it is uncertain: 200 in all would be right" in result.remarks[0]
+    assert result.temperature == 1.7
+    assert load_trained(Path(result.source)).temperature_images == 7
     again = evaluate_all([run], Request())[0]
     assert again.temperature == result.temperature
     assert "was fitted on 7 of the 15 images of val, a random half: calibrated numbers" in again.remarks[0]
     assert evaluate_all([run], Request(weights=("raw",)))[0].temperature is None
+    write_safetensors(load_trained(Path(result.source)), run / "x.safetensors")
+    exported = load_trained(run / "x.safetensors")
+    assert (exported.temperature, exported.temperature_images) == (1.7, 7)
     Path(result.source).with_name(f"{Path(result.source).stem}-ema-temperature.json").unlink()
     with pytest.raises(ConfigError, match="--calibrate: fits one temperature, without --tta"):
         evaluate_all([run], Request(calibrate=True, views=(View(flip=True),)))

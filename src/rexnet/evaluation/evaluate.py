@@ -18,11 +18,13 @@ from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inferen
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result
 from rexnet.evaluation.soup import build_soup
-from rexnet.metrics.statistics import fit_temperature, split_in_halves, summarize
+from rexnet.metrics.statistics import TEMPERATURES, fit_temperature, split_in_halves, summarize
 from rexnet.runs.checkpoint_files import run_of
 from rexnet.runs.image_list import describe_changes
 
 log = logging.getLogger(__name__)
+
+FEW_TO_FIT = 100  # images for a temperature
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,21 @@ def _calibrate(
 ) -> tuple[InferenceResult, float, str]:
     """Fits a temperature on half of the images and returns the results of the other half, it, and a remark on them."""
     predictions = inference.predictions
+    if len(predictions.labels) < 2:
+        raise DataError("--calibrate: needs two images or more: half to fit the temperature, half to report")
     first, second = split_in_halves(len(predictions.labels))
     fitting = predictions.select(first)
     fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, a random half"
     remark = f"temperature fitted on {fitted_on}; all results are of the other {len(second)}"
+    if len(first) < FEW_TO_FIT:
+        remark += f"; {len(first)} images are few, so it is uncertain: {2 * FEW_TO_FIT} in all would be right"
     temperature = fit_temperature(fitting.logits, fitting.labels)
+    if not TEMPERATURES[0] * 1.001 < temperature < TEMPERATURES[1] / 1.001:
+        right = round(summarize(fitting).top1 * len(first) / 100)
+        raise DataError(
+            f"--calibrate: {model.name} classifies {right} of {len(first)} images correctly, from which no temperature "
+            f"follows (it runs into the limit {temperature:.3g}); fit it on more or other images with --data"
+        )
     if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt":
         saved = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
         remark += f"; saved in {saved}"

@@ -70,6 +70,9 @@ def predict_files(
     model = load_for_prediction(source, weights, trust_pt2)
     if model.temperature is None and model.network is not None and not source.startswith(TIMM):
         log.info(f"{source}: no temperature was fitted, so probabilities are not calibrated")
+    if model.temperature is not None:
+        images = "an unknown number of" if model.temperature_images is None else f"{model.temperature_images:,}"
+        log.info(f"{source}: probabilities use the temperature {model.temperature:.3f}, fitted on {images} images")
     if model.config is not None and model.config.data.crop_to_box:
         log.warning(f"{source}: was trained on images cropped to their boxes, but sees whole images here")
     errors: list[str] = []

@@ -42,6 +42,7 @@ def write_card(
         checkpoint=trained.path.name,
         classes=trained.class_names,
         temperature=trained.temperature,
+        fitted="an unknown number of" if trained.temperature_images is None else f"{trained.temperature_images:,}",
         rows=_metric_rows(predictions, trained.temperature),
         n=len(predictions.labels),
         epochs=epochs,
@@ -80,4 +81,4 @@ def _metric_rows(predictions: Predictions, temperature: float | None) -> list[tu
         calibrated = summarize(predictions, temperature)
         label = f"the same at temperature {temperature:.3f} (fitted on some of these images)"
         rows.append((label, f"{calibrated.ece:.2f} %", ""))
-    return rows
+    return [row for row in rows if row[0] != "top-5" or len(predictions.class_names) > 5]
