@@ -130,7 +130,7 @@ def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(
     assert plain.temperature is None
     assert "top-5" not in plain.describe()  # of 3 classes
     with pytest.raises(
-        DataError, match=r"classifies 2 of 7 images correctly, .* runs into the limit 20\); fit it on more"
+        DataError, match="answers to 7 of the 15 images of val, a random half, determine no temperature"
     ):
         evaluate_all([run], Request(calibrate=True))
     assert not list(run.glob("checkpoints/*temperature*"))
@@ -142,14 +142,10 @@ def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(
     assert "fitted on 7 of the 15 images of val, a random half; all results are of the other 8" in result.remarks[0]
     assert "; 7 images are few, so it is uncertain: 200 in all would be right" in result.remarks[0]
     assert result.temperature == 1.7
-    assert load_trained(Path(result.source)).temperature_images == 7
     again = evaluate_all([run], Request())[0]
     assert again.temperature == result.temperature
     assert "was fitted on 7 of the 15 images of val, a random half: calibrated numbers" in again.remarks[0]
     assert evaluate_all([run], Request(weights=("raw",)))[0].temperature is None
-    write_safetensors(load_trained(Path(result.source)), run / "x.safetensors")
-    exported = load_trained(run / "x.safetensors")
-    assert (exported.temperature, exported.temperature_images) == (1.7, 7)
     Path(result.source).with_name(f"{Path(result.source).stem}-ema-temperature.json").unlink()
     with pytest.raises(ConfigError, match="--calibrate: fits one temperature, without --tta"):
         evaluate_all([run], Request(calibrate=True, views=(View(flip=True),)))
@@ -186,12 +182,10 @@ def test_changed_images_are_said_and_matched_by_class_name(image_root: Path, tmp
     (root / "val/ant/000.png").unlink()
     (after,) = evaluate_all([run], Request())
     assert (before.remarks, after.logged) == ((), None)
-    assert "the images have changed since the training: 6 removed (ant/000.png, bee/000.png, " in after.remarks[-1]
+    assert "images have changed since the training: 6 removed (ant/000.png, bee/000.png, " in after.remarks[-1]
     assert after.predictions.labels.tolist() == [0, 0, 0, 0, 2, 2, 2, 2, 2]
     write_report([run], tmp_path / "report.html")
-    assert (
-        "The validation images have changed since the training: 6 removed (" in (tmp_path / "report.html").read_text()
-    )
+    assert "Images of val have changed since the training: 6 removed (" in (tmp_path / "report.html").read_text()
     for split in ("train", "val"):
         (root / split / "ant").rename(root / split / "wasp")
     with pytest.raises(DataError, match="unknown: wasp"):

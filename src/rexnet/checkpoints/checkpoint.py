@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from torch import nn
 
 from rexnet.checkpoints.durable import find_damage
-from rexnet.checkpoints.temperature import fitted_images, load_temperature, require_temperature
+from rexnet.checkpoints.temperature import load_temperature, require_temperature
 from rexnet.config import Config, parse_config
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.factory import build_model
@@ -41,8 +41,6 @@ class Trained(NamedTuple):
     """Metrics of the validation before the save, such as `val/top1`."""
     temperature: float | None = None
     """Divisor of the logits for calibrated probabilities; None if none was fitted."""
-    temperature_images: int | None = None
-    """Number of images that the temperature was fitted on; None if it is unknown."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -90,7 +88,6 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
             )
         state, kind = read_weights(file).weights, require_weights(entry, weights, file)
         temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
-        images = entry.get("temperature_images")
     else:
         content = read_checkpoint(file)
         entry, tensors = content[ENTRY], content["state_dict"]
@@ -101,7 +98,6 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
         prefix = PREFIXES[kind]
         state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         temperature = load_temperature(file, kind)
-        images = None if temperature is None else fitted_images(file, kind)
     preprocessing, config, metrics = parse_description(entry, file)
     model = build_model(config.model, preprocessing.class_names, pretrained=False)
     try:
@@ -109,7 +105,7 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file}: its weights do not fit its own config: {detail}") from None
-    return Trained(model.eval(), preprocessing, config, kind, file, metrics, temperature, images)
+    return Trained(model.eval(), preprocessing, config, kind, file, metrics, temperature)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -44,16 +44,12 @@ def load_temperature(checkpoint: Path, weights: str) -> float | None:
     return require_temperature(temperature, path)
 
 
-def fitted_images(checkpoint: Path, weights: str) -> int | None:
-    """Returns the number of images that an existing temperature was fitted on; None if it is unknown."""
-    content = json.loads(temperature_path(checkpoint, weights).read_text(encoding="utf-8"))
-    return content["n"] if isinstance(content.get("n"), int) else None
-
-
 def describe_temperature(checkpoint: Path, weights: str) -> str:
     """Returns words for an existing temperature and the images that it was fitted on."""
-    content = json.loads(temperature_path(checkpoint, weights).read_text(encoding="utf-8"))
-    return f"temperature {content['temperature']:.3f} was fitted on {content.get('fitted_on') or 'unknown images'}"
+    path = temperature_path(checkpoint, weights)
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # exports only have the value
+    value = f" {content['temperature']:.3f}" if content else ""
+    return f"temperature{value} was fitted on {content.get('fitted_on') or 'unknown images'}"
 
 
 def require_temperature(value: object, path: Path) -> float:

@@ -59,8 +59,6 @@ class InferenceModel:
     logarithm takes the place of logits."""
     temperature: float | None = None
     """Divisor of the logits for calibrated probabilities; None if none was fitted or an exported graph applies it."""
-    temperature_images: int | None = None
-    """Number of images that the temperature was fitted on; None if it is unknown."""
     weights: str = ""
     """`ema`, `raw` or `soup`; empty for a network of timm."""
     path: Path | None = None
@@ -156,7 +154,6 @@ def wrap_trained(trained: Trained, name: str, fold: bool = False) -> InferenceMo
         eval_batch_size(data.batch_size),
         _logits(network, device, trained.preprocessing),
         trained.temperature,
-        trained.temperature_images,
         trained.weights,
         trained.path,
         network,

@@ -126,8 +126,7 @@ def describe_export(trained: Trained) -> dict[str, str]:
     """Returns text entries for the header of a file; this program reads the entry `rexnet` back."""
     model, view = trained.config.model, trained.preprocessing
     entry = build_description(trained.config, view.class_names, trained.metrics) | {"weights": trained.weights}
-    fitted = {"temperature": trained.temperature, "temperature_images": trained.temperature_images}
-    calibrated = {} if trained.temperature is None else fitted
+    calibrated = {} if trained.temperature is None else {"temperature": trained.temperature}
     network = {"family": model.name}
     if model.name == "rexnet":
         network = {"family": f"rexnet-{model.variant}", "width_mult": f"{model.width_mult:g}"}

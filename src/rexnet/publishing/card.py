@@ -8,6 +8,7 @@ import jinja2
 
 from rexnet import __version__
 from rexnet.checkpoints.checkpoint import Trained
+from rexnet.checkpoints.temperature import describe_temperature
 from rexnet.metrics.predictions import Predictions
 from rexnet.metrics.statistics import class_scores, most_confused, summarize
 
@@ -42,7 +43,7 @@ def write_card(
         checkpoint=trained.path.name,
         classes=trained.class_names,
         temperature=trained.temperature,
-        fitted="an unknown number of" if trained.temperature_images is None else f"{trained.temperature_images:,}",
+        fitted=trained.temperature and describe_temperature(trained.path, trained.weights),
         rows=_metric_rows(predictions, trained.temperature),
         n=len(predictions.labels),
         epochs=epochs,
@@ -81,4 +82,4 @@ def _metric_rows(predictions: Predictions, temperature: float | None) -> list[tu
         calibrated = summarize(predictions, temperature)
         label = f"the same at temperature {temperature:.3f} (fitted on some of these images)"
         rows.append((label, f"{calibrated.ece:.2f} %", ""))
-    return [row for row in rows if row[0] != "top-5" or len(predictions.class_names) > 5]
+    return rows

@@ -31,20 +31,19 @@ def index_csv(root: Path, split: Split) -> Index:
     else as text. Without images of the split `val`, `test` takes its place.
     """
     tables = _read_splits(root)
-    name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split
-    if not tables.get(name):
-        raise DataError(f"{root}: has no images of the split {name!r}; it has {', '.join(tables) or 'none'}")
-    labels = {row.label for row in tables.get("train", tables[name])}
+    if not tables.get(split):
+        raise DataError(f"{root}: has no images of the split {split!r}; it has {', '.join(tables) or 'none'}")
+    labels = {row.label for row in tables.get("train", tables[split])}
     class_names = sorted(labels, key=int if all(label.isdecimal() for label in labels) else None)
     label_of = {label: number for number, label in enumerate(class_names)}
-    unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
+    unknown = next((row.label for row in tables[split] if row.label not in label_of), None)
     if unknown is not None:
-        raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
+        raise DataError(f"{root}: the label {unknown!r} of the split {split!r} has no training image")
     _require_one_label(tables, root)
-    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[name])
+    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[split])
     top = os.path.abspath(folder)
-    paths = [os.path.relpath(row.path, top) if os.path.isabs(row.path) else row.path for row in tables[name]]
-    return index_listed(folder, paths, [label_of[row.label] for row in tables[name]], class_names, listed_in)
+    paths = [os.path.relpath(row.path, top) if os.path.isabs(row.path) else row.path for row in tables[split]]
+    return index_listed(folder, paths, [label_of[row.label] for row in tables[split]], class_names, listed_in)
 
 
 def table_splits(root: Path) -> tuple[Split, ...]:
