@@ -35,11 +35,7 @@ FileState = tuple[int, int]  # size and modification time (ns)
 class TarSource(Source):
     """Images in a tar, read by position from any number of processes, each with its own file descriptor.
 
-    Args:
-        root: the tar.
-        paths: path of each image in it.
-        spans: offset and size of each image in bytes, int64 (n, 2).
-        state: state of the tar when it was indexed.
+    `spans` are offset and size of each image in bytes, int64 (n, 2); `state` is that of the tar when it was indexed.
     """
 
     def __init__(self, root: Path, paths: Names, spans: np.ndarray, state: FileState) -> None:
