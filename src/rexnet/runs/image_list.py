@@ -13,12 +13,12 @@ from rexnet.errors import first_sentence
 from rexnet.system.atomic_files import atomic_write
 
 IMAGE_LIST = "images.csv.gz"
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+TEXT = ("utf-8", "surrogateescape", "")  # encoding, errors and newline
 
 
 def write_image_list(folder: Path, indexes: Mapping[Split, Index]) -> None:
     """Writes split, class and path of every image into a run folder, in the order of the data set."""
-    with atomic_write(folder / IMAGE_LIST) as temporary, gzip.open(temporary, "wt", 1, **TEXT) as file:
+    with atomic_write(folder / IMAGE_LIST) as temporary, gzip.open(temporary, "wt", 1, *TEXT) as file:
         writer = csv.writer(file)
         writer.writerow(("split", "class", "path"))
         for split, index in indexes.items():
@@ -63,5 +63,5 @@ def _images_of(index: Index) -> Iterator[tuple[str, str]]:
 
 def _read(path: Path, split: Split) -> Iterator[tuple[str, str]]:
     """Yields class and path of each listed image of a split."""
-    with gzip.open(path, "rt", **TEXT) as file:
+    with gzip.open(path, "rt", 9, *TEXT) as file:
         yield from ((name, image) for listed_in, name, image in csv.reader(file) if listed_in == split)
