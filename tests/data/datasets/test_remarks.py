@@ -74,13 +74,13 @@ def add_seven(root: Path) -> None:
                 "the first folder, animal"
             ],
         ),
-        (drop_one, [], ["only 20 validation images: each changes top-1 by 5 points; hold out more"]),
+        (drop_one, [], ["20 validation images are few: each changes top-1 by 5 points; hold out more"]),
         (
             keep_one,
             ["data.dataset=csv", "data.root=table.csv"],
             [
                 "no validation image of bee, cow; the accuracy does not cover them",
-                "only 1 validation image: each changes top-1 by 100 points; hold out more",
+                "1 validation images are few: each changes top-1 by 100 points; hold out more",
             ],
         ),
         (
@@ -104,8 +104,8 @@ def test_remarks(change: Callable[[Path], None], overrides: list[str], remarks: 
     ("folders", "text"),
     [
         (["val"], ""),
-        (["dev", "test"], "the split test is not used (`rexnet evaluate RUN --split test` takes it)"),
-        (["test"], "validation uses the split test, because there is no other"),
+        (["dev", "test"], "; the split test is not used (`rexnet evaluate RUN --split test` takes it)"),
+        (["test"], "; validation uses the split test, because there is no other"),
     ],
 )
 def test_the_use_of_the_test_split_is_said(folders: list[str], text: str, root: Path) -> None:
