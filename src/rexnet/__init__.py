@@ -5,6 +5,7 @@ commands.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from rexnet.models.factory import rexnet as rexnet
 
 __version__ = "0.2.0"
+
+# PyTorch's OpenMP threads wait for each other by spinning, 300,000 turns by default, before they sleep. Next to another
+# busy program they spin while the thread that they wait for has no core: measured on two cores with a load of 7 to 9, a
+# training step is 5 to 10 times as fast with 3,000 turns. The OpenMP runtime reads this when PyTorch is imported.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 PUBLIC = {
     "Predictor": "rexnet.api",

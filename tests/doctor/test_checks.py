@@ -7,7 +7,7 @@ import pytest
 
 from rexnet.config import Config, load_config
 from rexnet.data.datamodule import ImageData, fill_caches
-from rexnet.doctor.checks import check_cache, check_classes, check_disk, check_precision
+from rexnet.doctor.checks import check_cache, check_classes, check_cores, check_disk, check_precision
 from rexnet.doctor.finding import Finding
 from rexnet.errors import ConfigError
 
@@ -63,3 +63,13 @@ def test_a_precision_that_the_hardware_lacks_is_reported(small_config: Config, m
     assert (finding.level, "emulated" in finding.text) == ("warning", True)
     with pytest.raises(ConfigError, match="fp16 needs a GPU"):
         check_precision(small_config.trainer.model_copy(update={"precision": "fp16"}))
+
+
+@pytest.mark.parametrize(("busy", "found"), [(0.4, []), (1.3, [("warning", "cores")]), (9.0, [("warning", "cores")])])
+def test_busy_cores_are_reported(busy: float, found: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rexnet.doctor.checks.count_cores", lambda: 8)
+    monkeypatch.setattr("rexnet.doctor.checks.busy_cores", lambda: busy)
+    findings = list(check_cores())
+    assert levels(iter(findings)) == found
+    remedies = {1.3: "OMP_NUM_THREADS=7 ", 9.0: "OMP_NUM_THREADS=1 "}
+    assert all(remedies[busy] in finding.text for finding in findings)

@@ -13,6 +13,9 @@ from rexnet.dataset_tools.check_report import UNEVEN_CLASSES
 from rexnet.doctor.finding import Finding
 from rexnet.system.atomic_files import require_writable
 from rexnet.system.device import has_fast_bf16, resolve_device
+from rexnet.system.resources import busy_cores, count_cores
+
+BUSY = 0.5  # cores; less is not worth a warning
 
 
 def check_classes(data: ImageData) -> Iterator[Finding]:
@@ -44,6 +47,17 @@ def check_precision(trainer: TrainerConfig) -> Finding:
     if device.accelerator == "cpu" and torch.cuda.is_available():
         return Finding("warning", "precision", f"{name}, although there is a GPU; use trainer.accelerator=auto")
     return Finding("ok", "precision", f"{device.precision} on {name}")
+
+
+def check_cores() -> Iterator[Finding]:
+    """Warns if other programs keep cores busy that training on a CPU would use."""
+    cores, busy = count_cores(), busy_cores()
+    if busy > BUSY:
+        text = (
+            f"other programs keep {busy:.1f} of {cores} cores busy; training and the speeds measured below are slower"
+        )
+        remedy = f"stop them, or train with OMP_NUM_THREADS={max(1, cores - round(busy))} in the environment"
+        yield Finding("warning", "cores", f"{text}; {remedy}")
 
 
 def check_cache(data: ImageData) -> Iterator[Finding]:

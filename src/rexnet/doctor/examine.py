@@ -7,7 +7,7 @@ import torch
 
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
-from rexnet.doctor.checks import check_cache, check_classes, check_disk, check_precision
+from rexnet.doctor.checks import check_cache, check_classes, check_cores, check_disk, check_precision
 from rexnet.doctor.dry_run import (
     STEPS,
     check_losses,
@@ -49,6 +49,8 @@ def examine(config: Config) -> Iterator[Finding]:
     yield Finding("ok", "config", f"{config.name}: {config.model.name} on {world_size} x {accelerator}")
     yield from check_classes(data)
     yield check_precision(config.trainer)
+    if accelerator == "cpu":
+        yield from check_cores()
     yield from attempt("cache", check_cache(data))
     yield from attempt("training", check_training(data))
 
