@@ -68,6 +68,8 @@ def predict_files(
     form = form or _form_of(output)
     paths = find_files(inputs)
     model = load_for_prediction(source, weights, trust_pt2)
+    size = model.preprocessing.image_size
+    model = model.for_job(len(paths), (batch_size, size, size, 3))
     if model.temperature is None and model.network is not None and not source.startswith(TIMM):
         log.info(f"{source}: no temperature was fitted, so probabilities are not calibrated")
     if model.config is not None and model.config.data.crop_to_box:
