@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-# PyTorch's OpenMP threads wait for each other by spinning, 300,000 turns by default, before they sleep. Next to another
-# busy program they spin while the thread that they wait for has no core: measured on two cores with a load of 7 to 9, a
-# training step is 5 to 10 times as fast with 3,000 turns. The OpenMP runtime reads this when PyTorch is imported.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+if "OMP_WAIT_POLICY" not in os.environ:  # OpenMP's threads soon sleep, not spin, while another program has their core
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # of 300,000: see benchmarks/busy_machine.py
 
 PUBLIC = {
     "Predictor": "rexnet.api",

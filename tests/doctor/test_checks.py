@@ -7,7 +7,7 @@ import pytest
 
 from rexnet.config import Config, load_config
 from rexnet.data.datamodule import ImageData, fill_caches
-from rexnet.doctor.checks import check_cache, check_classes, check_cores, check_disk, check_precision
+from rexnet.doctor.checks import check_cache, check_classes, check_disk, check_precision
 from rexnet.doctor.finding import Finding
 from rexnet.errors import ConfigError
 
@@ -65,11 +65,10 @@ def test_a_precision_that_the_hardware_lacks_is_reported(small_config: Config, m
         check_precision(small_config.trainer.model_copy(update={"precision": "fp16"}))
 
 
-@pytest.mark.parametrize(("busy", "found"), [(0.4, []), (1.3, [("warning", "cores")]), (9.0, [("warning", "cores")])])
-def test_busy_cores_are_reported(busy: float, found: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rexnet.doctor.checks.count_cores", lambda: 8)
-    monkeypatch.setattr("rexnet.doctor.checks.busy_cores", lambda: busy)
-    findings = list(check_cores())
-    assert levels(iter(findings)) == found
-    remedies = {1.3: "OMP_NUM_THREADS=7 ", 9.0: "OMP_NUM_THREADS=1 "}
-    assert all(remedies[busy] in finding.text for finding in findings)
+@pytest.mark.parametrize(("load", "level"), [(0.6, "ok"), (1.3, "warning")])
+def test_other_programs_are_reported(
+    load: float, level: str, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    finding = check_precision(small_config.trainer.model_copy(update={"precision": "fp32", "accelerator": "cpu"}))
+    assert (finding.level, "load of 1.3" in finding.text) == (level, level == "warning")

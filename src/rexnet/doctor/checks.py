@@ -1,5 +1,6 @@
 """Checks that need no training step: classes, precision, and space for caches and checkpoints."""
 
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -13,9 +14,8 @@ from rexnet.dataset_tools.check_report import UNEVEN_CLASSES
 from rexnet.doctor.finding import Finding
 from rexnet.system.atomic_files import require_writable
 from rexnet.system.device import has_fast_bf16, resolve_device
-from rexnet.system.resources import busy_cores, count_cores
 
-BUSY = 0.5  # cores; less is not worth a warning
+BUSY = 0.7  # processes; this one has added up to 0.2
 
 
 def check_classes(data: ImageData) -> Iterator[Finding]:
@@ -46,18 +46,10 @@ def check_precision(trainer: TrainerConfig) -> Finding:
         return Finding("warning", "precision", text)
     if device.accelerator == "cpu" and torch.cuda.is_available():
         return Finding("warning", "precision", f"{name}, although there is a GPU; use trainer.accelerator=auto")
+    if device.accelerator == "cpu" and (load := os.getloadavg()[0]) > BUSY:
+        text = f"{name} with a load of {load:.1f}: other programs slow training; stop them or set OMP_NUM_THREADS"
+        return Finding("warning", "precision", text)
     return Finding("ok", "precision", f"{device.precision} on {name}")
-
-
-def check_cores() -> Iterator[Finding]:
-    """Warns if other programs keep cores busy that training on a CPU would use."""
-    cores, busy = count_cores(), busy_cores()
-    if busy > BUSY:
-        text = (
-            f"other programs keep {busy:.1f} of {cores} cores busy; training and the speeds measured below are slower"
-        )
-        remedy = f"stop them, or train with OMP_NUM_THREADS={max(1, cores - round(busy))} in the environment"
-        yield Finding("warning", "cores", f"{text}; {remedy}")
 
 
 def check_cache(data: ImageData) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import torch
 
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
-from rexnet.doctor.checks import check_cache, check_classes, check_cores, check_disk, check_precision
+from rexnet.doctor.checks import check_cache, check_classes, check_disk, check_precision
 from rexnet.doctor.dry_run import (
     STEPS,
     check_losses,
@@ -26,6 +26,7 @@ from rexnet.system.launcher import started_by_launcher
 from rexnet.system.resources import available_memory
 from rexnet.training.accumulation import settle_accumulation
 from rexnet.training.classification import build_classifier
+from rexnet.training.loggers import require_loggers
 
 
 def examine(config: Config) -> Iterator[Finding]:
@@ -40,6 +41,7 @@ def examine(config: Config) -> Iterator[Finding]:
         raise ConfigError("rexnet doctor: checks a run in a single process; call it without torchrun or srun")
     try:
         config = adopt_preprocessing(config)
+        require_loggers(config.trainer.loggers)
         accelerator = resolve_device(config.trainer).accelerator
         world_size = resolve_devices(config.trainer) * config.trainer.num_nodes
         data = ImageData(config, world_size)
@@ -49,8 +51,6 @@ def examine(config: Config) -> Iterator[Finding]:
     yield Finding("ok", "config", f"{config.name}: {config.model.name} on {world_size} x {accelerator}")
     yield from check_classes(data)
     yield check_precision(config.trainer)
-    if accelerator == "cpu":
-        yield from check_cores()
     yield from attempt("cache", check_cache(data))
     yield from attempt("training", check_training(data))
 

@@ -1,35 +1,14 @@
 """CPU cores and memory that this process may use; imports no PyTorch."""
 
 import os
-import time
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-CPU_TIMES = Path("/proc/stat")
 
 
 def count_cores() -> int:
     """Returns the cores that this process may use: in a container or under SLURM, fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def busy_cores(seconds: float = 0.5) -> float:
-    """Returns the number of these cores that are busy while this process sleeps; 0 where the system does not tell."""
-    if not CPU_TIMES.is_file():
-        return 0.0
-    before = _busy_seconds()
-    time.sleep(seconds)
-    return (_busy_seconds() - before) / seconds
-
-
-def _busy_seconds() -> float:
-    """Returns the time that the cores of this process have worked since the machine started."""
-    names, ticks = {f"cpu{number}" for number in os.sched_getaffinity(0)}, 0
-    for name, *values in (line.split() for line in CPU_TIMES.read_text(encoding="ascii").splitlines()):
-        if name in names:
-            user, nice, system, _idle, _waiting, *interrupts = map(int, values[:8])  # guests are part of user
-            ticks += user + nice + system + sum(interrupts)
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def available_memory() -> int:
