@@ -41,7 +41,9 @@ def main() -> None:
     if options.serve:
         serve(options.image_size, options.batch, options.seconds)
         return
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.image_size} px, batch {options.batch}")
+    print(
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, {options.image_size} px, batch {options.batch}"
+    )
     with contextlib.ExitStack() as stack:
         measures = {spins: stack.enter_context(started(spins)) for spins in options.spins}
         for competitors in options.competitors:
@@ -69,7 +71,9 @@ def started(spins: int) -> Iterator[Callable[[str], float]]:
     """Yields a function that measures the images/s of a task in a process with that value."""
     command = [sys.executable, *sys.argv, "--serve"]
     environment = os.environ | {"GOMP_SPINCOUNT": str(spins)}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         questions, answers = process.stdin, process.stdout
         assert questions is not None
         assert answers is not None

@@ -15,6 +15,7 @@ from rexnet.errors import ConfigError, DataError
 def shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shortens the dry run and the measurement of the loader."""
     monkeypatch.setattr("rexnet.doctor.estimate.SECONDS", 0.05)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))  # no other programs
     for module in ("dry_run", "examine"):
         monkeypatch.setattr(f"rexnet.doctor.{module}.STEPS", 10)
 

@@ -26,7 +26,7 @@ def output_dtypes(network: nn.Module) -> set[torch.dtype]:
 def test_depthwise_convolutions_train_in_fp32_and_evaluate_in_bf16(network: nn.Module) -> None:
     names = list(network.state_dict())
     assert output_dtypes(copy.deepcopy(network)) == {torch.bfloat16}
-    network = train_depthwise_in_fp32(network)
+    train_depthwise_in_fp32(network)
     assert output_dtypes(copy.deepcopy(network)) == {torch.float32}
     with torch.inference_mode():
         assert output_dtypes(copy.deepcopy(network).eval()) == {torch.bfloat16}
@@ -35,13 +35,15 @@ def test_depthwise_convolutions_train_in_fp32_and_evaluate_in_bf16(network: nn.M
 
 def test_only_depthwise_convolutions_change_and_fp32_stays_equal() -> None:
     network = rexnet(0.2, num_classes=2)
-    changed = train_depthwise_in_fp32(copy.deepcopy(network))
+    changed = copy.deepcopy(network)
+    train_depthwise_in_fp32(changed)
     assert {layer.groups > 1 for layer in changed.modules() if isinstance(layer, Float32Depthwise)} == {True}
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(network.eval()(images), changed.eval()(images))
 
 
 def test_compiles_into_one_graph() -> None:
-    network = train_depthwise_in_fp32(rexnet(0.2, num_classes=2))
+    network = rexnet(0.2, num_classes=2)
+    train_depthwise_in_fp32(network)
     with torch.autocast("cpu", torch.bfloat16):
         torch.compile(network, backend="eager", fullgraph=True)(torch.zeros(2, 3, 32, 32)).sum().backward()
