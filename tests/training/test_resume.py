@@ -262,8 +262,8 @@ def move_an_image(root: Path) -> None:
     [
         (rename_a_class, "new: zebra; missing: ant"),
         (swap_the_data, "new: eeb, tna, woc; missing: ant, bee, cow"),
-        (add_an_image, r"training: 1 added \(ant/900.png\)"),
-        (move_an_image, r"validation: 1 added \(bee/900.png\), 1 removed \(ant/000.png\)"),
+        (add_an_image, r"train: 1 added \(ant/900.png\)"),
+        (move_an_image, r"val: 1 added \(bee/900.png\), 1 removed \(ant/000.png\)"),
     ],
 )
 def test_changed_data_is_refused_with_the_difference_and_never_shifts_labels(
@@ -275,7 +275,7 @@ def test_changed_data_is_refused_with_the_difference_and_never_shifts_labels(
     with pytest.raises(ConfigError, match=difference):
         train(configured(arguments), run)
     if "image" not in change.__name__:
-        with pytest.raises(ConfigError, match="labels would change their meaning; restore the data"):
+        with pytest.raises(ConfigError, match="labels would change their meaning; restore them"):
             train(configured(arguments), run, allowed=["data"])
     else:
         train(configured(arguments), run, allowed=["data"])

@@ -26,9 +26,8 @@ def check_classes(data: ImageData) -> Iterator[Finding]:
     text = (
         f"{len(train):,} training and {len(val):,} validation images of {len(train.class_names):,} classes, "
         f"{counts[least]:,} to {counts[most]:,} per class; {data.steps_per_epoch:,} steps per epoch"
+        f"{describe_splits(data.config.data)}"
     )
-    if splits := describe_splits(data.config.data):
-        text += f"; {splits}"
     yield Finding("ok", "data", text)
     if counts[most] > UNEVEN_CLASSES * counts[least]:
         names = f"{train.class_names[least]} has {counts[least]:,} images, {train.class_names[most]} {counts[most]:,}"

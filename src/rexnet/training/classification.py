@@ -69,13 +69,12 @@ def train(
     hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
     parameters = sum(shape.numel() for _, shape in true_shapes(module.model)) / 1e6
     name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
-    splits = f"; {text}" if (text := describe_splits(config.data)) else ""
     log.info(
         f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
         f"{trainer.world_size} x {hardware}\n"
         f"{len(data.train_index):,} training and {len(data.val_index):,} validation images of {len(data.class_names)} "
-        f"classes{splits}\n{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with "
-        f"{config.data.batch_size} images"
+        f"classes{describe_splits(config.data)}\n"
+        f"{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with {config.data.batch_size} images"
     )
     for remark in data.remarks:
         log.warning(remark)

@@ -38,24 +38,23 @@ def index_csv(root: Path, split: Split) -> Index:
     images of the split `val`, `test` takes its place.
     """
     tables = _read_splits(root)
-    name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split
-    if not tables.get(name):
-        raise DataError(f"{root}: has no images of the split {name!r}; it has {', '.join(tables) or 'none'}")
-    labels = {row.label for row in tables.get("train", tables[name])}
+    if not tables.get(split):
+        raise DataError(f"{root}: has no images of the split {split!r}; it has {', '.join(tables) or 'none'}")
+    labels = {row.label for row in tables.get("train", tables[split])}
     are_numbers = all(label.isdecimal() for label in labels)
     class_names = sorted(labels, key=lambda label: (int(label) if are_numbers else 0, label))  # also 1 and 01
     label_of = {label: number for number, label in enumerate(class_names)}
-    unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
+    unknown = next((row.label for row in tables[split] if row.label not in label_of), None)
     if unknown is not None:
-        raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
+        raise DataError(f"{root}: the label {unknown!r} of the split {split!r} has no training image")
     _require_one_label(tables, root)
-    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[name])
-    paths = [row.path for row in tables[name]]
+    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[split])
+    paths = [row.path for row in tables[split]]
     require_present(folder, paths, listed_in)
     if any(os.path.isabs(path) or ".." in path.split("/") for path in paths):
         base, folder = os.path.abspath(folder), _common_folder(folder, tables)
         paths = [os.path.relpath(os.path.join(base, path), folder) for path in paths]
-    return build_index(folder, paths, [label_of[row.label] for row in tables[name]], class_names)
+    return build_index(folder, paths, [label_of[row.label] for row in tables[split]], class_names)
 
 
 def table_splits(root: Path) -> tuple[Split, ...]:

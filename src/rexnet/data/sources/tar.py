@@ -5,7 +5,6 @@ ImageNet's training archive, count as folders.
 """
 
 import hashlib
-import json
 import logging
 import os
 import tarfile
@@ -17,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rexnet.data.sources.image_files import LeftOut, is_image, note_left_out, printable, size_text
+from rexnet.data.sources.image_files import describe_left_out, is_image, printable, size_text
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source, digest
 from rexnet.errors import ConfigError, DataError, first_sentence
@@ -26,7 +25,7 @@ from rexnet.system.terminal import progress_bar
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 1
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LARGE = 1 << 30
@@ -39,10 +38,7 @@ class TarSource(Source):
     `spans` are offset and size of each image in bytes, int64 (n, 2); `state` is that of the tar when it was indexed.
     """
 
-    def __init__(
-        self, root: Path, paths: Names, spans: np.ndarray, state: FileState, left_out: LeftOut | None = None
-    ) -> None:
-        self.left_out = left_out or {}
+    def __init__(self, root: Path, paths: Names, spans: np.ndarray, state: FileState) -> None:
         self.root, self.paths, self.spans, self.state = root, paths, spans, state
         try:
             self.descriptor = os.open(root, os.O_RDONLY)
@@ -103,16 +99,18 @@ def open_tar(path: Path) -> TarSource:
 def scan(path: Path, state: FileState) -> TarSource:
     """Finds the images in a tar by reading its headers."""
     rows: list[tuple[str, int, int]] = []
+    left_out: list[str] = []
     with open(path, "rb") as file, progress_bar(state[0], "B", unit_scale=True, delay=1) as bar:
         if file.read(6).startswith(COMPRESSED):
             raise DataError(f"{path}: is compressed, so images cannot be read by position; decompress it to a .tar")
-        left_out: LeftOut = {}
         for row in _walk(file, path, 0, state[0], "", left_out):
             rows.append(row)
             bar.update(row[1] - bar.n)
+    if text := describe_left_out(left_out):
+        log.warning(f"{path}: left out {text}")
     rows.sort(key=lambda row: by_folder(row[0]))
     spans = np.array([row[1:] for row in rows], np.int64).reshape(-1, 2)
-    return TarSource(path, Names.pack(row[0] for row in rows), spans, state, left_out)
+    return TarSource(path, Names.pack(row[0] for row in rows), spans, state)
 
 
 def by_folder(name: str) -> str:
@@ -125,9 +123,9 @@ def _state_of(status: os.stat_result) -> FileState:
 
 
 def _walk(
-    file: BinaryIO, path: Path, start: int, end: int, prefix: str, left_out: LeftOut
+    file: BinaryIO, path: Path, start: int, end: int, prefix: str, left_out: list[str]
 ) -> Iterator[tuple[str, int, int]]:
-    """Yields name, offset and size of each image in the tar between two bytes of `file`, and counts other files."""
+    """Yields name, offset and size of each image in the tar between two bytes of `file`; adds others to `left_out`."""
     file.seek(start)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -144,7 +142,7 @@ def _walk(
                     _require_plain(member, path)
                     yield name, inner_start, member.size
                 elif member.isreg():
-                    note_left_out(left_out, name)
+                    left_out.append(name)
             # `tarfile` takes any damaged header after the first for the end, which is a block of zeros.
             file.seek(tar.offset)
             if tar.offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
@@ -170,12 +168,9 @@ def _read_index(place: Path, path: Path, state: FileState) -> TarSource | None:
             if content["stamp"].tolist() != [FORMAT, *state]:
                 return None
             names, spans = Names(content["text"], content["ends"]), content["spans"]
-            left_out = {
-                reason: (count, first) for reason, (count, first) in json.loads(str(content["left_out"])).items()
-            }
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return TarSource(path, names, spans, state, left_out)
+    return TarSource(path, names, spans, state)
 
 
 def _write_index(place: Path, source: TarSource) -> bool:
@@ -183,8 +178,7 @@ def _write_index(place: Path, source: TarSource) -> bool:
     stamp = np.array([FORMAT, *source.state], np.int64)
     try:
         with atomic_write(place) as temporary:
-            names, left_out = source.paths, json.dumps(source.left_out)
-            np.savez(temporary, text=names.text, ends=names.ends, spans=source.spans, stamp=stamp, left_out=left_out)
+            np.savez(temporary, text=source.paths.text, ends=source.paths.ends, spans=source.spans, stamp=stamp)
     except ConfigError:
         return False
     return True
