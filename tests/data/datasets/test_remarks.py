@@ -48,6 +48,11 @@ def keep_one(root: Path) -> None:
     (root / "table.csv").write_text("\n".join(["path,label,split", *table]))
 
 
+def link_val(root: Path) -> None:
+    shutil.rmtree(root / "val")
+    (root / "val").symlink_to("train")
+
+
 def add_seven(root: Path) -> None:
     write_images(root / "train/bee", 15, hue=1, size=(8, 8))
 
@@ -81,6 +86,14 @@ def add_seven(root: Path) -> None:
             [
                 "no validation image of bee, cow; the accuracy does not cover them",
                 "1 validation images are few: each changes top-1 by 100 points; hold out more",
+            ],
+        ),
+        (
+            link_val,
+            [],
+            [
+                "32 validation images are training images, too, such as ant/000.png; the accuracy on them says nothing "
+                "about new images"
             ],
         ),
         (

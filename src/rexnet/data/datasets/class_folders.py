@@ -195,10 +195,15 @@ def _folders_of(split: Split) -> str:
 
 def _require_same_classes(wanted: Iterable[str], found: Iterable[str], classes_of: str, folder: Path) -> None:
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    advice = (
+        "; add images of it, or list all in a table (data.dataset=csv), which may lack it, as `evaluate --data` may"
+    )
     for names, verb, relation in ((missing, "lacks", "of"), (unknown, "has", "unknown to")):
         if names:
             count = "one class" if len(names) == 1 else f"{len(names)} classes"
-            raise DataError(f"{folder}: {verb} {count} {relation} {classes_of}: {join_names(names)}")
+            raise DataError(
+                f"{folder}: {verb} {count} {relation} {classes_of}: {join_names(names)}{advice * (names is missing)}"
+            )
 
 
 def _path(entry: os.DirEntry[str]) -> str:

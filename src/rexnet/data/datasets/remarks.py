@@ -39,6 +39,12 @@ def remark_on_data(config: DataConfig, train: Index, val: Index) -> list[str]:
     missing = [val.class_names[number] for number in np.setdiff1d(train.labels, val.labels)]
     if missing:
         remarks.append(f"no validation image of {join_names(missing)}; the accuracy does not cover them")
+    same_place = train.root.resolve() == val.root.resolve()
+    if same_place and (shared := sorted(set(train.paths) & set(val.paths))):
+        remarks.append(
+            f"{len(shared):,} validation images are training images, too, such as {printable(shared[0])}; the accuracy "
+            f"on them says nothing about new images"
+        )
     if len(val) <= FEW_IMAGES:
         remarks.append(
             f"{len(val)} validation images are few: each changes top-1 by {100 / len(val):.0f} points; hold out more"
