@@ -10,7 +10,14 @@ from rexnet import rexnet
 from rexnet.config import load_config
 from rexnet.config.schema import TrainerConfig
 from rexnet.errors import ConfigError
-from rexnet.system.device import Device, adapt_to_hardware, keep_freed_memory, resolve_device, resolve_devices
+from rexnet.system.device import (
+    Device,
+    adapt_to_hardware,
+    keep_freed_memory,
+    resolve_device,
+    resolve_devices,
+    tune_convolutions,
+)
 
 
 def section(**values: Any) -> TrainerConfig:
@@ -28,14 +35,16 @@ def pretend_gpus(monkeypatch: pytest.MonkeyPatch, count: int, capability: tuple[
 @pytest.mark.parametrize(
     ("gpus", "fast_bf16", "values", "device"),
     [
-        (0, False, {}, ("cpu", "32-true", True)),
-        (0, True, {}, ("cpu", "bf16-mixed", True)),
-        (0, False, {"precision": "bf16", "channels_last": "false"}, ("cpu", "bf16-mixed", False)),
-        (1, True, {}, ("gpu", "bf16-mixed", True)),
-        (1, False, {}, ("gpu", "16-mixed", True)),
-        (1, True, {"precision": "fp32"}, ("gpu", "32-true", False)),
-        (1, True, {"accelerator": "cpu", "precision": "fp32"}, ("cpu", "32-true", True)),
-        (1, True, {"precision": "fp32", "channels_last": "true"}, ("gpu", "32-true", True)),
+        (0, False, {}, ("cpu", "32-true", True, 1)),
+        (0, True, {}, ("cpu", "bf16-mixed", True, 1)),
+        (0, False, {"precision": "bf16", "channels_last": "false"}, ("cpu", "bf16-mixed", False, 1)),
+        (0, False, {"pad_channels": "16"}, ("cpu", "32-true", True, 16)),
+        (1, True, {}, ("gpu", "bf16-mixed", True, 8)),
+        (1, False, {}, ("gpu", "16-mixed", True, 8)),
+        (1, True, {"precision": "fp32"}, ("gpu", "32-true", False, 1)),
+        (1, True, {"accelerator": "cpu", "precision": "fp32"}, ("cpu", "32-true", True, 1)),
+        (1, True, {"precision": "fp32", "channels_last": "true"}, ("gpu", "32-true", True, 1)),
+        (1, True, {"pad_channels": "none"}, ("gpu", "bf16-mixed", True, 1)),
     ],
 )
 def test_auto_takes_the_fastest_of_the_machine(
@@ -43,7 +52,7 @@ def test_auto_takes_the_fastest_of_the_machine(
 ) -> None:
     pretend_gpus(monkeypatch, gpus)
     monkeypatch.setattr("rexnet.system.device.has_fast_bf16", lambda _: fast_bf16)
-    defaults = {"accelerator": "auto", "precision": "auto", "channels_last": "auto"}
+    defaults = {"accelerator": "auto", "precision": "auto", "channels_last": "auto", "pad_channels": "auto"}
     assert resolve_device(section(**(defaults | values))) == device
 
 
@@ -130,3 +139,15 @@ def test_freed_memory_is_kept_on_linux_only(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "platform", "linux")
     keep_freed_memory()
     assert options == [(-3, 32 << 20), (-1, 2**31 - 1), (-2, 256 << 20)]
+
+
+@pytest.mark.parametrize(
+    ("images", "deterministic", "tuned"),
+    [(1_999_999, False, False), (2_000_000, False, True), (3_000_000, True, False)],
+)
+def test_cudnn_measures_its_algorithms_where_a_run_is_long_enough(
+    images: int, deterministic: bool, tuned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.cudnn.benchmark", not tuned)
+    tune_convolutions(images, deterministic)
+    assert torch.backends.cudnn.benchmark == tuned

@@ -1,6 +1,7 @@
 """Arguments and argument types that several commands share."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,7 +27,15 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def add_moved_data(parser: argparse.ArgumentParser) -> None:
     """Adds --data."""
-    parser.add_argument("--data", metavar="ROOT", type=Path, help="data set (default: where the run found it)")
+    parser.add_argument("--data", metavar="ROOT", type=as_path, help="data set (default: where the run found it)")
+
+
+def as_path(text: str) -> Path:
+    """Parses a path; shells expand `~` at the beginning of a word only, not in `--out=~/x`."""
+    try:
+        return Path(os.path.expanduser(text.encode().decode()))
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("should be UTF-8 text; rename the folder, or make a link to it") from None
 
 
 def count(text: str) -> int:

@@ -7,10 +7,10 @@ defaults are defined here and nowhere else.
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rexnet.config.data_schema import AugmentationConfig, DataConfig, EvalTransformConfig
-from rexnet.config.section import Count, PositiveFloat, PositiveInt, Role, Section
+from rexnet.config.section import Count, FilePath, PositiveFloat, PositiveInt, Role, Section, expand_home
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 
@@ -44,7 +44,7 @@ class ModelConfig(Section):
     own_preprocessing: bool = True
     """Use the mean, std, interpolation and center crop that timm defines for a `timm/` network, instead of those in
     `data` and `eval_transform`."""
-    pretrained: str | None = None
+    pretrained: Annotated[str, AfterValidator(expand_home)] | None = None
     """Initial weights: a file (.pth, .safetensors, .ckpt), `https://HOST/FILE#sha256=HEX`, or the tag of weights on
     the Hugging Face hub, such as `nav_in1k`."""
 
@@ -134,13 +134,18 @@ class TrainerConfig(Section):
     """Arithmetic of the network; `auto`: bf16 if the hardware supports it, otherwise fp16 on GPUs and fp32 on CPUs."""
     channels_last: Literal["auto"] | bool = "auto"
     """Memory layout NHWC; `auto`: except for fp32 on GPUs."""
+    pad_channels: Annotated[Literal["auto", 8, 16, "none"], Role.MECHANICS] = "auto"
+    """Widths of ReXNet in memory are padded with zeros to multiples of this number, for tensor cores; files and results
+    do not change. `auto`: 8 in bf16 and fp16 on CUDA devices, otherwise none; timm networks are never padded."""
     accumulate: Literal["auto"] | PositiveInt = 1
     """Micro-batches per optimizer step on each device (gradient accumulation); `auto` finds the smallest number that
     fits into GPU memory before the first step and writes it into the run's config."""
     sync_batchnorm: bool = False
     """Compute BatchNorm statistics over all devices."""
     compile: bool = False
-    """Compile the network with torch.compile."""
+    """Compile training steps with torch.compile; validation stays eager, so that evaluation repeats its numbers."""
+    cuda_graphs: Annotated[Literal["auto"] | bool, Role.MECHANICS] = "auto"
+    """Replay compiled steps as CUDA graphs, which saves their launches; `auto`: off, until it has been measured."""
     deterministic: bool = False
     """Use deterministic algorithms only (slower on GPUs)."""
     val_every_epochs: PositiveInt = 1
@@ -162,7 +167,7 @@ class TrainerConfig(Section):
     does; null: never."""
     loggers: Annotated[tuple[Literal["csv", "wandb", "mlflow"], ...], Role.MECHANICS] = ()
     """Loggers besides TensorBoard; `wandb` and `mlflow` need the package of that name."""
-    runs_dir: Annotated[Path, Role.MECHANICS] = Path("runs")
+    runs_dir: Annotated[FilePath, Role.MECHANICS] = Path("runs")
     """Parent of the run folder, which is named `NAME-TIME`."""
     run_name: Annotated[RunName | None, Role.MECHANICS] = None
     """Name of the run folder instead. If it has a checkpoint, the run resumes, so that one command starts and
@@ -172,6 +177,12 @@ class TrainerConfig(Section):
     def micro_batches(self) -> int:
         """Micro-batches per optimizer step; 1 while `auto` is not resolved."""
         return 1 if self.accumulate == "auto" else self.accumulate
+
+    @model_validator(mode="after")
+    def _graphs_are_compiled(self) -> Self:
+        if self.cuda_graphs is True and not self.compile:
+            raise ValueError("cuda_graphs needs compile=true")
+        return self
 
 
 class Config(Section):

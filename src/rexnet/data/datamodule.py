@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -13,6 +14,8 @@ from rexnet.data.cache.cached_datasets import build_eval_dataset, build_train_da
 from rexnet.data.cache.filling import CacheStore
 from rexnet.data.dataset import Batch, Sample
 from rexnet.data.datasets import load_index
+from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.remarks import remark_on_data
 from rexnet.data.loaders import (
     build_eval_loader,
     build_loader,
@@ -22,6 +25,7 @@ from rexnet.data.loaders import (
     train_batch_size,
 )
 from rexnet.data.sampling import TrainBatchSampler
+from rexnet.errors import DataError
 from rexnet.preprocessing import resolve_preprocessing
 from rexnet.system.device import resolve_device, resolve_nodes
 from rexnet.system.lightning_internals import resume_position
@@ -33,13 +37,9 @@ class ImageData(pl.LightningDataModule):
     Batches leave `on_after_batch_transfer` as (images, targets): float32 (N, 3, H, W), and int64 (N,) or, if mixed,
     float32 (N, classes).
 
-    Args:
-        config: the run.
-        world_size: processes that share each batch.
-
     Raises:
-        DataError: the data set is missing, inconsistent or smaller than one batch, or several nodes would have to
-            fill its cache.
+        DataError: the data set is missing, inconsistent, smaller than one batch or of one class, or several nodes
+            would have to fill its cache.
         ConfigError: `data.batch_size` is not divisible by the processes.
     """
 
@@ -50,6 +50,12 @@ class ImageData(pl.LightningDataModule):
         self.loader_settings = resolve_loader(config.data, config.trainer)
         self.train_index = load_index(config.data, "train")
         self.val_index = load_index(config.data, "val")
+        if len(self.class_names) < 2:
+            raise DataError(
+                f"{self.train_index.root}: has one class, {self.class_names[0]}; a classifier needs two or more, "
+                f"such as a class of everything else"
+            )
+        self.indexes: dict[Split, Index] = {"train": self.train_index, "val": self.val_index}
         preprocessing = resolve_preprocessing(config, self.train_index.class_names)
         self.train_dataset = build_train_dataset(self.train_index, config.data, config.augmentation, config.seed)
         self.val_dataset = build_eval_dataset(self.val_index, config.data, preprocessing)
@@ -58,6 +64,7 @@ class ImageData(pl.LightningDataModule):
         self.cache.require_filled(resolve_nodes(config.trainer))
         self.world_size = world_size
         self.channels_last = resolve_device(config.trainer).channels_last
+        self._copies: torch.cuda.Stream | None = None
         self.received = 0.0  # time at which the latest batch came from the loader, by `time.perf_counter`
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.micro_batches
 
@@ -65,6 +72,11 @@ class ImageData(pl.LightningDataModule):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of the labels."""
         return self.train_index.class_names
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences about the images that a user may not expect."""
+        return remark_on_data(self.config.data, self.train_index, self.val_index)
 
     def prepare_data(self) -> None:
         """Fills missing caches; Lightning calls it in the first process of each node, and the others wait."""
@@ -92,6 +104,20 @@ class ImageData(pl.LightningDataModule):
         """Records when the batch came, to tell waiting for data from computing."""
         self.received = time.perf_counter()
         return batch
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copies a batch on a CUDA stream of its own, while the device still computes the steps before."""
+        if device.type != "cuda":
+            copied: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+            return copied
+        self._copies = self._copies or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._copies):
+            copied = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        stream = torch.cuda.current_stream(device)
+        stream.wait_stream(self._copies)
+        for tensor in (copied.images, copied.labels):
+            tensor.record_stream(stream)  # its memory is not reused before the step has read it
+        return copied
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Returns (images, targets) on the device; training batches are augmented."""

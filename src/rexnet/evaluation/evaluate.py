@@ -10,6 +10,7 @@ from pathlib import Path
 from rexnet.checkpoints.checkpoint import WeightsKind
 from rexnet.checkpoints.temperature import describe_temperature, save_temperature
 from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.remarks import remark_left_out
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.eval_images import find_images, fit_to_classes
 from rexnet.evaluation.inference import PLAIN, InferenceResult, View, run_inference
@@ -17,9 +18,13 @@ from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inferen
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result
 from rexnet.evaluation.soup import build_soup
-from rexnet.metrics.statistics import fit_temperature, split_in_halves, summarize
+from rexnet.metrics.statistics import TEMPERATURES, fit_temperature, split_in_halves, summarize
+from rexnet.runs.checkpoint_files import run_of
+from rexnet.runs.image_list import describe_changes
 
 log = logging.getLogger(__name__)
+
+FEW_TO_FIT = 100  # images for a temperature
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,7 @@ class Request:
 def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     """Returns a result for each source, kind of weights, data set and view, in this order.
 
-    Args:
-        sources: sources of `load_inference_model`.
-        request: what to evaluate.
+    The sources are those of `load_inference_model`.
 
     Raises:
         RexnetError: a source, the request or the data is faulty; raised before the first inference where possible.
@@ -97,6 +100,12 @@ def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[
 def _evaluate(
     model: InferenceModel, index: Index, view: View, request: Request, title: str, remarks: tuple[str, ...]
 ) -> Result:
+    run = run_of(model.path) if model.path is not None and not request.roots else None
+    changes = {} if run is None else describe_changes(run, {request.split: index})
+    remarks += tuple(
+        f"images have changed since the training: {text}; labels match by name" for text in changes.values()
+    )
+    remarks += tuple(remark_left_out(index))
     inference, temperature = run_inference(model, index, view, request.processes, title), model.temperature
     if request.calibrate:
         inference, temperature, remark = _calibrate(model, inference, request)
@@ -114,7 +123,7 @@ def _evaluate(
         summarize(inference.predictions)._replace(**inference.metrics),  # type: ignore[arg-type]
         inference.images_per_s,
         temperature,
-        model.metrics.get("val_ema/top1" if model.weights == "ema" else "val/top1") if as_trained else None,
+        model.metrics.get(f"val{'_ema' * (model.weights == 'ema')}/top1") if as_trained and not changes else None,
         remarks,
         _file_name(model, index, view, request),
     )
@@ -141,7 +150,11 @@ def _calibrate(
     fitting = predictions.select(first)
     fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, a random half"
     remark = f"temperature fitted on {fitted_on}; all results are of the other {len(second)}"
-    temperature = fit_temperature(fitting.logits, fitting.labels)
+    if len(first) < FEW_TO_FIT:
+        remark += f"; {len(first)} images are few, so it is uncertain: {2 * FEW_TO_FIT} in all would be right"
+    temperature = fit_temperature(fitting.logits, fitting.labels) if len(first) else TEMPERATURES[0]
+    if min(abs(temperature / limit - 1) for limit in TEMPERATURES) < 0.01:  # as if all answers are right
+        raise DataError(f"--calibrate: the answers to {fitted_on}, determine no temperature; use more with --data")
     if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt":
         saved = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
         remark += f"; saved in {saved}"

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import IO, Literal
 
 from rexnet.checkpoints.checkpoint import WeightsKind
+from rexnet.checkpoints.temperature import describe_temperature
 from rexnet.class_names import readable_names
 from rexnet.data.sources.decode import decode_image
-from rexnet.data.sources.image_files import is_image, printable
+from rexnet.data.sources.image_files import describe_left_out, is_image, printable
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model
 from rexnet.prediction.classify import classify_stream
@@ -51,16 +52,8 @@ def predict_files(
 ) -> None:
     """Writes a table with one line per image, and logs how many images could not be read.
 
-    Args:
-        source: source of `load_inference_model`.
-        inputs: files, folders, and patterns with `*`, `?` and `**`.
-        top: classes per line.
-        output: file of the table, written atomically; None: standard output.
-        form: csv or jsonl; None: by the suffix of `output`, else csv.
-        batch_size: images per forward pass.
-        workers: decoding threads; None: one per core.
-        weights: EMA or raw; None: EMA if there are any.
-        trust_pt2: read a `.pt2`, which can execute code when it is read.
+    The inputs are files, folders, and patterns with `*`, `?` and `**`; the form is by default that of the suffix of
+    `output`, else CSV. The other arguments are those of `load_inference_model` and `classify_stream`.
 
     Raises:
         RexnetError: the source, an argument or the output is faulty, or no image could be read.
@@ -68,8 +61,12 @@ def predict_files(
     form = form or _form_of(output)
     paths = find_files(inputs)
     model = load_for_prediction(source, weights, trust_pt2)
+    size = model.preprocessing.image_size
+    model = model.for_job(len(paths), (batch_size, size, size, 3))
     if model.temperature is None and model.network is not None and not source.startswith(TIMM):
         log.info(f"{source}: no temperature was fitted, so probabilities are not calibrated")
+    if model.temperature is not None and model.path is not None:
+        log.info(f"{source}: its {describe_temperature(model.path, model.weights)}")
     if model.config is not None and model.config.data.crop_to_box:
         log.warning(f"{source}: was trained on images cropped to their boxes, but sees whole images here")
     errors: list[str] = []
@@ -115,13 +112,16 @@ def find_files(inputs: Sequence[str]) -> list[str]:
 
 
 def _images_below(folder: str) -> list[str]:
-    """Returns the files with the suffix of an image, without hidden ones; links to folders are not followed."""
+    """Returns the images as class folders would have them, and logs what is left out; follows no links to folders."""
 
     def fail(error: OSError) -> None:
         raise DataError(f"{printable(error.filename)}: cannot be listed: {error.strerror}") from None
 
-    paths = (os.path.join(below, name) for below, _, names in os.walk(folder, onerror=fail) for name in names)
-    return sorted(path for path in paths if is_image(os.path.relpath(path, folder)))
+    paths = [os.path.join(below, name) for below, _, names in os.walk(folder, onerror=fail) for name in names]
+    inner = {path: os.path.relpath(path, folder) for path in sorted(paths)}
+    if text := describe_left_out(name for name in inner.values() if not is_image(name)):
+        log.warning(f"{printable(folder)}: left out {text}")
+    return [path for path, name in inner.items() if is_image(name)]
 
 
 def _matching(pattern: str) -> list[str]:

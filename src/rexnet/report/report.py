@@ -25,6 +25,7 @@ from rexnet.report.provenance import describe_data, describe_environment, descri
 from rexnet.report.side_by_side import compare_runs
 from rexnet.report.summary import RESULT_COLUMNS, describe_logged, describe_result, describe_state, describe_tiles
 from rexnet.runs.checkpoint_files import checkpoint_folder
+from rexnet.runs.image_list import describe_changes
 from rexnet.runs.run import KeptPredictions, Run
 from rexnet.system.atomic_files import atomic_write
 
@@ -42,12 +43,7 @@ def write_report(folders: Sequence[Path], target: Path, title: str | None = None
 
     A best checkpoint without kept predictions is evaluated first. If the images are gone or a file of a run is
     damaged, the page names what is missing. So that it can be published, it names no folder, command line, host or
-    person; `rexnet runs` does.
-
-    Args:
-        folders: run folders; a run in progress is reported up to its last epoch.
-        target: the HTML file, which is written completely or not at all.
-        title: public name of a single run, in place of that of its folder.
+    person; `rexnet runs` does. A run in progress is reported up to its last epoch, and `title` replaces a run's name.
 
     Raises:
         ConfigError: a folder is not a run or is given twice, its config is damaged, or the file cannot be written.
@@ -79,6 +75,8 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
     """Returns the content of a run's sections, the run with its predictions, and the best of them."""
     config = make_portable(run.config)
     train, val = open_split(run.config.data, "train"), open_split(run.config.data, "val")
+    indexes: dict[Split, Index | None] = {"train": train, "val": val}
+    changes = describe_changes(run.folder, {split: index for split, index in indexes.items() if index is not None})
     run, note = _with_predictions(run, val)
     results = [
         kept._replace(predictions=kept.predictions.with_readable_classes())
@@ -96,7 +94,7 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
         checkpoint = checkpoint_folder(run.folder) / f"{best.checkpoint}.ckpt"
         context["calibration"] = describe_calibration(best.predictions, checkpoint, best.weights)
     evaluated = [describe_result(kept) for kept in results]
-    logged = describe_logged(run, len(val) if val is not None else None)
+    logged = describe_logged(run, len(val) if val is not None and "val" not in changes else None)
     if evaluated or logged:
         context["results"] = {"columns": RESULT_COLUMNS, "evaluated": evaluated, "logged": logged}
     context |= {
@@ -104,7 +102,7 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
         "state": describe_state(run),
         "tiles": describe_tiles(run, best, classes),
         "curves": draw_run(run),
-        "data": describe_data(config.data, train, val),
+        "data": describe_data(run.config.data, train, val),
         "augmented": run.augmented and embed_picture(run.augmented, AUGMENTED_WIDTH),
         "recipe": describe_recipe(config, run.environment.get("command")),
         "environment": describe_environment(run.environment),
@@ -112,6 +110,9 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
     for damaged in run.damage:
         log.warning(f"{run.folder}/{damaged}")
     context["notes"] = [sentence for sentence in (note, *run.damage) if sentence]
+    context["notes"] += [
+        f"Images of {split} have changed since the training: {text}." for split, text in changes.items()
+    ]
     context["sections"] = [section for section in SECTIONS if context[section]]
     return context, run, best
 

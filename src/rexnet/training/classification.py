@@ -9,14 +9,18 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
+from rexnet.data.datasets.remarks import describe_splits
 from rexnet.data.keys import mix
+from rexnet.models.depthwise import train_depthwise_in_fp32
 from rexnet.models.factory import adopt_preprocessing, build_model
+from rexnet.models.padding import pad_channels, true_shapes
+from rexnet.runs.image_list import write_image_list
 from rexnet.runs.run_folder import find_named_run
 from rexnet.system.device import resolve_device
 from rexnet.training.accumulation import SameMicroBatches, settle_accumulation
 from rexnet.training.classifier import Classifier
 from rexnet.training.losses import build_loss
-from rexnet.training.resume import find_resumed
+from rexnet.training.resume import find_resumed, require_same_data
 from rexnet.training.run_training import TrainingResult, run_training
 from rexnet.training.signals import end_with_parent
 from rexnet.training.trainer import build_trainer
@@ -33,8 +37,8 @@ def train(
 
     Args:
         config: the run.
-        resume: a run folder or checkpoint to continue, in the same folder; None: start the run, or resume the one that
-            `trainer.run_name` names.
+        resume: a run folder or checkpoint to continue; None: start the run, or resume the one that `trainer.run_name`
+            names.
         callbacks: more of Lightning's callbacks.
         allowed: keys of the recipe that may differ from those of the run to resume.
 
@@ -50,6 +54,8 @@ def train(
     trainer = build_trainer(config, callbacks)
     end_with_parent(trainer)
     data = ImageData(config, trainer.world_size)
+    if resumed is not None:
+        require_same_data(resumed, data.class_names, data.indexes, allowed)
     counts = data.train_index.class_counts().tolist()
     module = build_classifier(config, data.class_names, counts, data.steps_per_epoch, pretrained=resume is None)
     if config.trainer.accumulate == "auto":
@@ -61,16 +67,20 @@ def train(
         trainer.accumulate_grad_batches = number
         trainer.callbacks.append(SameMicroBatches())  # type: ignore[attr-defined]
     hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
-    parameters = sum(p.numel() for p in module.model.parameters()) / 1e6
+    parameters = sum(shape.numel() for _, shape in true_shapes(module.model)) / 1e6
     name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
     log.info(
         f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
         f"{trainer.world_size} x {hardware}\n"
         f"{len(data.train_index):,} training and {len(data.val_index):,} validation images of {len(data.class_names)} "
-        f"classes\n{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with "
-        f"{config.data.batch_size} images"
+        f"classes{describe_splits(config.data)}\n"
+        f"{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with {config.data.batch_size} images"
     )
-    result = run_training(module, data, trainer, resumed, allowed)
+    for remark in data.remarks:
+        log.warning(remark)
+    result = run_training(
+        module, data, trainer, resumed, allowed, lambda folder: write_image_list(folder, data.indexes)
+    )
     if result.best_checkpoint is not None and "best_top1" in result.metrics:
         weights = "EMA" if module.ema_model is not None else "raw weights"
         log.info(
@@ -88,7 +98,10 @@ def build_classifier(
     """Builds the network for so many images of each class, with weights that depend on the seed, or pretrained ones."""
     torch.manual_seed(mix(config.seed) >> 1)
     model = build_model(config.model, names, pretrained)
-    model = model.to(memory_format=resolve_device(config.trainer).memory_format)
+    device = resolve_device(config.trainer)
+    model = pad_channels(model, device.pad_channels).to(memory_format=device.memory_format)
+    if device.accelerator == "cpu" and device.precision == "bf16-mixed":
+        train_depthwise_in_fp32(model)
     return Classifier(config, model, build_loss(config.loss, counts), names, steps_per_epoch)
 
 

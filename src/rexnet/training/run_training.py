@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ def run_training(
     trainer: pl.Trainer,
     resumed: Resumed | None = None,
     allowed: Collection[str] = (),
+    record_data: Callable[[Path], None] | None = None,
 ) -> TrainingResult:
     """Trains a module of any task in a run folder of its own, or in that of the run to resume.
 
@@ -53,6 +54,7 @@ def run_training(
         trainer: from `build_trainer`.
         resumed: the checkpoint to continue from.
         allowed: keys of the recipe that may differ from those of that checkpoint.
+        record_data: writes into the run folder what its labels and sample positions refer to.
 
     Raises:
         Stopped: a signal ended the run after a checkpoint was saved.
@@ -73,12 +75,14 @@ def run_training(
             trainer.callbacks.append(ChangedRecipe(resumed.config))  # type: ignore[attr-defined]
             if trainer.is_global_zero:
                 repair_run(resumed, module)
+        if record_data is not None and trainer.is_global_zero:
+            record_data(folder)
         # What was logged after the checkpoint, or by a start without one, will be logged again; TensorBoard drops it.
         trainer.loggers = build_loggers(config, folder, 0 if resumed is None else resumed.step + 1)
         log.info(f"Run folder {folder}")
         disable_signal_handlers(trainer)  # `GracefulStop` handles them
         datasets = data.datasets  # type: ignore[attr-defined]
-        with explained_faults(datasets, config.data.worker_timeout), explained_memory(trainer):
+        with explained_faults(datasets, config.data.worker_timeout), explained_failures(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=resumed and resumed.checkpoint, weights_only=True)
         end_with_parent(trainer, together=False)
         trainer.strategy.barrier()  # before process 0 may end
@@ -122,8 +126,8 @@ def _agree_on_start(trainer: pl.Trainer, folder: Path, resumed: Resumed | None) 
 
 
 @contextlib.contextmanager
-def explained_memory(trainer: pl.Trainer) -> Iterator[None]:
-    """Turns a lack of GPU memory into a ConfigError that names the remedy."""
+def explained_failures(trainer: pl.Trainer) -> Iterator[None]:
+    """Turns a lack of GPU memory or of a compiler into a ConfigError that names the remedy."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -133,3 +137,6 @@ def explained_memory(trainer: pl.Trainer) -> Iterator[None]:
             f"with {number} micro-batches a step; set trainer.accumulate={2 * number}, and to resume at the end of an "
             f"epoch add --allow-change trainer.accumulate"
         ) from None
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = " ".join(str(error).partition("\n\n")[0].split())
+        raise ConfigError(f"trainer.compile: {reason}; set trainer.compile=false to train without it") from error

@@ -13,8 +13,10 @@ from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
 from rexnet.errors import DivergenceError
 from rexnet.models.factory import split_parameters
+from rexnet.system.device import tune_convolutions
 from rexnet.system.lightning_internals import grad_scaler
-from rexnet.training.ema import build_ema, decay_at, update_ema
+from rexnet.training.compiling import compile_steps
+from rexnet.training.ema import averaged_tensors, build_ema, decay_at, update_ema
 from rexnet.training.loss_window import LossWindow
 from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
 from rexnet.training.optim import build_optimizer, fit_optimizer_to_device
@@ -41,6 +43,8 @@ class TrainingModule(pl.LightningModule):
         self.window = LossWindow()
         self.grad_norm = torch.zeros(())
         """L2 norm of the last gradient before clipping."""
+        self.replays_graphs = False
+        """True if training steps are CUDA graphs."""
 
     def record_loss(self, loss: Tensor) -> Tensor:
         """Adds a loss to the log's mean and returns it, with a gradient that shows if it is not finite."""
@@ -52,16 +56,23 @@ class TrainingModule(pl.LightningModule):
         raise NotImplementedError
 
     def on_fit_start(self) -> None:
-        """Compiles the network where configured."""
+        """Compiles the network for training where configured; validation calls its `forward` and stays eager."""
         if self.config.trainer.compile:
-            self.model.compile()
+            self.replays_graphs = compile_steps(
+                self.model, self.config.trainer, self.config.model.grad_checkpointing, self.trainer.world_size
+            )
 
     def on_train_start(self) -> None:
         """Prepares a new or resumed run on its device."""
         self.on_train_epoch_start()  # Lightning skips that hook when a run resumes within an epoch
+        steps = int(self.trainer.estimated_stepping_batches) - self.global_step
+        images = steps * self.config.data.batch_size // self.trainer.world_size
+        tune_convolutions(images, self.config.trainer.deterministic)
         scales_loss = grad_scaler(self.trainer) is not None
         fit_optimizer_to_device(self.optimizers(use_pl_optimizer=False), scales_loss)
         self.guard.start(self.model)
+        if self.ema_model is not None:
+            self._averaged = averaged_tensors(self.ema_model), averaged_tensors(self.model)
         self.window.sums = self.window.sums.to(self.device)
 
     def on_train_epoch_start(self) -> None:
@@ -82,6 +93,8 @@ class TrainingModule(pl.LightningModule):
         if batch_idx == 0:
             self.window.start_epoch()
         torch.manual_seed(mix(self.config.seed, self.current_epoch, batch_idx, self.global_rank, MODEL) >> 1)
+        if self.replays_graphs:  # the next replay overwrites gradients, which are part of the graph
+            self.trainer.optimizers[0].zero_grad()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measures the gradient, clips it where configured, and checks that it is finite."""
@@ -99,7 +112,7 @@ class TrainingModule(pl.LightningModule):
         self.guard.rollback(self.optimizers(use_pl_optimizer=False))
         if self.ema_model is not None and self.config.ema is not None:
             decay = decay_at(self.global_step + 1, self.config.ema.decay)
-            update_ema(self.ema_model, self.model, decay, skip=self.guard.bad)
+            update_ema(*self._averaged, decay, skip=self.guard.bad)
 
     def on_validation_start(self) -> None:
         """Gives all processes the BatchNorm statistics of the first, so that they validate the same network."""

@@ -12,7 +12,8 @@ from conftest import write_images
 
 from rexnet.data.datasets.class_folders import folder_splits, index_folders
 from rexnet.data.datasets.digits import write_digits
-from rexnet.data.datasets.index import Split
+from rexnet.data.datasets.index import Split, join
+from rexnet.data.sources.image_files import describe_left_out
 from rexnet.errors import DataError
 
 
@@ -29,7 +30,7 @@ def packed(root: Path, tar: Path, top: str = "") -> Path:
     return tar
 
 
-@pytest.mark.parametrize("name", ["val", "validation", "test"])
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev", "test"])
 def test_class_folders_are_indexed_in_the_order_of_their_names(name: str, tmp_path: Path) -> None:
     root = folder_root(tmp_path, {"train": ["b", "a"], name: ["a", "b"]})
     train, val = index_folders(root, "train"), index_folders(root, "val")
@@ -40,18 +41,34 @@ def test_class_folders_are_indexed_in_the_order_of_their_names(name: str, tmp_pa
     assert len(val) == 4
 
 
-def test_test_is_a_split_of_its_own_where_there_is_one(tmp_path: Path) -> None:
-    root = folder_root(tmp_path, {"train": ["a"], "val": ["a"], "test": ["a"]})
-    assert index_folders(root, "val").root.name == "val"
-    assert index_folders(root, "test").root.name == "test"
+@pytest.mark.parametrize("as_tar", [False, True])
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
+def test_test_is_a_split_of_its_own_where_there_is_one(name: str, as_tar: bool, tmp_path: Path) -> None:
+    root = folder_root(tmp_path / "r", {"Training": ["a"], name: ["a"], "test": ["a"], "other": ["b"]})
+    root = packed(root, tmp_path / "r.tar") if as_tar else root
+    for split, folder in {"train": "Training", "val": name, "test": "test"}.items():
+        index = index_folders(root, split)
+        assert index.paths[0] == f"{folder}/a/000.png" if as_tar else index.root.name == folder
     assert folder_splits(root) == ("train", "val", "test")
 
 
+@pytest.mark.parametrize("as_tar", [False, True])
+def test_two_folders_of_one_split_are_refused(as_tar: bool, tmp_path: Path) -> None:
+    root = folder_root(tmp_path / "r", {"train": ["a"], "val": ["a"], "Valid": ["a"]})
+    root = packed(root, tmp_path / "r.tar") if as_tar else root
+    for index in (index_folders, lambda root, _: folder_splits(root)):
+        with pytest.raises(DataError, match="has both Valid and val, which are names of one split; merge them"):
+            index(root, "val")
+
+
 @pytest.mark.parametrize("top", ["", "flowers"])
-def test_a_tar_of_class_folders_gives_the_same_images(top: str, tmp_path: Path) -> None:
+def test_a_tar_of_class_folders_gives_the_same_images(
+    top: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = folder_root(tmp_path / "images", {"train": ["b", "a"], "validation": ["a", "b"], "test": ["a", "b"]})
     (root / "train" / "._a").mkdir()
     (root / "train" / "a" / "._000.png").write_bytes(b"x")
+    (root / "train" / "a" / "x.HEIC").write_bytes(b"x")
     tar = packed(root, tmp_path / "images.tar", top)
     prefix = f"{top}/" if top else ""
     for split, name in {"train": "train", "val": "validation", "test": "test"}.items():
@@ -61,6 +78,7 @@ def test_a_tar_of_class_folders_gives_the_same_images(top: str, tmp_path: Path) 
         np.testing.assert_array_equal(there.labels, here.labels)
         assert [there.read(n) for n in range(len(there))] == [here.read(n) for n in range(len(here))]
     assert folder_splits(tar) == ("train", "val", "test")
+    assert f"images.tar: left out 1 .heic ({prefix}train/a/x.HEIC); convert .heic" in caplog.text
 
 
 def test_classes_are_in_the_order_of_their_names_in_tars_too(tmp_path: Path) -> None:
@@ -70,6 +88,31 @@ def test_classes_are_in_the_order_of_their_names_in_tars_too(tmp_path: Path) -> 
     assert here.class_names == there.class_names == ("a", "a b", "a-b")
     assert [f"train/{path}" for path in here.paths] == list(there.paths)
     assert here.labels.tolist() == there.labels.tolist() == [0, 0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("as_tar", [False, True])
+def test_composed_and_decomposed_letters_are_the_same_class(as_tar: bool, tmp_path: Path) -> None:
+    root = folder_root(tmp_path / "r", {"train": ["cafe\u0301", "cafz"], "val": ["caf\xe9", "cafz"]})
+    tar = packed(root, tmp_path / "r.tar")
+    train, val = (index_folders(tar if as_tar else root, split) for split in ("train", "val"))
+    assert train.class_names == val.class_names == ("cafz", "caf\xe9")
+    assert train.labels.tolist() == ([1, 1, 0, 0] if as_tar else [0, 0, 1, 1])
+    assert train.read(0).startswith(b"\x89PNG")
+    folder_root(root, {"train": ["caf\xe9"]})
+    with pytest.raises(DataError, match=r"train.?: has two folders caf\xe9, in composed and in decomposed letters"):
+        index_folders(packed(root, tmp_path / "s.tar") if as_tar else root, "train")
+
+
+@pytest.mark.parametrize("as_tar", [False, True])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("caf\udce9", r"train/caf\\xe9: is not UTF-8 text, .* rename this folder"), ("a\nb", r"a\\nb: contains control")],
+)
+def test_a_class_whose_name_is_no_line_of_text_is_named(name: str, message: str, as_tar: bool, tmp_path: Path) -> None:
+    root = folder_root(tmp_path / "r", {"train": ["a"], "val": ["a"]})
+    (root / "train" / "a").rename(root / "train" / name)
+    with pytest.raises(DataError, match=message):
+        index_folders(packed(root, tmp_path / "r.tar") if as_tar else root, "train")
 
 
 def test_hidden_files_and_leftovers_of_archives_are_no_classes_and_no_images(tmp_path: Path) -> None:
@@ -82,6 +125,38 @@ def test_hidden_files_and_leftovers_of_archives_are_no_classes_and_no_images(tmp
     assert list(index_folders(root, "train").paths) == ["a/000.png", "a/001.png"]
 
 
+def test_what_is_left_out_is_counted_with_an_example(tmp_path: Path) -> None:
+    root = folder_root(tmp_path, {"train": ["a", ".25mm", "__MACOSX"], "val": ["a"]})
+    write_images(root / "train/a/.ipynb_checkpoints", 1, hue=0)
+    for name in (
+        "a/x.HEIC",
+        "a/deep/y.heic",
+        "a/z",
+        "readme.md",
+        "a/._000.png",
+        "a/.DS_Store",
+        "loose.JPG",
+        ".gitkeep",
+    ):
+        (root / "train" / name).parent.mkdir(exist_ok=True)
+        (root / "train" / name).write_bytes(b"x")
+    train = index_folders(root, "train")
+    assert list(train.paths) == ["a/000.png", "a/001.png"]
+    assert describe_left_out(train.left_out).startswith(
+        "2 .heic (a/deep/y.heic), 1 .md (readme.md), 1 broken or outside of the class folders (loose.JPG), 2 hidden "
+        "(.25mm/), 1 without suffix (a/z); convert .heic to JPEG, for which"
+    )
+    assert describe_left_out(index_folders(root, "val").left_out) == ""
+    assert train.select([0]).left_out == train.left_out
+    assert join(train, index_folders(root, "val")).left_out == train.left_out
+    (root / "val/a/000.png").rename(root / "val/a/000.heic")
+    (root / "val/a/001.png").unlink()
+    with pytest.raises(
+        DataError, match=r"this class has no image \(.*\); it has 1 \.heic \(a/000\.heic\); convert \.heic to"
+    ):
+        index_folders(root, "val")
+
+
 def test_images_deeper_in_a_class_folder_belong_to_it(tmp_path: Path) -> None:
     root = folder_root(tmp_path, {"train": ["a", "b"], "val": ["a", "b"]})
     write_images(root / "train" / "a" / "images" / "more", 1, hue=0)
@@ -90,7 +165,7 @@ def test_images_deeper_in_a_class_folder_belong_to_it(tmp_path: Path) -> None:
     assert index.labels.tolist() == [0, 0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".PNG", ".webp", ".gif", ".tif", ".jfif"])
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".PNG", ".webp", ".gif", ".tif", ".jfif", ".jp2", ".PNM"])
 def test_suffixes_are_known_in_any_case(suffix: str, tmp_path: Path) -> None:
     root = folder_root(tmp_path, {"train": ["a"], "val": ["a"]})
     os.rename(root / "train" / "a" / "000.png", root / "train" / "a" / f"x{suffix}")
@@ -136,7 +211,7 @@ def test_files_that_cannot_be_read_are_kept_so_that_reading_names_them(tmp_path:
     ("splits", "split", "message"),
     [
         ({"val": ["a"]}, "train", r"has no train/ with one folder for each class; it contains val"),
-        ({"train": ["a"], "x": ["a"]}, "val", r"has no val/ or validation/ or test/.*; it contains "),
+        ({"train": ["a"], "x": ["a"]}, "val", r"has no val/ or test/ .*; it contains "),
         ({"train": ["a", "b", "c"], "val": ["a"]}, "val", r"val: lacks 2 classes of .*: b, c"),
         ({"train": ["a"], "val": ["a", "z"]}, "val", r"val: has one class unknown to .*: z"),
         ({"train": ["a", "b", "c"], "val": ["a", "c"]}, "val", r"val: lacks one class of .*: b"),

@@ -1,64 +1,95 @@
-"""Class folders: `train/CLASS/*.jpg` and the same below `val/`, `validation/` or `test/`, as files or inside a tar."""
+"""Class folders: `train/CLASS/*.jpg` and the same for validation and test, as files or inside a tar."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.index import Index, Layout, Split, build_index, label_source
-from rexnet.data.sources.image_files import IMAGE_SUFFIXES, is_hidden, is_image, printable
+from rexnet.class_names import class_name
+from rexnet.data.datasets.index import Index, Layout, Split, assign_splits, build_index, distinct_splits, label_source
+from rexnet.data.sources.image_files import (
+    IMAGE_SUFFIXES,
+    describe_left_out,
+    is_hidden,
+    is_image,
+    join_names,
+    printable,
+)
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.tar import TarSource, by_folder, open_tar
 from rexnet.errors import DataError
 
-FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("val", "validation", "test"),
-    "test": ("test",),
-}
-SPLIT_FOLDERS = ("train", "val", "validation", "test")
-NAMED = 5  # files or folders in a message
-
 
 def index_folders(root: Path, split: Split) -> Index:
-    """Indexes class folders below `train/` or below `val/`, `validation/` or `test/`; `train/` defines the classes.
+    """Indexes the class folders below a folder with a name of the split; the training images define the classes.
 
-    Images may lie deeper in their class folder. `root` may be a tar that contains the same folders.
+    Images may lie deeper in their class folder. Without another folder for validation, `test/` takes its place. `root`
+    may be a tar that contains the same folders.
     """
     if root.is_file():
         return _index_tar(root, split)
-    train = _split_folder(root, "train")
-    return index_class_folders(_split_folder(root, split), class_folders(train), "train/")
+    train, folder = _split_folder(root, "train"), _split_folder(root, split)
+    return index_class_folders(folder, class_folders(train), f"{train.name}/")
 
 
-def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: str) -> Index:
+def find_split(root: Path, split: Split) -> Path | None:
+    """Returns the folder of a split in `root`; for `val`, `test/` if there is no other."""
+    name = assign_splits((entry.name for entry in _entries(root) if _is_folder(entry)), root).get(split)
+    return None if name is None else root / name
+
+
+def index_class_folders(folder: Path, class_names: Collection[str], classes_of: str) -> Index:
     """Indexes the images below `folder`, whose subfolders must be exactly `class_names`.
 
     `classes_of` says in messages where `class_names` come from.
     """
-    _require_same_classes(class_names, class_folders(folder), classes_of, folder)
+    folder_of = class_folders(folder)
+    _require_same_classes(class_names, folder_of, classes_of, folder)
     counts: list[int] = []
+    left_out = [
+        _path(entry) for entry in _entries(folder, hidden=True) if is_hidden(entry.name) or not _is_folder(entry)
+    ]
 
     def paths() -> Iterator[str]:
         for name in class_names:
-            images = sorted(_images(str(folder / name), name, (os.path.realpath(folder),)), key=by_folder)
+            path, others = folder / folder_of[name], list[str]()
+            images = sorted(_images(str(path), path.name, (os.path.realpath(folder),), others), key=by_folder)
             if not images:
-                raise DataError(f"{folder / name}: this class has no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+                suffixes, instead = ", ".join(sorted(IMAGE_SUFFIXES)), describe_left_out(others) or "nothing"
+                raise DataError(f"{path}: this class has no image ({suffixes}); it has {instead}")
+            left_out.extend(others)
             counts.append(len(images))
             yield from images
 
-    packed = Names.pack(paths())  # fills `counts` as well
-    return build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), class_names)
+    packed = Names.pack(paths())  # fills `counts` and `left_out` as well
+    index = build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), tuple(class_names))
+    return replace(index, left_out=tuple(left_out))
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Returns the names of the folders in `folder`, which are its classes, sorted."""
+def class_folders(folder: Path) -> dict[str, str]:
+    """Maps the name of each class in `folder` to that of its folder, sorted."""
     entries = _entries(folder)
-    names = tuple(entry.name for entry in entries if _is_folder(entry))
-    if not names:
-        raise DataError(f"{folder}: has no class folders, {f'only {_list(entries)}' if entries else 'it is empty'}")
-    return names
+    folder_of = _name_classes((entry.name for entry in entries if _is_folder(entry)), folder)
+    if not folder_of:
+        found = f"only {join_names(map(_path, entries))}" if entries else "it is empty"
+        raise DataError(f"{folder}: has no class folders, {found}")
+    return dict(sorted(folder_of.items()))
+
+
+def _name_classes(folders: Iterable[str], place: Path) -> dict[str, str]:
+    """Maps the name of each class to that of its folder in `place`, in their order."""
+    folder_of: dict[str, str] = {}
+    for folder in folders:
+        try:
+            name = class_name(folder)
+        except ValueError as error:
+            problem = f"{error}, as names of classes have to be; rename this folder"
+            raise DataError(f"{printable(place / folder)}: {problem}") from None
+        if folder_of.setdefault(name, folder) != folder:
+            raise DataError(f"{place}: has two folders {name}, in composed and in decomposed letters; merge them")
+    return folder_of
 
 
 def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | None = None) -> Index:
@@ -69,64 +100,72 @@ def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | 
     numbers: dict[str, int] = {}
 
     def number(path: str) -> int:
-        class_name, slash, _ = path.removeprefix(prefix).partition("/")
-        return numbers.setdefault(class_name, len(numbers)) if slash and path.startswith(prefix) else -1
+        folder, slash, _ = path.removeprefix(prefix).partition("/")
+        return numbers.setdefault(folder, len(numbers)) if slash and path.startswith(prefix) else -1
 
     found = np.fromiter(map(number, tar.paths), np.int64, len(tar))
-    class_names = tuple(numbers) if class_names is None else class_names
-    _require_same_classes(class_names, tuple(numbers), "the training images", tar.root / prefix)
+    names = tuple(_name_classes(numbers, tar.root / prefix))
+    class_names = tuple(sorted(names)) if class_names is None else class_names
+    _require_same_classes(class_names, names, "the training images", tar.root / prefix)
     positions = np.flatnonzero(found >= 0)
     if not len(positions):
         raise DataError(f"{tar.root}: has no image of the split")
-    label_of = np.array([class_names.index(name) for name in numbers], np.int64)
+    label_of = np.array([class_names.index(name) for name in names], np.int64)
     source = tar if len(positions) == len(tar) else tar.select(positions)
     return label_source(source, label_of[found[positions]], class_names)
 
 
 def folder_splits(root: Path) -> tuple[Split, ...]:
     """Returns the splits that have a folder; `test/` counts as `val` only if there is no other."""
-    names = _tar_folders(open_tar(root))[1] if root.is_file() else {e.name for e in _entries(root)}
-    has_val = bool(names & {"val", "validation"})
-    return ("train", *(("val",) if has_val or "test" not in names else ()), *(("test",) if "test" in names else ()))
+    names = _tar_folders(open_tar(root))[1] if root.is_file() else {e.name for e in _entries(root) if _is_folder(e)}
+    return distinct_splits(assign_splits(sorted(names), root))
 
 
 def _index_tar(path: Path, split: Split) -> Index:
     tar = open_tar(path)
     top, names = _tar_folders(tar)
-    wanted = next((name for name in FOLDER_NAMES[split] if name in names), None)
-    if "train" not in names or wanted is None:
-        missing = "train/" if "train" not in names else _folders_of(split)
-        raise DataError(f"{path}: has no {missing} with one folder for each class; it contains {_join(sorted(names))}")
-    train = index_tar_folders(tar, f"{top}train/")
-    return train if wanted == "train" else index_tar_folders(tar, f"{top}{wanted}/", train.class_names)
+    found = assign_splits(sorted(names), path)
+    if "train" not in found or split not in found:
+        missing = _folders_of(split if "train" in found else "train")
+        raise DataError(
+            f"{path}: has no {missing} with one folder for each class; it contains {join_names(sorted(names))}"
+        )
+    train = index_tar_folders(tar, f"{top}{found['train']}/")
+    return train if split == "train" else index_tar_folders(tar, f"{top}{found[split]}/", train.class_names)
 
 
 def _tar_folders(tar: TarSource) -> tuple[str, set[str]]:
     """Returns the only top folder of a tar (or an empty string), and the names of the folders below it."""
     first = {path.partition("/")[0] for path in tar.paths}
-    if len(first) != 1 or first.intersection(SPLIT_FOLDERS):
+    if len(first) != 1 or assign_splits(sorted(first), tar.root):
         return "", first
     top = f"{first.pop()}/"
     return top, {path.removeprefix(top).partition("/")[0] for path in tar.paths}
 
 
-def _images(folder: str, path: str, above: tuple[str, ...]) -> Iterator[str]:
-    """Yields the paths of the images in a class folder and below it; follows links to folders, but not in a circle."""
+def _images(folder: str, path: str, above: tuple[str, ...], left_out: list[str]) -> Iterator[str]:
+    """Yields the paths of the images in a class folder and below it, and adds others to `left_out`.
+
+    Links to folders are followed, but not in a circle.
+    """
     real = os.path.realpath(folder)
     if any(os.path.commonpath((real, upper)) == real for upper in above):
         raise DataError(f"{printable(folder)}: is a link that leads back to {printable(real)}; remove it")
-    for entry in _entries(folder):
-        if _is_folder(entry):
-            yield from _images(entry.path, f"{path}/{entry.name}", (*above, real))
-        elif is_image(entry.name):
-            yield f"{path}/{entry.name}"
+    for entry in _entries(folder, hidden=True):
+        inner = f"{path}/{_path(entry)}"
+        if inner.endswith("/") and not is_hidden(entry.name):
+            yield from _images(entry.path, inner[:-1], (*above, real), left_out)
+        elif is_image(entry.name) and not inner.endswith("/"):
+            yield inner
+        else:
+            left_out.append(inner)
 
 
-def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """Lists a folder sorted by name, without hidden files."""
+def _entries(folder: Path | str, hidden: bool = False) -> list[os.DirEntry[str]]:
+    """Lists a folder sorted by name, on request with hidden files."""
     try:
         with os.scandir(folder) as entries:
-            shown = (entry for entry in entries if not is_hidden(entry.name))
+            shown = (entry for entry in entries if hidden or not is_hidden(entry.name))
             return sorted(shown, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{printable(folder)}: cannot be listed: {error.strerror}") from None
@@ -140,38 +179,35 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _split_folder(root: Path, split: Split) -> Path:
-    for name in FOLDER_NAMES[split]:
-        if (root / name).is_dir():
-            return root / name
+    folder = find_split(root, split)
+    if folder is not None:
+        return folder
     entries = _entries(root)
-    folders = {entry.name for entry in entries if _is_folder(entry)}
-    is_split = not folders or folders.intersection(SPLIT_FOLDERS[1:])
+    is_split = not any(map(_is_folder, entries)) or find_split(root, "test") or find_split(root, "val")
+    found = join_names(map(_path, entries))
     advice = "" if is_split else f"; to hold out images for validation: rexnet data split {printable(root)}"
-    raise DataError(
-        f"{root}: has no {_folders_of(split)} with one folder for each class; it contains {_list(entries)}{advice}"
-    )
+    raise DataError(f"{root}: has no {_folders_of(split)} with one folder for each class; it contains {found}{advice}")
 
 
 def _folders_of(split: Split) -> str:
-    return " or ".join(f"{name}/" for name in FOLDER_NAMES[split])
+    return "val/ or test/" if split == "val" else f"{split}/"
 
 
-def _require_same_classes(wanted: Sequence[str], found: Sequence[str], classes_of: str, folder: Path) -> None:
+def _require_same_classes(wanted: Iterable[str], found: Iterable[str], classes_of: str, folder: Path) -> None:
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    advice = (
+        "; add images of it, or list all in a table (data.dataset=csv), which may lack it, as `evaluate --data` may"
+    )
     for names, verb, relation in ((missing, "lacks", "of"), (unknown, "has", "unknown to")):
         if names:
             count = "one class" if len(names) == 1 else f"{len(names)} classes"
-            raise DataError(f"{folder}: {verb} {count} {relation} {classes_of}: {_join(names)}")
+            raise DataError(
+                f"{folder}: {verb} {count} {relation} {classes_of}: {join_names(names)}{advice * (names is missing)}"
+            )
 
 
-def _list(entries: Sequence[os.DirEntry[str]]) -> str:
-    return _join([e.name + "/" * _is_folder(e) for e in entries])
-
-
-def _join(names: Iterable[str]) -> str:
-    shown = [printable(name) for name in names]
-    rest = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
-    return ", ".join(shown[:NAMED]) + rest if shown else "nothing"
+def _path(entry: os.DirEntry[str]) -> str:
+    return entry.name + "/" * _is_folder(entry)
 
 
 LAYOUT = Layout(index_folders, folder_splits)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rexnet.data.sources.image_files import is_image, printable, size_text
+from rexnet.data.sources.image_files import describe_left_out, is_image, printable, size_text
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source, digest
 from rexnet.errors import ConfigError, DataError, first_sentence
@@ -35,11 +35,7 @@ FileState = tuple[int, int]  # size and modification time (ns)
 class TarSource(Source):
     """Images in a tar, read by position from any number of processes, each with its own file descriptor.
 
-    Args:
-        root: the tar.
-        paths: path of each image in it.
-        spans: offset and size of each image in bytes, int64 (n, 2).
-        state: state of the tar when it was indexed.
+    `spans` are offset and size of each image in bytes, int64 (n, 2); `state` is that of the tar when it was indexed.
     """
 
     def __init__(self, root: Path, paths: Names, spans: np.ndarray, state: FileState) -> None:
@@ -103,12 +99,15 @@ def open_tar(path: Path) -> TarSource:
 def scan(path: Path, state: FileState) -> TarSource:
     """Finds the images in a tar by reading its headers."""
     rows: list[tuple[str, int, int]] = []
+    left_out: list[str] = []
     with open(path, "rb") as file, progress_bar(state[0], "B", unit_scale=True, delay=1) as bar:
         if file.read(6).startswith(COMPRESSED):
             raise DataError(f"{path}: is compressed, so images cannot be read by position; decompress it to a .tar")
-        for row in _walk(file, path, 0, state[0], ""):
+        for row in _walk(file, path, 0, state[0], "", left_out):
             rows.append(row)
             bar.update(row[1] - bar.n)
+    if text := describe_left_out(left_out):
+        log.warning(f"{path}: left out {text}")
     rows.sort(key=lambda row: by_folder(row[0]))
     spans = np.array([row[1:] for row in rows], np.int64).reshape(-1, 2)
     return TarSource(path, Names.pack(row[0] for row in rows), spans, state)
@@ -123,8 +122,10 @@ def _state_of(status: os.stat_result) -> FileState:
     return status.st_size, status.st_mtime_ns
 
 
-def _walk(file: BinaryIO, path: Path, start: int, end: int, prefix: str) -> Iterator[tuple[str, int, int]]:
-    """Yields name, offset and size of each image in the tar between two bytes of `file`."""
+def _walk(
+    file: BinaryIO, path: Path, start: int, end: int, prefix: str, left_out: list[str]
+) -> Iterator[tuple[str, int, int]]:
+    """Yields name, offset and size of each image in the tar between two bytes of `file`; adds others to `left_out`."""
     file.seek(start)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -136,10 +137,12 @@ def _walk(file: BinaryIO, path: Path, start: int, end: int, prefix: str) -> Iter
                     raise _truncated(path, inner_start)
                 name = prefix + member.name.removeprefix("./")
                 if member.isreg() and not prefix and name.lower().endswith(".tar"):
-                    yield from _walk(file, path, inner_start, inner_end, f"{name[: -len('.tar')]}/")
+                    yield from _walk(file, path, inner_start, inner_end, f"{name[: -len('.tar')]}/", left_out)
                 elif is_image(name) and not member.isdir():
                     _require_plain(member, path)
                     yield name, inner_start, member.size
+                elif member.isreg():
+                    left_out.append(name)
             # `tarfile` takes any damaged header after the first for the end, which is a block of zeros.
             file.seek(tar.offset)
             if tar.offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
