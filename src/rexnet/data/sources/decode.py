@@ -30,6 +30,7 @@ SEQUENTIAL = (0xC0, 0xC1)  # frame headers of the usual coding from top to botto
 SCAN_HEADER, RESTART_INTERVAL, APPLICATION = 0xDA, 0xDD, 0xE1
 ORIENTATION = 0x0112
 ORIENTATION_MARKS = (b"\x01\x12", b"\x12\x01", b"Orientation")  # in EXIF of either byte order, and in XMP
+PNG_METADATA = (b"eXIf", b"exif", b"adobe.xmp")
 CONTEXT = 8  # rows; the two below a part can change its pixels, by the interpolation of colors
 
 
@@ -115,11 +116,18 @@ def open_image(content: bytes, name: str) -> np.ndarray | Jpeg:
         with warnings.catch_warnings(action="ignore"):  # about sizes below our limit, and metadata
             image = PIL.Image.open(io.BytesIO(content), formats=FORMATS)
             _require_size(*image.size, name)
-            return rgb_pixels(image, name)
+            pixels = _imdecode(content) if _is_plain_png(image, content) else None
+            return rgb_pixels(image, name) if pixels is None else pixels
     except PIL.Image.DecompressionBombError:
         raise DataError(f"{printable(name)}: has more than {MAX_PIXELS >> 20} million pixels") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
         raise error if isinstance(error, DataError) else _not_an_image(content, name) from None
+
+
+def _is_plain_png(image: PIL.Image.Image, content: bytes) -> bool:
+    """True for opaque PNGs of 8 bits, gray or RGB, that may not be turned: OpenCV decodes them in 0.7 of the time."""
+    plain = image.format == "PNG" and content[24] == 8 and image.mode in ("L", "RGB")
+    return plain and not image.has_transparency_data and not any(mark in content for mark in PNG_METADATA)
 
 
 def rgb_pixels(image: PIL.Image.Image, name: str) -> np.ndarray:
