@@ -26,7 +26,14 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def add_moved_data(parser: argparse.ArgumentParser) -> None:
     """Adds --data."""
-    parser.add_argument("--data", metavar="ROOT", type=Path, help="data set (default: where the run found it)")
+    parser.add_argument("--data", metavar="ROOT", type=root, help="data set (default: where the run found it)")
+
+
+def root(text: str) -> Path:
+    """Parses the root of a data set, which may be a URL."""
+    from rexnet.config.remote_path import parse_root
+
+    return parse_root(text)
 
 
 def count(text: str) -> int:

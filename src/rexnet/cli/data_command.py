@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from rexnet.cli.arguments import Commands, add_config, count
+from rexnet.cli.arguments import Commands, add_config, count, root
 
 if TYPE_CHECKING:
     from rexnet.config import Config
@@ -27,7 +27,7 @@ def _add_check(actions: Commands) -> None:
         help="read every image once and report problems",
         description="Write a manifest of all images and a report of problems. Exit code 2 if there are any.",
     )
-    parser.add_argument("root", metavar="ROOT", type=Path, help="folder, tar or CSV file of the data set")
+    parser.add_argument("root", metavar="ROOT", type=root, help="folder, tar, CSV file or URL of the data set")
     parser.add_argument("--dataset", metavar="NAME", help="layout, as data.dataset (default: detected)")
     parser.add_argument("--manifest", metavar="FILE", type=Path, help="manifest (default: in ROOT, or next to it)")
     parser.add_argument("--allow-leak", action="store_true", help="accept images that are in several splits")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from rexnet.cli.arguments import Commands, count, positive
+from rexnet.cli.arguments import Commands, count, positive, root
 
 
 def add_parser(commands: Commands) -> None:
@@ -16,7 +16,7 @@ def add_parser(commands: Commands) -> None:
         "tests. A soup is the mean of a run's best checkpoints.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
-    parser.add_argument("--data", metavar="ROOT", type=Path, nargs="+", default=[], help="evaluate on other data sets")
+    parser.add_argument("--data", metavar="ROOT", type=root, nargs="+", default=[], help="evaluate on other data sets")
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--weights", choices=("ema", "raw", "soup"), nargs="+", default=[], help="default: EMA if any")
     parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")

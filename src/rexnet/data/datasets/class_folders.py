@@ -9,7 +9,8 @@ import numpy as np
 from rexnet.data.datasets.index import Index, Layout, Split, build_index, label_source
 from rexnet.data.sources.image_files import IMAGE_SUFFIXES, is_hidden, is_image, printable
 from rexnet.data.sources.names import Names
-from rexnet.data.sources.tar import TarSource, by_folder, open_tar
+from rexnet.data.sources.source import Source
+from rexnet.data.sources.tar import by_folder, open_tar
 from rexnet.errors import DataError
 
 FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
@@ -21,13 +22,16 @@ SPLIT_FOLDERS = ("train", "val", "validation", "test")
 NAMED = 5  # files or folders in a message
 
 
-def index_folders(root: Path, split: Split) -> Index:
+def index_folders(root: Path | Source, split: Split) -> Index:
     """Indexes class folders below `train/` or below `val/`, `validation/` or `test/`; `train/` defines the classes.
 
-    Images may lie deeper in their class folder. `root` may be a tar that contains the same folders.
+    Images may lie deeper in their class folder. `root` may be a tar that contains the same folders, or the source of
+    all images in such folders.
     """
+    if isinstance(root, Source):
+        return _index_source(root, split)
     if root.is_file():
-        return _index_tar(root, split)
+        return _index_source(open_tar(root), split)
     train = _split_folder(root, "train")
     return index_class_folders(_split_folder(root, split), class_folders(train), "train/")
 
@@ -61,8 +65,8 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | None = None) -> Index:
-    """Indexes the images of a tar whose path is `prefix`, a class, and a name.
+def index_tar_folders(tar: Source, prefix: str, class_names: Sequence[str] | None = None) -> Index:
+    """Indexes the images of a tar or a listing whose path is `prefix`, a class, and a name.
 
     `prefix` is empty or ends with a slash. Without `class_names`, all folders are classes, sorted.
     """
@@ -83,31 +87,33 @@ def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | 
     return label_source(source, label_of[found[positions]], class_names)
 
 
-def folder_splits(root: Path) -> tuple[Split, ...]:
+def folder_splits(root: Path | Source) -> tuple[Split, ...]:
     """Returns the splits that have a folder; `test/` counts as `val` only if there is no other."""
-    names = _tar_folders(open_tar(root))[1] if root.is_file() else {e.name for e in _entries(root)}
+    if not isinstance(root, Source) and root.is_file():
+        root = open_tar(root)
+    names = _top_folders(root)[1] if isinstance(root, Source) else {entry.name for entry in _entries(root)}
     has_val = bool(names & {"val", "validation"})
     return ("train", *(("val",) if has_val or "test" not in names else ()), *(("test",) if "test" in names else ()))
 
 
-def _index_tar(path: Path, split: Split) -> Index:
-    tar = open_tar(path)
-    top, names = _tar_folders(tar)
+def _index_source(source: Source, split: Split) -> Index:
+    top, names = _top_folders(source)
     wanted = next((name for name in FOLDER_NAMES[split] if name in names), None)
     if "train" not in names or wanted is None:
         missing = "train/" if "train" not in names else _folders_of(split)
-        raise DataError(f"{path}: has no {missing} with one folder for each class; it contains {_join(sorted(names))}")
-    train = index_tar_folders(tar, f"{top}train/")
-    return train if wanted == "train" else index_tar_folders(tar, f"{top}{wanted}/", train.class_names)
+        found = _join(sorted(names))
+        raise DataError(f"{source.root}: has no {missing} with one folder for each class; it contains {found}")
+    train = index_tar_folders(source, f"{top}train/")
+    return train if wanted == "train" else index_tar_folders(source, f"{top}{wanted}/", train.class_names)
 
 
-def _tar_folders(tar: TarSource) -> tuple[str, set[str]]:
+def _top_folders(source: Source) -> tuple[str, set[str]]:
     """Returns the only top folder of a tar (or an empty string), and the names of the folders below it."""
-    first = {path.partition("/")[0] for path in tar.paths}
+    first = {path.partition("/")[0] for path in source.paths}
     if len(first) != 1 or first.intersection(SPLIT_FOLDERS):
         return "", first
     top = f"{first.pop()}/"
-    return top, {path.removeprefix(top).partition("/")[0] for path in tar.paths}
+    return top, {path.removeprefix(top).partition("/")[0] for path in source.paths}
 
 
 def _images(folder: str, path: str, above: tuple[str, ...]) -> Iterator[str]:

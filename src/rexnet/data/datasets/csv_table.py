@@ -1,12 +1,16 @@
 """Images listed in CSV files with the columns `path`, `label` and, for a single file, `split`."""
 
 import csv
+import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rexnet.data.datasets.index import Index, Layout, Split
+from rexnet.data.datasets.index import Index, Layout, Split, label_source
 from rexnet.data.datasets.list_files import index_listed
+from rexnet.data.remote.remote_source import RemoteSource
+from rexnet.data.remote.store import base_of
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
 
@@ -22,14 +26,14 @@ class Row(NamedTuple):
     split: str = ""
 
 
-def index_csv(root: Path, split: Split) -> Index:
+def index_csv(place: Path | RemoteSource, split: Split) -> Index:
     """Indexes the images that a CSV file with a `split` column or a folder with `train.csv` and `val.csv` lists.
 
     Paths are relative to the folder of the CSV file; absolute ones must be inside it. The classes are the labels of
     the training images (or of all images in a table without training images), sorted as numbers if all are numbers,
     else as text. Without images of the split `val`, `test` takes its place.
     """
-    tables = _read_splits(root)
+    root, tables = place.root if isinstance(place, RemoteSource) else place, _read_splits(place)
     name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split
     if not tables.get(name):
         raise DataError(f"{root}: has no images of the split {name!r}; it has {', '.join(tables) or 'none'}")
@@ -39,43 +43,71 @@ def index_csv(root: Path, split: Split) -> Index:
     unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
     if unknown is not None:
         raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
+    numbers = [label_of[row.label] for row in tables[name]]
+    if isinstance(place, RemoteSource):
+        return _index_remote(place, [row.path for row in tables[name]], numbers, class_names)
     folder, listed_in = (root.parent, root) if root.is_file() else (root, root / f"{name}.csv")
     top = os.path.abspath(folder)
     paths = [os.path.relpath(row.path, top) if os.path.isabs(row.path) else row.path for row in tables[name]]
-    return index_listed(folder, paths, [label_of[row.label] for row in tables[name]], class_names, listed_in)
+    return index_listed(folder, paths, numbers, class_names, listed_in)
 
 
-def table_splits(root: Path) -> tuple[Split, ...]:
+def _index_remote(source: RemoteSource, paths: Sequence[str], labels: Sequence[int], names: Sequence[str]) -> Index:
+    position_of = {path: position for position, path in enumerate(source.paths)}
+    missing = [path for path in paths if path not in position_of]
+    if missing:
+        first = base_of(source.root) / missing[0]
+        raise DataError(f"{first}: is listed but missing, as are {len(missing) - 1:,} of {len(paths):,} other images")
+    return label_source(source.select([position_of[path] for path in paths]), labels, names)
+
+
+def table_splits(root: Path | RemoteSource) -> tuple[Split, ...]:
     """Returns the splits of a CSV file or a folder of them: `train`, and `val` or `test` or both."""
     wanted = {"train", *_read_splits(root)}
     return tuple(split for split in SPLITS if split in wanted or (split == "val" and "test" not in wanted))
 
 
-def _read_splits(root: Path) -> dict[Split, list[Row]]:
+def _read_splits(place: Path | RemoteSource) -> dict[Split, list[Row]]:
     """Reads the rows of each split that exists, `train` first."""
-    if root.is_dir():
+    texts, root = _read_tables(place), place.root if isinstance(place, RemoteSource) else place
+    if root not in texts:
         files = {split: root / f"{split}.csv" for split in SPLITS}
-        tables = {split: _read(file, ("path", "label")) for split, file in files.items() if file.is_file()}
+        tables = {split: _parse(file, texts[file], ("path", "label")) for split, file in files.items() if file in texts}
         if not tables:
             raise DataError(f"{root}: has no train.csv; data.root may also be one CSV file with a split column")
         return tables
-    rows = _read(root, Row._fields)
+    rows = _parse(root, texts[root], Row._fields)
     present = {row.split for row in rows}
     if present - set(SPLITS):
         raise DataError(f"{root}: a split should be train, val or test, found {min(present - set(SPLITS))!r}")
     return {split: [row for row in rows if row.split == split] for split in SPLITS if split in present}
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
+def _read_tables(place: Path | RemoteSource) -> dict[Path, str]:
+    """Reads one table, or those of a folder that are named like splits."""
+    if isinstance(place, RemoteSource):
+        return {base_of(place.root) / name: text for name, text in place.catalog.files.items()}
+    files = [place / f"{split}.csv" for split in SPLITS] if place.is_dir() else [place]
+    texts: dict[Path, str] = {}
+    for path in files:
+        if path.is_file() or path == place:
+            try:
+                with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                    texts[path] = file.read()
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read as CSV: {error}") from None
+    return texts
+
+
+def _parse(path: Path, text: str, columns: tuple[str, ...]) -> list[Row]:
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            names = reader.fieldnames or ()
-            if not set(columns) <= set(names):
-                found = printable(", ".join(names))[:MAX_SHOWN] or "nothing"
-                raise DataError(f"{path}: its first line should name the columns {', '.join(columns)}; found {found}")
-            rows = [Row(*((line[column] or "").strip() for column in columns)) for line in reader]
-    except (OSError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        names = reader.fieldnames or ()
+        if not set(columns) <= set(names):
+            found = printable(", ".join(names))[:MAX_SHOWN] or "nothing"
+            raise DataError(f"{path}: its first line should name the columns {', '.join(columns)}; found {found}")
+        rows = [Row(*((line[column] or "").strip() for column in columns)) for line in reader]
+    except csv.Error as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from None
     for number, row in enumerate(rows, 2):
         values = row[: len(columns)]
