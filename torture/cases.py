@@ -274,7 +274,7 @@ def slurm(folder: Path, images: Path) -> Iterator[Outcome]:
     requeued = (folder / "requeued").read_text().splitlines() == ["requeue 77"] * 2
     straight = train(folder / "straight", images, *settings)
     equal = straight.returncode == 0 and same(
-        outcome(only_run(folder / "straight")), outcome(only_run(where / "runs" / "job-77"))
+        outcome(only_run(folder / "straight")), outcome(where / "runs" / "job-77")
     )
     good = codes == [138, 143] and last.returncode == 0 and requeued and equal
     figure = f"exit codes {codes[0]} and {codes[1]}; {'requeued both times' if requeued else 'NOT REQUEUED'}"

@@ -38,8 +38,18 @@ def test_a_batch_is_divided_by_processes_and_micro_batches() -> None:
     assert train_batch_size(8, world_size=2, micro_batches=2) == 2
     with pytest.raises(ConfigError, match=r"8 should be a multiple of 3 \(3 processes x trainer\.accumulate 1\)"):
         train_batch_size(8, world_size=3, micro_batches=1)
-    with pytest.raises(ConfigError, match="at least 2 images each"):
+    with pytest.raises(ConfigError, match=r"at least 2 images each, such as 16$"):
         train_batch_size(8, world_size=8, micro_batches=1)
+
+
+def test_the_batch_divides_for_every_number_of_nodes_that_may_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    torchrun = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8", "PET_NNODES": "2:3"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    assert train_batch_size(48, world_size=8, micro_batches=1) == 6
+    message = r"64 should be a multiple of 24 \(8 or 12 processes x .* 1\) with .*, such as 48 or 72$"
+    with pytest.raises(ConfigError, match=message):
+        train_batch_size(64, world_size=8, micro_batches=1)
 
 
 def test_evaluation_computes_no_more_images_at_once_than_small_devices_hold() -> None:

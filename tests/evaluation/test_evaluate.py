@@ -18,6 +18,7 @@ from rexnet.evaluation.inference import View
 from rexnet.export.formats import write_safetensors
 from rexnet.metrics.predictions import load_predictions
 from rexnet.metrics.statistics import split_in_halves
+from rexnet.report.report import write_report
 from rexnet.training.classification import train
 
 
@@ -157,3 +158,26 @@ def test_what_cannot_be_compared_or_averaged_is_said(run: Path, tmp_path: Path) 
         evaluate_all([run, tmp_path / "other"], Request())
     with pytest.raises(CheckpointError, match="a soup needs a run folder with two of its best checkpoints, not 0"):
         evaluate_all([tmp_path / "other"], Request(weights=("soup",)))
+
+
+def test_changed_images_are_said_and_matched_by_class_name(image_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(image_root, root)
+    config = load_config("finetune/folder.yaml", [*SMALL_RUN, f"data.root={root}", f"trainer.runs_dir={tmp_path}/runs"])
+    run = train(config).run
+    (before,) = evaluate_all([run], Request())
+    for split in ("train", "val"):
+        shutil.rmtree(root / split / "bee")
+    (root / "val/ant/000.png").unlink()
+    (after,) = evaluate_all([run], Request())
+    assert (before.remarks, after.logged) == ((), None)
+    assert "the images have changed since the training: 6 removed (ant/000.png, bee/000.png, " in after.remarks[-1]
+    assert after.predictions.labels.tolist() == [0, 0, 0, 0, 2, 2, 2, 2, 2]
+    write_report([run], tmp_path / "report.html")
+    assert (
+        "The validation images have changed since the training: 6 removed (" in (tmp_path / "report.html").read_text()
+    )
+    for split in ("train", "val"):
+        (root / split / "ant").rename(root / split / "wasp")
+    with pytest.raises(DataError, match="unknown: wasp"):
+        evaluate_all([run], Request())

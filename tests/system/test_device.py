@@ -28,14 +28,16 @@ def pretend_gpus(monkeypatch: pytest.MonkeyPatch, count: int, capability: tuple[
 @pytest.mark.parametrize(
     ("gpus", "fast_bf16", "values", "device"),
     [
-        (0, False, {}, ("cpu", "32-true", True)),
-        (0, True, {}, ("cpu", "bf16-mixed", True)),
-        (0, False, {"precision": "bf16", "channels_last": "false"}, ("cpu", "bf16-mixed", False)),
-        (1, True, {}, ("gpu", "bf16-mixed", True)),
-        (1, False, {}, ("gpu", "16-mixed", True)),
-        (1, True, {"precision": "fp32"}, ("gpu", "32-true", False)),
-        (1, True, {"accelerator": "cpu", "precision": "fp32"}, ("cpu", "32-true", True)),
-        (1, True, {"precision": "fp32", "channels_last": "true"}, ("gpu", "32-true", True)),
+        (0, False, {}, ("cpu", "32-true", True, 1)),
+        (0, True, {}, ("cpu", "bf16-mixed", True, 1)),
+        (0, False, {"precision": "bf16", "channels_last": "false"}, ("cpu", "bf16-mixed", False, 1)),
+        (0, False, {"pad_channels": "16"}, ("cpu", "32-true", True, 16)),
+        (1, True, {}, ("gpu", "bf16-mixed", True, 8)),
+        (1, False, {}, ("gpu", "16-mixed", True, 8)),
+        (1, True, {"precision": "fp32"}, ("gpu", "32-true", False, 1)),
+        (1, True, {"accelerator": "cpu", "precision": "fp32"}, ("cpu", "32-true", True, 1)),
+        (1, True, {"precision": "fp32", "channels_last": "true"}, ("gpu", "32-true", True, 1)),
+        (1, True, {"pad_channels": "none"}, ("gpu", "bf16-mixed", True, 1)),
     ],
 )
 def test_auto_takes_the_fastest_of_the_machine(
@@ -43,7 +45,7 @@ def test_auto_takes_the_fastest_of_the_machine(
 ) -> None:
     pretend_gpus(monkeypatch, gpus)
     monkeypatch.setattr("rexnet.system.device.has_fast_bf16", lambda _: fast_bf16)
-    defaults = {"accelerator": "auto", "precision": "auto", "channels_last": "auto"}
+    defaults = {"accelerator": "auto", "precision": "auto", "channels_last": "auto", "pad_channels": "auto"}
     assert resolve_device(section(**(defaults | values))) == device
 
 

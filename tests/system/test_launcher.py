@@ -16,10 +16,10 @@ from rexnet.config import load_config
 from rexnet.errors import ConfigError
 from rexnet.system.launcher import (
     check_launch_environment,
-    check_process_count,
     detect_launcher,
     is_rank_zero,
     local_and_world_size,
+    possible_world_sizes,
     started_by_launcher,
 )
 from rexnet.training.trainer import build_trainer
@@ -108,10 +108,8 @@ def test_only_who_started_the_processes_says_how_many_there_are(
     set_environment(monkeypatch, environment)
     monkeypatch.setattr(rank_zero_only, "rank", 0)  # the trainer will set it, and loggers of later tests go by it
     check_launch_environment()
-    nodes = 2 if name in ("SLURMEnvironment", "KubeflowEnvironment") else 1
-    devices = world_size // nodes
-    overrides = ["data.root=x", f"trainer.devices={devices}", f"trainer.num_nodes={nodes}"]
-    trainer = build_trainer(load_config("finetune/folder.yaml", [*SMALL_RUN, *overrides]))
+    wrong = ["trainer.devices=7", "trainer.num_nodes=3"] if world_size > 1 else []
+    trainer = build_trainer(load_config("finetune/folder.yaml", [*SMALL_RUN, "data.root=x", *wrong]))
     cluster = (
         trainer.strategy.cluster_environment if world_size > 1 else trainer._accelerator_connector.cluster_environment
     )
@@ -120,15 +118,47 @@ def test_only_who_started_the_processes_says_how_many_there_are(
         assert cluster.auto_requeue is False  # docs/slurm.sbatch does it
 
 
-def test_a_step_of_srun_with_another_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_environment(monkeypatch, STEP)
-    with pytest.raises(ConfigError, match=r"srun started 4 processes by --ntasks; give --ntasks-per-node and --nodes"):
-        check_process_count(4, 1)
-    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
-    check_process_count(4, 1)
-    message = "trainer.devices, trainer.num_nodes: 1 and 1 do not match srun's 4 processes a node, 4 in all"
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        check_process_count(1, 1)
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        (STEP, "srun started 4 processes by --ntasks; give --ntasks-per-node and --nodes instead"),
+        (
+            TORCHRUN | {"WORLD_SIZE": "3"},
+            "torchrun started 2 processes on this node and 3 in all; start equally many on every node",
+        ),
+    ],
+)
+def test_nodes_have_equally_many_processes(
+    environment: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, environment)
+    with pytest.raises(ConfigError, match=f"^{re.escape(words)}$"):
+        local_and_world_size()
+
+
+def test_an_elastic_launcher_may_start_several_numbers_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert possible_world_sizes() == [1]
+    set_environment(monkeypatch, TORCHRUN)
+    assert possible_world_sizes() == [2]
+    monkeypatch.setenv("PET_NNODES", "2:4")  # of Kubeflow
+    assert possible_world_sizes() == [4, 6, 8]
+    worker = "from rexnet.system.launcher import possible_world_sizes; print(possible_world_sizes())"
+    agent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[-1]], check=True)"
+    command = [sys.executable, "-c", agent, "--nnodes", "1:3", worker]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[2, 4, 6]\n"
+
+
+@pytest.mark.parametrize(("shares_store", "rank", "warned"), [("True", "0", 1), ("False", "0", 0), ("True", "1", 0)])
+def test_a_node_that_could_not_rejoin_is_told_once(
+    shares_store: str, rank: str, warned: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_USE_AGENT_STORE": shares_store}
+    set_environment(monkeypatch, TORCHRUN | ranks)
+    check_launch_environment()
+    assert caplog.text == ""
+    monkeypatch.setenv("PET_NNODES", "1:2")
+    check_launch_environment()
+    assert caplog.text.count("TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1") == warned
 
 
 def test_two_pods_of_kubeflow_train_together(small_run: list[str], tmp_path: Path) -> None:
@@ -136,7 +166,7 @@ def test_two_pods_of_kubeflow_train_together(small_run: list[str], tmp_path: Pat
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
-    overrides = [*small_run, "data.batch_size=12", "schedule.epochs=1", "trainer.num_nodes=2"]
+    overrides = [*small_run, "data.batch_size=12", "schedule.epochs=1"]
     command = [sys.executable, str(ROOT / "train.py"), "--config", "finetune/folder.yaml", *overrides]
     pods = [
         subprocess.Popen(

@@ -13,9 +13,8 @@ from rexnet.config import Config, load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.runs.checkpoint_files import find_checkpoint
 from rexnet.runs.run import Run
-from rexnet.system.device import resolve_devices
+from rexnet.system.device import resolve_devices, resolve_nodes
 from rexnet.training.classification import train
-from rexnet.training.trainer import build_trainer
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -147,9 +146,25 @@ def test_the_last_checkpoint_is_the_last_even_when_it_is_not_among_the_best(smal
 def test_torchrun_decides_how_many_processes_there_are(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    assert resolve_devices(configured(small_run).trainer) == 2
-    with pytest.raises(ConfigError, match=r"3 and 1 do not match torchrun's 2 processes a node, 2 in all"):
-        build_trainer(configured(small_run, "trainer.devices=3"))
+    trainer = configured(small_run, "trainer.devices=3", "trainer.num_nodes=3").trainer
+    assert (resolve_devices(trainer), resolve_nodes(trainer)) == (2, 1)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert (resolve_devices(trainer), resolve_nodes(trainer)) == (2, 2)
+
+
+def test_one_command_starts_and_continues_a_named_run(small_run: list[str], tmp_path: Path) -> None:
+    named = [*small_run, "trainer.run_name=mine"]
+    (tmp_path / "runs" / "mine").mkdir(parents=True)  # of a start that was killed before its first checkpoint
+    steps = []
+    for limit in (3, 6, 6):
+        result = train(configured(named, f"trainer.max_steps={limit}"))
+        steps.append((result.run, result.step))
+    mine = tmp_path / "runs" / "mine"
+    assert steps == [(mine, 3), (mine, 6), (mine, 6)]
+    whole = train(configured(small_run))
+    assert_same_tensors(final_state(result.run)["state_dict"], final_state(whole.run)["state_dict"])
+    with pytest.raises(ConfigError, match=r"runs/mine: optimizer\.name goes from sgd to adamw cannot change"):
+        train(configured(named, "optimizer.name=adamw"))
 
 
 def test_the_network_is_compiled_where_asked(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from rexnet.training.ema import build_ema, decay_at, update_ema
+from rexnet.training.ema import averaged_tensors, build_ema, decay_at, update_ema
 
 
 def test_the_decay_grows_from_a_short_memory_to_its_final_value() -> None:
@@ -22,7 +22,7 @@ def test_the_ema_is_the_formula_over_weights_and_batchnorm_statistics() -> None:
                 parameter.add_(torch.randn_like(parameter))
         model(torch.randn(8, 3))  # moves the running statistics
         decay = decay_at(step, 0.9)
-        update_ema(ema, model, decay)
+        update_ema(averaged_tensors(ema), averaged_tensors(model), decay)
         for name, value in model.state_dict().items():
             expected[name] = decay * expected[name] + (1 - decay) * value.double().numpy()
     for name, value in ema.state_dict().items():

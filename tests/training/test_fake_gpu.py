@@ -14,7 +14,7 @@ from rexnet.config import load_config
 from rexnet.data.augment.batch import augment_batch, normalize
 from rexnet.models.factory import build_model
 from rexnet.training.classifier import Classifier
-from rexnet.training.ema import update_ema
+from rexnet.training.ema import averaged_tensors, update_ema
 from rexnet.training.losses import CrossEntropy
 
 SMALL = ["model.width_mult=0.2", "model.depth_mult=0.1", "model.dropout=0.2", "model.drop_path=0.2"]
@@ -60,6 +60,7 @@ def test_a_step_and_a_validation_would_lie_on_the_gpu_as_a_whole() -> None:
         optimizer = SimpleNamespace(param_groups=[{"fused": True}], defaults={"fused": True}, state={})
         module.guard.check(torch.nn.utils.get_total_norm(gradients), optimizer)
         module.guard.rollback(optimizer)
-        update_ema(module.ema_model, module.model, 0.9, skip=module.guard.bad)
+        averaged = averaged_tensors(module.ema_model), averaged_tensors(module.model)
+        update_ema(*averaged, 0.9, skip=module.guard.bad)
         module.val_metrics.update(module.ema_model(views), labels)
         assert {value.device.type for value in module.val_metrics.compute().values()} == {"cuda"}

@@ -99,7 +99,7 @@ def test_what_the_trackers_users_set_wins(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "theirs")
     trainer = small_config.trainer.model_copy(update={"loggers": ("wandb", "mlflow")})
-    module.build_loggers(small_config.model_copy(update={"trainer": trainer}), tmp_path, None)
+    module.build_loggers(small_config.model_copy(update={"trainer": trainer}), tmp_path, 0)
     wandb, mlflow = trackers
     assert wandb.options["project"] == "mine"
     assert (mlflow.options["tracking_uri"], mlflow.options["experiment_name"]) == ("http://127.0.0.1:5000", "theirs")

@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rexnet.config import Config, load_config
 from rexnet.data.sampling import TrainBatchSampler
-from rexnet.errors import CheckpointError
+from rexnet.errors import CheckpointError, ConfigError
+from rexnet.runs.image_list import IMAGE_LIST
 from rexnet.runs.run import Run
 from rexnet.training.classification import train
 from rexnet.training.run_training import TrainingResult
@@ -226,3 +227,66 @@ def test_nothing_readable_to_resume_from_is_an_error(small_run: list[str]) -> No
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(CheckpointError, match="has no checkpoint to resume from"):
         train(configured(small_run), resume=run)
+
+
+@pytest.fixture
+def stopped_run(small_run: list[str], image_root: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """A run that stopped in mid-epoch, with a copy of the images, and arguments that resume it."""
+    shutil.copytree(image_root, tmp_path / "data")
+    arguments = [*small_run, f"data.root={tmp_path / 'data'}"]
+    train(configured(arguments, "trainer.max_steps=2"))
+    return tmp_path / "data", arguments
+
+
+def rename_a_class(root: Path) -> None:
+    for split in ("train", "val"):
+        (root / split / "ant").rename(root / split / "zebra")
+
+
+def swap_the_data(root: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("ant", "bee", "cow"):
+            (root / split / name).rename(root / split / name[::-1])
+
+
+def add_an_image(root: Path) -> None:
+    shutil.copy(root / "train/ant/000.png", root / "train/ant/900.png")
+
+
+def move_an_image(root: Path) -> None:
+    (root / "val/ant/000.png").rename(root / "val/bee/900.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (rename_a_class, "new: zebra; missing: ant"),
+        (swap_the_data, "new: eeb, tna, woc; missing: ant, bee, cow"),
+        (add_an_image, r"training: 1 added \(ant/900.png\)"),
+        (move_an_image, r"validation: 1 added \(bee/900.png\), 1 removed \(ant/000.png\)"),
+    ],
+)
+def test_changed_data_is_refused_with_the_difference_and_never_shifts_labels(
+    change: Any, difference: str, stopped_run: tuple[Path, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    root, arguments = stopped_run
+    change(root)
+    run = only_run(arguments)
+    with pytest.raises(ConfigError, match=difference):
+        train(configured(arguments), run)
+    if "image" not in change.__name__:
+        with pytest.raises(ConfigError, match="labels would change their meaning; restore the data"):
+            train(configured(arguments), run, allowed=["data"])
+    else:
+        train(configured(arguments), run, allowed=["data"])
+        assert "resumes with other images" in caplog.text
+        train(configured(arguments), run)  # the list is that of now
+
+
+def test_a_run_without_a_list_of_its_images_resumes(stopped_run: tuple[Path, list[str]]) -> None:
+    root, arguments = stopped_run
+    run = only_run(arguments)
+    (run / IMAGE_LIST).unlink()
+    add_an_image(root)
+    assert train(configured(arguments), run).step == 6
+    assert (run / IMAGE_LIST).is_file()

@@ -53,7 +53,10 @@ def run(options: argparse.Namespace) -> int:
             return code
     if options.seeds > 1:
         from rexnet.cli.seeds import train_seeds
+        from rexnet.errors import ConfigError
 
+        if config.trainer.run_name is not None:
+            raise ConfigError("--seeds: each run needs a folder of its own; leave out trainer.run_name")
         seeds = range(config.seed, config.seed + options.seeds)
         return train_seeds(seeds, config.trainer.runs_dir, config.name, sys.argv)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the first step there is nothing to save

@@ -26,4 +26,4 @@ def parse_root(root: str | Path) -> Path:
     """Returns the root of a data set as a path, and that of one in an object store as a `RemotePath`."""
     if isinstance(root, Path):
         return root
-    return RemotePath(root) if root.partition("://")[0] in SCHEMES else Path(root)
+    return RemotePath(root) if root.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)) else Path(root)

@@ -12,6 +12,8 @@ from pydantic import Field, model_validator
 from rexnet.config.data_schema import AugmentationConfig, DataConfig, EvalTransformConfig
 from rexnet.config.section import Count, PositiveFloat, PositiveInt, Role, Section
 
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+
 
 class ModelConfig(Section):
     """The network."""
@@ -125,13 +127,16 @@ class TrainerConfig(Section):
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], Role.MECHANICS] = "auto"
     """Device type; `auto`: GPU if there is one."""
     devices: Annotated[Literal["auto"] | PositiveInt, Role.MECHANICS] = "auto"
-    """Devices per node, with one process each; `auto`: all GPUs, or one process on the CPU."""
+    """Devices per node, with one process each; `auto`: all GPUs, or one process on the CPU. A launcher overrides it."""
     num_nodes: Annotated[PositiveInt, Role.MECHANICS] = 1
-    """Number of machines."""
+    """Number of machines; a launcher overrides it."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the network; `auto`: bf16 if the hardware supports it, otherwise fp16 on GPUs and fp32 on CPUs."""
     channels_last: Literal["auto"] | bool = "auto"
     """Memory layout NHWC; `auto`: except for fp32 on GPUs."""
+    pad_channels: Annotated[Literal["auto", 8, 16, "none"], Role.MECHANICS] = "auto"
+    """Widths of ReXNet in memory are padded with zeros to multiples of this number, for tensor cores; files and results
+    do not change. `auto`: 8 in bf16 and fp16 on CUDA devices, otherwise none; timm networks are never padded."""
     accumulate: Literal["auto"] | PositiveInt = 1
     """Micro-batches per optimizer step on each device (gradient accumulation); `auto` finds the smallest number that
     fits into GPU memory before the first step and writes it into the run's config."""
@@ -162,6 +167,9 @@ class TrainerConfig(Section):
     """Loggers besides TensorBoard; `wandb` and `mlflow` need the package of that name."""
     runs_dir: Annotated[Path, Role.MECHANICS] = Path("runs")
     """Parent of the run folder, which is named `NAME-TIME`."""
+    run_name: Annotated[RunName | None, Role.MECHANICS] = None
+    """Name of the run folder instead. If it has a checkpoint, the run resumes, so that one command starts and
+    continues it."""
 
     @property
     def micro_batches(self) -> int:
@@ -172,7 +180,7 @@ class TrainerConfig(Section):
 class Config(Section):
     """The configuration of a run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80), Role.MECHANICS]
+    name: Annotated[RunName, Role.MECHANICS]
     """First part of the name of the run folder."""
     seed: Annotated[int, Field(ge=0, lt=2**63), Role.FIXED] = 0
     """Seed of initial weights, sample order, augmentation and dropout."""

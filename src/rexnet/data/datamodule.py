@@ -13,6 +13,7 @@ from rexnet.data.cache.cached_datasets import build_eval_dataset, build_train_da
 from rexnet.data.cache.filling import CacheStore
 from rexnet.data.dataset import Batch, Sample
 from rexnet.data.datasets import load_index
+from rexnet.data.datasets.index import Index, Split
 from rexnet.data.loaders import (
     build_eval_loader,
     build_loader,
@@ -23,7 +24,7 @@ from rexnet.data.loaders import (
 )
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.preprocessing import resolve_preprocessing
-from rexnet.system.device import resolve_device
+from rexnet.system.device import resolve_device, resolve_nodes
 from rexnet.system.lightning_internals import resume_position
 
 
@@ -50,12 +51,13 @@ class ImageData(pl.LightningDataModule):
         self.loader_settings = resolve_loader(config.data, config.trainer)
         self.train_index = load_index(config.data, "train")
         self.val_index = load_index(config.data, "val")
+        self.indexes: dict[Split, Index] = {"train": self.train_index, "val": self.val_index}
         preprocessing = resolve_preprocessing(config, self.train_index.class_names)
         self.train_dataset = build_train_dataset(self.train_index, config.data, config.augmentation, config.seed)
         self.val_dataset = build_eval_dataset(self.val_index, config.data, preprocessing)
         self.datasets = (self.train_dataset, self.val_dataset)
         self.cache = CacheStore(self.datasets, config.data, config.trainer)
-        self.cache.require_filled(config.trainer.num_nodes)
+        self.cache.require_filled(resolve_nodes(config.trainer))
         self.world_size = world_size
         self.channels_last = resolve_device(config.trainer).channels_last
         self.received = 0.0  # time at which the latest batch came from the loader, by `time.perf_counter`

@@ -1,5 +1,6 @@
 """Data loaders with a deterministic order, sharded over processes; imports no Lightning, which is slow to import."""
 
+import math
 from multiprocessing import set_forkserver_preload
 from typing import Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from rexnet.data.sources.source import Source
 from rexnet.data.workers import require_shared_memory, start_worker
 from rexnet.errors import ConfigError, DataError
 from rexnet.system.device import resolve_device, resolve_devices
+from rexnet.system.launcher import possible_world_sizes, started_by_launcher
 from rexnet.system.resources import count_cores
 
 MAX_WORKERS = 16
@@ -112,12 +114,18 @@ def eval_batch_size(batch_size: int) -> int:
 
 
 def train_batch_size(batch_size: int, world_size: int, micro_batches: int) -> int:
-    """Returns the images per training micro-batch of one device: at least 2, for BatchNorm."""
-    parts = world_size * micro_batches
-    images, rest = divmod(batch_size, parts)
-    if rest or images < 2:
+    """Returns the images per training micro-batch of one device: at least 2, for BatchNorm.
+
+    Raises:
+        ConfigError: the batch cannot be divided, here or after an elastic launcher has lost or gained nodes.
+    """
+    sizes = possible_world_sizes() if started_by_launcher() else [world_size]
+    unit, least = math.lcm(*sizes) * micro_batches, 2 * sizes[-1] * micro_batches
+    if batch_size % unit or batch_size < least:
+        fitting = [size for size in (batch_size // unit * unit, (batch_size // unit + 1) * unit) if size >= least]
         raise ConfigError(
-            f"data.batch_size: {batch_size} should be a multiple of {parts} "
-            f"({world_size} processes x trainer.accumulate {micro_batches}) with at least 2 images each"
+            f"data.batch_size: {batch_size} should be a multiple of {unit} "
+            f"({' or '.join(map(str, sizes))} processes x trainer.accumulate {micro_batches}) with at least 2 images "
+            f"each, such as {' or '.join(map(str, fitting or [-(-least // unit) * unit]))}"
         )
-    return images
+    return batch_size // (world_size * micro_batches)

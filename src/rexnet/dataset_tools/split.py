@@ -5,9 +5,9 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from rexnet.data.datasets.class_folders import SPLIT_FOLDERS, class_folders, index_class_folders
+from rexnet.data.datasets.class_folders import class_folders, find_split, index_class_folders
 from rexnet.data.datasets.csv_table import Row
-from rexnet.data.datasets.index import Index
+from rexnet.data.datasets.index import SPLIT_NAMES, Index
 from rexnet.errors import ConfigError, DataError
 from rexnet.system.atomic_files import atomic_write
 from rexnet.system.terminal import progress_bar
@@ -52,10 +52,10 @@ def _index(root: Path) -> Index:
     """Indexes all images of `root`, or of `train/` in it."""
     if not root.is_dir():
         raise DataError(f"{root}: is not a folder; it should contain one folder for each class")
-    splits = [name for name in SPLIT_FOLDERS if (root / name).is_dir()]
-    if set(splits) - {"train"}:
-        raise DataError(f"{root}: is split already: it has {', '.join(f'{name}/' for name in splits)}")
-    folder = root / "train" if splits else root
+    splits = [folder.name for split in SPLIT_NAMES if (folder := find_split(root, split))]
+    folder = find_split(root, "train") or root
+    if set(splits) - {folder.name}:
+        raise DataError(f"{root}: is split already: it has {', '.join(f'{name}/' for name in dict.fromkeys(splits))}")
     return index_class_folders(folder, class_folders(folder), "the folder itself")
 
 

@@ -20,6 +20,7 @@ from rexnet.data.dataset import ImageDataset, stack
 from rexnet.data.loaders import build_train_sampler
 from rexnet.data.sources.image_files import size_text
 from rexnet.doctor.finding import Finding
+from rexnet.models.padding import true_shapes
 from rexnet.training.callbacks.step_log import peak_memory_gb
 from rexnet.training.run_training import explained_memory
 from rexnet.training.trainer import build_trainer
@@ -128,4 +129,4 @@ def checkpoint_bytes(module: TrainingModule) -> int:
     optimizer = module.config.optimizer
     state: int = sum(value.numel() * value.element_size() for value in module.state_dict().values())
     moments = int(optimizer.momentum > 0) if optimizer.name == "sgd" else 2
-    return state + moments * sum(p.numel() * p.element_size() for p in module.model.parameters())
+    return state + moments * sum(shape.numel() * p.element_size() for p, shape in true_shapes(module.model))

@@ -13,7 +13,7 @@ from rexnet.config.data_schema import SourceConfig
 from rexnet.config.remote_path import RemotePath
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.by_name import detect_layout
-from rexnet.data.datasets.class_folders import FOLDER_NAMES, class_folders, index_class_folders
+from rexnet.data.datasets.class_folders import class_folders, find_split, index_class_folders
 from rexnet.data.datasets.index import Index, Split, build_index
 from rexnet.data.remote.indexing import LAYOUTS
 from rexnet.data.sources.image_files import is_image
@@ -37,7 +37,7 @@ def find_images(own: SourceConfig | None, split: Split, root: Path | None = None
     layout = detect_layout(root)
     if isinstance(root, RemotePath):
         layout = own.dataset if own is not None and own.dataset in LAYOUTS else layout
-    elif layout == "folder" and not (root.is_file() or (root / "train").is_dir()):
+    elif layout == "folder" and not (root.is_file() or find_split(root, "train")):
         return _index_without_training(root, split)
     if layout == "folder" and own is not None and own.dataset in WITH_CLASS_FOLDERS:
         layout = own.dataset if own.dataset != "imagenet" or any(root.glob("train/n0*")) else "folder"
@@ -49,7 +49,7 @@ def find_images(own: SourceConfig | None, split: Split, root: Path | None = None
 
 def _index_without_training(root: Path, split: Split) -> Index:
     """Returns the images of class folders without a training split, or of a folder with ImageNet's files."""
-    folder = next((root / name for name in FOLDER_NAMES[split] if (root / name).is_dir()), root)
+    folder = find_split(root, split) or root
     files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and is_image(entry.name))
     if not files:
         return index_class_folders(folder, class_folders(folder), "the folder itself")

@@ -18,6 +18,8 @@ from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result
 from rexnet.evaluation.soup import build_soup
 from rexnet.metrics.statistics import fit_temperature, split_in_halves, summarize
+from rexnet.runs.checkpoint_files import run_of
+from rexnet.runs.image_list import describe_changes
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +62,11 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     images = [(model, *_images_of(model, request.split, root)) for model in models for root in request.roots or (None,)]
     jobs = list(itertools.product(images, request.views))
     results = []
-    for number, ((model, index, remark), view) in enumerate(jobs, start=1):
+    for number, ((model, index, remarks, is_known), view) in enumerate(jobs, start=1):
         title = f"{number} of {len(jobs)}" if len(jobs) > 1 else "evaluation"
         if len(jobs) > 1:
             log.info(f"{title}: {model.name} {model.weights}, {view.describe(model.preprocessing)}, {index.root}")
-        results.append(_evaluate(model, index, view, request, title, (*model.remarks, *([remark] if remark else []))))
+        results.append(_evaluate(model, index, view, request, title, (*model.remarks, *remarks), is_known))
     return results
 
 
@@ -84,18 +86,30 @@ def _load_model(source: str, weights: str | None, request: Request) -> Inference
     return dataclasses.replace(model, loader=loader)
 
 
-def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
-    """Returns the images with the classes of a model, and a remark if they show some of the classes only."""
+def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, tuple[str, ...], bool]:
+    """Returns the images with the classes of a model, remarks on them, and True if training validated on them."""
     own = model.config.data if model.config is not None else None
     if root is None and own is None:
         raise ConfigError(f"{model.name}: has no images of its own; name some with --data")
     if root is None and own and not (own.root.exists() or own.download or own.dataset == "digits"):
         raise DataError(f"{model.name}: its images, {own.root}, are not here; name others with --data")
-    return fit_to_classes(find_images(own, split, root), model.class_names, model.name)
+    index = find_images(own, split, root)
+    run = run_of(model.path) if model.path is not None and root is None else None
+    changes = "" if run is None else describe_changes(run, {split: index}).get(split, "")
+    fitted, remark = fit_to_classes(index, model.class_names, model.name)
+    changed = f"the images have changed since the training: {changes}; labels are matched by class name"
+    remarks = (*([remark] if remark else []), *([changed] if changes else []))
+    return fitted, remarks, root is None and split == "val" and not changes
 
 
 def _evaluate(
-    model: InferenceModel, index: Index, view: View, request: Request, title: str, remarks: tuple[str, ...]
+    model: InferenceModel,
+    index: Index,
+    view: View,
+    request: Request,
+    title: str,
+    remarks: tuple[str, ...],
+    is_known: bool,
 ) -> Result:
     inference, temperature = run_inference(model, index, view, request.processes, title), model.temperature
     if request.calibrate:
@@ -104,7 +118,7 @@ def _evaluate(
     elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
         fitted = describe_temperature(model.path, model.weights)
         remarks = (*remarks, f"{fitted}: calibrated numbers on those images are optimistic")
-    as_trained = view == PLAIN and not request.roots and not request.calibrate and request.split == "val"
+    as_trained = is_known and view == PLAIN and not request.calibrate
     return Result(
         model,
         index,

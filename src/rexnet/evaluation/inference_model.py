@@ -25,6 +25,7 @@ from rexnet.errors import CheckpointError, ConfigError
 from rexnet.evaluation.timm_networks import load_timm
 from rexnet.export.reading import Exported, open_onnx, open_program
 from rexnet.models.folding import fold_batchnorm
+from rexnet.models.padding import pad_channels
 from rexnet.preprocessing import Preprocessing
 from rexnet.runs.checkpoint_files import run_of
 from rexnet.system.device import Device, adapt_to_hardware, resolve_device
@@ -159,7 +160,7 @@ def _wrap_export(path: Path, weights: WeightsKind | None, trust_pt2: bool) -> In
 
 def _place(model: nn.Module, device: Device, preprocessing: Preprocessing, fold: bool) -> tuple[nn.Module, Logits]:
     """Moves a network to its device and returns it with its logits of bytes, computed as in training's validation."""
-    network = device.place(fold_batchnorm(model) if fold else model.eval())
+    network = device.place(pad_channels(fold_batchnorm(model) if fold else model.eval(), device.pad_channels))
 
     def logits(images: Tensor) -> Tensor:
         with torch.inference_mode(), device.autocast():

@@ -69,7 +69,7 @@ class ReXNet(nn.Module):
         x: Tensor = self.stem(images)
         for layer in self.features:
             x = run_layer(layer, x, self.grad_checkpointing and self.training)
-        return x
+        return x[:, : self.num_features]  # without padding
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Returns logits for a feature map (N, num_features, h, w), or with `pre_logits` the classifier's input."""
@@ -146,7 +146,7 @@ class InvertedBottleneck(nn.Module):
         self.act_dw = nn.ReLU6()
         self.conv_pwl = ConvNorm(width, plan.out_channels)
         self.has_shortcut = plan.has_shortcut
-        self.added_channels = plan.out_channels - plan.in_channels
+        self.in_channels = plan.in_channels
         self.drop_path = drop_path if self.has_shortcut else 0.0  # else the whole signal would vanish
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,7 +155,9 @@ class InvertedBottleneck(nn.Module):
             return out
         if self.training and self.drop_path > 0:
             out = drop_samples(out, self.drop_path)
-        return out + F.pad(x, (0, 0, 0, 0, 0, self.added_channels))  # zeros for the channels that x lacks
+        # Zeros for the channels that x lacks. Padding of x would meet channels that are real in the output, and learn.
+        added = out.shape[1] - self.in_channels
+        return out + F.pad(x[:, : self.in_channels], (0, 0, 0, 0, 0, added))
 
 
 class Head(nn.Module):

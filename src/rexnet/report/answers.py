@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rexnet.checkpoints.temperature import describe_temperature, load_temperature
+from rexnet.class_names import readable_names
 from rexnet.data.augment.transforms import build_eval_transform
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets.index import Index
@@ -59,7 +60,7 @@ def describe_classes(predictions: Predictions, train: Index | None) -> list[dict
     """Returns the scores of the classes that have images, worst first, with their number of training images."""
     classes = len(predictions.class_names)
     counts: Sequence[int | None] = [None] * classes
-    if train is not None and len(train.class_names) == classes:
+    if train is not None and readable_names(train.class_names) == predictions.class_names:
         counts = np.bincount(train.labels, minlength=classes).tolist()
     rows = [{**s._asdict(), "trained": n} for s, n in zip(class_scores(predictions), counts, strict=True)]
     return sorted((row for row in rows if row["support"]), key=lambda row: (row["recall"], row["f1"]))

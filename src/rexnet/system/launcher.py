@@ -4,10 +4,15 @@ Variables that only describe the job of the calling shell do not count: a proces
 for others that nobody started.
 """
 
+import logging
 import os
+import re
+from pathlib import Path
 from typing import Literal
 
 from rexnet.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 Launcher = Literal["torchrun", "srun", "kubeflow", "lightning"]
 
@@ -35,17 +40,46 @@ def started_by_launcher() -> bool:
 
 
 def local_and_world_size() -> tuple[int, int]:
-    """Returns the processes that the launcher started on this node, and on all nodes; 1 and 1 without a launcher."""
+    """Returns the processes that the launcher started on this node, and on all nodes; 1 and 1 without a launcher.
+
+    Raises:
+        ConfigError: the nodes have different numbers of processes, or srun does not tell how many.
+    """
+    local, world = 1, 1
     match detect_launcher():
         case "torchrun":
-            return _number("LOCAL_WORLD_SIZE", 1), _number("WORLD_SIZE", 1)
+            local, world = _number("LOCAL_WORLD_SIZE", 1), _number("WORLD_SIZE", 1)
         case "srun":
-            tasks = _number("SLURM_STEP_NUM_TASKS", 1)
-            return _number("SLURM_NTASKS_PER_NODE", tasks), tasks
+            world = _number("SLURM_STEP_NUM_TASKS", 1)
+            if "SLURM_NTASKS_PER_NODE" not in os.environ:  # Lightning needs it
+                raise ConfigError(
+                    f"srun started {world} processes by --ntasks; give --ntasks-per-node and --nodes instead"
+                )
+            local = _number("SLURM_NTASKS_PER_NODE", world)
         case "kubeflow":  # one process per pod
-            return 1, _number("WORLD_SIZE", 1)
-        case _:
-            return 1, 1
+            world = _number("WORLD_SIZE", 1)
+    if world % local:
+        raise ConfigError(
+            f"{detect_launcher()} started {local} processes on this node and {world} in all; start equally many on "
+            f"every node"
+        )
+    return local, world
+
+
+def possible_world_sizes() -> list[int]:
+    """Returns the numbers of processes with which the launcher may start or restart this run, in ascending order.
+
+    There are several only under `torchrun --nnodes MIN:MAX`, which its processes learn from the command line of their
+    parent, or from torchrun's own variable.
+    """
+    local, world = local_and_world_size()
+    if detect_launcher() == "torchrun":
+        agent = Path(f"/proc/{os.getppid()}/cmdline")
+        words = agent.read_text(errors="replace").replace("\0", " ") if agent.is_file() else ""
+        nodes = re.search(r"--nnodes[ =](\d+):(\d+)", f"{words} --nnodes={os.environ.get('PET_NNODES', '')}")
+        if nodes:
+            return [local * number for number in range(int(nodes[1]), int(nodes[2]) + 1)]
+    return [world]
 
 
 def is_rank_zero() -> bool:
@@ -59,6 +93,8 @@ def is_rank_zero() -> bool:
 def check_launch_environment() -> None:
     """Rejects stale rank variables: a rank above 0 would wait for a run folder that nobody creates.
 
+    A warning tells if torchrun cannot let lost nodes rejoin (torch 2.15): the processes left would keep its old store.
+
     Raises:
         ConfigError: a rank or a number of processes is no number, or no launcher gave this process its rank.
     """
@@ -71,20 +107,9 @@ def check_launch_environment() -> None:
                 f"{name}={os.environ[name]} in the environment makes this process one of several, but no launcher "
                 "(torchrun, srun, Kubeflow) started it as such; unset it"
             )
-
-
-def check_process_count(devices: int, nodes: int) -> None:
-    """Raises a ConfigError unless the launcher started one process for each device."""
-    if not started_by_launcher():
-        return
-    name, (local, world) = detect_launcher(), local_and_world_size()
-    if name == "srun" and "SLURM_NTASKS_PER_NODE" not in os.environ:  # Lightning needs it
-        raise ConfigError(f"srun started {world} processes by --ntasks; give --ntasks-per-node and --nodes instead")
-    if (local, world) != (devices, devices * nodes):
-        raise ConfigError(
-            f"trainer.devices, trainer.num_nodes: {devices} and {nodes} do not match {name}'s {local} processes a "
-            f"node, {world} in all"
-        )
+    shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if shares_store and is_rank_zero() and len(possible_world_sizes()) > 1:
+        log.warning("a node that torchrun loses cannot rejoin: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun")
 
 
 def _number(name: str, default: int) -> int:

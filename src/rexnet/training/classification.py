@@ -11,11 +11,14 @@ from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.keys import mix
 from rexnet.models.factory import adopt_preprocessing, build_model
+from rexnet.models.padding import pad_channels, true_shapes
+from rexnet.runs.image_list import write_image_list
+from rexnet.runs.run_folder import find_named_run
 from rexnet.system.device import resolve_device
 from rexnet.training.accumulation import SameMicroBatches, settle_accumulation
 from rexnet.training.classifier import Classifier
 from rexnet.training.losses import build_loss
-from rexnet.training.resume import find_resumed
+from rexnet.training.resume import find_resumed, require_same_data
 from rexnet.training.run_training import TrainingResult, run_training
 from rexnet.training.signals import end_with_parent
 from rexnet.training.trainer import build_trainer
@@ -32,7 +35,8 @@ def train(
 
     Args:
         config: the run.
-        resume: a run folder or checkpoint to continue, in the same folder.
+        resume: a run folder or checkpoint to continue, in the same folder; None: start the run, or resume the one that
+            `trainer.run_name` names.
         callbacks: more of Lightning's callbacks.
         allowed: keys of the recipe that may differ from those of the run to resume.
 
@@ -40,6 +44,7 @@ def train(
         Stopped: a signal ended the run after a checkpoint was saved.
         RexnetError: the config, the data, a weight file or the training itself is at fault.
     """
+    resume = resume or find_named_run(config.trainer)
     resumed = find_resumed(resume) if resume is not None else None
     config = adopt_preprocessing(config)
     if resumed is not None and config.trainer.accumulate == "auto":
@@ -47,6 +52,8 @@ def train(
     trainer = build_trainer(config, callbacks)
     end_with_parent(trainer)
     data = ImageData(config, trainer.world_size)
+    if resumed is not None:
+        require_same_data(resumed, data.class_names, data.indexes, allowed)
     counts = data.train_index.class_counts().tolist()
     module = build_classifier(config, data.class_names, counts, data.steps_per_epoch, pretrained=resume is None)
     if config.trainer.accumulate == "auto":
@@ -58,7 +65,7 @@ def train(
         trainer.accumulate_grad_batches = number
         trainer.callbacks.append(SameMicroBatches())  # type: ignore[attr-defined]
     hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
-    parameters = sum(p.numel() for p in module.model.parameters()) / 1e6
+    parameters = sum(shape.numel() for _, shape in true_shapes(module.model)) / 1e6
     name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
     log.info(
         f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
@@ -67,7 +74,9 @@ def train(
         f"classes\n{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with "
         f"{config.data.batch_size} images"
     )
-    result = run_training(module, data, trainer, resumed, allowed)
+    result = run_training(
+        module, data, trainer, resumed, allowed, lambda folder: write_image_list(folder, data.indexes)
+    )
     if result.best_checkpoint is not None and "best_top1" in result.metrics:
         weights = "EMA" if module.ema_model is not None else "raw weights"
         log.info(
@@ -85,7 +94,8 @@ def build_classifier(
     """Builds the network for so many images of each class, with weights that depend on the seed, or pretrained ones."""
     torch.manual_seed(mix(config.seed) >> 1)
     model = build_model(config.model, names, pretrained)
-    model = model.to(memory_format=resolve_device(config.trainer).memory_format)
+    device = resolve_device(config.trainer)
+    model = pad_channels(model, device.pad_channels).to(memory_format=device.memory_format)
     return Classifier(config, model, build_loss(config.loss, counts), names, steps_per_epoch)
 
 

@@ -16,13 +16,19 @@ def decay_at(step: int, decay: float) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
+def averaged_tensors(network: nn.Module) -> list[Tensor]:
+    """Returns the tensors of a state dict as they lie in memory, with padding."""
+    tensors = dict([*network.named_parameters(), *network.named_buffers()])
+    return [tensors[name] for name in network.state_dict()]
+
+
 @torch.no_grad()
-def update_ema(ema: nn.Module, model: nn.Module, decay: float, skip: Tensor | None = None) -> None:
-    """Moves weights and BatchNorm statistics of `ema` towards those of `model`, and copies its counters.
+def update_ema(ema: list[Tensor], model: list[Tensor], decay: float, skip: Tensor | None = None) -> None:
+    """Moves `averaged_tensors` of the EMA towards those of the network, and copies counters.
 
     If `skip`, a bool on the device, is True, the average stays as it is, without the host waiting for it.
     """
-    pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
+    pairs = list(zip(ema, model, strict=True))
     averages = [mine for mine, _ in pairs if mine.is_floating_point()]
     values = [theirs for mine, theirs in pairs if mine.is_floating_point()]
     share = torch.full((), 1 - decay, device=averages[0].device)

@@ -25,7 +25,7 @@ def require_loggers(kinds: Sequence[str]) -> None:
             raise ConfigError(f"trainer.loggers: {kind} is not installed; run `pip install 'rexnet-lightning[{kind}]'`")
 
 
-def build_loggers(config: Config, folder: Path, purge_step: int | None) -> list[Logger]:
+def build_loggers(config: Config, folder: Path, purge_step: int) -> list[Logger]:
     """Builds the loggers of a run folder.
 
     W&B and MLflow get the recipe, and name the run after its folder. Their variables `WANDB_PROJECT`, `WANDB_MODE`,
@@ -36,7 +36,7 @@ def build_loggers(config: Config, folder: Path, purge_step: int | None) -> list[
     ]
     for kind in config.trainer.loggers:
         if kind == "csv":
-            loggers.append(CSVLogger(folder, name="csv", version=f"from_step_{purge_step or 0}"))
+            loggers.append(CSVLogger(folder, name="csv", version=f"from_step_{purge_step}"))
             continue
         try:
             logger = _build_tracker(kind, config.name, folder)

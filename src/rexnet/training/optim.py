@@ -7,6 +7,7 @@ from torch import nn
 
 from rexnet.config.schema import OptimizerConfig
 from rexnet.models.factory import split_parameters
+from rexnet.models.padding import keep_true_shapes
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, scales_loss: bool = False) -> torch.optim.Optimizer:
@@ -21,9 +22,13 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, scales_loss: bool
     match config.name:
         case "sgd":
             nesterov = config.momentum > 0
-            return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(
+                groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused
+            )
         case "adamw":
-            return torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.999), fused=fused)
+            optimizer = torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.999), fused=fused)
+    keep_true_shapes(optimizer, model)
+    return optimizer
 
 
 def fit_optimizer_to_device(optimizer: Any, scales_loss: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Resumes a run: finds the checkpoint, checks that it fits, and applies a changed recipe to its state."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +13,12 @@ from rexnet.checkpoints.checkpoint import parse_description, read_checkpoint
 from rexnet.checkpoints.durable import remove_stale_temporaries
 from rexnet.config import Config, dump_config
 from rexnet.config.differences import recipe_of
+from rexnet.data.datasets.index import Index, Split
+from rexnet.data.sources.image_files import join_names
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.weights import ENTRY
 from rexnet.runs.checkpoint_files import checkpoint_folder, newest_first
+from rexnet.runs.image_list import SPLIT_WORDS, describe_changes
 from rexnet.runs.resume_rules import describe_longer_run, require_same_recipe
 from rexnet.runs.run_folder import CONFIG_FILE
 from rexnet.system.atomic_files import atomic_write
@@ -33,6 +36,7 @@ class Resumed(NamedTuple):
     folder: Path
     step: int
     config: Config
+    class_names: tuple[str, ...]
     steps_per_epoch: int | None
     tensors: dict[str, tuple[torch.Size, torch.dtype]]
     """Shape and type of each tensor of the module."""
@@ -78,9 +82,12 @@ def find_resumed(path: Path) -> Resumed:
         step, steps_per_epoch = content["global_step"], content[ENTRY].get("steps_per_epoch")
         if faults:
             log.warning(f"{'; '.join(faults.values())}; resuming from {file.name} (step {step}) instead")
-        config = parse_description(content[ENTRY], file).config
+        description = parse_description(content[ENTRY], file)
         tensors = {name: (value.shape, value.dtype) for name, value in content["state_dict"].items()}
-        return Resumed(file, file.parent.parent, step, config, steps_per_epoch, tensors, tuple(faults))
+        names = description.preprocessing.class_names
+        return Resumed(
+            file, file.parent.parent, step, description.config, names, steps_per_epoch, tensors, tuple(faults)
+        )
     raise CheckpointError("; ".join(faults.values()) or f"{path}: has no checkpoint to resume from")
 
 
@@ -112,6 +119,40 @@ def require_resumable(resumed: Resumed, module: TrainingModule, allowed: Collect
             f"schedule.epochs: {new.schedule.total_epochs} with the cool-down, but {path} has already trained "
             f"{step // steps}"
         )
+
+
+def require_same_data(
+    resumed: Resumed, class_names: Sequence[str], indexes: Mapping[Split, Index], allowed: Collection[str] = ()
+) -> None:
+    """Compares classes and images with those of the run; `data` in `allowed` accepts other images, never other classes.
+
+    Raises:
+        ConfigError: the classes, their order or, unless allowed, the images differ from those of the run.
+    """
+    folder, before = resumed.folder, resumed.class_names
+    if before != tuple(class_names):
+        new, old = (sorted(set(one) - set(other)) for one, other in ((class_names, before), (before, class_names)))
+        what = [f"{word} {join_names(names)}" for word, names in (("new:", new), ("missing:", old)) if names]
+        raise ConfigError(
+            f"{folder}: was trained on other classes than the data has now ({'; '.join(what) or 'another order'}), so "
+            f"its labels would change their meaning; restore the data, or start a new run from its weights with "
+            f"--config and model.pretrained={resumed.checkpoint}"
+        )
+    changes = describe_changes(folder, indexes)
+    if not changes:
+        return
+    effects = {
+        "train": "the samples of the epochs to come, and of the rest of this one, follow the new list",
+        "val": "validation results before and after are of different images",
+    }
+    text = "; ".join(f"{SPLIT_WORDS[split]}: {change}" for split, change in changes.items())
+    means = ", and ".join(effects[split] for split in changes)
+    if "data" not in allowed:
+        raise ConfigError(
+            f"{folder}: its images have changed: {text}; restore them, or resume with --allow-change data, which means "
+            f"that {means}"
+        )
+    log.warning(f"{folder}: resumes with other images: {text}; {means}")
 
 
 def repair_run(resumed: Resumed, module: TrainingModule) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ import torch
 from rexnet.data.workers import explained_faults
 from rexnet.errors import ConfigError, ProcessError
 from rexnet.runs.checkpoint_files import best_first
-from rexnet.runs.run_folder import close_run, open_run
+from rexnet.runs.run_folder import close_run, describe_run, open_run
 from rexnet.runs.state import RunLock
+from rexnet.system.launcher import started_by_launcher
 from rexnet.system.lightning_internals import disable_signal_handlers
 from rexnet.training.callbacks import build_callbacks
 from rexnet.training.loggers import build_loggers, close_loggers, require_loggers
@@ -42,6 +43,7 @@ def run_training(
     trainer: pl.Trainer,
     resumed: Resumed | None = None,
     allowed: Collection[str] = (),
+    record_data: Callable[[Path], None] | None = None,
 ) -> TrainingResult:
     """Trains a module of any task in a run folder of its own, or in that of the run to resume.
 
@@ -52,6 +54,7 @@ def run_training(
         trainer: from `build_trainer`.
         resumed: the checkpoint to continue from.
         allowed: keys of the recipe that may differ from those of that checkpoint.
+        record_data: writes into the run folder what its labels and sample positions refer to.
 
     Raises:
         Stopped: a signal ended the run after a checkpoint was saved.
@@ -61,17 +64,21 @@ def run_training(
     require_loggers(config.trainer.loggers)
     if resumed is not None:
         require_resumable(resumed, module, allowed)
-    folder = resumed.folder if resumed is not None else open_run(config)
     lock: RunLock | None = None
     try:
+        folder = _agree_on_start(trainer, resumed.folder if resumed is not None else open_run(config), resumed)
         lock = RunLock(folder, trainer.is_global_zero)
+        if resumed is None and trainer.is_global_zero:
+            describe_run(folder, config)
         trainer.callbacks[:0] = build_callbacks(module, folder)  # type: ignore[attr-defined]
         if resumed is not None:
             trainer.callbacks.append(ChangedRecipe(resumed.config))  # type: ignore[attr-defined]
             if trainer.is_global_zero:
                 repair_run(resumed, module)
-        # What was logged after the checkpoint will be logged again; TensorBoard drops it.
-        trainer.loggers = build_loggers(config, folder, None if resumed is None else resumed.step + 1)
+        if record_data is not None and trainer.is_global_zero:
+            record_data(folder)
+        # What was logged after the checkpoint, or by a start without one, will be logged again; TensorBoard drops it.
+        trainer.loggers = build_loggers(config, folder, 0 if resumed is None else resumed.step + 1)
         log.info(f"Run folder {folder}")
         disable_signal_handlers(trainer)  # `GracefulStop` handles them
         datasets = data.datasets  # type: ignore[attr-defined]
@@ -98,6 +105,24 @@ def run_training(
     kept = best_first(folder)  # among equals the later one, as in evaluation
     best = kept[0] if kept else Path(callback.best_model_path) if callback.best_model_path else None
     return TrainingResult(metrics, folder, best, trainer.global_step)
+
+
+def _agree_on_start(trainer: pl.Trainer, folder: Path, resumed: Resumed | None) -> Path:
+    """Returns the run folder of rank 0, whose clock may differ.
+
+    Raises:
+        ProcessError: this process resumes from another step than rank 0, because a shared file system lags behind.
+    """
+    if started_by_launcher():
+        trainer.strategy.setup_environment()  # connects the processes, as `fit` will find
+    mine = resumed.step if resumed is not None else 0
+    folder, first = trainer.strategy.broadcast((folder, mine))
+    if mine != first:
+        raise ProcessError(
+            f"{folder}: process {trainer.global_rank} resumes after step {mine}, but process 0 after step {first}; "
+            f"start again once the file system shows the same files on all nodes"
+        )
+    return folder
 
 
 @contextlib.contextmanager

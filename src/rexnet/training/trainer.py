@@ -14,8 +14,8 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 
 from rexnet.config import Config
-from rexnet.system.device import resolve_device, resolve_devices
-from rexnet.system.launcher import check_process_count, detect_launcher
+from rexnet.system.device import resolve_device, resolve_devices, resolve_nodes
+from rexnet.system.launcher import detect_launcher
 from rexnet.training.checkpoint_io import DurableCheckpointIO
 
 EXPECTED_WARNINGS = (
@@ -38,14 +38,13 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
         warnings.filterwarnings("ignore", message=message)
     settings = config.trainer
     device = resolve_device(settings)
-    devices = resolve_devices(settings)
-    check_process_count(devices, settings.num_nodes)
-    single = settings.num_nodes * devices == 1
+    devices, nodes = resolve_devices(settings), resolve_nodes(settings)
+    single = nodes * devices == 1
     frozen = config.optimizer.freeze_backbone_epochs > 0
     return pl.Trainer(
         accelerator=device.accelerator,
         devices=devices,
-        num_nodes=settings.num_nodes,
+        num_nodes=nodes,
         # Parameters without a gradient are expected only while the backbone is frozen.
         strategy="auto" if single else DDPStrategy(find_unused_parameters=frozen, gradient_as_bucket_view=True),
         precision=device.precision,

@@ -14,7 +14,7 @@ from rexnet.data.sampling import MODEL
 from rexnet.errors import DivergenceError
 from rexnet.models.factory import split_parameters
 from rexnet.system.lightning_internals import grad_scaler
-from rexnet.training.ema import build_ema, decay_at, update_ema
+from rexnet.training.ema import averaged_tensors, build_ema, decay_at, update_ema
 from rexnet.training.loss_window import LossWindow
 from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
 from rexnet.training.optim import build_optimizer, fit_optimizer_to_device
@@ -62,6 +62,8 @@ class TrainingModule(pl.LightningModule):
         scales_loss = grad_scaler(self.trainer) is not None
         fit_optimizer_to_device(self.optimizers(use_pl_optimizer=False), scales_loss)
         self.guard.start(self.model)
+        if self.ema_model is not None:
+            self._averaged = averaged_tensors(self.ema_model), averaged_tensors(self.model)
         self.window.sums = self.window.sums.to(self.device)
 
     def on_train_epoch_start(self) -> None:
@@ -99,7 +101,7 @@ class TrainingModule(pl.LightningModule):
         self.guard.rollback(self.optimizers(use_pl_optimizer=False))
         if self.ema_model is not None and self.config.ema is not None:
             decay = decay_at(self.global_step + 1, self.config.ema.decay)
-            update_ema(self.ema_model, self.model, decay, skip=self.guard.bad)
+            update_ema(*self._averaged, decay, skip=self.guard.bad)
 
     def on_validation_start(self) -> None:
         """Gives all processes the BatchNorm statistics of the first, so that they validate the same network."""

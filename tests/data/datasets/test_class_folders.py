@@ -12,7 +12,7 @@ from conftest import write_images
 
 from rexnet.data.datasets.class_folders import folder_splits, index_folders
 from rexnet.data.datasets.digits import write_digits
-from rexnet.data.datasets.index import Split
+from rexnet.data.datasets.index import Split, join
 from rexnet.errors import DataError
 
 
@@ -29,7 +29,7 @@ def packed(root: Path, tar: Path, top: str = "") -> Path:
     return tar
 
 
-@pytest.mark.parametrize("name", ["val", "validation", "test"])
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev", "test"])
 def test_class_folders_are_indexed_in_the_order_of_their_names(name: str, tmp_path: Path) -> None:
     root = folder_root(tmp_path, {"train": ["b", "a"], name: ["a", "b"]})
     train, val = index_folders(root, "train"), index_folders(root, "val")
@@ -40,11 +40,24 @@ def test_class_folders_are_indexed_in_the_order_of_their_names(name: str, tmp_pa
     assert len(val) == 4
 
 
-def test_test_is_a_split_of_its_own_where_there_is_one(tmp_path: Path) -> None:
-    root = folder_root(tmp_path, {"train": ["a"], "val": ["a"], "test": ["a"]})
-    assert index_folders(root, "val").root.name == "val"
-    assert index_folders(root, "test").root.name == "test"
+@pytest.mark.parametrize("as_tar", [False, True])
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
+def test_test_is_a_split_of_its_own_where_there_is_one(name: str, as_tar: bool, tmp_path: Path) -> None:
+    root = folder_root(tmp_path / "r", {"Training": ["a"], name: ["a"], "test": ["a"], "other": ["b"]})
+    root = packed(root, tmp_path / "r.tar") if as_tar else root
+    for split, folder in {"train": "Training", "val": name, "test": "test"}.items():
+        index = index_folders(root, split)
+        assert index.paths[0] == f"{folder}/a/000.png" if as_tar else index.root.name == folder
     assert folder_splits(root) == ("train", "val", "test")
+
+
+@pytest.mark.parametrize("as_tar", [False, True])
+def test_two_folders_of_one_split_are_refused(as_tar: bool, tmp_path: Path) -> None:
+    root = folder_root(tmp_path / "r", {"train": ["a"], "val": ["a"], "Valid": ["a"]})
+    root = packed(root, tmp_path / "r.tar") if as_tar else root
+    for index in (index_folders, lambda root, _: folder_splits(root)):
+        with pytest.raises(DataError, match="has both Valid and val, which are names of one split; merge them"):
+            index(root, "val")
 
 
 @pytest.mark.parametrize("top", ["", "flowers"])
@@ -82,6 +95,41 @@ def test_hidden_files_and_leftovers_of_archives_are_no_classes_and_no_images(tmp
     assert list(index_folders(root, "train").paths) == ["a/000.png", "a/001.png"]
 
 
+def test_what_is_left_out_is_counted_with_an_example(tmp_path: Path) -> None:
+    root = folder_root(tmp_path, {"train": ["a", ".25mm", "__MACOSX"], "val": ["a"]})
+    write_images(root / "train/a/.ipynb_checkpoints", 1, hue=0)
+    for name in (
+        "a/x.HEIC",
+        "a/deep/y.heic",
+        "a/z",
+        "readme.md",
+        "a/._000.png",
+        "a/.DS_Store",
+        "loose.JPG",
+        ".gitkeep",
+    ):
+        (root / "train" / name).parent.mkdir(exist_ok=True)
+        (root / "train" / name).write_bytes(b"x")
+    train = index_folders(root, "train")
+    assert list(train.paths) == ["a/000.png", "a/001.png"]
+    assert train.left_out == {
+        "hidden": (3, ".25mm/000.png"),
+        "outside of the class folders": (1, "loose.JPG"),
+        ".md": (1, "readme.md"),
+        ".heic": (2, "a/deep/y.heic"),
+        "without suffix": (1, "a/z"),
+    }
+    assert index_folders(root, "val").left_out == {}
+    assert train.select([0]).left_out == train.left_out
+    assert join(train, index_folders(root, "val")).left_out == train.left_out
+    (root / "val/a/000.png").rename(root / "val/a/000.heif")
+    (root / "val/a/001.png").unlink()
+    with pytest.raises(
+        DataError, match=r"this class has no image \(.*\); it has 1 \.heif \(a/000\.heif\); convert .heif to"
+    ):
+        index_folders(root, "val")
+
+
 def test_images_deeper_in_a_class_folder_belong_to_it(tmp_path: Path) -> None:
     root = folder_root(tmp_path, {"train": ["a", "b"], "val": ["a", "b"]})
     write_images(root / "train" / "a" / "images" / "more", 1, hue=0)
@@ -90,7 +138,7 @@ def test_images_deeper_in_a_class_folder_belong_to_it(tmp_path: Path) -> None:
     assert index.labels.tolist() == [0, 0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".PNG", ".webp", ".gif", ".tif", ".jfif"])
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".PNG", ".webp", ".gif", ".tif", ".jfif", ".jp2", ".PNM"])
 def test_suffixes_are_known_in_any_case(suffix: str, tmp_path: Path) -> None:
     root = folder_root(tmp_path, {"train": ["a"], "val": ["a"]})
     os.rename(root / "train" / "a" / "000.png", root / "train" / "a" / f"x{suffix}")
@@ -136,7 +184,7 @@ def test_files_that_cannot_be_read_are_kept_so_that_reading_names_them(tmp_path:
     ("splits", "split", "message"),
     [
         ({"val": ["a"]}, "train", r"has no train/ with one folder for each class; it contains val"),
-        ({"train": ["a"], "x": ["a"]}, "val", r"has no val/ or validation/ or test/.*; it contains "),
+        ({"train": ["a"], "x": ["a"]}, "val", r"has no val/ or test/ .*; it contains "),
         ({"train": ["a", "b", "c"], "val": ["a"]}, "val", r"val: lacks 2 classes of .*: b, c"),
         ({"train": ["a"], "val": ["a", "z"]}, "val", r"val: has one class unknown to .*: z"),
         ({"train": ["a", "b", "c"], "val": ["a", "c"]}, "val", r"val: lacks one class of .*: b"),

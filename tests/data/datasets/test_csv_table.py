@@ -41,6 +41,17 @@ def test_a_table_for_each_split(folder: Path) -> None:
         index_csv(folder, "test")
 
 
+@pytest.mark.parametrize("name", ["val", "Valid", "validation", "DEV"])
+def test_splits_may_have_any_of_their_names(name: str, folder: Path) -> None:
+    table(folder, "path,label\nx/000.png,dog\n", "training.csv")
+    table(folder, "path,label\nx/001.png,dog\n", f"{name}.csv")
+    table(folder, "path,label\nx/002.png,dog\n", "Test.csv")
+    lines = f"x/000.png,dog,Training\nx/001.png,dog,{name}\nx/002.png,dog,test\n"
+    for root in (folder, table(folder, f"path,label,split\n{lines}")):
+        assert table_splits(root) == ("train", "val", "test")
+        assert list(index_csv(root, "val").paths) == ["x/001.png"]
+
+
 def test_a_table_to_measure_on_needs_no_training_images(folder: Path) -> None:
     root = table(folder, "path,label,split\nx/000.png,dog,val\nx/001.png,cat,val\n")
     assert index_csv(root, "val").class_names == ("cat", "dog")
@@ -63,7 +74,9 @@ def test_absolute_paths_may_lie_below_the_table(folder: Path) -> None:
         ("", "its first line should name the columns path, label, split; found nothing"),
         ("path,label,split\nx/000.png,,train\n", r"row 2: should have path, label, split; found \['x/000\.png', ''"),
         ("path,label,split\nx/000.png,dog\n", "row 2: should have path, label, split"),
-        ("path,label,split\nx/000.png,dog,dev\n", "a split should be train, val or test, found 'dev'"),
+        ("path,label,split\nx/000.png,dog,holdout\n", "a split should be train, val or test, found 'holdout'"),
+        (ROWS + "x/001.png,cat,Valid\nx/002.png,cat,val\n", "all.csv: has both Valid and val, which are names of one"),
+        (ROWS + "./x/000.png,cat,test\n", "all.csv: lists ./x/000.png as 'dog' and as 'cat'; keep one of them"),
         (ROWS.replace("cat,test", "cow,test"), "the label 'cow' of the split 'test' has no training image"),
         (ROWS.replace("x/002.png", "x/009.png"), r"x/009\.png is listed in all\.csv but missing; 1 of 1"),
         (ROWS.replace("x/002.png", "/etc/passwd"), "lists an image outside of"),

@@ -96,7 +96,7 @@ def test_a_source_travels_to_other_processes_and_names_its_images(served_tar: Fi
 
 def test_a_forked_process_is_refused_before_it_hangs(served_tar: FileServer, small_run: list[str]) -> None:
     config = configure(small_run, served_tar.url("images.tar"), "data.num_workers=1", "data.start_method=fork")
-    with pytest.raises(ConfigError, match="data.start_method: fork would hang .*; use forkserver"):
+    with pytest.raises(ConfigError, match=r"data.start_method: fork would hang .*; use forkserver"):
         next(batches_of(config))
     source = source_of(served_tar.url("images.tar"))
     child = os.fork()

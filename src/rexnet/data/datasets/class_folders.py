@@ -1,39 +1,58 @@
-"""Class folders: `train/CLASS/*.jpg` and the same below `val/`, `validation/` or `test/`, as files or inside a tar."""
+"""Class folders: `train/CLASS/*.jpg` and the same for validation and test, as files or inside a tar."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.index import Index, Layout, Split, build_index, label_source
-from rexnet.data.sources.image_files import IMAGE_SUFFIXES, is_hidden, is_image, printable
+from rexnet.data.datasets.index import (
+    Index,
+    Layout,
+    Split,
+    assign_splits,
+    build_index,
+    distinct_splits,
+    label_source,
+)
+from rexnet.data.sources.image_files import (
+    IMAGE_SUFFIXES,
+    LeftOut,
+    describe_left_out,
+    is_hidden,
+    is_image,
+    join_names,
+    merge_left_out,
+    note_left_out,
+    printable,
+)
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source
 from rexnet.data.sources.tar import by_folder, open_tar
 from rexnet.errors import DataError
 
-FOLDER_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("val", "validation", "test"),
-    "test": ("test",),
-}
-SPLIT_FOLDERS = ("train", "val", "validation", "test")
-NAMED = 5  # files or folders in a message
-
 
 def index_folders(root: Path | Source, split: Split) -> Index:
-    """Indexes class folders below `train/` or below `val/`, `validation/` or `test/`; `train/` defines the classes.
+    """Indexes the class folders below a folder with a name of the split; the training images define the classes.
 
-    Images may lie deeper in their class folder. `root` may be a tar that contains the same folders, or the source of
-    all images in such folders.
+    Images may lie deeper in their class folder. Without another folder for validation, `test/` takes its place. `root`
+    may be a tar that contains the same folders, or the source of all images in such folders.
     """
     if isinstance(root, Source):
         return _index_source(root, split)
     if root.is_file():
         return _index_source(open_tar(root), split)
-    train = _split_folder(root, "train")
-    return index_class_folders(_split_folder(root, split), class_folders(train), "train/")
+    train, folder = _split_folder(root, "train"), _split_folder(root, split)
+    return index_class_folders(folder, class_folders(train), f"{train.name}/")
+
+
+def find_split(root: Path, split: Split) -> Path | None:
+    """Returns the folder of a split in `root`; for `val`, `test/` if there is no other."""
+    found = assign_splits((entry.name for entry in _entries(root) if _is_folder(entry)), root)
+    name = found.get(split) or (found.get("test") if split == "val" else None)
+    return None if name is None else root / name
 
 
 def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: str) -> Index:
@@ -43,17 +62,28 @@ def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: st
     """
     _require_same_classes(class_names, class_folders(folder), classes_of, folder)
     counts: list[int] = []
+    left_out: LeftOut = {}
+    for entry in _entries(folder, hidden=True):
+        if is_hidden(entry.name) or not _is_folder(entry):
+            _note_entry(left_out, entry, entry.name)
 
     def paths() -> Iterator[str]:
+        nonlocal left_out
         for name in class_names:
-            images = sorted(_images(str(folder / name), name, (os.path.realpath(folder),)), key=by_folder)
+            others: LeftOut = {}
+            images = sorted(_images(str(folder / name), name, (os.path.realpath(folder),), others), key=by_folder)
             if not images:
-                raise DataError(f"{folder / name}: this class has no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+                instead = f"; it has {describe_left_out(others)}" if others else ""
+                raise DataError(
+                    f"{folder / name}: this class has no image ({', '.join(sorted(IMAGE_SUFFIXES))}){instead}"
+                )
+            left_out = merge_left_out(left_out, others)
             counts.append(len(images))
             yield from images
 
-    packed = Names.pack(paths())  # fills `counts` as well
-    return build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), class_names)
+    packed = Names.pack(paths())  # fills `counts` and `left_out` as well
+    index = build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), class_names)
+    return replace(index, left_out=left_out)
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -89,50 +119,67 @@ def index_tar_folders(tar: Source, prefix: str, class_names: Sequence[str] | Non
 
 def folder_splits(root: Path | Source) -> tuple[Split, ...]:
     """Returns the splits that have a folder; `test/` counts as `val` only if there is no other."""
-    if not isinstance(root, Source) and root.is_file():
-        root = open_tar(root)
-    names = _top_folders(root)[1] if isinstance(root, Source) else {entry.name for entry in _entries(root)}
-    has_val = bool(names & {"val", "validation"})
-    return ("train", *(("val",) if has_val or "test" not in names else ()), *(("test",) if "test" in names else ()))
+    if isinstance(root, Path) and not root.is_file():
+        return distinct_splits(assign_splits((entry.name for entry in _entries(root) if _is_folder(entry)), root))
+    source = root if isinstance(root, Source) else open_tar(root)
+    return distinct_splits(assign_splits(sorted(_top_folders(source)[1]), source.root))
 
 
 def _index_source(source: Source, split: Split) -> Index:
     top, names = _top_folders(source)
-    wanted = next((name for name in FOLDER_NAMES[split] if name in names), None)
-    if "train" not in names or wanted is None:
-        missing = "train/" if "train" not in names else _folders_of(split)
-        found = _join(sorted(names))
-        raise DataError(f"{source.root}: has no {missing} with one folder for each class; it contains {found}")
-    train = index_tar_folders(source, f"{top}train/")
-    return train if wanted == "train" else index_tar_folders(source, f"{top}{wanted}/", train.class_names)
+    found = assign_splits(sorted(names), source.root)
+    wanted = found.get(split) or (found.get("test") if split == "val" else None)
+    if "train" not in found or wanted is None:
+        missing = _folders_of(split if "train" in found else "train")
+        raise DataError(
+            f"{source.root}: has no {missing} with one folder for each class; it contains {join_names(sorted(names))}"
+        )
+    train = index_tar_folders(source, f"{top}{found['train']}/")
+    return train if split == "train" else index_tar_folders(source, f"{top}{wanted}/", train.class_names)
 
 
 def _top_folders(source: Source) -> tuple[str, set[str]]:
     """Returns the only top folder of a tar (or an empty string), and the names of the folders below it."""
     first = {path.partition("/")[0] for path in source.paths}
-    if len(first) != 1 or first.intersection(SPLIT_FOLDERS):
+    if len(first) != 1 or assign_splits(sorted(first), source.root):
         return "", first
     top = f"{first.pop()}/"
     return top, {path.removeprefix(top).partition("/")[0] for path in source.paths}
 
 
-def _images(folder: str, path: str, above: tuple[str, ...]) -> Iterator[str]:
-    """Yields the paths of the images in a class folder and below it; follows links to folders, but not in a circle."""
+def _images(folder: str, path: str, above: tuple[str, ...], left_out: LeftOut) -> Iterator[str]:
+    """Yields the paths of the images in a class folder and below it, and counts what is left out.
+
+    Links to folders are followed, but not in a circle.
+    """
     real = os.path.realpath(folder)
     if any(os.path.commonpath((real, upper)) == real for upper in above):
         raise DataError(f"{printable(folder)}: is a link that leads back to {printable(real)}; remove it")
-    for entry in _entries(folder):
-        if _is_folder(entry):
-            yield from _images(entry.path, f"{path}/{entry.name}", (*above, real))
-        elif is_image(entry.name):
-            yield f"{path}/{entry.name}"
+    for entry in _entries(folder, hidden=True):
+        inner = f"{path}/{entry.name}"
+        if is_image(entry.name) and not _is_folder(entry):
+            yield inner
+        elif _is_folder(entry) and not is_hidden(entry.name):
+            yield from _images(entry.path, inner, (*above, real), left_out)
+        else:
+            _note_entry(left_out, entry, inner)
 
 
-def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """Lists a folder sorted by name, without hidden files."""
+def _note_entry(left_out: LeftOut, entry: os.DirEntry[str], path: str) -> None:
+    """Counts a file that is not taken, or the files in a hidden folder."""
+    if not _is_folder(entry):
+        note_left_out(left_out, path)
+        return
+    with suppress(OSError):
+        for name in sorted(os.listdir(entry.path)):
+            note_left_out(left_out, f"{path}/{name}")
+
+
+def _entries(folder: Path | str, hidden: bool = False) -> list[os.DirEntry[str]]:
+    """Lists a folder sorted by name, on request with hidden files."""
     try:
         with os.scandir(folder) as entries:
-            shown = (entry for entry in entries if not is_hidden(entry.name))
+            shown = (entry for entry in entries if hidden or not is_hidden(entry.name))
             return sorted(shown, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{printable(folder)}: cannot be listed: {error.strerror}") from None
@@ -146,12 +193,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _split_folder(root: Path, split: Split) -> Path:
-    for name in FOLDER_NAMES[split]:
-        if (root / name).is_dir():
-            return root / name
+    folder = find_split(root, split)
+    if folder is not None:
+        return folder
     entries = _entries(root)
-    folders = {entry.name for entry in entries if _is_folder(entry)}
-    is_split = not folders or folders.intersection(SPLIT_FOLDERS[1:])
+    folders = [entry.name for entry in entries if _is_folder(entry)]
+    is_split = not folders or assign_splits(folders, root).keys() - {"train"}
     advice = "" if is_split else f"; to hold out images for validation: rexnet data split {printable(root)}"
     raise DataError(
         f"{root}: has no {_folders_of(split)} with one folder for each class; it contains {_list(entries)}{advice}"
@@ -159,7 +206,7 @@ def _split_folder(root: Path, split: Split) -> Path:
 
 
 def _folders_of(split: Split) -> str:
-    return " or ".join(f"{name}/" for name in FOLDER_NAMES[split])
+    return "val/ or test/" if split == "val" else f"{split}/"
 
 
 def _require_same_classes(wanted: Sequence[str], found: Sequence[str], classes_of: str, folder: Path) -> None:
@@ -167,17 +214,11 @@ def _require_same_classes(wanted: Sequence[str], found: Sequence[str], classes_o
     for names, verb, relation in ((missing, "lacks", "of"), (unknown, "has", "unknown to")):
         if names:
             count = "one class" if len(names) == 1 else f"{len(names)} classes"
-            raise DataError(f"{folder}: {verb} {count} {relation} {classes_of}: {_join(names)}")
+            raise DataError(f"{folder}: {verb} {count} {relation} {classes_of}: {join_names(names)}")
 
 
 def _list(entries: Sequence[os.DirEntry[str]]) -> str:
-    return _join([e.name + "/" * _is_folder(e) for e in entries])
-
-
-def _join(names: Iterable[str]) -> str:
-    shown = [printable(name) for name in names]
-    rest = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
-    return ", ".join(shown[:NAMED]) + rest if shown else "nothing"
+    return join_names([e.name + "/" * _is_folder(e) for e in entries])
 
 
 LAYOUT = Layout(index_folders, folder_splits)

@@ -2,12 +2,13 @@
 
 import csv
 import io
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rexnet.data.datasets.index import Index, Layout, Split, label_source
+from rexnet.data.datasets.index import SPLIT_NAMES, Index, Layout, Split, assign_splits, distinct_splits, label_source
 from rexnet.data.datasets.list_files import index_listed
 from rexnet.data.remote.remote_source import RemoteSource
 from rexnet.data.remote.store import base_of
@@ -15,7 +16,6 @@ from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
 
 MAX_SHOWN = 100  # characters of a header in a message
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Row(NamedTuple):
@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 
 def index_csv(place: Path | RemoteSource, split: Split) -> Index:
-    """Indexes the images that a CSV file with a `split` column or a folder with `train.csv` and `val.csv` lists.
+    """Indexes the images that a CSV file with a `split` column or a folder with a table of each split lists.
 
     Paths are relative to the folder of the CSV file; absolute ones must be inside it. The classes are the labels of
     the training images (or of all images in a table without training images), sorted as numbers if all are numbers,
@@ -43,10 +43,11 @@ def index_csv(place: Path | RemoteSource, split: Split) -> Index:
     unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
     if unknown is not None:
         raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
+    _require_one_label(tables, root)
     numbers = [label_of[row.label] for row in tables[name]]
     if isinstance(place, RemoteSource):
         return _index_remote(place, [row.path for row in tables[name]], numbers, class_names)
-    folder, listed_in = (root.parent, root) if root.is_file() else (root, root / f"{name}.csv")
+    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[name])
     top = os.path.abspath(folder)
     paths = [os.path.relpath(row.path, top) if os.path.isabs(row.path) else row.path for row in tables[name]]
     return index_listed(folder, paths, numbers, class_names, listed_in)
@@ -63,39 +64,52 @@ def _index_remote(source: RemoteSource, paths: Sequence[str], labels: Sequence[i
 
 def table_splits(root: Path | RemoteSource) -> tuple[Split, ...]:
     """Returns the splits of a CSV file or a folder of them: `train`, and `val` or `test` or both."""
-    wanted = {"train", *_read_splits(root)}
-    return tuple(split for split in SPLITS if split in wanted or (split == "val" and "test" not in wanted))
+    return distinct_splits(_read_splits(root))
 
 
 def _read_splits(place: Path | RemoteSource) -> dict[Split, list[Row]]:
     """Reads the rows of each split that exists, `train` first."""
     texts, root = _read_tables(place), place.root if isinstance(place, RemoteSource) else place
     if root not in texts:
-        files = {split: root / f"{split}.csv" for split in SPLITS}
-        tables = {split: _parse(file, texts[file], ("path", "label")) for split, file in files.items() if file in texts}
+        stems = assign_splits(sorted(file.stem for file in texts), root)
+        files = {split: root / f"{stems[split]}.csv" for split in SPLIT_NAMES if split in stems}
+        tables = {split: _parse(file, texts[file], ("path", "label")) for split, file in files.items()}
         if not tables:
             raise DataError(f"{root}: has no train.csv; data.root may also be one CSV file with a split column")
         return tables
     rows = _parse(root, texts[root], Row._fields)
     present = {row.split for row in rows}
-    if present - set(SPLITS):
-        raise DataError(f"{root}: a split should be train, val or test, found {min(present - set(SPLITS))!r}")
-    return {split: [row for row in rows if row.split == split] for split in SPLITS if split in present}
+    named = assign_splits(sorted(present), root)
+    if unknown := present - set(named.values()):
+        raise DataError(f"{root}: a split should be train, val or test, found {min(unknown)!r}")
+    return {split: [row for row in rows if row.split == named[split]] for split in SPLIT_NAMES if split in named}
+
+
+def _tables_in(folder: Path) -> dict[Split, Path]:
+    """Returns the table of each split that has one, `train` first."""
+    stems = assign_splits(sorted(file.stem for file in folder.glob("*.csv")), folder)
+    return {split: folder / f"{stems[split]}.csv" for split in SPLIT_NAMES if split in stems}
+
+
+def _require_one_label(tables: Mapping[Split, Sequence[Row]], root: Path) -> None:
+    """Refuses an image that is listed with two labels, in one split or in several."""
+    label_of: dict[str, str] = {}
+    for row in itertools.chain.from_iterable(tables.values()):
+        other = label_of.setdefault(os.path.normpath(row.path), row.label)
+        if other != row.label:
+            raise DataError(f"{root}: lists {printable(row.path)} as {other!r} and as {row.label!r}; keep one of them")
 
 
 def _read_tables(place: Path | RemoteSource) -> dict[Path, str]:
     """Reads one table, or those of a folder that are named like splits."""
     if isinstance(place, RemoteSource):
         return {base_of(place.root) / name: text for name, text in place.catalog.files.items()}
-    files = [place / f"{split}.csv" for split in SPLITS] if place.is_dir() else [place]
-    texts: dict[Path, str] = {}
-    for path in files:
-        if path.is_file() or path == place:
-            try:
-                with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                    texts[path] = file.read()
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read as CSV: {error}") from None
+    texts = {}
+    for path in _tables_in(place).values() if place.is_dir() else [place]:
+        try:
+            texts[path] = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read as CSV: {error}") from None
     return texts
 
 

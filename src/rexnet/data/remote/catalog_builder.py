@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,6 @@ from rexnet.data.sources.tar import Members, by_folder, index_name, read_index, 
 from rexnet.errors import DataError, RexnetError
 from rexnet.system.terminal import progress_bar
 
-SPLIT_FOLDERS = ("train", "val", "validation", "test")
-SPLIT_TABLES = ("train.csv", "val.csv", "test.csv")
 INFO = "_info.json"
 """File of a shard set, as timm reads it: the file names of each split, and our `class_names`."""
 BLOCK = 64 << 10  # bytes of a tar in one request while its headers are read
@@ -46,7 +45,7 @@ def build_catalog(root: RemotePath, dataset: DatasetName, fetch: FetchConfig, st
     reader = _Reader(store, base_of(root), fetch)
     match dataset:
         case "csv":
-            return _index_table(reader, [root.name] if root.suffix == ".csv" else SPLIT_TABLES)
+            return _index_table(reader, root)
         case "webdataset":
             return _index_shards(reader)
     return _index_tars(reader, [root.name]) if root.suffix == ".tar" else _index_class_folders(reader)
@@ -120,24 +119,22 @@ def _stored(item: Any) -> Stored:
 
 def _index_class_folders(reader: _Reader) -> Catalog:
     """Lists each class folder of all splits with its own request."""
-    top = reader.folders()
-    if "train" not in top:
-        found = ", ".join(top[:5]) or "no folder"
-        raise DataError(f"{reader.base}: has no train/ with one folder for each class; it contains {found}")
-    classes = [folder for split in top if split in SPLIT_FOLDERS for folder in reader.folders(split)]
+    classes = [folder for split in reader.folders() for folder in reader.folders(split)]
     listed = [item for items in reader.map(reader.listing, classes, " classes") for item in items if is_image(item.key)]
+    if not listed:
+        raise DataError(f"{reader.base}: has no images in SPLIT/CLASS/, such as train/cat/1.jpg")
     return _catalog_of_objects(sorted(listed, key=lambda item: by_folder(item.key)), {})
 
 
-def _index_table(reader: _Reader, tables: Sequence[str]) -> Catalog:
-    """Looks up the images of tables; over HTTP, which has no listing, with a request for each."""
+def _index_table(reader: _Reader, root: RemotePath) -> Catalog:
+    """Looks up the images of a table or of those in a folder; over HTTP, which has no listing, one by one."""
+    listed = {} if reader.base.scheme in ("https", "http") else {item.key: item for item in reader.listing()}
+    tables = [root.name] if root.suffix == ".csv" else [key for key in listed if re.fullmatch(r"[^/]*\.csv", key)]
     files = {name: text.decode("utf-8-sig", "replace") for name in tables if (text := reader.read(name)) is not None}
     rows = (row for text in files.values() for row in csv.DictReader(io.StringIO(text, newline="")))
     keys = list(dict.fromkeys(path for row in rows if (path := (row.get("path") or "").strip())))
-    if reader.base.scheme in ("https", "http"):
-        return _catalog_of_objects(reader.map(reader.head, keys, " images"), files)
-    found = {item.key: item for item in reader.listing()}
-    return _catalog_of_objects([found[key] for key in keys if key in found], files)
+    found = [listed[key] for key in keys if key in listed] if listed else reader.map(reader.head, keys, " images")
+    return _catalog_of_objects(found, files)
 
 
 def _index_shards(reader: _Reader) -> Catalog:

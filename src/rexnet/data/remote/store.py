@@ -67,12 +67,9 @@ def _explain(error: Exception, fetch: FetchConfig) -> str:
             return CHANGED
         case "NotSupportedError":
             return f"the server does not support this request, such as ranges in a tar ({first_sentence(error)})"
-    if isinstance(error, TimeoutError) or (retries := re.search(r"after (\d+) retries", text)) is None:
-        reason = (
-            f"no answer within {fetch.give_up_after:g} s" if isinstance(error, TimeoutError) else first_sentence(error)
-        )
-        return f"cannot be read: {reason}; check the URL, the network and the endpoint"
-    return (
-        f"cannot be read: {int(retries[1]) + 1} attempts within {fetch.give_up_after:g} s failed ({first_sentence(error)}); "
-        f"check the network and the endpoint, or raise data.fetch.give_up_after"
-    )
+    if isinstance(error, TimeoutError):
+        return f"did not come within {fetch.give_up_after:g} s; check the network, or raise data.fetch.give_up_after"
+    retries = re.search(r"after (\d+) retries", text)
+    tried = f" in {int(retries[1]) + 1} attempts within {fetch.give_up_after:g} s" if retries else ""
+    advice = "; check the network and the endpoint, or raise data.fetch.give_up_after" if retries else ""
+    return f"cannot be read{tried}: {first_sentence(error)}{advice}"

@@ -1,0 +1,111 @@
+"""Pads the widths of a network with zeros to multiples for which tensor cores are fast, without changing its function.
+
+Padding is a layout, like NHWC. All weights and statistics in it are 0, so padded channels are 0 after BatchNorm, ReLU6
+and gates (what another activation makes of 0 meets weights of 0); all gradients into it are 0, and so momentum and
+weight decay leave it at 0. State dicts of the network and of its optimizer have the widths of the unpadded network.
+"""
+
+import copy
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the usual name
+
+from rexnet.models.rexnet import ReXNet
+
+Shapes = Mapping[str, torch.Size]
+
+
+def pad_channels(network: nn.Module, multiple: int) -> nn.Module:
+    """Returns a copy of a ReXNet whose widths are multiples of `multiple`; other networks are returned as they are.
+
+    The channels of the images, the features that reach the head, and the classes keep their number, so dropout draws
+    the same mask.
+    """
+    if multiple == 1 or not isinstance(network, ReXNet):
+        return network
+    padded = copy.deepcopy(network)
+    for part in (padded.stem, padded.features):
+        for layer in part.modules():
+            if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+                _pad_layer(layer, multiple, reads_images=layer is padded.stem.conv)
+    grown = padded.state_dict()
+    shapes = {name: value.shape for name, value in network.state_dict().items() if value.shape != grown[name].shape}
+    padded.register_state_dict_post_hook(functools.partial(_cut, shapes))  # type: ignore[no-untyped-call]
+    padded.register_load_state_dict_pre_hook(functools.partial(_pad, shapes))  # type: ignore[no-untyped-call]
+    return padded
+
+
+def true_shapes(network: nn.Module) -> Iterator[tuple[nn.Parameter, torch.Size]]:
+    """Yields each parameter of a network, or of a module that contains it, with its shape without padding."""
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    return ((parameter, shapes[name]) for name, parameter in network.named_parameters())
+
+
+def keep_true_shapes(optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
+    """Makes `optimizer` save and load its state without the padding of `network`."""
+    true = dict(true_shapes(network))
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def resize(state: dict[str, Any], padded: bool) -> dict[str, Any]:
+        """Returns a state dict with every tensor that has one value for each weight resized."""
+        resized = {}
+        for number, values in state["state"].items():
+            own, cut = parameters[number].shape, true[parameters[number]]
+            before, after = (cut, own) if padded else (own, cut)
+            resized[number] = {
+                name: _resize(value, after) if isinstance(value, Tensor) and value.shape == before else value
+                for name, value in values.items()
+            }
+        return {**state, "state": resized}
+
+    optimizer.register_state_dict_post_hook(lambda _, state: resize(state, padded=False))
+    optimizer.register_load_state_dict_pre_hook(lambda _, state: resize(state, padded=True))
+
+
+def _pad_layer(layer: nn.Conv2d | nn.BatchNorm2d, multiple: int, reads_images: bool) -> None:
+    def up(channels: int) -> int:
+        return -(-channels // multiple) * multiple
+
+    depthwise = isinstance(layer, nn.Conv2d) and layer.groups > 1
+    for name, value in [*layer.named_parameters(), *layer.named_buffers()]:
+        if not value.ndim:  # BatchNorm's counter
+            continue
+        inputs = value.shape[1:2] if depthwise or reads_images else map(up, value.shape[1:2])
+        tensor = _resize(value.detach(), torch.Size([up(len(value)), *inputs, *value.shape[2:]]))
+        is_parameter = isinstance(value, nn.Parameter)
+        setattr(layer, name, nn.Parameter(tensor, value.requires_grad) if is_parameter else tensor)
+    if isinstance(layer, nn.BatchNorm2d):
+        layer.num_features = up(layer.num_features)
+    else:
+        layer.in_channels = layer.in_channels if reads_images else up(layer.in_channels)
+        layer.out_channels = up(layer.out_channels)
+        layer.groups = layer.out_channels if depthwise else 1
+
+
+def _cut(shapes: Shapes, network: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Removes the padding from a state dict; copies, since a file would hold the padding of a view, too."""
+    for name, shape in shapes.items():
+        state[prefix + name] = _resize(state[prefix + name], shape)
+
+
+def _pad(shapes: Shapes, network: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Pads the tensors of a state dict that is about to be loaded, unless they belong to another network."""
+    for name, own in [*network.named_parameters(), *network.named_buffers()]:
+        value = state.get(prefix + name)
+        if value is not None and value.shape == shapes.get(name):
+            state[prefix + name] = _resize(value, own.shape)
+
+
+def _resize(value: Tensor, shape: torch.Size) -> Tensor:
+    """Cuts or pads with zeros at the end of each dimension; a tensor of that shape is returned as it is."""
+    if value.shape == shape:
+        return value
+    kept = value[tuple(map(slice, shape))]
+    if kept.shape == shape:
+        return kept.clone()
+    missing = [(0, size - there) for size, there in zip(shape, kept.shape, strict=True)]
+    return F.pad(kept, [number for pair in reversed(missing) for number in pair])
