@@ -95,7 +95,7 @@ def trained_run(image_root: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from rexnet.training.classification import train
 
     runs = tmp_path_factory.mktemp("trained")
-    overrides = [*SMALL_RUN, "model.depth_mult=0.1", f"data.root={image_root}", f"trainer.runs_dir={runs}"]
+    overrides = [*SMALL_RUN, "trainer.pad_channels=8", f"data.root={image_root}", f"trainer.runs_dir={runs}"]
     return train(load_config("finetune/folder.yaml", overrides)).run
 
 

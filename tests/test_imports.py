@@ -45,6 +45,7 @@ ORDER = (
     "training/schedule",
     "training/nonfinite",
     "training/loss_window",
+    "training/compiling",
     "training/training_module",
     "training/classifier",
     "training/signals",

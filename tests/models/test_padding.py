@@ -153,6 +153,19 @@ def test_widths_are_multiples_and_the_head_keeps_its_features() -> None:
     assert not any("pad" in name for name in dict(network.named_modules()))
 
 
+def test_dropout_draws_the_mask_of_the_unpadded_network() -> None:
+    masks = []
+    for network in (build(0.47, dropout=0.5), pad_channels(build(0.47, dropout=0.5), 16)):
+        seen: list[Tensor] = []
+        network.head.dropout.register_forward_hook(lambda _, inputs, out, seen=seen: seen.append(out == 0))  # type: ignore[union-attr,misc]
+        torch.manual_seed(1)
+        network.train()(torch.randn(4, 3, 32, 32))
+        masks.append(seen[0])
+    assert masks[0].shape == (4, 601)
+    assert 0.4 < masks[0].double().mean() < 0.6
+    assert torch.equal(masks[1], masks[0])
+
+
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_adding_the_padded_input_wakes_the_padding(weight: float) -> None:
     """The negative control: with the naive shortcut the padding learns, and the tests above would fail.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from rexnet.checkpoints.checkpoint import Trained, load_trained
 from rexnet.cli import main
@@ -66,6 +67,8 @@ def test_a_run_becomes_a_folder_that_loads_again_and_tells_no_place(
     again, before = load_trained(target / "model.safetensors"), load_trained(trained_run)
     for name, value in before.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value)
+    assert before.config.trainer.pad_channels == 8
+    assert load_file(target / "model.safetensors")["features.5.conv_pwl.conv.weight"].shape == (46, 240, 1, 1)
     card = (target / "README.md").read_text()
     assert "On the 15 validation images (EMA weights" in card
     assert "timm" not in card  # it has no ReXNet of width 0.2

@@ -169,7 +169,7 @@ def test_one_command_starts_and_continues_a_named_run(small_run: list[str], tmp_
 
 def test_the_network_is_compiled_where_asked(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
-    monkeypatch.setattr("torch.nn.Module.compile", lambda self: compiled.append(type(self).__name__))
+    monkeypatch.setattr("torch.nn.Module.compile", lambda self, **_: compiled.append(type(self).__name__))
     train(configured(small_run, "trainer.compile=true", "trainer.max_steps=1"))
     train(configured(small_run, "trainer.max_steps=1"))
     assert compiled == ["ReXNet"]

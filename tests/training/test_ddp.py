@@ -84,6 +84,7 @@ def train_on_two(folder: Path, image_root: Path, **environment: str) -> subproce
         f"data.cache_folder={folder}/image-cache",
         "trainer.pictures_every_epochs=2",
         "trainer.accumulate=auto",
+        "trainer.pad_channels=8",
     ]
     inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
     return subprocess.run(
@@ -140,6 +141,7 @@ def test_there_is_one_run_folder_and_its_checkpoints_are_whole(two_processes: Pa
     (run,) = (two_processes / "runs").iterdir()
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["global_step"] == 9
+    assert content["state_dict"]["ema_model.features.5.conv_pwl.conv.weight"].shape == (46, 240, 1, 1)
     assert len((run / "metrics.csv").read_text().splitlines()) == 4
 
 

@@ -10,7 +10,7 @@ from rexnet.config import load_config
 from rexnet.data.datamodule import ImageData
 from rexnet.errors import ConfigError
 from rexnet.models.factory import build_model
-from rexnet.training.run_training import explained_memory, run_training
+from rexnet.training.run_training import explained_failures, run_training
 from rexnet.training.trainer import build_trainer
 from rexnet.training.training_module import TrainingModule
 
@@ -46,7 +46,7 @@ def test_it_trains_another_task_than_classification(small_run: list[str]) -> Non
 def test_a_lack_of_memory_names_the_next_number_of_micro_batches() -> None:
     trainer: Any = SimpleNamespace(accumulate_grad_batches=4, global_rank=1, global_step=7)
     message = r"process 1 ran out of GPU memory after step 7 with 4 micro-batches a step; set trainer\.accumulate=8"
-    with pytest.raises(ConfigError, match=message), explained_memory(trainer):
+    with pytest.raises(ConfigError, match=message), explained_failures(trainer):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 

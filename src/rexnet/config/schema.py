@@ -143,7 +143,9 @@ class TrainerConfig(Section):
     sync_batchnorm: bool = False
     """Compute BatchNorm statistics over all devices."""
     compile: bool = False
-    """Compile the network with torch.compile."""
+    """Compile training steps with torch.compile; validation stays eager, so that evaluation repeats its numbers."""
+    cuda_graphs: Annotated[Literal["auto"] | bool, Role.MECHANICS] = "auto"
+    """Replay compiled steps as CUDA graphs, which saves their launches; `auto`: off, until it has been measured."""
     deterministic: bool = False
     """Use deterministic algorithms only (slower on GPUs)."""
     val_every_epochs: PositiveInt = 1
@@ -175,6 +177,12 @@ class TrainerConfig(Section):
     def micro_batches(self) -> int:
         """Micro-batches per optimizer step; 1 while `auto` is not resolved."""
         return 1 if self.accumulate == "auto" else self.accumulate
+
+    @model_validator(mode="after")
+    def _graphs_are_compiled(self) -> Self:
+        if self.cuda_graphs is True and not self.compile:
+            raise ValueError("cuda_graphs needs compile=true")
+        return self
 
 
 class Config(Section):

@@ -22,7 +22,7 @@ from rexnet.data.sources.image_files import size_text
 from rexnet.doctor.finding import Finding
 from rexnet.models.padding import true_shapes
 from rexnet.training.callbacks.step_log import peak_memory_gb
-from rexnet.training.run_training import explained_memory
+from rexnet.training.run_training import explained_failures
 from rexnet.training.trainer import build_trainer
 from rexnet.training.training_module import TrainingModule
 
@@ -94,7 +94,7 @@ def run_steps(module: TrainingModule, batch: tuple[Tensor, Tensor]) -> DryRun:
         torch.cuda.reset_peak_memory_stats()
     batches: Any = [batch] * (STEPS + 1)  # one more, so that no epoch ends
     loader = DataLoader(batches, batch_size=None)
-    with explained_memory(trainer):
+    with explained_failures(trainer):
         trainer.fit(module, loader, loader)
     return steps
 

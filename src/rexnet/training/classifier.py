@@ -44,7 +44,7 @@ class Classifier(TrainingModule):
         """Validates the raw network and the EMA on the same batch; returns the logits of the monitored one."""
         images, labels = batch
         empty = images.new_zeros(0, len(self.class_names)) if not len(images) else None  # fewer images than processes
-        logits: Tensor = self.model(images) if empty is None else empty
+        logits: Tensor = self.model.forward(images) if empty is None else empty  # eager even if steps are compiled
         self.val_metrics.update(logits, labels)
         if self.ema_model is not None and self.val_ema_metrics is not None:
             logits = self.ema_model(images) if empty is None else empty

@@ -82,7 +82,7 @@ def run_training(
         log.info(f"Run folder {folder}")
         disable_signal_handlers(trainer)  # `GracefulStop` handles them
         datasets = data.datasets  # type: ignore[attr-defined]
-        with explained_faults(datasets, config.data.worker_timeout), explained_memory(trainer):
+        with explained_faults(datasets, config.data.worker_timeout), explained_failures(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=resumed and resumed.checkpoint, weights_only=True)
         end_with_parent(trainer, together=False)
         trainer.strategy.barrier()  # before process 0 may end
@@ -126,8 +126,8 @@ def _agree_on_start(trainer: pl.Trainer, folder: Path, resumed: Resumed | None) 
 
 
 @contextlib.contextmanager
-def explained_memory(trainer: pl.Trainer) -> Iterator[None]:
-    """Turns a lack of GPU memory into a ConfigError that names the remedy."""
+def explained_failures(trainer: pl.Trainer) -> Iterator[None]:
+    """Turns a lack of GPU memory or of a compiler into a ConfigError that names the remedy."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -137,3 +137,6 @@ def explained_memory(trainer: pl.Trainer) -> Iterator[None]:
             f"with {number} micro-batches a step; set trainer.accumulate={2 * number}, and to resume at the end of an "
             f"epoch add --allow-change trainer.accumulate"
         ) from None
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = " ".join(str(error).partition("\n\n")[0].split())
+        raise ConfigError(f"trainer.compile: {reason}; set trainer.compile=false to train without it") from error

@@ -14,6 +14,7 @@ from rexnet.data.sampling import MODEL
 from rexnet.errors import DivergenceError
 from rexnet.models.factory import split_parameters
 from rexnet.system.lightning_internals import grad_scaler
+from rexnet.training.compiling import compile_steps
 from rexnet.training.ema import averaged_tensors, build_ema, decay_at, update_ema
 from rexnet.training.loss_window import LossWindow
 from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
@@ -41,6 +42,8 @@ class TrainingModule(pl.LightningModule):
         self.window = LossWindow()
         self.grad_norm = torch.zeros(())
         """L2 norm of the last gradient before clipping."""
+        self.replays_graphs = False
+        """True if training steps are CUDA graphs."""
 
     def record_loss(self, loss: Tensor) -> Tensor:
         """Adds a loss to the log's mean and returns it, with a gradient that shows if it is not finite."""
@@ -52,9 +55,11 @@ class TrainingModule(pl.LightningModule):
         raise NotImplementedError
 
     def on_fit_start(self) -> None:
-        """Compiles the network where configured."""
+        """Compiles the network for training where configured; validation calls its `forward` and stays eager."""
         if self.config.trainer.compile:
-            self.model.compile()
+            self.replays_graphs = compile_steps(
+                self.model, self.config.trainer, self.config.model.grad_checkpointing, self.trainer.world_size
+            )
 
     def on_train_start(self) -> None:
         """Prepares a new or resumed run on its device."""
@@ -84,6 +89,8 @@ class TrainingModule(pl.LightningModule):
         if batch_idx == 0:
             self.window.start_epoch()
         torch.manual_seed(mix(self.config.seed, self.current_epoch, batch_idx, self.global_rank, MODEL) >> 1)
+        if self.replays_graphs:  # the next replay overwrites gradients, which are part of the graph
+            self.trainer.optimizers[0].zero_grad()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Measures the gradient, clips it where configured, and checks that it is finite."""

@@ -1,0 +1,40 @@
+"""Compiles training steps: `trainer.compile` and `trainer.cuda_graphs`."""
+
+import logging
+
+import torch
+from torch import nn
+
+from rexnet.config.schema import TrainerConfig
+from rexnet.system.device import resolve_device
+
+log = logging.getLogger(__name__)
+
+
+def compile_steps(model: nn.Module, trainer: TrainerConfig, checkpointing: bool, processes: int) -> bool:
+    """Compiles the calls of `model` with torch.compile; returns True if its steps replay CUDA graphs.
+
+    Names of parameters stay as they are, and `model.forward` stays eager. A graph is compiled once, since all training
+    batches have one size.
+
+    CUDA graphs are those of torch.compile (mode `reduce-overhead`), which captures for the current thread only, so that
+    the loader may pin memory meanwhile, takes dropout from the seed of each step, and raises an error where a tensor of
+    an earlier step is read. `torch.cuda.make_graphed_callables` would not need the compiler, but captures globally in
+    older versions (pytorch #188832) and adds up wrong gradients without an error under gradient accumulation (#181723).
+    Even in this mode, gradient accumulation (#169545) and several processes (#139207) fail, so both stay without.
+    """
+    replays = trainer.cuda_graphs is True
+    obstacles = {
+        "on a CPU": resolve_device(trainer).accelerator == "cpu",
+        f"in {processes} processes": processes > 1,
+        "with trainer.accumulate": trainer.micro_batches > 1,
+        "with model.grad_checkpointing": checkpointing,
+    }
+    found = [name for name, is_there in obstacles.items() if is_there]
+    if replays and found:
+        log.warning(f"trainer.cuda_graphs: off, since CUDA graphs do not work {' and '.join(found)}")
+        replays = False
+    if checkpointing:  # older versions of torch reject it where DDP splits the graph at its buckets (pytorch #104674)
+        torch._dynamo.config.optimize_ddp = False
+    model.compile(mode="reduce-overhead" if replays else None)
+    return replays
