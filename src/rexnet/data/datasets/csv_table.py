@@ -1,7 +1,6 @@
 """Images listed in CSV files with the columns `path`, `label` and, for a single file, `split`."""
 
 import csv
-import io
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,6 @@ from typing import NamedTuple
 from rexnet.data.datasets.index import SPLIT_NAMES, Index, Layout, Split, assign_splits, distinct_splits, label_source
 from rexnet.data.datasets.list_files import index_listed
 from rexnet.data.remote.remote_source import RemoteSource
-from rexnet.data.remote.store import base_of
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
 
@@ -33,7 +31,8 @@ def index_csv(place: Path | RemoteSource, split: Split) -> Index:
     the training images (or of all images in a table without training images), sorted as numbers if all are numbers,
     else as text. Without images of the split `val`, `test` takes its place.
     """
-    root, tables = place.root if isinstance(place, RemoteSource) else place, _read_splits(place)
+    root = _root_of(place)
+    tables = _read_splits(root)
     name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split
     if not tables.get(name):
         raise DataError(f"{root}: has no images of the split {name!r}; it has {', '.join(tables) or 'none'}")
@@ -44,40 +43,32 @@ def index_csv(place: Path | RemoteSource, split: Split) -> Index:
     if unknown is not None:
         raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
     _require_one_label(tables, root)
-    numbers = [label_of[row.label] for row in tables[name]]
+    labels_of_rows = [label_of[row.label] for row in tables[name]]
     if isinstance(place, RemoteSource):
-        return _index_remote(place, [row.path for row in tables[name]], numbers, class_names)
+        return label_source(place.find([row.path for row in tables[name]]), labels_of_rows, class_names)
     folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[name])
     top = os.path.abspath(folder)
     paths = [os.path.relpath(row.path, top) if os.path.isabs(row.path) else row.path for row in tables[name]]
-    return index_listed(folder, paths, numbers, class_names, listed_in)
+    return index_listed(folder, paths, labels_of_rows, class_names, listed_in)
 
 
-def _index_remote(source: RemoteSource, paths: Sequence[str], labels: Sequence[int], names: Sequence[str]) -> Index:
-    position_of = {path: position for position, path in enumerate(source.paths)}
-    missing = [path for path in paths if path not in position_of]
-    if missing:
-        first = base_of(source.root) / missing[0]
-        raise DataError(f"{first}: is listed but missing, as are {len(missing) - 1:,} of {len(paths):,} other images")
-    return label_source(source.select([position_of[path] for path in paths]), labels, names)
-
-
-def table_splits(root: Path | RemoteSource) -> tuple[Split, ...]:
+def table_splits(place: Path | RemoteSource) -> tuple[Split, ...]:
     """Returns the splits of a CSV file or a folder of them: `train`, and `val` or `test` or both."""
-    return distinct_splits(_read_splits(root))
+    return distinct_splits(_read_splits(_root_of(place)))
 
 
-def _read_splits(place: Path | RemoteSource) -> dict[Split, list[Row]]:
+def _root_of(place: Path | RemoteSource) -> Path:
+    return place.tables if isinstance(place, RemoteSource) else place
+
+
+def _read_splits(root: Path) -> dict[Split, list[Row]]:
     """Reads the rows of each split that exists, `train` first."""
-    texts, root = _read_tables(place), place.root if isinstance(place, RemoteSource) else place
-    if root not in texts:
-        stems = assign_splits(sorted(file.stem for file in texts), root)
-        files = {split: root / f"{stems[split]}.csv" for split in SPLIT_NAMES if split in stems}
-        tables = {split: _parse(file, texts[file], ("path", "label")) for split, file in files.items()}
+    if root.is_dir():
+        tables = {split: _read(file, ("path", "label")) for split, file in _tables_in(root).items()}
         if not tables:
             raise DataError(f"{root}: has no train.csv; data.root may also be one CSV file with a split column")
         return tables
-    rows = _parse(root, texts[root], Row._fields)
+    rows = _read(root, Row._fields)
     present = {row.split for row in rows}
     named = assign_splits(sorted(present), root)
     if unknown := present - set(named.values()):
@@ -100,28 +91,16 @@ def _require_one_label(tables: Mapping[Split, Sequence[Row]], root: Path) -> Non
             raise DataError(f"{root}: lists {printable(row.path)} as {other!r} and as {row.label!r}; keep one of them")
 
 
-def _read_tables(place: Path | RemoteSource) -> dict[Path, str]:
-    """Reads one table, or those of a folder that are named like splits."""
-    if isinstance(place, RemoteSource):
-        return {base_of(place.root) / name: text for name, text in place.catalog.files.items()}
-    texts = {}
-    for path in _tables_in(place).values() if place.is_dir() else [place]:
-        try:
-            texts[path] = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read as CSV: {error}") from None
-    return texts
-
-
-def _parse(path: Path, text: str, columns: tuple[str, ...]) -> list[Row]:
+def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        names = reader.fieldnames or ()
-        if not set(columns) <= set(names):
-            found = printable(", ".join(names))[:MAX_SHOWN] or "nothing"
-            raise DataError(f"{path}: its first line should name the columns {', '.join(columns)}; found {found}")
-        rows = [Row(*((line[column] or "").strip() for column in columns)) for line in reader]
-    except csv.Error as error:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or ()
+            if not set(columns) <= set(names):
+                found = printable(", ".join(names))[:MAX_SHOWN] or "nothing"
+                raise DataError(f"{path}: its first line should name the columns {', '.join(columns)}; found {found}")
+            rows = [Row(*((line[column] or "").strip() for column in columns)) for line in reader]
+    except (OSError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}") from None
     for number, row in enumerate(rows, 2):
         values = row[: len(columns)]

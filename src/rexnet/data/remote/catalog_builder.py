@@ -25,6 +25,7 @@ from rexnet.data.sources.tar import Members, by_folder, index_name, read_index, 
 from rexnet.errors import DataError, RexnetError
 from rexnet.system.terminal import progress_bar
 
+WITHOUT_LISTING = ("https", "http")
 INFO = "_info.json"
 """File of a shard set, as timm reads it: the file names of each split, and our `class_names`."""
 BLOCK = 64 << 10  # bytes of a tar in one request while its headers are read
@@ -63,12 +64,18 @@ class _Reader:
             return [result for result in pool.map(work, items) if bar.update() or True]
 
     def listing(self, folder: str | None = None) -> list[Stored]:
+        self._require_listing()
         with explained(self.base / (folder or ""), self.fetch):
             return [_stored(item) for page in obstore.list(self.store, folder) for item in page]
 
     def folders(self, folder: str | None = None) -> list[str]:
+        self._require_listing()
         with explained(self.base / (folder or ""), self.fetch):
             return sorted(obstore.list_with_delimiter(self.store, folder)["common_prefixes"])
+
+    def _require_listing(self) -> None:
+        if self.base.scheme in WITHOUT_LISTING:
+            raise DataError(f"{self.base}: has no listing; give data.root a .tar or .csv, or use `rexnet data pack`")
 
     def head(self, key: str) -> Stored:
         with explained(self.base / key, self.fetch):
@@ -128,9 +135,11 @@ def _index_class_folders(reader: _Reader) -> Catalog:
 
 def _index_table(reader: _Reader, root: RemotePath) -> Catalog:
     """Looks up the images of a table or of those in a folder; over HTTP, which has no listing, one by one."""
-    listed = {} if reader.base.scheme in ("https", "http") else {item.key: item for item in reader.listing()}
+    listed = {} if reader.base.scheme in WITHOUT_LISTING else {item.key: item for item in reader.listing()}
     tables = [root.name] if root.suffix == ".csv" else [key for key in listed if re.fullmatch(r"[^/]*\.csv", key)]
     files = {name: text.decode("utf-8-sig", "replace") for name in tables if (text := reader.read(name)) is not None}
+    if not files:
+        raise DataError(f"{root}: does not exist, or is a folder without train.csv")
     rows = (row for text in files.values() for row in csv.DictReader(io.StringIO(text, newline="")))
     keys = list(dict.fromkeys(path for row in rows if (path := (row.get("path") or "").strip())))
     found = [listed[key] for key in keys if key in listed] if listed else reader.map(reader.head, keys, " images")

@@ -18,6 +18,7 @@ from rexnet.data.remote.store import base_of
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source
 from rexnet.errors import DataError
+from rexnet.system.atomic_files import atomic_write
 
 
 class RemoteSource(Source):
@@ -63,6 +64,23 @@ class RemoteSource(Source):
     def labels(self) -> np.ndarray:
         """Classes in the catalog, int64 (n,); -1 if only the path tells."""
         return self.catalog.labels[self.positions]
+
+    @functools.cached_property
+    def tables(self) -> Path:
+        """A copy of the table or tables on this machine."""
+        folder = self.catalog_path.with_suffix(".tables")
+        for name, text in self.catalog.files.items():
+            with atomic_write(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        return folder / self.root.name if self.root.suffix == ".csv" else folder
+
+    def find(self, paths: Sequence[str]) -> "RemoteSource":
+        """Returns a source of the images with these paths."""
+        position_of = {path: position for position, path in enumerate(self.paths)}
+        missing = next((path for path in paths if path not in position_of), None)
+        if missing is not None:
+            raise DataError(f"{base_of(self.root) / missing}: is listed in a table but does not exist")
+        return self.select([position_of[path] for path in paths])
 
     def name(self, position: int) -> str:
         folder = base_of(self.root) if self.root.suffix == ".csv" else self.root

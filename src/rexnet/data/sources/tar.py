@@ -161,7 +161,8 @@ def _walk(
                     yield name, inner_start, member.size
                 elif member.isreg() and name.endswith(LABEL):
                     file.seek(inner_start)
-                    labels[name.removesuffix(LABEL)] = _parse_label(file.read(member.size), path, name)
+                    content = file.read(member.size).strip()
+                    labels[name.removesuffix(LABEL)] = int(content) if content.isdigit() else -1
             # `tarfile` takes any damaged header after the first for the end, which is a block of zeros.
             file.seek(tar.offset)
             if tar.offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
@@ -174,13 +175,6 @@ def _require_plain(member: tarfile.TarInfo, path: Path) -> None:
     if not member.isreg() or member.issparse():
         kind = "a sparse file" if member.issparse() else "a link" if member.linkname else "not a file"
         raise DataError(f"{path}: {printable(member.name)} is {kind}; pack the images themselves (tar --dereference)")
-
-
-def _parse_label(content: bytes, path: Path, name: str) -> int:
-    try:
-        return int(content)
-    except ValueError:
-        raise DataError(f"{path}: {printable(name)} should have the number of a class, not {content[:20]!r}") from None
 
 
 def _truncated(path: Path, offset: int, size: int) -> DataError:
