@@ -20,14 +20,15 @@ def levels(findings: Iterator[Finding]) -> list[tuple[str, str]]:
 
 def test_uneven_classes_and_classes_without_validation_images_are_reported(small_config: Config) -> None:
     data = ImageData(small_config)
-    assert levels(check_classes(data)) == [("ok", "data")]
+    assert levels(check_classes(data)) == [("ok", "data"), ("warning", "data")]  # 15 validation images
     ants = np.flatnonzero(data.train_index.labels == 0)[:1]
     others = np.repeat(np.flatnonzero(data.train_index.labels > 0), 2)
     data.train_index = data.train_index.select([*ants, *others])
     data.val_index = data.val_index.select(np.flatnonzero(data.val_index.labels != 1))
-    _, uneven, unseen = check_classes(data)
+    _, uneven, unseen, few = check_classes(data)
     assert uneven.text.startswith("ant has 1 images, bee 16; data.sampling=balanced")
     assert unseen.text.startswith("no validation image of bee;")
+    assert few.text.startswith("only 10 validation images: each changes top-1 by 10 points;")
 
 
 def test_the_space_for_a_cache_is_checked(small_run: list[str]) -> None:

@@ -1,17 +1,26 @@
+import csv
+import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch._dynamo.utils import counters
 
 from rexnet.checkpoints.checkpoint import load_trained
 from rexnet.checkpoints.temperature import load_temperature, save_temperature, temperature_path
+from rexnet.config.load import replace_values
 from rexnet.errors import CheckpointError, ConfigError
+from rexnet.evaluation import inference_model
+from rexnet.evaluation.evaluate import Request, evaluate
 from rexnet.evaluation.inference_model import load_inference_model
 from rexnet.export.deployed import Deployed
+from rexnet.prediction.predict import predict_files
 from rexnet.runs.checkpoint_files import find_checkpoint
+from rexnet.system.device import Device
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +49,74 @@ def test_runs_and_checkpoints_give_the_networks_own_logits(trained_run: Path, pi
 def test_a_source_has_a_name_for_tables(trained_run: Path) -> None:
     assert load_inference_model(trained_run).name == trained_run.name
     assert load_inference_model(trained_run / "checkpoints" / "last.ckpt").name == f"{trained_run.name}/last"
+
+
+@pytest.fixture
+def compiled_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiles every job, on the CPU and with a backend that generates no code."""
+    torch._dynamo.reset()
+    counters.clear()
+    monkeypatch.setattr(inference_model, "compiling_pays", lambda device, images: True)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+
+
+@pytest.mark.usefixtures("compiled_always")
+def test_a_compiled_job_is_one_graph_and_gives_the_same_metrics(trained_run: Path, image_root: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference_model, "compiling_pays", lambda device, images: False)
+        (plain,) = evaluate([trained_run], Request())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference_model, "resolve_device", lambda _: Device("cpu", "32-true", True, 8))
+        (compiled,) = evaluate([trained_run], Request())
+    assert counters["stats"]["unique_graphs"] == 1  # the last batch is smaller
+    assert compiled.predictions.logits.shape == (15, 3)
+    np.testing.assert_allclose(compiled.predictions.logits, plain.predictions.logits, atol=1e-4)
+    assert compiled.summary.loss == pytest.approx(plain.summary.loss, abs=1e-5)
+
+
+@pytest.mark.usefixtures("compiled_always")
+def test_predictions_of_a_compiled_job_are_the_same(trained_run: Path, image_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    inputs = [str(image_root / "val"), str(tmp_path / "broken.png")]
+    predict_files(str(trained_run), inputs, output=tmp_path / "compiled.csv", batch_size=4)
+    assert counters["stats"]["unique_graphs"] == 1  # whatever cannot be read makes a batch smaller
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference_model, "compiling_pays", lambda device, images: False)
+        predict_files(str(trained_run), inputs, output=tmp_path / "plain.csv", batch_size=4)
+    one, other = (
+        list(csv.DictReader((tmp_path / name).read_text().splitlines())) for name in ("compiled.csv", "plain.csv")
+    )
+    assert len(one) == 16
+    for mine, theirs in zip(one, other, strict=True):
+        assert mine["class_1"] == theirs["class_1"]
+        if not mine["error"]:
+            assert float(mine["probability_1"]) == pytest.approx(float(theirs["probability_1"]), abs=1e-4)
+
+
+def test_compiling_pays_on_a_gpu_from_millions_of_images(trained_run: Path) -> None:
+    gpu, cpu = Device("gpu", "bf16-mixed", True), Device("cpu", "32-true", True)
+    assert inference_model.compiling_pays(gpu, 4_000_000)
+    assert not inference_model.compiling_pays(gpu, 3_999_999)
+    assert not inference_model.compiling_pays(cpu, 10**9)
+    model = load_inference_model(trained_run)
+    assert model.for_job(10**9, (8, 32, 32, 3)) is model
+
+
+@pytest.mark.usefixtures("compiled_always")
+def test_a_network_that_cannot_be_compiled_or_must_repeat_numbers_stays_as_it_is(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(graph: object, inputs: object) -> None:
+        raise RuntimeError("No working C++ compiler found")
+
+    model = load_inference_model(trained_run)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=fail))
+    assert model.for_job(9, (8, 32, 32, 3)) is model
+    assert "is not compiled: backend='fail' raised: RuntimeError: No working C++ compiler found" in caplog.messages[-1]
+    assert model.config is not None
+    exact = replace(model, config=replace_values(model.config, {"trainer.deterministic": True}))
+    monkeypatch.setattr(torch, "compile", None)
+    assert exact.for_job(9, (8, 32, 32, 3)) is exact
 
 
 def test_a_program_of_torch_export_is_opened_only_when_it_is_trusted(tmp_path: Path) -> None:

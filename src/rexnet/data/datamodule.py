@@ -14,6 +14,7 @@ from rexnet.data.cache.filling import CacheStore
 from rexnet.data.dataset import Batch, Sample
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.remarks import remark_on_data
 from rexnet.data.loaders import (
     build_eval_loader,
     build_loader,
@@ -23,6 +24,7 @@ from rexnet.data.loaders import (
     train_batch_size,
 )
 from rexnet.data.sampling import TrainBatchSampler
+from rexnet.errors import DataError
 from rexnet.preprocessing import resolve_preprocessing
 from rexnet.system.device import resolve_device, resolve_nodes
 from rexnet.system.lightning_internals import resume_position
@@ -39,8 +41,8 @@ class ImageData(pl.LightningDataModule):
         world_size: processes that share each batch.
 
     Raises:
-        DataError: the data set is missing, inconsistent or smaller than one batch, or several nodes would have to
-            fill its cache.
+        DataError: the data set is missing, inconsistent, smaller than one batch or of one class, or several nodes
+            would have to fill its cache.
         ConfigError: `data.batch_size` is not divisible by the processes.
     """
 
@@ -51,6 +53,11 @@ class ImageData(pl.LightningDataModule):
         self.loader_settings = resolve_loader(config.data, config.trainer)
         self.train_index = load_index(config.data, "train")
         self.val_index = load_index(config.data, "val")
+        if len(self.class_names) < 2:
+            raise DataError(
+                f"{self.train_index.root}: has one class, {self.class_names[0]}, so there is nothing to tell apart; a "
+                f"classifier needs two or more, such as a class of everything else"
+            )
         self.indexes: dict[Split, Index] = {"train": self.train_index, "val": self.val_index}
         preprocessing = resolve_preprocessing(config, self.train_index.class_names)
         self.train_dataset = build_train_dataset(self.train_index, config.data, config.augmentation, config.seed)
@@ -67,6 +74,11 @@ class ImageData(pl.LightningDataModule):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of the labels."""
         return self.train_index.class_names
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences about the images that a user may not expect."""
+        return list(remark_on_data(self.config.data, self.train_index, self.val_index))
 
     def prepare_data(self) -> None:
         """Fills missing caches; Lightning calls it in the first process of each node, and the others wait."""

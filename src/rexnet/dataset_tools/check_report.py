@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rexnet.data.datasets.index import Index, Split
-from rexnet.data.sources.image_files import printable, size_text
+from rexnet.data.sources.image_files import describe_left_out, printable, size_text
 
 IMAGE = np.dtype([("size", "i8"), ("shape", "i4", 2), ("sha256", "u1", 32), ("pixels", "u8", 2)])
 """Bytes of the file, height and width, digest of the file, and 16 bytes of a digest of shape and pixels. Values that
@@ -95,6 +95,8 @@ def _describe_split(split: Split, index: Index, images: np.ndarray) -> str:
     lines.append(f"       {counts[least]:,} {classes}")
     if counts[most] > UNEVEN_CLASSES * counts[least]:
         lines[-1] += f": the classes are uneven, {counts[most] / max(1, counts[least]):.0f} to 1"
+    if index.left_out:
+        lines.append(f"       left out {describe_left_out(index.left_out)}")
     shapes = images["shape"][images["shape"].any(axis=1)]
     if len(shapes):
         (h0, w0), (h, w), (h1, w1) = shapes.min(axis=0), np.median(shapes, axis=0), shapes.max(axis=0)

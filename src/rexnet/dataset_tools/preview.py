@@ -1,5 +1,6 @@
 """An image grid of augmented training images, to judge an augmentation by eye."""
 
+import logging
 import random
 from collections.abc import Sequence
 
@@ -15,9 +16,12 @@ from rexnet.data.augment.transforms import build_eval_transform, build_train_tra
 from rexnet.data.dataset import ImageDataset
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.index import Index
+from rexnet.data.datasets.remarks import remark_left_out
 from rexnet.data.keys import mix
 from rexnet.figures.image_grid import Row, layout_grid, picture_row
 from rexnet.preprocessing import Preprocessing, resolve_preprocessing
+
+log = logging.getLogger(__name__)
 
 MAX_DRAWS, MIN_RATIO = 30, 0.25  # mixtures are drawn until both images are visible
 
@@ -25,6 +29,8 @@ MAX_DRAWS, MIN_RATIO = 30, 0.25  # mixtures are drawn until both images are visi
 def draw_preview(config: Config, columns: int, views: int) -> Image.Image:
     """Draws originals, `views` random views of each, batches after erasing and mixing, and the evaluation view."""
     index = load_index(config.data, "train")
+    for remark in remark_left_out(index):
+        log.warning(remark)
     preprocessing = resolve_preprocessing(config, index.class_names)
     chosen = choose_images(index, columns)
     names = [index.class_names[int(index.labels[position])] for position in chosen]

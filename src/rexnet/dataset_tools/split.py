@@ -2,15 +2,19 @@
 
 import csv
 import hashlib
+import logging
 from collections import Counter
 from pathlib import Path
 
 from rexnet.data.datasets.class_folders import class_folders, find_split, index_class_folders
 from rexnet.data.datasets.csv_table import Row
 from rexnet.data.datasets.index import SPLIT_NAMES, Index
+from rexnet.data.datasets.remarks import remark_left_out
 from rexnet.errors import ConfigError, DataError
 from rexnet.system.atomic_files import atomic_write
 from rexnet.system.terminal import progress_bar
+
+log = logging.getLogger(__name__)
 
 NAME = "split.csv"
 
@@ -39,6 +43,8 @@ def write_split(root: Path, target: Path, val: float, test: float = 0.0) -> dict
     base, folder = index.root.resolve(), target.parent.resolve()
     if not base.is_relative_to(folder):
         raise ConfigError(f"{target}: should be in {root}, or in a folder above it")
+    for remark in remark_left_out(index):
+        log.warning(remark)
     splits = _divide(index, {"test": test, "val": val})
     with atomic_write(target) as temporary, open(temporary, "w", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)

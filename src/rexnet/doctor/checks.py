@@ -3,18 +3,16 @@
 import shutil
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 
 from rexnet.config.schema import TrainerConfig
 from rexnet.data.datamodule import ImageData
+from rexnet.data.datasets.remarks import describe_splits
 from rexnet.data.sources.image_files import size_text
 from rexnet.dataset_tools.check_report import UNEVEN_CLASSES
 from rexnet.doctor.finding import Finding
 from rexnet.system.atomic_files import require_writable
 from rexnet.system.device import has_fast_bf16, resolve_device
-
-NAMED = 3  # classes in a line
 
 
 def check_classes(data: ImageData) -> Iterator[Finding]:
@@ -26,14 +24,14 @@ def check_classes(data: ImageData) -> Iterator[Finding]:
         f"{len(train):,} training and {len(val):,} validation images of {len(train.class_names):,} classes, "
         f"{counts[least]:,} to {counts[most]:,} per class; {data.steps_per_epoch:,} steps per epoch"
     )
+    if splits := describe_splits(data.config.data):
+        text += f"; {splits}"
     yield Finding("ok", "data", text)
     if counts[most] > UNEVEN_CLASSES * counts[least]:
         names = f"{train.class_names[least]} has {counts[least]:,} images, {train.class_names[most]} {counts[most]:,}"
         yield Finding("warning", "classes", f"{names}; data.sampling=balanced shows all classes equally often")
-    missing = [val.class_names[number] for number in np.setdiff1d(train.labels, val.labels)[: NAMED + 1]]
-    if missing:
-        text = f"no validation image of {', '.join(missing[:NAMED])}{' and others' if len(missing) > NAMED else ''}"
-        yield Finding("warning", "classes", f"{text}; the accuracy does not cover them")
+    for remark in data.remarks:
+        yield Finding("warning", "data", remark)
 
 
 def check_precision(trainer: TrainerConfig) -> Finding:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rexnet.checkpoints.checkpoint import WeightsKind
 from rexnet.checkpoints.temperature import describe_temperature, save_temperature
 from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.remarks import remark_left_out
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.eval_images import find_images, fit_to_classes
 from rexnet.evaluation.inference import PLAIN, InferenceResult, View, run_inference
@@ -98,7 +99,7 @@ def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[
     changes = "" if run is None else describe_changes(run, {split: index}).get(split, "")
     fitted, remark = fit_to_classes(index, model.class_names, model.name)
     changed = f"the images have changed since the training: {changes}; labels are matched by class name"
-    remarks = (*([remark] if remark else []), *([changed] if changes else []))
+    remarks = (*([remark] if remark else []), *([changed] if changes else []), *remark_left_out(index))
     return fitted, remarks, root is None and split == "val" and not changes
 
 

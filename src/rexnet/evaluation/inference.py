@@ -71,6 +71,8 @@ def run_inference(
     """
     if not len(index):
         raise DataError(f"{index.root}: holds no images")
+    size = view.of(model.preprocessing).image_size
+    model = model.for_job(len(index) * (1 + view.flip) // processes.world_size, (model.batch_size, size, size, 3))
     start = time.perf_counter()
     mine = []
     dataset = ImageDataset(index, build_eval_transform(view.of(model.preprocessing)))

@@ -16,7 +16,7 @@ from typing import IO, Literal
 from rexnet.checkpoints.checkpoint import WeightsKind
 from rexnet.class_names import readable_names
 from rexnet.data.sources.decode import decode_image
-from rexnet.data.sources.image_files import is_image, printable
+from rexnet.data.sources.image_files import LeftOut, describe_left_out, is_image, note_left_out, printable
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model
 from rexnet.prediction.classify import classify_stream
@@ -68,6 +68,8 @@ def predict_files(
     form = form or _form_of(output)
     paths = find_files(inputs)
     model = load_for_prediction(source, weights, trust_pt2)
+    size = model.preprocessing.image_size
+    model = model.for_job(len(paths), (batch_size, size, size, 3))
     if model.temperature is None and model.network is not None and not source.startswith(TIMM):
         log.info(f"{source}: no temperature was fitted, so probabilities are not calibrated")
     if model.config is not None and model.config.data.crop_to_box:
@@ -101,7 +103,10 @@ def find_files(inputs: Sequence[str]) -> list[str]:
     found = []
     for given in inputs:
         if os.path.isdir(given):
-            paths, fault = _images_below(given), "is a folder without images"
+            left_out: LeftOut = {}
+            paths, fault = _images_below(given, left_out), "is a folder without images"
+            if left_out:
+                log.warning(f"{printable(given)}: left out {describe_left_out(left_out)}")
         elif os.path.lexists(given):
             paths, fault = [given], ""
         elif glob.has_magic(given):
@@ -114,14 +119,18 @@ def find_files(inputs: Sequence[str]) -> list[str]:
     return found
 
 
-def _images_below(folder: str) -> list[str]:
-    """Returns the files with the suffix of an image, without hidden ones; links to folders are not followed."""
+def _images_below(folder: str, left_out: LeftOut) -> list[str]:
+    """Returns the images as class folders would have them, and counts other files; follows no links to folders."""
 
     def fail(error: OSError) -> None:
         raise DataError(f"{printable(error.filename)}: cannot be listed: {error.strerror}") from None
 
-    paths = (os.path.join(below, name) for below, _, names in os.walk(folder, onerror=fail) for name in names)
-    return sorted(path for path in paths if is_image(os.path.relpath(path, folder)))
+    images = []
+    for below, _, names in os.walk(folder, onerror=fail):
+        for path in (os.path.join(below, name) for name in names):
+            inner = os.path.relpath(path, folder)
+            images.append(path) if is_image(inner) else note_left_out(left_out, inner)
+    return sorted(images)
 
 
 def _matching(pattern: str) -> list[str]:

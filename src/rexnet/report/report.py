@@ -106,7 +106,7 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
         "state": describe_state(run),
         "tiles": describe_tiles(run, best, classes),
         "curves": draw_run(run),
-        "data": describe_data(config.data, train, val),
+        "data": describe_data(run.config.data, train, val),
         "augmented": run.augmented and embed_picture(run.augmented, AUGMENTED_WIDTH),
         "recipe": describe_recipe(config, run.environment.get("command")),
         "environment": describe_environment(run.environment),

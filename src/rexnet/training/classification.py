@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
+from rexnet.data.datasets.remarks import describe_splits
 from rexnet.data.keys import mix
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.models.padding import pad_channels, true_shapes
@@ -67,13 +68,16 @@ def train(
     hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
     parameters = sum(shape.numel() for _, shape in true_shapes(module.model)) / 1e6
     name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
+    splits = f"; {text}" if (text := describe_splits(config.data)) else ""
     log.info(
         f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
         f"{trainer.world_size} x {hardware}\n"
         f"{len(data.train_index):,} training and {len(data.val_index):,} validation images of {len(data.class_names)} "
-        f"classes\n{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with "
+        f"classes{splits}\n{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with "
         f"{config.data.batch_size} images"
     )
+    for remark in data.remarks:
+        log.warning(remark)
     result = run_training(
         module, data, trainer, resumed, allowed, lambda folder: write_image_list(folder, data.indexes)
     )

@@ -65,6 +65,7 @@ def test_a_tar_of_class_folders_gives_the_same_images(top: str, tmp_path: Path) 
     root = folder_root(tmp_path / "images", {"train": ["b", "a"], "validation": ["a", "b"], "test": ["a", "b"]})
     (root / "train" / "._a").mkdir()
     (root / "train" / "a" / "._000.png").write_bytes(b"x")
+    (root / "train" / "a" / "x.HEIC").write_bytes(b"x")
     tar = packed(root, tmp_path / "images.tar", top)
     prefix = f"{top}/" if top else ""
     for split, name in {"train": "train", "val": "validation", "test": "test"}.items():
@@ -74,6 +75,8 @@ def test_a_tar_of_class_folders_gives_the_same_images(top: str, tmp_path: Path) 
         np.testing.assert_array_equal(there.labels, here.labels)
         assert [there.read(n) for n in range(len(there))] == [here.read(n) for n in range(len(here))]
     assert folder_splits(tar) == ("train", "val", "test")
+    for _ in range(2):  # the second time from the index file
+        assert index_folders(tar, "train").left_out == {".heic": (1, f"{prefix}train/a/x.HEIC")}
 
 
 def test_classes_are_in_the_order_of_their_names_in_tars_too(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_hidden_files_and_others_than_images_are_left_out() -> None:
         **{"train/a/1.jpg": b"1", "train/a/.x.jpg": b"1", "train/a/notes.txt": b"", "train/a-b/2.jpg": b"22"}
     )
     assert list(build(store).names) == ["train/a/1.jpg", "train/a-b/2.jpg"]
-    with pytest.raises(DataError, match="s3://bucket/data: has no images in SPLIT/CLASS/, such as train/cat/1.jpg"):
+    with pytest.raises(DataError, match=r"s3://bucket/data: has no images in SPLIT/CLASS/, such as train/cat/1.jpg"):
         build(filled(**{"1.jpg": b"1"}))
 
 
@@ -119,7 +119,7 @@ def test_shards_of_webdataset_give_images_labels_and_splits(served: FileServer) 
     ("members", "message"),
     [
         ([("0.jpg", b"0")], "has an image without class"),
-        ([("0.jpg", b"0"), ("0.cls", b"cat")], r"x-train.tar: 0.cls should have the number of a class, not b'cat'"),
+        ([("0.jpg", b"0"), ("0.cls", b"cat")], "has an image without class"),
         ([("0.txt", b"0")], "or no image, in its train shards"),
     ],
 )
@@ -156,10 +156,10 @@ def test_a_missing_image_of_a_table_is_named(served: FileServer, local: bool) ->
 def test_what_cannot_be_listed_or_found_is_one_sentence(served: FileServer) -> None:
     with pytest.raises(DataError, match=rf"{served.url('')}: has no listing; .*rexnet data pack"):
         load_index(SourceConfig(dataset="folder", root=served.url("")), "train")
-    with pytest.raises(DataError, match="nothing.tar: does not exist"):
+    with pytest.raises(DataError, match=r"nothing.tar: does not exist"):
         load_index(SourceConfig(dataset="folder", root=served.url("nothing.tar")), "train")
     (served.root / "x.tar").write_bytes(b"\x1f\x8b not a tar")
-    with pytest.raises(DataError, match="x.tar: is compressed"):
+    with pytest.raises(DataError, match=r"x.tar: is compressed"):
         load_index(SourceConfig(dataset="folder", root=served.url("x.tar")), "train")
     with pytest.raises(DataError, match=r"images.csv: does not exist"):
         load_index(SourceConfig(dataset="csv", root=served.url("images.csv")), "train")

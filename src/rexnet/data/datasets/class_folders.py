@@ -107,6 +107,7 @@ def index_tar_folders(tar: Source, prefix: str, class_names: Sequence[str] | Non
         return numbers.setdefault(class_name, len(numbers)) if slash and path.startswith(prefix) else -1
 
     found = np.fromiter(map(number, tar.paths), np.int64, len(tar))
+    left_out = tar.left_out if class_names is None else {}  # of the whole tar, so that it is said once
     class_names = tuple(numbers) if class_names is None else class_names
     _require_same_classes(class_names, tuple(numbers), "the training images", tar.root / prefix)
     positions = np.flatnonzero(found >= 0)
@@ -114,7 +115,7 @@ def index_tar_folders(tar: Source, prefix: str, class_names: Sequence[str] | Non
         raise DataError(f"{tar.root}: has no image of the split")
     label_of = np.array([class_names.index(name) for name in numbers], np.int64)
     source = tar if len(positions) == len(tar) else tar.select(positions)
-    return label_source(source, label_of[found[positions]], class_names)
+    return replace(label_source(source, label_of[found[positions]], class_names), left_out=left_out)
 
 
 def folder_splits(root: Path | Source) -> tuple[Split, ...]:

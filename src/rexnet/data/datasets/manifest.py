@@ -1,20 +1,18 @@
 """The manifest of a data set: a table of every image, which `rexnet data check` writes and training can read."""
 
 import csv
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets.index import Index
-from rexnet.data.sources.image_files import printable
+from rexnet.data.sources.image_files import merge_left_out
 from rexnet.errors import DataError
 from rexnet.system.atomic_files import atomic_write
-
-log = logging.getLogger(__name__)
 
 NAME = "rexnet-manifest.csv"
 
@@ -89,11 +87,8 @@ def leave_out_broken(index: Index, config: SourceConfig, split: str) -> Index:
     lost = set(index.labels[broken].tolist()) - set(kept.labels.tolist())
     if lost:
         raise DataError(f"{index.root}: class {index.class_names[min(lost)]} has no valid image left; see {path}")
-    log.info(
-        f"{index.root}: left out {len(broken):,} of {len(index):,} images of the split {split} that {path.name} lists "
-        f"as broken, such as {printable(index.paths[min(broken)])}"
-    )
-    return kept
+    listed = {f"of {len(index):,} listed as broken": (len(broken), index.paths[broken[0]])}
+    return replace(kept, left_out=merge_left_out(index.left_out, listed))
 
 
 def _entry(row: list[str], path: Path) -> Entry:

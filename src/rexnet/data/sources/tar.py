@@ -6,6 +6,7 @@ ImageNet's training archive, count as folders.
 
 import hashlib
 import io
+import json
 import logging
 import os
 import tarfile
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from rexnet.data.sources.image_files import is_image, printable, size_text
+from rexnet.data.sources.image_files import LeftOut, is_image, note_left_out, printable, size_text
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source, digest
 from rexnet.errors import ConfigError, DataError, first_sentence
@@ -26,7 +27,7 @@ from rexnet.system.terminal import progress_bar
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LABEL = ".cls"
@@ -40,6 +41,7 @@ class Members(NamedTuple):
     paths: Names
     spans: np.ndarray  # offset and size in bytes, int64 (n, 2)
     labels: np.ndarray  # int64 (n,): content of the member `NAME.cls` next to `NAME.jpg` (WebDataset); -1 without one
+    left_out: LeftOut
 
 
 class TarSource(Source):
@@ -50,9 +52,13 @@ class TarSource(Source):
         paths: path of each image in it.
         spans: offset and size of each image in bytes, int64 (n, 2).
         state: state of the tar when it was indexed.
+        left_out: files in it that are not taken as images.
     """
 
-    def __init__(self, root: Path, paths: Names, spans: np.ndarray, state: FileState) -> None:
+    def __init__(
+        self, root: Path, paths: Names, spans: np.ndarray, state: FileState, left_out: LeftOut | None = None
+    ) -> None:
+        self.left_out = left_out or {}
         self.root, self.paths, self.spans, self.state = root, paths, spans, state
         try:
             self.descriptor = os.open(root, os.O_RDONLY)
@@ -101,14 +107,14 @@ def open_tar(path: Path) -> TarSource:
     for place in places:
         members = read_index(place, *state)
         if members is not None:
-            return TarSource(path, members.paths, members.spans, state)
+            return TarSource(path, members.paths, members.spans, state, members.left_out)
     if state[0] > LARGE:
         log.info(f"{path}: indexing {size_text(state[0])}, once")
     with open(path, "rb") as file, progress_bar(state[0], "B", unit_scale=True, delay=1) as bar:
         members = scan(file, path, state[0], lambda offset: bar.update(offset - bar.n))
     if not any(_write_index(place, members, state) for place in places):
         log.warning(f"{path}: its index could not be saved, so the next run creates it again")
-    return TarSource(path, members.paths, members.spans, state)
+    return TarSource(path, members.paths, members.spans, state, members.left_out)
 
 
 def index_name(name: str) -> str:
@@ -122,13 +128,14 @@ def scan(file: BinaryIO, path: Path, size: int, progress: Callable[[int], object
         raise DataError(f"{path}: is compressed, so images cannot be read by position; decompress it to a .tar")
     rows: list[tuple[str, int, int]] = []
     labels: dict[str, int] = {}
-    for row in _walk(file, path, 0, size, "", labels):
+    left_out: LeftOut = {}
+    for row in _walk(file, path, 0, size, "", labels, left_out):
         rows.append(row)
         progress(row[1])
     rows.sort(key=lambda row: by_folder(row[0]))
     spans = np.array([row[1:] for row in rows], np.int64).reshape(-1, 2)
     found = np.array([labels.get(os.path.splitext(row[0])[0], -1) for row in rows], np.int64)
-    return Members(Names.pack(row[0] for row in rows), spans, found)
+    return Members(Names.pack(row[0] for row in rows), spans, found, left_out)
 
 
 def by_folder(name: str) -> str:
@@ -141,9 +148,9 @@ def _state_of(status: os.stat_result) -> FileState:
 
 
 def _walk(
-    file: BinaryIO, path: Path, start: int, end: int, prefix: str, labels: dict[str, int]
+    file: BinaryIO, path: Path, start: int, end: int, prefix: str, labels: dict[str, int], left_out: LeftOut
 ) -> Iterator[tuple[str, int, int]]:
-    """Yields name, offset and size of each image in the tar between two bytes of `file`; adds to `labels`."""
+    """Yields name, offset and size of each image in the tar between two bytes of `file`; notes labels and the rest."""
     file.seek(start)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -155,7 +162,7 @@ def _walk(
                     raise _truncated(path, inner_start, end)
                 name = prefix + member.name.removeprefix("./")
                 if member.isreg() and not prefix and name.lower().endswith(".tar"):
-                    yield from _walk(file, path, inner_start, inner_end, f"{name[: -len('.tar')]}/", labels)
+                    yield from _walk(file, path, inner_start, inner_end, f"{name[: -len('.tar')]}/", labels, left_out)
                 elif is_image(name) and not member.isdir():
                     _require_plain(member, path)
                     yield name, inner_start, member.size
@@ -163,6 +170,8 @@ def _walk(
                     file.seek(inner_start)
                     content = file.read(member.size).strip()
                     labels[name.removesuffix(LABEL)] = int(content) if content.isdigit() else -1
+                elif member.isreg():
+                    note_left_out(left_out, name)
             # `tarfile` takes any damaged header after the first for the end, which is a block of zeros.
             file.seek(tar.offset)
             if tar.offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
@@ -193,17 +202,26 @@ def read_index(place: Path | bytes, *state: int) -> Members | None:
         with np.load(file, allow_pickle=False) as content:
             if content["stamp"][: 1 + len(state)].tolist() != [FORMAT, *state]:
                 return None
-            return Members(Names(content["text"], content["ends"]), content["spans"], content["labels"])
+            names, others = Names(content["text"], content["ends"]), json.loads(str(content["left_out"]))
+            left_out = {reason: (count, first) for reason, (count, first) in others.items()}
+            return Members(names, content["spans"], content["labels"], left_out)
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
 def _write_index(place: Path, members: Members, state: FileState) -> bool:
     """Writes the index file atomically; returns False if it cannot be written."""
-    (names, spans, labels), stamp = members, np.array([FORMAT, *state], np.int64)
     try:
         with atomic_write(place) as temporary:
-            np.savez(temporary, text=names.text, ends=names.ends, spans=spans, labels=labels, stamp=stamp)
+            np.savez(
+                temporary,
+                text=members.paths.text,
+                ends=members.paths.ends,
+                spans=members.spans,
+                labels=members.labels,
+                left_out=json.dumps(members.left_out),
+                stamp=np.array([FORMAT, *state], np.int64),
+            )
     except ConfigError:
         return False
     return True
