@@ -1,9 +1,12 @@
+import contextlib
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rexnet.config import Config, load_config
 from rexnet.data.augment.transforms import build_eval_transform
@@ -85,3 +88,34 @@ def test_another_root_is_measured_as_a_whole(small_run: list[str], image_root: P
     manifest = ["data.on_bad_image=skip_listed", f"data.manifest={tmp_path / 'of-training.csv'}", "data.download=true"]
     config = configured(small_run, f"data.root={tmp_path / 'nowhere'}", *manifest)
     assert len(load_eval_index(config.data, "val", image_root)) == 15
+
+
+def test_a_batch_travels_to_a_gpu_on_a_stream_of_its_own(small_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fake tensors stand in for the GPU; the stand-ins of its streams write down what would happen in which order."""
+    events: list[str] = []
+
+    class Stream:
+        def wait_stream(self, other: "Stream") -> None:
+            events.append("the step waits for the copy")
+
+    @contextlib.contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        events.append("copies" if stream is not step else "wrong stream")
+        yield
+        events.append("copied")
+
+    step = Stream()
+    monkeypatch.setattr("torch.cuda.Stream", lambda device: Stream())
+    monkeypatch.setattr("torch.cuda.stream", on)
+    monkeypatch.setattr("torch.cuda.current_stream", lambda device: step)
+    kept = lambda tensor, stream: events.append("kept until read" if stream is step else "wrong stream")  # noqa: E731
+    monkeypatch.setattr("torch.Tensor.record_stream", kept)
+    data = ImageData(small_config)
+    with FakeTensorMode():
+        batch = Batch(torch.empty(2, 32, 32, 3, dtype=torch.uint8), torch.empty(2, dtype=torch.int64), 7)
+        copied = data.transfer_batch_to_device(batch, torch.device("cuda"), 0)
+        assert (copied.images.device.type, copied.labels.device.type, copied.seed) == ("cuda", "cuda", 7)
+        first = data._copies
+        data.transfer_batch_to_device(batch, torch.device("cuda"), 0)
+    assert data._copies is first
+    assert events == ["copies", "copied", "the step waits for the copy", "kept until read", "kept until read"] * 2

@@ -10,7 +10,14 @@ from rexnet import rexnet
 from rexnet.config import load_config
 from rexnet.config.schema import TrainerConfig
 from rexnet.errors import ConfigError
-from rexnet.system.device import Device, adapt_to_hardware, keep_freed_memory, resolve_device, resolve_devices
+from rexnet.system.device import (
+    Device,
+    adapt_to_hardware,
+    keep_freed_memory,
+    resolve_device,
+    resolve_devices,
+    tune_convolutions,
+)
 
 
 def section(**values: Any) -> TrainerConfig:
@@ -132,3 +139,15 @@ def test_freed_memory_is_kept_on_linux_only(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "platform", "linux")
     keep_freed_memory()
     assert options == [(-3, 32 << 20), (-1, 2**31 - 1), (-2, 256 << 20)]
+
+
+@pytest.mark.parametrize(
+    ("images", "deterministic", "tuned"),
+    [(1_999_999, False, False), (2_000_000, False, True), (3_000_000, True, False)],
+)
+def test_cudnn_measures_its_algorithms_where_a_run_is_long_enough(
+    images: int, deterministic: bool, tuned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.cudnn.benchmark", not tuned)
+    tune_convolutions(images, deterministic)
+    assert torch.backends.cudnn.benchmark == tuned

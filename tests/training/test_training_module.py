@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rexnet.config import load_config
-from rexnet.training.classification import build_classifier
+from rexnet.training.classification import build_classifier, train
 from rexnet.training.classifier import Classifier
 
 
@@ -75,3 +75,14 @@ def test_guard_and_window_are_saved_and_restored_with_the_module(small_run: list
     assert checkpoint == {"guard": {"streak": 2}, "loss_window": {"sums": [[2.5, 1.0]], "epoch": [0.0, 0.0, 0.0]}}
     after.on_load_checkpoint(checkpoint)
     assert (after.guard.streak, after.window.pop()) == (2, 2.5)
+
+
+def test_cudnn_is_told_how_many_images_a_device_still_trains_on(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, bool]] = []
+    monkeypatch.setattr("rexnet.training.training_module.tune_convolutions", lambda *values: told.append(values))
+    run = train(load_config("finetune/folder.yaml", [*small_run, "trainer.max_steps=3"])).run
+    train(load_config("finetune/folder.yaml", small_run), resume=run)
+    assert told == [(24, False), (24, False)]  # steps of 8 images: the first 3, then the other 3 of 6
+    assert not torch.backends.cudnn.benchmark

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -67,6 +68,7 @@ class ImageData(pl.LightningDataModule):
         self.cache.require_filled(resolve_nodes(config.trainer))
         self.world_size = world_size
         self.channels_last = resolve_device(config.trainer).channels_last
+        self._copies: torch.cuda.Stream | None = None
         self.received = 0.0  # time at which the latest batch came from the loader, by `time.perf_counter`
         self.steps_per_epoch = len(self._train_sampler(rank=0)) // config.trainer.micro_batches
 
@@ -106,6 +108,20 @@ class ImageData(pl.LightningDataModule):
         """Records when the batch came, to tell waiting for data from computing."""
         self.received = time.perf_counter()
         return batch
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copies a batch on a CUDA stream of its own, while the device still computes the steps before."""
+        if device.type != "cuda":
+            copied: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+            return copied
+        self._copies = self._copies or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._copies):
+            copied = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        stream = torch.cuda.current_stream(device)
+        stream.wait_stream(self._copies)
+        for tensor in (copied.images, copied.labels):
+            tensor.record_stream(stream)  # its memory is not reused before the step has read it
+        return copied
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Returns (images, targets) on the device; training batches are augmented."""

@@ -28,13 +28,11 @@ def update_ema(ema: list[Tensor], model: list[Tensor], decay: float, skip: Tenso
 
     If `skip`, a bool on the device, is True, the average stays as it is, without the host waiting for it.
     """
-    pairs = list(zip(ema, model, strict=True))
-    averages = [mine for mine, _ in pairs if mine.is_floating_point()]
-    values = [theirs for mine, theirs in pairs if mine.is_floating_point()]
+    averages, values = ([value for value in tensors if value.is_floating_point()] for tensors in (ema, model))
     share = torch.full((), 1 - decay, device=averages[0].device)
     if skip is not None:
         share = share * ~skip
     torch._foreach_lerp_(averages, values, [share] * len(averages))
-    for mine, theirs in pairs:
-        if not mine.is_floating_point():
-            mine.copy_(theirs)
+    mine, theirs = ([value for value in tensors if not value.is_floating_point()] for tensors in (ema, model))
+    if mine:
+        torch._foreach_copy_(mine, theirs)

@@ -13,6 +13,7 @@ from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
 from rexnet.errors import DivergenceError
 from rexnet.models.factory import split_parameters
+from rexnet.system.device import tune_convolutions
 from rexnet.system.lightning_internals import grad_scaler
 from rexnet.training.compiling import compile_steps
 from rexnet.training.ema import averaged_tensors, build_ema, decay_at, update_ema
@@ -64,6 +65,9 @@ class TrainingModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Prepares a new or resumed run on its device."""
         self.on_train_epoch_start()  # Lightning skips that hook when a run resumes within an epoch
+        steps = int(self.trainer.estimated_stepping_batches) - self.global_step
+        images = steps * self.config.data.batch_size // self.trainer.world_size
+        tune_convolutions(images, self.config.trainer.deterministic)
         scales_loss = grad_scaler(self.trainer) is not None
         fit_optimizer_to_device(self.optimizers(use_pl_optimizer=False), scales_loss)
         self.guard.start(self.model)

@@ -11,7 +11,6 @@ import random
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from rexnet.config.data_schema import AugmentationConfig
 
@@ -94,7 +93,7 @@ def cutmix(images: Tensor, labels: Tensor, alpha: float, classes: int, rng: rand
 
 
 def _mix_labels(labels: Tensor, own: float, classes: int) -> Tensor:
-    targets = F.one_hot(labels, classes).to(torch.float32)
+    targets = torch.zeros(len(labels), classes, device=labels.device).scatter_(1, labels[:, None], 1.0)
     return targets * own + targets.flip(0) * (1.0 - own)
 
 

@@ -22,6 +22,7 @@ class Progress(Callback):
     def __init__(self, steps: StepLog) -> None:
         self.steps = steps
         self._open = contextlib.ExitStack()
+        self._best: float | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         options: dict[str, Any] = {"initial": trainer.global_step, "leave": False, "bar_format": FORMAT}
@@ -29,6 +30,12 @@ class Progress(Callback):
         bar = progress_bar(int(trainer.estimated_stepping_batches), " steps", smoothing=0, **options)
         self.bar = self._open.enter_context(bar)
         self._open.enter_context(logging_above_bar(bar))
+        self.on_train_epoch_start(trainer, pl_module)  # Lightning skips it when a run resumes within an epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Fetches the best score from the device here, so that no step waits for it."""
+        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        self._best = None if best is None else float(best)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not self.bar.disable:
@@ -48,10 +55,10 @@ class Progress(Callback):
 
     def _describe(self, trainer: pl.Trainer, activity: str = "") -> None:
         self.bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}{activity}", refresh=False)
-        latest, best = self.steps.latest, getattr(trainer.checkpoint_callback, "best_model_score", None)
+        latest = self.steps.latest
         parts = [f"loss {latest['train/loss']:.3f}"] if latest else []
-        if best is not None:
-            parts.append(f"best {float(best):.2f}")
+        if self._best is not None:
+            parts.append(f"best {self._best:.2f}")
         if latest:
             parts.append(self.steps.describe_speed(", "))
         self.bar.set_postfix_str(", ".join(parts), refresh=False)
