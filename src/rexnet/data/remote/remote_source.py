@@ -44,7 +44,7 @@ class RemoteSource(Source):
         readers: int = 1,
     ) -> None:
         self.root, self.catalog_path, self.fetch, self.readers = root, catalog_path, fetch, readers
-        self.catalog = open_catalog(catalog_path)
+        self.catalog, self.left_out = open_catalog(catalog_path), {}
         self.positions = np.arange(len(self.catalog.names)) if positions is None else positions
         self._pending: dict[int, Future[bytes]] = {}
         self._process = os.getpid()

@@ -19,7 +19,7 @@ class Source(ABC):
 
     root: Path  # folder that the paths are relative to, or the archive that contains them
     paths: Names
-    left_out: LeftOut = {}  # other files at the same place
+    left_out: LeftOut  # other files in a tar or store
     fork_safe = True  # False if loader processes must not be forked
     readers = 1  # processes of this machine that read at the same time
 
