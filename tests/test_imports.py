@@ -24,6 +24,7 @@ ORDER = (
     "metrics",
     "data/keys",
     "data/sources",
+    "data/datasets/index",
     "data/remote",
     "data/datasets",
     "data/augment",

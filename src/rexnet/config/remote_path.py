@@ -2,16 +2,11 @@
 
 from pathlib import Path, PosixPath
 
-SCHEMES = ("s3", "gs", "az", "https", "http", "file")
+SCHEMES = ("s3://", "gs://", "az://", "https://", "http://", "file://")
 
 
 class RemotePath(PosixPath):
     """A URL such as `s3://bucket/imagenet` with the interface of a path; nothing is looked up on this machine."""
-
-    @property
-    def scheme(self) -> str:
-        """Returns the kind of store: `s3`, `gs`, `az`, `https`, `http` or `file`."""
-        return super().__str__().partition(":")[0]
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Returns True: a store is asked only when it is read."""
@@ -24,6 +19,4 @@ class RemotePath(PosixPath):
 
 def parse_root(root: str | Path) -> Path:
     """Returns the root of a data set as a path, and that of one in an object store as a `RemotePath`."""
-    if isinstance(root, Path):
-        return root
-    return RemotePath(root) if root.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)) else Path(root)
+    return RemotePath(root) if str(root).startswith(SCHEMES) else Path(root)

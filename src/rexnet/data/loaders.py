@@ -86,10 +86,7 @@ def share_source(source: Source, settings: LoaderSettings, processes: int) -> st
     if source.fork_safe or not settings.workers:
         return settings.start_method if settings.workers else None
     if settings.start_method == "fork":
-        raise ConfigError(
-            f"data.start_method: fork would hang the loader processes of {source.root}, because the connections to an "
-            f"object store do not survive it; use forkserver, which is the default there, or spawn"
-        )
+        raise ConfigError(f"data.start_method: fork would hang on {source.root}; use forkserver, the default, or spawn")
     set_forkserver_preload(["__main__", "rexnet.data.dataset"])  # imported once, not by each loader process
     return settings.start_method or "forkserver"
 

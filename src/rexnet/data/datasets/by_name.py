@@ -13,13 +13,13 @@ from rexnet.data.remote.indexing import open_remote
 from rexnet.data.remote.remote_source import RemoteSource
 from rexnet.errors import DataError
 
-MODULES = {"folder": "class_folders", "csv": "csv_table"}
+MODULES = {"folder": "datasets.class_folders", "csv": "datasets.csv_table", "webdataset": "remote.webdataset"}
 """Modules that are not named like their data set."""
 
 
 def find_layout(name: DatasetName) -> Layout:
     """Returns the layout of a data set."""
-    layout: Layout = importlib.import_module(f"rexnet.data.datasets.{MODULES.get(name, name)}").LAYOUT
+    layout: Layout = importlib.import_module(f"rexnet.data.{MODULES.get(name, f'datasets.{name}')}").LAYOUT
     return layout
 
 
@@ -54,8 +54,8 @@ def load_eval_index(config: SourceConfig, split: Split, root: Path | None = None
 
 def splits_of(config: SourceConfig) -> tuple[Split, ...]:
     """Returns the distinct splits of the configured data set, `train` first."""
-    splits = find_layout(config.dataset).splits
-    return splits if isinstance(splits, tuple) else splits(_open_root(config))
+    place, splits = _open_root(config), find_layout(config.dataset).splits
+    return splits if isinstance(splits, tuple) else splits(place)
 
 
 def detect_layout(root: Path) -> DatasetName:

@@ -31,7 +31,7 @@ def index_csv(place: Path | RemoteSource, split: Split) -> Index:
     the training images (or of all images in a table without training images), sorted as numbers if all are numbers,
     else as text. Without images of the split `val`, `test` takes its place.
     """
-    root = _root_of(place)
+    root = place.copies if isinstance(place, RemoteSource) else place
     tables = _read_splits(root)
     name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split
     if not tables.get(name):
@@ -54,11 +54,7 @@ def index_csv(place: Path | RemoteSource, split: Split) -> Index:
 
 def table_splits(place: Path | RemoteSource) -> tuple[Split, ...]:
     """Returns the splits of a CSV file or a folder of them: `train`, and `val` or `test` or both."""
-    return distinct_splits(_read_splits(_root_of(place)))
-
-
-def _root_of(place: Path | RemoteSource) -> Path:
-    return place.tables if isinstance(place, RemoteSource) else place
+    return distinct_splits(_read_splits(place.copies if isinstance(place, RemoteSource) else place))
 
 
 def _read_splits(root: Path) -> dict[Split, list[Row]]:

@@ -1,9 +1,5 @@
-"""The images of a remote data set in one file, which every process maps into memory.
+"""The images of a remote data set as a folder of arrays, which every process maps into memory."""
 
-It is a safetensors file, whose metadata hold the small text files of the data set.
-"""
-
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,45 +7,30 @@ import numpy as np
 
 from rexnet.data.sources.names import Names
 
-DTYPES = {"U8": "u1", "I64": "<i8"}
+WHOLE = -1  # offset of an image that is an object of its own
 
 
 class Catalog(NamedTuple):
-    """Images by position."""
+    """Images by position. The small files of the data set (tables, `_info.json`) lie in the same folder."""
 
     names: Names  # path of each image below the root
-    keys: Names  # the objects; empty if each image is an object and is named like it
+    keys: Names  # the objects; empty if each image is one and is named like it
     tags: Names  # ETag of each object; empty if the server has none
     objects: np.ndarray  # object that holds each image, int64 (n,)
-    spans: np.ndarray  # offset in the object (-1: the image is the whole object) and size in bytes, int64 (n, 2)
+    spans: np.ndarray  # offset in the object, or WHOLE, and size in bytes of each image, int64 (n, 2)
     labels: np.ndarray  # class of each image, int64 (n,); -1 if only its path tells
-    files: dict[str, str]  # small text files of the data set by name
-
-    def key(self, position: int) -> str:
-        """Returns the object of an image."""
-        key: str = self.keys[int(self.objects[position])] if len(self.keys) else self.names[position]
-        return key
 
 
-def open_catalog(path: Path) -> Catalog:
-    """Maps a catalog; its arrays are read from the file where they are used."""
-    whole = np.asarray(np.memmap(path, np.uint8, "r"))
-    start = 8 + int(whole[:8].view("<u8")[0])
-    header = json.loads(whole[8:start].tobytes())
-    files = header.pop("__metadata__", {})
-    arrays = {
-        name: whole[start:][slice(*entry["data_offsets"])].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        for name, entry in header.items()
-    }
-    names, keys, tags = (Names(arrays[f"{name}.text"], arrays[f"{name}.ends"]) for name in Catalog._fields[:3])
-    return Catalog(names, keys, tags, arrays["objects"], arrays["spans"], arrays["labels"], files)
+def open_catalog(folder: Path) -> Catalog:
+    """Maps a catalog; its arrays are read from disk where they are used."""
+    arrays = {path.stem: np.load(path, "r") for path in folder.glob("*.npy")}
+    names, keys, tags = (Names(arrays[f"{name}-text"], arrays[f"{name}-ends"]) for name in Catalog._fields[:3])
+    return Catalog(names, keys, tags, arrays["objects"], arrays["spans"], arrays["labels"])
 
 
-def save_catalog(path: Path, catalog: Catalog) -> None:
-    """Writes a catalog."""
-    from safetensors.numpy import save_file
-
-    texts = zip(catalog._fields[:3], catalog[:3], strict=True)
-    arrays = {f"{name}.{part}": getattr(text, part) for name, text in texts for part in ("text", "ends")}
-    numbers = {"objects": catalog.objects, "spans": catalog.spans, "labels": catalog.labels}
-    save_file(arrays | numbers, path, catalog.files)
+def save_catalog(folder: Path, catalog: Catalog) -> None:
+    """Writes a catalog into a folder."""
+    for name, value in catalog._asdict().items():
+        parts = {f"{name}-text": value.text, f"{name}-ends": value.ends} if isinstance(value, Names) else {name: value}
+        for part, array in parts.items():
+            np.save(folder / f"{part}.npy", array)

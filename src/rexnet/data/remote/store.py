@@ -11,9 +11,19 @@ from rexnet.config.data_schema import FetchConfig
 from rexnet.config.remote_path import RemotePath
 from rexnet.errors import DataError, first_sentence
 
+INFO = "_info.json"  # of a shard set, as timm reads it: the file names of each split, and our `class_names`
 MOST_RETRIES = 10_000  # the time limit comes first
-CHANGED = "has changed since it was indexed; index the data set again with `rexnet data index`"
-EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken", "RequestExpired")
+NO_CREDENTIALS = re.compile(
+    "ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|169.254.169.254|Account must"
+)
+REASONS = {  # by type of obstore's error
+    "NotFoundError": "does not exist; if it was removed, index the data set again with `rexnet data index`",
+    "PreconditionError": "has changed since it was indexed; index the data set again with `rexnet data index`",
+    "PermissionDeniedError": "access is denied; check the credentials in the environment, and their permissions",
+    "NotSupportedError": "the server does not support this request, such as byte ranges, which images in a tar need",
+}
+REASONS |= {"FileNotFoundError": REASONS["NotFoundError"], "UnauthenticatedError": REASONS["PermissionDeniedError"]}
+CHANGED = REASONS["PreconditionError"]
 
 
 def base_of(root: RemotePath) -> RemotePath:
@@ -25,22 +35,14 @@ def open_store(root: RemotePath, fetch: FetchConfig) -> Any:
     """Opens the store at the base of a data set; a process that has done so must not be forked."""
     from obstore.store import from_url
 
-    base, timeout = base_of(root), timedelta(seconds=fetch.timeout)
-    with explained(base, fetch):
+    timeout, patience = timedelta(seconds=fetch.timeout), timedelta(seconds=fetch.give_up_after)
+    backoff = {"max_backoff": min(timedelta(seconds=10), patience / 4)}
+    with explained(base_of(root), fetch):
         return from_url(
-            str(base),
-            client_options={"timeout": timeout, "connect_timeout": timeout, "allow_http": base.scheme != "https"},
-            retry_config={
-                "max_retries": MOST_RETRIES,
-                "retry_timeout": timedelta(seconds=fetch.give_up_after),
-                "backoff": {"max_backoff": timedelta(seconds=min(10, fetch.give_up_after / 4))},
-            },
+            str(base_of(root)),
+            client_options={"timeout": timeout, "connect_timeout": timeout, "allow_http": "http:" in str(root)},
+            retry_config={"max_retries": MOST_RETRIES, "retry_timeout": patience, "backoff": backoff},
         )
-
-
-def condition(tag: str) -> dict[str, str]:
-    """Returns the option of a request that an object still has this ETag; a weak one cannot be a condition."""
-    return {"if_match": tag} if tag and not tag.startswith("W/") else {}
 
 
 @contextlib.contextmanager
@@ -51,25 +53,17 @@ def explained(path: Path, fetch: FetchConfig) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:  # obstore raises its own types and some of Python's
-        raise DataError(f"{path}: {_explain(error, fetch)}") from None
+        raise DataError(f"{path}: {_explain(error, fetch.give_up_after)}") from None
 
 
-def _explain(error: Exception, fetch: FetchConfig) -> str:
-    text = str(error)
-    if any(code in text for code in EXPIRED):
-        return "the credentials have expired; renew them in the environment (for S3 AWS_ACCESS_KEY_ID and so on)"
-    match type(error).__name__:
-        case "NotFoundError" | "FileNotFoundError":
-            return "does not exist; if it was removed, index the data set again with `rexnet data index`"
-        case "PermissionDeniedError" | "UnauthenticatedError" | "PermissionError":
-            return "access is denied; check the credentials in the environment, and their permission to list and read"
-        case "PreconditionError":
-            return CHANGED
-        case "NotSupportedError":
-            return f"the server does not support this request, such as ranges in a tar ({first_sentence(error)})"
+def _explain(error: Exception, give_up_after: float) -> str:
+    if NO_CREDENTIALS.search(str(error)):
+        return "credentials are missing or have expired; set them in the environment (see docs/data.md)"
+    if reason := REASONS.get(type(error).__name__):
+        return reason
     if isinstance(error, TimeoutError):
-        return f"did not come within {fetch.give_up_after:g} s; check the network, or raise data.fetch.give_up_after"
-    retries = re.search(r"after (\d+) retries", text)
-    tried = f" in {int(retries[1]) + 1} attempts within {fetch.give_up_after:g} s" if retries else ""
-    advice = "; check the network and the endpoint, or raise data.fetch.give_up_after" if retries else ""
-    return f"cannot be read{tried}: {first_sentence(error)}{advice}"
+        return f"did not come within {give_up_after:g} s; check the network, or raise data.fetch.give_up_after"
+    if retries := re.search(r"after (\d+) retries", str(error)):
+        attempts = f"{int(retries[1]) + 1} attempts within {give_up_after:g} s"
+        return f"{attempts} failed: {first_sentence(error)}; check the network, or raise data.fetch.give_up_after"
+    return f"cannot be read: {first_sentence(error)}"

@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 FORMAT = 3
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
-LABEL = ".cls"
 LARGE = 1 << 30
 FileState = tuple[int, int]  # size and modification time (ns)
 
@@ -40,7 +39,7 @@ class Members(NamedTuple):
 
     paths: Names
     spans: np.ndarray  # offset and size in bytes, int64 (n, 2)
-    labels: np.ndarray  # int64 (n,): content of the member `NAME.cls` next to `NAME.jpg` (WebDataset); -1 without one
+    labels: np.ndarray  # content of `NAME.cls` next to `NAME.jpg` (WebDataset), int64 (n,); -1 without one
     left_out: LeftOut
 
 
@@ -105,8 +104,7 @@ def open_tar(path: Path) -> TarSource:
     name, key = index_name(path.name), hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
     places = (path.with_name(name), cache_folder() / f"{key}{name}")
     for place in places:
-        members = read_index(place, *state)
-        if members is not None:
+        if os.access(place, os.R_OK) and place.is_file() and (members := read_index(place.read_bytes(), *state)):
             return TarSource(path, members.paths, members.spans, state, members.left_out)
     if state[0] > LARGE:
         log.info(f"{path}: indexing {size_text(state[0])}, once")
@@ -129,9 +127,16 @@ def scan(file: BinaryIO, path: Path, size: int, progress: Callable[[int], object
     rows: list[tuple[str, int, int]] = []
     labels: dict[str, int] = {}
     left_out: LeftOut = {}
-    for row in _walk(file, path, 0, size, "", labels, left_out):
-        rows.append(row)
-        progress(row[1])
+    for name, offset, length in _walk(file, path, 0, size, ""):
+        progress(offset)
+        if is_image(name):
+            rows.append((name, offset, length))
+        elif name.endswith(".cls"):
+            file.seek(offset)
+            content = file.read(length).strip()
+            labels[os.path.splitext(name)[0]] = int(content) if content.isdigit() else -1
+        else:
+            note_left_out(left_out, name)
     rows.sort(key=lambda row: by_folder(row[0]))
     spans = np.array([row[1:] for row in rows], np.int64).reshape(-1, 2)
     found = np.array([labels.get(os.path.splitext(row[0])[0], -1) for row in rows], np.int64)
@@ -147,10 +152,8 @@ def _state_of(status: os.stat_result) -> FileState:
     return status.st_size, status.st_mtime_ns
 
 
-def _walk(
-    file: BinaryIO, path: Path, start: int, end: int, prefix: str, labels: dict[str, int], left_out: LeftOut
-) -> Iterator[tuple[str, int, int]]:
-    """Yields name, offset and size of each image in the tar between two bytes of `file`; notes labels and the rest."""
+def _walk(file: BinaryIO, path: Path, start: int, end: int, prefix: str) -> Iterator[tuple[str, int, int]]:
+    """Yields name, offset and size of each file in the tar between two bytes of `file`."""
     file.seek(start)
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -162,16 +165,11 @@ def _walk(
                     raise _truncated(path, inner_start, end)
                 name = prefix + member.name.removeprefix("./")
                 if member.isreg() and not prefix and name.lower().endswith(".tar"):
-                    yield from _walk(file, path, inner_start, inner_end, f"{name[: -len('.tar')]}/", labels, left_out)
-                elif is_image(name) and not member.isdir():
-                    _require_plain(member, path)
+                    yield from _walk(file, path, inner_start, inner_end, f"{name[: -len('.tar')]}/")
+                elif member.isreg() or (is_image(name) and not member.isdir()):
+                    if is_image(name):
+                        _require_plain(member, path)
                     yield name, inner_start, member.size
-                elif member.isreg() and name.endswith(LABEL):
-                    file.seek(inner_start)
-                    content = file.read(member.size).strip()
-                    labels[name.removesuffix(LABEL)] = int(content) if content.isdigit() else -1
-                elif member.isreg():
-                    note_left_out(left_out, name)
             # `tarfile` takes any damaged header after the first for the end, which is a block of zeros.
             file.seek(tar.offset)
             if tar.offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
@@ -190,38 +188,30 @@ def _truncated(path: Path, offset: int, size: int) -> DataError:
     return DataError(f"{path}: is truncated or damaged at byte {offset:,} of {size:,}; copy it again")
 
 
-def read_index(place: Path | bytes, *state: int) -> Members | None:
-    """Returns the indexed images, or None if the index file is missing, damaged or out of date.
+def read_index(content: bytes, *state: int) -> Members | None:
+    """Returns the images in the content of an index file, or None if it is damaged or out of date.
 
-    Args:
-        place: the index file, or its content.
-        state: size of the tar and, unless it was copied since, its modification time.
+    `state` is the size of the tar and, unless it was copied since, its modification time.
     """
     try:
-        file = io.BytesIO(place if isinstance(place, bytes) else place.read_bytes())
-        with np.load(file, allow_pickle=False) as content:
-            if content["stamp"][: 1 + len(state)].tolist() != [FORMAT, *state]:
+        with io.BytesIO(content) as file, np.load(file, allow_pickle=False) as index:
+            if index["stamp"][: 1 + len(state)].tolist() != [FORMAT, *state]:
                 return None
-            names, others = Names(content["text"], content["ends"]), json.loads(str(content["left_out"]))
+            names, others = Names(index["text"], index["ends"]), json.loads(str(index["left_out"]))
             left_out = {reason: (count, first) for reason, (count, first) in others.items()}
-            return Members(names, content["spans"], content["labels"], left_out)
+            return Members(names, index["spans"], index["labels"], left_out)
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
 def _write_index(place: Path, members: Members, state: FileState) -> bool:
     """Writes the index file atomically; returns False if it cannot be written."""
+    names, spans, labels, others = members
+    left_out, stamp = np.array(json.dumps(others)), np.array([FORMAT, *state], np.int64)
+    content = {"text": names.text, "ends": names.ends, "spans": spans, "labels": labels, "left_out": left_out}
     try:
         with atomic_write(place) as temporary:
-            np.savez(
-                temporary,
-                text=members.paths.text,
-                ends=members.paths.ends,
-                spans=members.spans,
-                labels=members.labels,
-                left_out=json.dumps(members.left_out),
-                stamp=np.array([FORMAT, *state], np.int64),
-            )
+            np.savez(temporary, allow_pickle=False, stamp=stamp, **content)
     except ConfigError:
         return False
     return True

@@ -7,6 +7,7 @@ import numpy as np
 
 from rexnet.data.datasets.index import Index, Layout, Split, distinct_splits, label_source
 from rexnet.data.remote.remote_source import RemoteSource
+from rexnet.data.remote.store import INFO
 from rexnet.errors import ConfigError, DataError
 
 
@@ -18,8 +19,9 @@ def index_shards(source: Path | RemoteSource, split: Split) -> Index:
     labels, classes = source.catalog.labels[chosen], int(source.catalog.labels.max(initial=-1)) + 1
     if labels.min(initial=-1 if not len(labels) else 0) < 0:
         raise DataError(f"{source.root}: has an image without class, or no image, in its {name} shards (NAME.cls)")
-    info = json.loads(source.catalog.files.get("_info.json", "{}"))  # `rexnet data pack` writes the names
-    names = info.get("class_names", [str(number) for number in range(classes)])
+    info = source.copies / INFO
+    names = json.loads(info.read_bytes()).get("class_names") if info.exists() else None  # from `rexnet data pack`
+    names = names or [str(number) for number in range(classes)]
     return label_source(source.select(np.flatnonzero(chosen)), labels, names)
 
 
