@@ -203,11 +203,19 @@ def test_a_run_resumes_with_any_padding(optimizer: dict[str, Any]) -> None:
 def test_state_dicts_are_those_of_the_unpadded_network() -> None:
     network = build()
     padded = pad_channels(network.to(memory_format=torch.channels_last), 8)
-    for found in (padded.state_dict(), copy.deepcopy(padded).state_dict()):
+    synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(padded))
+    for found in (padded.state_dict(), copy.deepcopy(padded).state_dict(), synchronized.state_dict()):
         assert found.keys() == network.state_dict().keys()
         for name, value in network.state_dict().items():
             assert torch.equal(found[name], value)
             assert found[name].untyped_storage().nbytes() == value.numel() * value.element_size()
+    again, folded = pad_channels(padded, 16), fold_batchnorm(padded)
+    plain = fold_batchnorm(network)
+    for found, wanted in ((again, network), (folded, plain)):
+        assert {name: value.shape for name, value in found.state_dict().items()} == {
+            name: value.shape for name, value in wanted.state_dict().items()
+        }
+    folded.load_state_dict(plain.state_dict())
     with pytest.raises(RuntimeError, match=r"size mismatch for features\.1\.conv_pwl\.conv\.weight"):
         padded.load_state_dict(build(1.2).state_dict())
     holder = nn.ModuleDict({"model": pad_channels(build(), 8)})

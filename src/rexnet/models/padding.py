@@ -16,8 +16,6 @@ from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from rexnet.models.rexnet import ReXNet
 
-Shapes = Mapping[str, torch.Size]
-
 
 def pad_channels(network: nn.Module, multiple: int) -> nn.Module:
     """Returns a copy of a ReXNet whose widths are multiples of `multiple`; other networks are returned as they are.
@@ -32,8 +30,9 @@ def pad_channels(network: nn.Module, multiple: int) -> nn.Module:
         for layer in part.modules():
             if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
                 _pad_layer(layer, multiple, reads_images=layer is padded.stem.conv)
-    grown = padded.state_dict()
+    grown = dict([*padded.named_parameters(), *padded.named_buffers()])
     shapes = {name: value.shape for name, value in network.state_dict().items() if value.shape != grown[name].shape}
+    shapes |= {name.replace(".weight", ".bias"): shape[:1] for name, shape in shapes.items()}  # of folded BatchNorm
     padded.register_state_dict_post_hook(functools.partial(_cut, shapes))  # type: ignore[no-untyped-call]
     padded.register_load_state_dict_pre_hook(functools.partial(_pad, shapes))  # type: ignore[no-untyped-call]
     return padded
@@ -50,20 +49,16 @@ def keep_true_shapes(optimizer: torch.optim.Optimizer, network: nn.Module) -> No
     true = dict(true_shapes(network))
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
-    def resize(state: dict[str, Any], padded: bool) -> dict[str, Any]:
-        """Returns a state dict with every tensor that has one value for each weight resized."""
-        resized = {}
-        for number, values in state["state"].items():
-            own, cut = parameters[number].shape, true[parameters[number]]
-            before, after = (cut, own) if padded else (own, cut)
-            resized[number] = {
-                name: _resize(value, after) if isinstance(value, Tensor) and value.shape == before else value
-                for name, value in values.items()
-            }
+    def resize(state: dict[str, Any], shapes: list[torch.Size]) -> dict[str, Any]:
+        def one(value: Any, shape: torch.Size) -> Any:
+            return _resize(value, shape) if isinstance(value, Tensor) and value.ndim else value  # AdamW counts steps
+
+        items = state["state"].items()
+        resized = {place: {name: one(value, shapes[place]) for name, value in each.items()} for place, each in items}
         return {**state, "state": resized}
 
-    optimizer.register_state_dict_post_hook(lambda _, state: resize(state, padded=False))
-    optimizer.register_load_state_dict_pre_hook(lambda _, state: resize(state, padded=True))
+    optimizer.register_state_dict_post_hook(lambda _, state: resize(state, [true[each] for each in parameters]))
+    optimizer.register_load_state_dict_pre_hook(lambda _, state: resize(state, [each.shape for each in parameters]))
 
 
 def _pad_layer(layer: nn.Conv2d | nn.BatchNorm2d, multiple: int, reads_images: bool) -> None:
@@ -76,8 +71,7 @@ def _pad_layer(layer: nn.Conv2d | nn.BatchNorm2d, multiple: int, reads_images: b
             continue
         inputs = value.shape[1:2] if depthwise or reads_images else map(up, value.shape[1:2])
         tensor = _resize(value.detach(), torch.Size([up(len(value)), *inputs, *value.shape[2:]]))
-        is_parameter = isinstance(value, nn.Parameter)
-        setattr(layer, name, nn.Parameter(tensor, value.requires_grad) if is_parameter else tensor)
+        setattr(layer, name, nn.Parameter(tensor, value.requires_grad) if isinstance(value, nn.Parameter) else tensor)
     if isinstance(layer, nn.BatchNorm2d):
         layer.num_features = up(layer.num_features)
     else:
@@ -86,13 +80,14 @@ def _pad_layer(layer: nn.Conv2d | nn.BatchNorm2d, multiple: int, reads_images: b
         layer.groups = layer.out_channels if depthwise else 1
 
 
-def _cut(shapes: Shapes, network: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def _cut(shapes: Mapping[str, torch.Size], network: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Removes the padding from a state dict; copies, since a file would hold the padding of a view, too."""
     for name, shape in shapes.items():
-        state[prefix + name] = _resize(state[prefix + name], shape)
+        if prefix + name in state:
+            state[prefix + name] = _resize(state[prefix + name], shape)
 
 
-def _pad(shapes: Shapes, network: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def _pad(shapes: Mapping[str, torch.Size], network: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Pads the tensors of a state dict that is about to be loaded, unless they belong to another network."""
     for name, own in [*network.named_parameters(), *network.named_buffers()]:
         value = state.get(prefix + name)

@@ -18,7 +18,8 @@ def decay_at(step: int, decay: float) -> float:
 
 def averaged_tensors(network: nn.Module) -> list[Tensor]:
     """Returns the tensors of a state dict as they lie in memory, with padding."""
-    tensors = dict([*network.named_parameters(), *network.named_buffers()])
+    parameters, buffers = (named(remove_duplicate=False) for named in (network.named_parameters, network.named_buffers))
+    tensors: dict[str, Tensor] = {**dict(parameters), **dict(buffers)}
     return [tensors[name] for name in network.state_dict()]
 
 
