@@ -139,10 +139,10 @@ def run_index(options: argparse.Namespace) -> int:
 
     if isinstance(options.root, RemotePath):
         layout = options.dataset or detect_layout(options.root)
-        source = open_remote(options.root, layout, FetchConfig(), again=True)
+        count = len(open_remote(options.root, layout, FetchConfig(), again=True))
     else:
-        source = open_tar(options.root)
-    print(f"Index        {len(source):,} images in {options.root}")
+        count = len(open_tar(options.root))
+    print(f"Index        {count:,} images in {options.root}")
     return 0
 
 

@@ -1,9 +1,8 @@
 """`rexnet evaluate`."""
 
 import argparse
-from pathlib import Path
 
-from rexnet.cli.arguments import Commands, count, positive, root
+from rexnet.cli.arguments import Commands, as_path, count, positive
 
 
 def add_parser(commands: Commands) -> None:
@@ -16,15 +15,14 @@ def add_parser(commands: Commands) -> None:
         "tests. A soup is the mean of a run's best checkpoints.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
-    parser.add_argument("--data", metavar="ROOT", type=root, nargs="+", default=[], help="evaluate on other data sets")
+    parser.add_argument("--data", metavar="ROOT", type=as_path, nargs="+", default=[], help="other data sets")
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--weights", choices=("ema", "raw", "soup"), nargs="+", default=[], help="default: EMA if any")
     parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")
     parser.add_argument("--tta", choices=("flip",), help="test-time augmentation: average over mirrored images")
     parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="result as JSON (default: in the run folder)")
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="table as CSV")
-    parser.add_argument("--grid", action="store_true", help="draw the worst and the least certain images as a PNG")
+    parser.add_argument("--json", metavar="FILE", type=as_path, help="result as JSON (default: in the run folder)")
+    parser.add_argument("--csv", metavar="FILE", type=as_path, help="table as CSV")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
     parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
     parser.set_defaults(run=run)
@@ -50,11 +48,4 @@ def run(options: argparse.Namespace) -> int:
     results = evaluate(options.sources, request)
     if processes.is_first:
         print_and_save(results, options.json, options.csv)
-        if options.grid:
-            from rexnet.evaluation.error_grid import write_error_grid
-
-            for result in results:
-                path = (result.folder or Path()) / f"{result.file_name}-errors.png"
-                write_error_grid(path, result)
-                print(f"error grid  {path}")
     return 0

@@ -36,11 +36,9 @@ def pack(indexes: dict[str, Index], folder: Path, shard_bytes: int = SHARD_BYTES
         names, counts = [path.name for path, _ in written], [count for _, count in written]
         splits[split] = {"name": split, "filenames": names, "shard_lengths": counts, "num_samples": len(index)}
         shards += [path for path, _ in written]
-    names_of_classes = next(iter(indexes.values())).class_names
+    info = {"splits": splits, "class_names": next(iter(indexes.values())).class_names}
     with atomic_write(folder / INFO) as temporary:
-        temporary.write_text(
-            json.dumps({"splits": splits, "class_names": names_of_classes}, indent=1), encoding="utf-8"
-        )
+        temporary.write_text(json.dumps(info, indent=1), encoding="utf-8")
     return shards
 
 

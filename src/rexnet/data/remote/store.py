@@ -13,9 +13,7 @@ from rexnet.errors import DataError, first_sentence
 
 INFO = "_info.json"  # of a shard set, as timm reads it: the file names of each split, and our `class_names`
 MOST_RETRIES = 10_000  # the time limit comes first
-NO_CREDENTIALS = re.compile(
-    "ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|169.254.169.254|Account must"
-)
+NO_CREDENTIALS = re.compile("ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|169.254|Account must")
 REASONS = {  # by type of obstore's error
     "NotFoundError": "does not exist; if it was removed, index the data set again with `rexnet data index`",
     "PreconditionError": "has changed since it was indexed; index the data set again with `rexnet data index`",
