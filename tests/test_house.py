@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "rexnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-LINES = 15_000  # of everything outside the rooms below
+LINES = 15_500  # of everything outside the rooms below
 ROOMS = {"data/remote": 600, "engines": 200}  # optional rooms; each has a limit of its own
 CONFIG_SIGNATURES = 30  # functions that take the whole Config; all others take the values they need
 

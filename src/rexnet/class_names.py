@@ -1,28 +1,49 @@
-"""Matches classes by name, and knows the names of the ImageNet classes."""
+"""The names of classes as text, matching of classes by name, and the names of the ImageNet classes."""
 
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 IMAGENET_CLASSES = 1000
 WORDNET_NUMBER = re.compile(r"n\d{8}")
+NAME_CHARACTERS = "LMNS"  # Unicode categories: letters, marks, numbers, symbols
+
+
+def class_name(text: str) -> str:
+    """Returns the name of a class, given as that of its folder or as a cell of a table, in Unicode's composed form.
+
+    Raises:
+        ValueError: it is not one line of UTF-8 text, as checkpoints, tables and pictures need it.
+    """
+    try:
+        name = unicodedata.normalize("NFC", text.encode(errors="surrogateescape").decode())
+    except UnicodeError:
+        raise ValueError("is not UTF-8 text") from None
+    if any(unicodedata.category(char) == "Cc" for char in name):
+        raise ValueError("contains control characters")
+    return name
 
 
 def match_classes(
     names: Sequence[str], source_names: Sequence[str] | None, source_classes: int
 ) -> list[tuple[int, int]]:
-    """Returns pairs (row of `names`, row of the source) of classes with equal names, ignoring case and punctuation.
+    """Returns pairs (row of `names`, row of the source) of classes with equal names.
+
+    Names are equal if they are the same text, or else the same apart from case and punctuation.
 
     A source of 1,000 unnamed classes is assumed to be ImageNet-1k, whose classes are known by their WordNet number
     (`n01440764`) and by each of their English names (`tench`, `Tinca tinca`).
     """
     if source_names is not None:
         rows = _unambiguous((_plain(name), row) for row, name in enumerate(source_names))
+        same = {name: row for row, name in enumerate(source_names)}
     elif source_classes == IMAGENET_CLASSES:
-        rows = _imagenet_rows()
+        rows, same = _imagenet_rows(), {}
     else:
         return []
-    return [(row, rows[_plain(name)]) for row, name in enumerate(names) if _plain(name) in rows]
+    found = [(row, same.get(name, rows.get(_plain(name)))) for row, name in enumerate(names)]
+    return [(row, source) for row, source in found if source is not None]
 
 
 @functools.cache
@@ -70,4 +91,6 @@ def _unambiguous(named: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 def _plain(name: str) -> str:
     """Removes case and punctuation, so that `Great_White-Shark` equals `great white shark`."""
-    return re.sub(r"[\W_]+", " ", name).strip().lower()
+    composed = unicodedata.normalize("NFC", name).casefold()
+    kept = (char if unicodedata.category(char)[0] in NAME_CHARACTERS else " " for char in composed)
+    return " ".join("".join(kept).split())

@@ -1,5 +1,8 @@
 """Errors that a user can fix; the command line prints them as one sentence without a traceback."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class RexnetError(ValueError):
     """Base of all errors whose message is written for the user."""
@@ -42,6 +45,12 @@ def user_message(error: RexnetError) -> str:
     text = str(error)
     marker = f".{type(error).__name__}: "
     return text.rpartition(marker)[2].strip() if marker in text else text
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Returns the end of a message about a misspelt word: the most similar of the known ones, or nothing."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"; nearest: {found[0]}" if found else ""
 
 
 def first_sentence(error: BaseException) -> str:

@@ -146,6 +146,36 @@ def test_arguments_that_no_command_knows_are_refused(arguments: list[str], capsy
     assert f"unrecognized arguments: {arguments[-1]}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("redirection", "code", "error"),
+    [
+        (">&- 2>&- <&-", 0, ""),
+        (">/dev/full", 2, "error: standard output: No space left on device\n"),
+        ("| true", 0, ""),
+        ("data.rot=1 2>&1 | true", 2, ""),
+    ],
+)
+def test_closed_and_full_streams_end_in_no_traceback(redirection: str, code: int, error: str) -> None:
+    command = f"set -o pipefail; {sys.executable} train.py --config quickstart --print-config data.root=é {redirection}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (code, error)
+
+
+def test_what_a_terminal_cannot_show_is_escaped() -> None:
+    command = [sys.executable, "train.py", "--config", "quickstart", "--print-config", "data.root=é/字"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 0
+    assert b"root: \\xe9/\\u5b57" in done.stdout
+
+
+def test_a_package_that_is_not_installed_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert refused(capsys, "models").startswith("a package is missing: import of torch halted")
+
+
 def test_a_folder_that_may_not_be_looked_into_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,32 @@ def test_the_printed_config_is_the_same_run_again(tmp_path: Path) -> None:
     assert load_config(write(tmp_path / "again.yaml", dump_config(config))) == config
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["in/my photos #2", "12", "2024-05-01", "no", "1e5", "a: b", "[x]", " x", "- a", "{", '"q"', "字/\udce9", "a=b"],
+)
+def test_a_path_is_taken_as_it_is_written(path: str, tmp_path: Path) -> None:
+    config = load_config(
+        "finetune/folder", [f"data.root={path}", f"model.pretrained={path}", f"trainer.runs_dir={path}"]
+    )
+    assert (config.data.root, config.trainer.runs_dir) == (Path(path), Path(path))
+    assert config.model.pretrained == path
+    assert load_config(write(tmp_path / "again.yaml", dump_config(config))) == config
+
+
+def test_a_tilde_is_the_home_folder_and_an_empty_value_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    write(tmp_path / "a.yaml", "base: quickstart.yaml\ndata:\n  root: ~/photos\n")
+    write(tmp_path / "quickstart.yaml", dump_config(load_config("quickstart")))
+    config = load_config(tmp_path / "a.yaml", ["trainer.runs_dir=~", "model.pretrained=~/w.pth", "data.manifest=null"])
+    assert (config.data.root, config.trainer.runs_dir) == (Path("/home/me/photos"), Path("/home/me"))
+    assert (config.model.pretrained, config.data.manifest) == ("/home/me/w.pth", None)
+    with pytest.raises(ConfigError, match=r"data\.root: should be text, found None"):  # as of an unset variable
+        load_config("quickstart", ["data.root="])
+    with pytest.raises(ConfigError, match=r"data\.root: should be text, in quotes in a YAML file, found 12"):
+        load_config(write(tmp_path / "b.yaml", "base: quickstart.yaml\ndata:\n  root: 12\n"))
+
+
 def test_replaced_values_are_validated() -> None:
     config = load_config("quickstart")
     changed = replace_values(config, {"data.root": Path("/a"), "ema.decay": 0.5, "model.pretrained": None})

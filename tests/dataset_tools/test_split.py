@@ -9,6 +9,7 @@ from conftest import write_images
 from rexnet.cli import main
 from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets import load_index
+from rexnet.data.datasets.csv_table import index_csv
 from rexnet.dataset_tools.split import write_split
 from rexnet.errors import ConfigError, DataError
 
@@ -88,9 +89,22 @@ def test_what_cannot_be_divided_is_refused(
     assert not (tmp_path / "split.csv").exists()
 
 
-def test_a_table_lies_above_the_images_and_divided_folders_stay_so(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"other/split\.csv: should be in .*images, or in a folder above it"):
-        write_split(images, tmp_path / "other" / "split.csv", 0.2)
+def test_a_table_elsewhere_has_absolute_paths(images: Path, tmp_path: Path) -> None:
+    (images / "bee" / "000.png").rename(images / "bee" / "\udce9, \n.png")
+    write_split(images, tmp_path / "other" / "split.csv", 0.2)
+    write_split(images, tmp_path / "split.csv", 0.2)
+    far, near = (index_csv(tmp_path / name, "train") for name in ("other/split.csv", "split.csv"))
+    assert (far.root, near.root) == (images, tmp_path)
+    assert [f"images/{path}" for path in far.paths] == list(near.paths)
+    assert "bee/\udce9, \n.png" in {*far.paths, *index_csv(tmp_path / "other/split.csv", "val").paths}
+
+
+def test_where_nothing_can_be_written_another_place_is_asked_for(images: Path) -> None:
+    with pytest.raises(ConfigError, match=r"/proc/split\.csv: cannot be written: .*; choose another file with --out"):
+        write_split(images, Path("/proc/split.csv"), 0.2)
+
+
+def test_divided_folders_stay_so(images: Path, tmp_path: Path) -> None:
     shutil.move(images / "bee", tmp_path / "divided" / "test" / "bee")
     with pytest.raises(DataError, match=r"divided: is split already: it has test/"):
         write_split(tmp_path / "divided", tmp_path / "split.csv", 0.2)

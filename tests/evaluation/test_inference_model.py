@@ -164,7 +164,7 @@ def test_a_network_of_timm_takes_its_own_view_and_the_weights_of_a_file(tmp_path
         ("timm/rexnet_10", "timm .* has no network 'rexnet_10'; nearest: timm/rexnet"),
         ("timm/vit_base_patch16_224.augreg_in21k", "has 21,843 classes, not ImageNet's 1,000"),
         ("timm/coat_lite_medium_384.in1k", "needs crop mode squash"),
-        ("timm/rexnet_100.nothing", "has no weights of this tag"),
+        ("timm/rexnet_100.nav_in1kk", "has no weights 'nav_in1kk' of rexnet_100; nearest: timm/rexnet_100.nav_in1k"),
         ("timm/a b", "should be timm/NAME"),
         ("timm/rexnet_100.nav_in1k={tmp}/nowhere.pth", r"/nowhere\.pth: no such weight file"),
     ],

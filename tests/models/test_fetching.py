@@ -149,3 +149,5 @@ def test_a_tag_that_cannot_be_fetched_is_said_in_words(
         CheckpointError, match=r"missing: neither a file here nor .* as timm/rexnet_100\.missing: .*path"
     ):
         fetch_weights("missing", "rexnet_100")
+    with pytest.raises(CheckpointError, match=r"missing_in1k: neither .* nearest: nav_in1k: .*path"):
+        fetch_weights("missing_in1k", "rexnet_100")

@@ -72,9 +72,7 @@ def build_description(
 def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     """Loads the classifier of a checkpoint, of a run folder's best one, or of a `.safetensors` file of `rexnet export`.
 
-    Args:
-        path: the file or run folder.
-        weights: EMA or raw; None takes EMA if there is one.
+    Without `weights`, it takes the EMA if there is one.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another program, or without the requested weights.

@@ -20,10 +20,7 @@ SPARE = 1 << 20  # bytes that must stay free next to the file, for what the file
 def save_durably(content: Any, path: Path, backup: str | None = None) -> None:
     """Replaces a checkpoint completely or not at all, whenever the process is killed or the disk fills up.
 
-    Args:
-        content: plain values and tensors, for `torch.save`.
-        path: the file to write.
-        backup: name, in the same folder, under which the replaced file is kept.
+    The content is plain values and tensors, for `torch.save`. `backup` names the replaced file, in the same folder.
 
     Raises:
         CheckpointError: the file could not be written, is damaged or does not load; the previous one is untouched.

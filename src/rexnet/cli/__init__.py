@@ -1,6 +1,10 @@
 """The command line: one parser, with one file per command. Commands import heavy libraries only when they run."""
 
 import argparse
+import contextlib
+import errno
+import importlib
+import io
 import logging
 import os
 import re
@@ -9,24 +13,15 @@ import sys
 from collections.abc import Sequence
 
 from rexnet import __version__
-from rexnet.cli import (
-    data_command,
-    doctor_command,
-    evaluate_command,
-    export_command,
-    models_command,
-    predict_command,
-    publish_command,
-    report_command,
-    runs_command,
-    train_command,
-)
 from rexnet.errors import RexnetError, user_message
 from rexnet.system.launcher import check_launch_environment, is_rank_zero
+
+COMMANDS = ("train", "evaluate", "predict", "report", "export", "publish", "runs", "models", "data", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 success, 1 diverged or failed, 2 invalid input, 130 Ctrl-C."""
+    _prepare_streams()
     options = parse(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
@@ -36,30 +31,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except RexnetError as error:
-        print(f"error: {user_message(error)}", file=sys.stderr)
-        return error.exit_code
+        return _end(f"error: {user_message(error)}", error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _end("interrupted", 130)
     except BrokenPipeError:
         if not _reader_has_closed():
             raise
+        _discard_output()
         return 0
-    except OSError as error:
-        if error.filename is None:  # no file of the user is involved, so this is a bug
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("rexnet"):
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        return _end(f"error: a package is missing: {error}; install it with pip", 2)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:  # no file of the user is involved, so this is a bug
+            raise
+        if error.filename is None:
+            _discard_output()
+        return _end(f"error: {error.filename or 'standard output'}: {error.strerror}", 2)
+
+
+def _end(message: str, code: int) -> int:
+    """Prints a last message, if there is somebody to read it, and returns the exit code."""
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr)
+    return code
+
+
+def _prepare_streams() -> None:
+    """Opens closed standard streams, else files would take their place; escapes what the output's encoding lacks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _reader_has_closed() -> bool:
-    """Returns True if the reader of standard output, such as `head`, is gone; further output is then discarded."""
+    """Returns True if the reader of standard output, such as `head`, is gone."""
     watch = select.poll()
     watch.register(sys.stdout.fileno(), 0)
-    if not watch.poll(0):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python fails to flush at exit
-    return True
+    return bool(watch.poll(0))
+
+
+def _discard_output() -> None:
+    """Sends standard output nowhere; otherwise Python fails to flush it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -78,14 +95,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rexnet", description="Train and evaluate ReXNet image classifiers.")
     parser.add_argument("--version", action="version", version=f"rexnet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    train_command.add_parser(commands)
-    evaluate_command.add_parser(commands)
-    predict_command.add_parser(commands)
-    report_command.add_parser(commands)
-    export_command.add_parser(commands)
-    publish_command.add_parser(commands)
-    runs_command.add_parser(commands)
-    models_command.add_parser(commands)
-    data_command.add_parser(commands)
-    doctor_command.add_parser(commands)
+    for name in COMMANDS:
+        importlib.import_module(f"rexnet.cli.{name}_command").add_parser(commands)
     return parser

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from rexnet.cli.arguments import Commands, add_config, count, root
+from rexnet.cli.arguments import Commands, add_config, as_path, as_root, count
 
 if TYPE_CHECKING:
     from rexnet.config import Config
@@ -29,9 +29,9 @@ def _add_check(actions: Commands) -> None:
         help="read every image once and report problems",
         description="Write a manifest of all images and a report of problems. Exit code 2 if there are any.",
     )
-    parser.add_argument("root", metavar="ROOT", type=root, help="folder, tar, CSV file or URL of the data set")
+    parser.add_argument("root", metavar="ROOT", type=as_root, help="folder, tar, CSV file or URL of the data set")
     parser.add_argument("--dataset", metavar="NAME", help="layout, as data.dataset (default: detected)")
-    parser.add_argument("--manifest", metavar="FILE", type=Path, help="manifest (default: in ROOT, or next to it)")
+    parser.add_argument("--manifest", metavar="FILE", type=as_path, help="manifest (default: in ROOT, or next to it)")
     parser.add_argument("--allow-leak", action="store_true", help="accept images that are in several splits")
     parser.set_defaults(run=run_check)
 
@@ -56,10 +56,10 @@ def _add_split(actions: Commands) -> None:
         help="split class folders into training and validation images",
         description="Write a table for data.dataset=csv with the same fraction of each class. No file is moved.",
     )
-    parser.add_argument("root", metavar="ROOT", type=Path, help="folder with class folders, or with train/")
+    parser.add_argument("root", metavar="ROOT", type=as_path, help="folder with class folders, or with train/")
     parser.add_argument("--val", metavar="F", type=float, default=0.2, help="validation fraction (default: 0.2)")
     parser.add_argument("--test", metavar="F", type=float, default=0.0, help="test fraction (default: 0)")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="table (default: ROOT/split.csv)")
+    parser.add_argument("--out", metavar="FILE", type=as_path, help="table (default: ROOT/split.csv)")
     parser.set_defaults(run=run_split)
 
 
@@ -82,7 +82,7 @@ def _add_show(actions: Commands) -> None:
         description="Draw training images, random views of them, their evaluation view, and a mixed batch.",
     )
     add_config(parser)
-    parser.add_argument("--output", metavar="FILE", type=Path, default=Path("augmentation.png"))
+    parser.add_argument("--output", metavar="FILE", type=as_path, default=Path("augmentation.png"))
     parser.add_argument("--images", metavar="N", type=count, default=6, help="columns (default: 6)")
     parser.add_argument("--views", metavar="N", type=count, default=4, help="random views per image (default: 4)")
     parser.set_defaults(run=run_show)
@@ -124,7 +124,7 @@ def _add_index(actions: Commands) -> None:
         help="index a tar, or a data set in an object store again",
         description="Write the index next to a tar, to be uploaded with it; or list a remote data set again.",
     )
-    parser.add_argument("root", metavar="ROOT", type=root, help="tar, or URL of a data set")
+    parser.add_argument("root", metavar="ROOT", type=as_root, help="tar, or URL of a data set")
     parser.add_argument("--dataset", metavar="NAME", help="layout of a URL, as data.dataset (default: folder or csv)")
     parser.set_defaults(run=run_index)
 
@@ -152,8 +152,8 @@ def _add_pack(actions: Commands) -> None:
         help="pack a data set into tar shards for an object store",
         description="Write all splits as shuffled tar shards with indexes, for data.dataset=webdataset.",
     )
-    parser.add_argument("root", metavar="SRC", type=root, help="folder, tar, CSV file or URL of the data set")
-    parser.add_argument("folder", metavar="DEST", type=Path, help="a new folder")
+    parser.add_argument("root", metavar="SRC", type=as_root, help="folder, tar, CSV file or URL of the data set")
+    parser.add_argument("folder", metavar="DEST", type=as_path, help="a new folder")
     parser.add_argument("--dataset", metavar="NAME", help="layout, as data.dataset (default: detected)")
     parser.set_defaults(run=run_pack)
 

@@ -1,9 +1,8 @@
 """`rexnet export`."""
 
 import argparse
-from pathlib import Path
 
-from rexnet.cli.arguments import Commands, add_moved_data, add_weights, positive
+from rexnet.cli.arguments import Commands, add_moved_data, add_weights, as_path, positive
 
 FORMATS = ("onnx", "torch", "safetensors", "official", "int8")
 
@@ -17,10 +16,10 @@ def add_parser(commands: Commands) -> None:
         "probabilities, or as weights for timm (safetensors) or the authors' code (official). Each file is verified.",
         epilog="example: rexnet export runs/NAME --to onnx torch safetensors",
     )
-    parser.add_argument("run_or_checkpoint", metavar="RUN_OR_CHECKPOINT", type=Path)
+    parser.add_argument("run_or_checkpoint", metavar="RUN_OR_CHECKPOINT", type=as_path)
     parser.add_argument("--to", metavar="FORMAT", nargs="+", required=True, choices=FORMATS, help=", ".join(FORMATS))
     parser.add_argument("--input", choices=("uint8", "float"), default="uint8", help="RGB bytes, or normalized NCHW")
-    parser.add_argument("--output", metavar="FOLDER", type=Path, help="default: RUN/export")
+    parser.add_argument("--output", metavar="FOLDER", type=as_path, help="default: RUN/export")
     add_moved_data(parser)
     add_weights(parser)
     parser.add_argument("--images", metavar="N", type=positive, help="compare on N validation images (default: all)")

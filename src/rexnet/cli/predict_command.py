@@ -1,9 +1,8 @@
 """`rexnet predict`."""
 
 import argparse
-from pathlib import Path
 
-from rexnet.cli.arguments import Commands, add_weights, positive
+from rexnet.cli.arguments import Commands, add_weights, as_path, positive
 
 
 def add_parser(commands: Commands) -> None:
@@ -17,7 +16,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("source", metavar="SOURCE", help="run, checkpoint, export, timm/NAME or timm/NAME=FILE")
     parser.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, folders (recursively) or glob patterns")
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="classes per line (default: 5)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=".csv or .jsonl (default: CSV on standard output)")
+    parser.add_argument("--out", type=as_path, metavar="FILE", help=".csv or .jsonl (default: CSV on standard output)")
     parser.add_argument("--format", choices=("csv", "jsonl"), help="default: by the extension of FILE")
     parser.add_argument("--batch", type=positive, default=32, metavar="N", help="batch size (default: 32)")
     parser.add_argument("--workers", type=positive, metavar="N", help="decoding threads (default: one per core)")

@@ -1,9 +1,8 @@
 """`rexnet publish`."""
 
 import argparse
-from pathlib import Path
 
-from rexnet.cli.arguments import Commands, add_moved_data, add_weights
+from rexnet.cli.arguments import Commands, add_moved_data, add_weights, as_path
 
 
 def add_parser(commands: Commands) -> None:
@@ -14,8 +13,8 @@ def add_parser(commands: Commands) -> None:
         description="Write a new folder with model.safetensors, model.onnx, config.yaml, a model card and the report.",
         epilog="example: rexnet publish runs/NAME --to flowers; then: hf upload USER/NAME flowers",
     )
-    parser.add_argument("run_folder", metavar="RUN", type=Path)
-    parser.add_argument("--to", metavar="FOLDER", type=Path, required=True, help="a new folder")
+    parser.add_argument("run_folder", metavar="RUN", type=as_path)
+    parser.add_argument("--to", metavar="FOLDER", type=as_path, required=True, help="a new folder")
     add_weights(parser)
     add_moved_data(parser)
     parser.set_defaults(run=run)

@@ -1,9 +1,8 @@
 """`rexnet report`."""
 
 import argparse
-from pathlib import Path
 
-from rexnet.cli.arguments import Commands
+from rexnet.cli.arguments import Commands, as_path
 
 
 def add_parser(commands: Commands) -> None:
@@ -15,8 +14,10 @@ def add_parser(commands: Commands) -> None:
         "predictions is evaluated first.",
         epilog="example: rexnet report runs/quickstart-20261121-120236",
     )
-    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="default: in the run, or next to the first of several")
+    parser.add_argument("runs", metavar="RUN", type=as_path, nargs="+")
+    parser.add_argument(
+        "--out", metavar="FILE", type=as_path, help="default: in the run, or next to the first of several"
+    )
     parser.set_defaults(run=run)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from rexnet.cli.arguments import Commands
+from rexnet.cli.arguments import Commands, as_path
 
 
 def add_parser(commands: Commands) -> None:
@@ -13,7 +13,7 @@ def add_parser(commands: Commands) -> None:
         help="list runs with state, accuracy and time",
         description="List all runs, or print the commands that resume, evaluate, export or publish one.",
     )
-    parser.add_argument("folder", metavar="RUN", type=Path, nargs="?", help="run, or folder of runs (default: runs)")
+    parser.add_argument("folder", metavar="RUN", type=as_path, nargs="?", help="run, or folder of runs (default: runs)")
     parser.set_defaults(run=run)
 
 

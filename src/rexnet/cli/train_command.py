@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -24,7 +25,9 @@ def add_parser(commands: Commands) -> None:
         epilog="example: rexnet train --config finetune/cub200.yaml data.root=/data/CUB_200_2011 trainer.devices=2",
     )
     parser.add_argument("--config", metavar="CONFIG", help=CONFIG_HELP)
-    parser.add_argument("--resume", metavar="RUN", help="run or checkpoint to resume; auto: the newest run")
+    parser.add_argument(
+        "--resume", metavar="RUN", type=os.path.expanduser, help="run or checkpoint; auto: the newest run"
+    )
     parser.add_argument("--allow-change", metavar="KEY", action="append", default=[], help="key that may change")
     parser.add_argument("--doctor", action="store_true", help="check the run first, as `rexnet doctor` does")
     parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="train N times, with seed+0 to seed+N-1")
@@ -101,5 +104,5 @@ def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
     if options.resume == "auto":
         prefix = "trainer.runs_dir="
         given = [override.removeprefix(prefix) for override in options.overrides if override.startswith(prefix)]
-        resume = find_run_folders(Path(given[-1]) if given else TrainerConfig().runs_dir)[-1]
+        resume = find_run_folders(Path(os.path.expanduser(given[-1])) if given else TrainerConfig().runs_dir)[-1]
     return load_run_config(resume, options.overrides, options.allow_change, options.config), resume

@@ -1,12 +1,11 @@
 """The config sections of the images: data set, loading, evaluation transform and augmentation."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from rexnet.config.remote_path import parse_root
-from rexnet.config.section import Count, PositiveFloat, PositiveInt, Probability, Role, Section
+from rexnet.config.section import Count, FilePath, PositiveFloat, PositiveInt, Probability, Role, Section
 
 Interpolation = Literal["bilinear", "bicubic"]
 DatasetName = Literal[
@@ -33,7 +32,7 @@ class SourceConfig(Section):
     dataset: Annotated[DatasetName, Role.FIXED]
     """Layout: `folder` has class folders in train/ and val/, or a tar of them; `csv` is a table of path, label and
     split; `digits` are those of scikit-learn, written to `root` on first use; the others are in docs/data.md."""
-    root: Annotated[Path, BeforeValidator(parse_root), Role.MECHANICS]
+    root: Annotated[FilePath, BeforeValidator(parse_root), Role.MECHANICS]
     """Folder of the data set; for `folder` also a tar file, for `csv` also the table itself. `folder`, `csv` and
     `webdataset` may be in an object store: `s3://`, `gs://`, `az://` or `https://`."""
     fetch: Annotated[FetchConfig, Role.MECHANICS] = FetchConfig()
@@ -46,7 +45,7 @@ class SourceConfig(Section):
     on_bad_image: Literal["error", "skip_listed"] = "error"
     """`skip_listed`: leave out the images that the manifest of `rexnet data check` lists as broken. Any other image
     that cannot be decoded stops the run."""
-    manifest: Annotated[Path | None, Role.MECHANICS] = None
+    manifest: Annotated[FilePath | None, Role.MECHANICS] = None
     """File of that manifest; null: rexnet-manifest.csv in `root`."""
 
     @model_validator(mode="after")
@@ -84,7 +83,7 @@ class DataConfig(LoaderConfig, SourceConfig):
     """Keep decoded images in a file that all processes map and later runs reuse; null: decode every time."""
     cache_scale: Annotated[float, Field(ge=1, le=16)] = 1.5
     """Short side of cached training images, as a multiple of `image_size`; larger images are reduced to it."""
-    cache_folder: Annotated[Path | None, Role.MECHANICS] = None
+    cache_folder: Annotated[FilePath | None, Role.MECHANICS] = None
     """Folder of the cache, such as `/dev/shm/NAME` for memory; null: `image-cache` in `trainer.runs_dir`."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Channel means of RGB scaled to 0..1."""

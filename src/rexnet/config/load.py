@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from rexnet.config.schema import Config
+from rexnet.config.section import is_text, walk_keys
 from rexnet.config.validation_errors import describe_errors
 from rexnet.errors import ConfigError
 
@@ -19,15 +20,15 @@ CONFIG_FOLDERS = (Path("configs"), (Path(__file__).parents[1] / "configs").resol
 
 Tree = dict[str, Any]
 Overrides = Mapping[str, Any] | Sequence[str]
-"""New values by dotted key, or `section.key=value` assignments with YAML values."""
+"""New values by dotted key, or `section.key=value` assignments: paths and text as written, all others in YAML."""
+
+TEXT_KEYS = frozenset(key for key, field in walk_keys(Config) if is_text(field))
 
 
 def load_config(name: str | Path, overrides: Overrides = ()) -> Config:
     """Loads a YAML file with its bases, applies the overrides and validates the result.
 
-    Args:
-        name: path of a YAML file, or its name below `configs/`, with or without `.yaml`.
-        overrides: values that take precedence over the file.
+    `name` is the path of a YAML file, or its name below `configs/`, with or without `.yaml`.
 
     Raises:
         ConfigError: lists all errors at once, each with its key.
@@ -42,7 +43,7 @@ def find_config(name: str | Path) -> Path:
     Raises:
         ConfigError: there is no such file; the message names the nearest one.
     """
-    given = Path(name)
+    given = Path(name).expanduser()
     folders = (Path(), *CONFIG_FOLDERS)
     for candidate in (folder / file for folder in folders for file in (given, Path(f"{given}.yaml"))):
         if candidate.is_file():
@@ -94,7 +95,10 @@ def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"{text!r}: overrides have the form section.key=value, such as optimizer.lr=0.1")
-    return key.strip(), _parse_yaml(value, source=f"the value of {key}")
+    key = key.strip()
+    if key in TEXT_KEYS:
+        return key, None if value in ("", "null") else value
+    return key, _parse_yaml(value, source=f"the value of {key}")
 
 
 def _read_tree(path: Path, variants: Sequence[Path] = ()) -> Tree:

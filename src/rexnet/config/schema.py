@@ -7,10 +7,10 @@ defaults are defined here and nowhere else.
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rexnet.config.data_schema import AugmentationConfig, DataConfig, EvalTransformConfig
-from rexnet.config.section import Count, PositiveFloat, PositiveInt, Role, Section
+from rexnet.config.section import Count, FilePath, PositiveFloat, PositiveInt, Role, Section, expand_home
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 
@@ -44,7 +44,7 @@ class ModelConfig(Section):
     own_preprocessing: bool = True
     """Use the mean, std, interpolation and center crop that timm defines for a `timm/` network, instead of those in
     `data` and `eval_transform`."""
-    pretrained: str | None = None
+    pretrained: Annotated[str, AfterValidator(expand_home)] | None = None
     """Initial weights: a file (.pth, .safetensors, .ckpt), `https://HOST/FILE#sha256=HEX`, or the tag of weights on
     the Hugging Face hub, such as `nav_in1k`."""
 
@@ -167,7 +167,7 @@ class TrainerConfig(Section):
     does; null: never."""
     loggers: Annotated[tuple[Literal["csv", "wandb", "mlflow"], ...], Role.MECHANICS] = ()
     """Loggers besides TensorBoard; `wandb` and `mlflow` need the package of that name."""
-    runs_dir: Annotated[Path, Role.MECHANICS] = Path("runs")
+    runs_dir: Annotated[FilePath, Role.MECHANICS] = Path("runs")
     """Parent of the run folder, which is named `NAME-TIME`."""
     run_name: Annotated[RunName | None, Role.MECHANICS] = None
     """Name of the run folder instead. If it has a checkpoint, the run resumes, so that one command starts and

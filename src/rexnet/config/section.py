@@ -1,10 +1,12 @@
 """The base class of all config sections, and the types and roles of their keys."""
 
+import os
 from collections.abc import Iterator
 from enum import Enum
-from typing import Annotated, get_args
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 
@@ -41,6 +43,18 @@ def _refuse_bool(value: object) -> object:
     return value
 
 
+def is_text(field: FieldInfo) -> bool:
+    """Returns True if the values of a key are paths or text, which the command line takes as they are written."""
+    kinds: tuple[Any, ...] = get_args(field.annotation) or (field.annotation,)
+    return {getattr(kind, "__origin__", kind) for kind in kinds} <= {str, Path, type(None)}
+
+
+def expand_home(path: Any) -> Any:
+    """Returns a path, given as text or as `Path`, with the user's home folder for a `~` at its beginning."""
+    return type(path)(os.path.expanduser(path))
+
+
+FilePath = Annotated[Path, AfterValidator(expand_home)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, BeforeValidator(_refuse_bool), Field(ge=1)]

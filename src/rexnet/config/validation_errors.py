@@ -11,6 +11,7 @@ from rexnet.config.section import walk_keys
 
 KEYS = [key for key, _ in walk_keys(Config)]
 SECTIONS = {key.rpartition(".")[0] for key in KEYS}
+FORMS = {"model.name": "rexnet or timm/NAME", "name": "letters, digits, '.', '_' and '-'"}
 REMOVED = {"augmentation.trivialaugment", "trainer.histograms", "trainer.model_graph", "trainer.profile"}
 
 
@@ -34,6 +35,12 @@ def _describe(details: Any) -> str:
             return f"{path}: {problem}"
         case "missing":
             return f"{path}: required, but not set"
+        case "path_type" | "string_type":
+            return f"{path}: should be text{'' if details['input'] is None else ', in quotes in a YAML file'}{found}"
+        case "string_pattern_mismatch":
+            return f"{path}: should be {FORMS[path]}{found}"
+        case "tuple_type":
+            return f"{path}: should be a list, such as [a, b]{found}"
         case "value_error":
             return f"{path}: {details['ctx']['error']}{found}"
     return f"{path}: {details['msg'][0].lower()}{details['msg'][1:]}{found}"

@@ -37,10 +37,6 @@ class ImageData(pl.LightningDataModule):
     Batches leave `on_after_batch_transfer` as (images, targets): float32 (N, 3, H, W), and int64 (N,) or, if mixed,
     float32 (N, classes).
 
-    Args:
-        config: the run.
-        world_size: processes that share each batch.
-
     Raises:
         DataError: the data set is missing, inconsistent, smaller than one batch or of one class, or several nodes
             would have to fill its cache.

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rexnet.data.datasets.csv_table import Row
 from rexnet.data.datasets.index import SPLIT_NAMES, Index
 from rexnet.data.datasets.remarks import remark_left_out
 from rexnet.errors import ConfigError, DataError
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import atomic_write, require_writable
 from rexnet.system.terminal import progress_bar
 
 log = logging.getLogger(__name__)
@@ -25,11 +26,8 @@ def write_split(root: Path, target: Path, val: float, test: float = 0.0) -> dict
     Every class is in every split. The split of an image depends only on its bytes and on the other images of its
     class, not on names, so adding some images moves few. Equal files stay together in one split.
 
-    Args:
-        root: contains one folder for each class, or `train/` with them.
-        target: the table, in a folder above the images.
-        val: fraction of each class, above 0.
-        test: fraction of each class.
+    `root` contains one folder for each class, or `train/` with them. The paths in the table at `target` are relative if
+    it is in a folder above the images, else absolute.
 
     Raises:
         DataError: there are no class folders, there are splits already, or a class has too few images.
@@ -39,18 +37,21 @@ def write_split(root: Path, target: Path, val: float, test: float = 0.0) -> dict
         raise ConfigError(f"--val {val:g} --test {test:g}: should be fractions that leave images for training")
     if target.exists():
         raise ConfigError(f"{target}: exists already; delete it, or choose another file with --out")
+    try:
+        require_writable(target)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; choose another file with --out") from None
     index = _index(root)
-    base, folder = index.root.resolve(), target.parent.resolve()
-    if not base.is_relative_to(folder):
-        raise ConfigError(f"{target}: should be in {root}, or in a folder above it")
+    base, folder = (Path(os.path.abspath(place)) for place in (index.root, target.parent))
+    prefix = base.relative_to(folder) if base.is_relative_to(folder) else base
     for remark in remark_left_out(index):
         log.warning(remark)
     splits = _divide(index, {"test": test, "val": val})
-    with atomic_write(target) as temporary, open(temporary, "w", errors="surrogateescape", newline="") as file:
+    with atomic_write(target) as temp, open(temp, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
         for path, label, split in zip(index.paths, index.labels.tolist(), splits, strict=True):
-            writer.writerow(Row(str(base.relative_to(folder) / path), index.class_names[label], split))
+            writer.writerow(Row(str(prefix / path), index.class_names[label], split))
     return {name: splits.count(name) for name in ("train", "val", "test")}
 
 

@@ -26,6 +26,7 @@ from rexnet.system.launcher import started_by_launcher
 from rexnet.system.resources import available_memory
 from rexnet.training.accumulation import settle_accumulation
 from rexnet.training.classification import build_classifier
+from rexnet.training.loggers import require_loggers
 
 
 def examine(config: Config) -> Iterator[Finding]:
@@ -40,6 +41,7 @@ def examine(config: Config) -> Iterator[Finding]:
         raise ConfigError("rexnet doctor: checks a run in a single process; call it without torchrun or srun")
     try:
         config = adopt_preprocessing(config)
+        require_loggers(config.trainer.loggers)
         accelerator = resolve_device(config.trainer).accelerator
         world_size = resolve_devices(config.trainer) * config.trainer.num_nodes
         data = ImageData(config, world_size)

@@ -47,9 +47,7 @@ class Request:
 def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     """Returns a result for each source, kind of weights, data set and view, in this order.
 
-    Args:
-        sources: sources of `load_inference_model`.
-        request: what to evaluate.
+    The sources are those of `load_inference_model`.
 
     Raises:
         RexnetError: a source, the request or the data is faulty; raised before the first inference where possible.

@@ -53,11 +53,7 @@ class InferenceResult(NamedTuple):
 
 
 def run_inference(
-    model: InferenceModel,
-    index: Index,
-    view: View = PLAIN,
-    processes: Processes = ALONE,
-    title: str = "inference",
+    model: InferenceModel, index: Index, view: View = PLAIN, processes: Processes = ALONE, title: str = "inference"
 ) -> InferenceResult:
     """Classifies every image of `index`.
 

@@ -74,14 +74,10 @@ class InferenceModel:
     """The device of the network; None for an exported graph."""
 
     def for_job(self, images: int, batch: tuple[int, ...]) -> "InferenceModel":
-        """Returns this model, or a compiled one if it is to classify so many images on a GPU that compiling pays.
+        """Returns this model, or one compiled for a shape of batches if it has enough images for it to pay on a GPU.
 
         Its logits differ by rounding, so it is not used where `trainer.deterministic` makes a GPU repeat the numbers of
         training. On two CPU cores, compiling a folded network took minutes, and made it slower in bf16.
-
-        Args:
-            images: all images of the job.
-            batch: shape of its batches of bytes.
         """
         deterministic = self.config is not None and self.config.trainer.deterministic
         if self.network is None or self.device is None or deterministic or not compiling_pays(self.device, images):

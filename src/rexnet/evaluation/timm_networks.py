@@ -1,5 +1,6 @@
 """Loads networks of timm with ImageNet-1k weights, for evaluation and prediction."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import nn
 from rexnet.class_names import IMAGENET_CLASSES, imagenet_class_names
 from rexnet.config.schema import ModelConfig
 from rexnet.errors import CheckpointError, ConfigError, first_sentence
-from rexnet.models.factory import build_model
+from rexnet.models.factory import build_model, require_timm_name
 from rexnet.models.fetching import fetch_weights
 from rexnet.models.weights import read_weights
 from rexnet.preprocessing import Preprocessing
@@ -25,16 +26,12 @@ def load_timm(name: str) -> tuple[nn.Module, Preprocessing]:
     name, _, file = name.partition("=")
     if not re.fullmatch(r"[\w.-]+", name):
         raise ConfigError(f"timm/{name}: should be timm/NAME, timm/NAME.TAG or timm/NAME=FILE")
-    config: Any
-    try:
-        config = timm.get_pretrained_cfg(name, allow_unregistered=not timm.is_model(name))
-    except RuntimeError as error:
-        raise CheckpointError(f"timm/{name}: timm has no weights of this tag: {first_sentence(error)}") from None
-    if (
-        config is not None and config.num_classes != IMAGENET_CLASSES
-    ):  # if it is None, build_model names the nearest network
+    config: Any = timm.get_pretrained_cfg(require_timm_name(name))
+    if config is None:
+        raise CheckpointError(f"timm/{name}: timm has no preprocessing for it")
+    if config.num_classes != IMAGENET_CLASSES:
         raise ConfigError(f"timm/{name}: has {config.num_classes:,} classes, not ImageNet's {IMAGENET_CLASSES:,}")
-    if config is not None and (config.crop_mode != "center" or config.interpolation not in ("bilinear", "bicubic")):
+    if config.crop_mode != "center" or config.interpolation not in ("bilinear", "bicubic"):
         raise ConfigError(
             f"timm/{name}: needs crop mode {config.crop_mode} and {config.interpolation} interpolation; supported are "
             f"center crops, bilinear and bicubic"
@@ -44,7 +41,7 @@ def load_timm(name: str) -> tuple[nn.Module, Preprocessing]:
     if not file and not config.tag:
         raise CheckpointError(f"timm/{name}: timm has no weights for it; name a file: timm/{name}=FILE")
     bare = name.partition(".")[0]
-    path = Path(file) if file else fetch_weights(f"timm/{bare}.{config.tag}", bare)
+    path = Path(os.path.expanduser(file)) if file else fetch_weights(f"timm/{bare}.{config.tag}", bare)
     try:
         model.load_state_dict(read_weights(path).weights)
     except RuntimeError as error:

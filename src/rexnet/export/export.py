@@ -11,14 +11,7 @@ from rexnet.data.datasets.by_name import load_eval_index
 from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import DataError, ExportError
 from rexnet.export.deployed import Deployed, InputKind
-from rexnet.export.formats import (
-    Format,
-    require_official,
-    write_official,
-    write_onnx,
-    write_program,
-    write_safetensors,
-)
+from rexnet.export.formats import Format, require_official, write_official, write_onnx, write_program, write_safetensors
 from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, load_eval_batches, measure_parity
 from rexnet.export.quantize import write_int8
 from rexnet.export.reading import open_onnx, open_program
@@ -49,14 +42,8 @@ def export(
 ) -> dict[str, Parity]:
     """Writes the files and `parity.md` into a folder, and returns the parity of each form on validation images.
 
-    Args:
-        source: a run folder (its best checkpoint), a checkpoint, or an exported `.safetensors`.
-        formats: the formats to write.
-        kind: input of the files that can be run.
-        output: the folder; None: `export/` in the run, or next to a single file.
-        root: the images, if not those of the training.
-        weights: EMA or raw; None: EMA if there are any.
-        max_images: number of validation images to compare on; None: all.
+    The source is a run folder (its best checkpoint), a checkpoint, or an exported `.safetensors`. Without `output`, the
+    files go to `export/` in the run, or next to a single file; without `root`, the images are those of the training.
 
     Raises:
         RexnetError: the checkpoint, the images or the folder is faulty, or a file differs from the network.

@@ -161,12 +161,6 @@ def most_wrong(predictions: Predictions, most: int) -> np.ndarray:
     return np.asarray(wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:most])
 
 
-def least_sure(predictions: Predictions, most: int) -> np.ndarray:
-    """Returns positions of images, first those with the smallest margin between the two most probable classes."""
-    first, second = np.sort(probabilities_of(predictions.logits), axis=1)[:, :-3:-1].T
-    return np.argsort(first - second, kind="stable")[:most]
-
-
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Returns the mean squared distance between probabilities (N, classes) and the truth (Brier 1950)."""
     own = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]

@@ -1,6 +1,5 @@
 """Builds networks from names and numbers, or from the `model` section of a config."""
 
-import difflib
 import logging
 import os
 import re
@@ -12,7 +11,7 @@ from torch import nn
 
 from rexnet.config.differences import find_changes
 from rexnet.config.schema import Config, ModelConfig
-from rexnet.errors import ConfigError
+from rexnet.errors import ConfigError, nearest
 from rexnet.models.plan import SQUEEZE_RATIO, Variant, plan_network, timm_name
 from rexnet.models.pretrained import load_pretrained
 from rexnet.models.rexnet import ActivationName, ReXNet
@@ -100,7 +99,7 @@ def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: boo
 def _build_timm(config: ModelConfig, num_classes: int) -> nn.Module:
     import timm
 
-    name = _require_timm_name(config)
+    name = require_timm_name(config.name)
     try:
         model: nn.Module = timm.create_model(
             name, num_classes=num_classes, drop_rate=config.dropout, drop_path_rate=config.drop_path or None
@@ -115,16 +114,25 @@ def _build_timm(config: ModelConfig, num_classes: int) -> nn.Module:
     return model
 
 
-def _require_timm_name(config: ModelConfig) -> str:
-    """Returns the name that a network has in timm."""
+def require_timm_name(name: str) -> str:
+    """Returns the name that a network `timm/NAME` or `timm/NAME.TAG` has in timm.
+
+    Raises:
+        ConfigError: timm has no such network, or no weights of that tag for it.
+    """
     import timm
 
-    name = config.name.removeprefix("timm/")
-    if not timm.is_model(name):
-        nearest = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"; nearest: timm/{nearest[0]}" if nearest else ""
-        raise ConfigError(f"model.name: timm {timm.__version__} has no network {name!r}{hint}")
-    return name
+    name = name.removeprefix("timm/")
+    architecture, _, tag = name.partition(".")
+    try:
+        timm.get_pretrained_cfg(name)
+        if timm.is_model(name):
+            return name
+        known, missing = timm.list_models(), f"network {name!r}"
+    except RuntimeError:
+        known, missing = timm.list_pretrained(f"{architecture}.*"), f"weights {tag!r} of {architecture}"
+    hint = nearest(f"timm/{name}", [f"timm/{other}" for other in known])
+    raise ConfigError(f"model.name: timm {timm.__version__} has no {missing}{hint}")
 
 
 def adopt_preprocessing(config: Config) -> Config:
@@ -158,7 +166,7 @@ def _find_timm_config(config: ModelConfig) -> "PretrainedCfg | None":
     """Returns timm's pretrained config of a network, that of the tag in `model.pretrained` if timm knows it."""
     import timm
 
-    name, tag = _require_timm_name(config), config.pretrained or ""
+    name, tag = require_timm_name(config.name), config.pretrained or ""
     if "." not in name and re.fullmatch(r"[\w-]+", tag):
         try:
             return timm.get_pretrained_cfg(f"{name}.{tag}", allow_unregistered=False)

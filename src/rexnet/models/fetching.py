@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 from torch.hub import download_url_to_file
 
-from rexnet.errors import CheckpointError, first_sentence
+from rexnet.errors import CheckpointError, first_sentence, nearest
 from rexnet.system.atomic_files import cache_folder, sha256_of
 from rexnet.system.terminal import is_interactive
 
@@ -30,21 +30,26 @@ def fetch_weights(source: str, model_name: str) -> Path:
         return _fetch_url(source)
     name, _, tag = source.removeprefix("timm/").rpartition(".")  # also NAME.TAG, as on the hub
     if re.fullmatch(r"[\w-]+", tag) and re.fullmatch(r"[\w-]*", name) and not tag.startswith("pth"):
-        return _fetch_from_hub(tag, name or model_name)
+        return _fetch_from_hub(source, tag, name or model_name)
     raise CheckpointError(f"{source}: no such weight file")
 
 
-def _fetch_from_hub(tag: str, model_name: str) -> Path:
+def _fetch_from_hub(source: str, tag: str, model_name: str) -> Path:
     """Returns the weights of `timm/NAME.TAG`; the hub's client caches and verifies them."""
     from huggingface_hub import hf_hub_download
 
     logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
-    repository = f"timm/{model_name.removeprefix('timm/').partition('.')[0]}.{tag}"
+    name = model_name.removeprefix("timm/").partition(".")[0]
+    repository = f"timm/{name}.{tag}"
     try:
         return Path(hf_hub_download(repository, "model.safetensors", endpoint=os.environ.get("HF_ENDPOINT")))
     except Exception as error:  # the hub, its cache and its transport raise errors of many libraries
+        import timm
+
+        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+        hint = "" if tag in tags else nearest(tag, tags)
         raise CheckpointError(
-            f"{tag}: neither a file here nor weights that could be fetched from the hub as {repository}: "
+            f"{source}: neither a file here nor weights that could be fetched from the hub as {repository}{hint}: "
             f"{first_sentence(error)}; {ADVICE}"
         ) from None
 

@@ -51,16 +51,8 @@ def predict_files(
 ) -> None:
     """Writes a table with one line per image, and logs how many images could not be read.
 
-    Args:
-        source: source of `load_inference_model`.
-        inputs: files, folders, and patterns with `*`, `?` and `**`.
-        top: classes per line.
-        output: file of the table, written atomically; None: standard output.
-        form: csv or jsonl; None: by the suffix of `output`, else csv.
-        batch_size: images per forward pass.
-        workers: decoding threads; None: one per core.
-        weights: EMA or raw; None: EMA if there are any.
-        trust_pt2: read a `.pt2`, which can execute code when it is read.
+    The inputs are files, folders, and patterns with `*`, `?` and `**`; the form is by default that of the suffix of
+    `output`, else CSV. The other arguments are those of `load_inference_model` and `classify_stream`.
 
     Raises:
         RexnetError: the source, an argument or the output is faulty, or no image could be read.

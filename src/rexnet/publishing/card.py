@@ -17,16 +17,7 @@ HARDEST = 5  # classes on the card
 def write_card(
     title: str, epochs: int, trained: Trained, predictions: Predictions, architecture: str | None, path: Path
 ) -> None:
-    """Writes the card as Markdown, with the header that the Hugging Face hub reads.
-
-    Args:
-        title: name of the published network.
-        epochs: finished epochs.
-        trained: the published network.
-        predictions: predictions for the validation images.
-        architecture: name of the network in timm, if it has one.
-        path: the file.
-    """
+    """Writes the card as Markdown, with the header that the Hugging Face hub reads; `architecture` is timm's name."""
     template = jinja2.Environment(  # noqa: S701 - Markdown, which `markdown` below escapes
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )

@@ -34,13 +34,8 @@ PARITY_IMAGES = 256
 def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: Path | None = None) -> None:
     """Writes weights, config, ONNX file, model card and report of a run's best checkpoint into a new folder.
 
-    The checkpoint is evaluated on all validation images, and the ONNX file is compared with it on some of them.
-
-    Args:
-        run: the run folder.
-        target: the folder; it must be missing or empty.
-        weights: EMA or raw; None: EMA if there are any.
-        root: the images, if not those of the training.
+    The checkpoint is evaluated on all validation images, those at `root` if the data set has moved, and the ONNX file
+    is compared with it on some of them. `target` must be missing or empty.
 
     Raises:
         RexnetError: the run, the images or the folder is faulty, or the ONNX file differs from the network.

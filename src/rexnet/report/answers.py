@@ -38,13 +38,7 @@ SMALLEST_GAP = 0.05  # percent between confidence and accuracy that are shown as
 
 
 def describe_mistakes(predictions: Predictions, index: Index | None, preprocessing: Preprocessing) -> dict[str, Any]:
-    """Returns the confusion matrix as a table, the most confused pairs, and the most wrong images.
-
-    Args:
-        predictions: logits and labels.
-        index: the images, if they are on this machine.
-        preprocessing: how evaluation showed them to the network.
-    """
+    """Returns the confusion matrix as a table, the most confused pairs, and the most wrong images if they are here."""
     matrix = confusion_matrix(predictions)
     wrong = int(matrix.sum() - matrix.trace())
     pairs = most_confused(predictions, PAIRS)

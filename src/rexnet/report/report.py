@@ -43,12 +43,7 @@ def write_report(folders: Sequence[Path], target: Path, title: str | None = None
 
     A best checkpoint without kept predictions is evaluated first. If the images are gone or a file of a run is
     damaged, the page names what is missing. So that it can be published, it names no folder, command line, host or
-    person; `rexnet runs` does.
-
-    Args:
-        folders: run folders; a run in progress is reported up to its last epoch.
-        target: the HTML file, which is written completely or not at all.
-        title: public name of a single run, in place of that of its folder.
+    person; `rexnet runs` does. A run in progress is reported up to its last epoch, and `title` replaces a run's name.
 
     Raises:
         ConfigError: a folder is not a run or is given twice, its config is damaged, or the file cannot be written.

@@ -1,6 +1,5 @@
 """Decides which run is resumed, and how its config may differ from the one that it started with."""
 
-import difflib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from rexnet.config.differences import Changes, find_changes, flatten, has_role, 
 from rexnet.config.load import Overrides
 from rexnet.config.schema import ScheduleConfig
 from rexnet.config.section import Role
-from rexnet.errors import ConfigError
+from rexnet.errors import ConfigError, nearest
 from rexnet.runs.checkpoint_files import LAST, checkpoint_folder
 from rexnet.runs.run_folder import CONFIG_FILE
 
@@ -43,8 +42,7 @@ def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run:
     changes, known = find_changes(old, new), flatten(old) | flatten(new)
     for key in allowed:
         if not any(is_below(name, [key]) for name in known):
-            near = difflib.get_close_matches(key, known, n=1)
-            raise ConfigError(f"--allow-change {key}: no such key" + (f"; nearest: {near[0]}" if near else ""))
+            raise ConfigError(f"--allow-change {key}: no such key{nearest(key, known)}")
     fixed = [key for key in changes if has_role(key, Role.FIXED)]
     if fixed:
         raise ConfigError(

@@ -36,8 +36,8 @@ def train(
 
     Args:
         config: the run.
-        resume: a run folder or checkpoint to continue, in the same folder; None: start the run, or resume the one that
-            `trainer.run_name` names.
+        resume: a run folder or checkpoint to continue; None: start the run, or resume the one that `trainer.run_name`
+            names.
         callbacks: more of Lightning's callbacks.
         allowed: keys of the recipe that may differ from those of the run to resume.
 

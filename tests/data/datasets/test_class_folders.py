@@ -88,6 +88,31 @@ def test_classes_are_in_the_order_of_their_names_in_tars_too(tmp_path: Path) -> 
     assert here.labels.tolist() == there.labels.tolist() == [0, 0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("as_tar", [False, True])
+def test_composed_and_decomposed_letters_are_the_same_class(as_tar: bool, tmp_path: Path) -> None:
+    root = folder_root(tmp_path / "r", {"train": ["cafe\u0301", "cafz"], "val": ["caf\xe9", "cafz"]})
+    tar = packed(root, tmp_path / "r.tar")
+    train, val = (index_folders(tar if as_tar else root, split) for split in ("train", "val"))
+    assert train.class_names == val.class_names == ("cafz", "caf\xe9")
+    assert train.labels.tolist() == ([1, 1, 0, 0] if as_tar else [0, 0, 1, 1])
+    assert train.read(0).startswith(b"\x89PNG")
+    folder_root(root, {"train": ["caf\xe9"]})
+    with pytest.raises(DataError, match=r"train.?: has two folders caf\xe9, in composed and in decomposed letters"):
+        index_folders(packed(root, tmp_path / "s.tar") if as_tar else root, "train")
+
+
+@pytest.mark.parametrize("as_tar", [False, True])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("caf\udce9", r"train/caf\\xe9: is not UTF-8 text, .* rename this folder"), ("a\nb", r"a\\nb: contains control")],
+)
+def test_a_class_whose_name_is_no_line_of_text_is_named(name: str, message: str, as_tar: bool, tmp_path: Path) -> None:
+    root = folder_root(tmp_path / "r", {"train": ["a"], "val": ["a"]})
+    (root / "train" / "a").rename(root / "train" / name)
+    with pytest.raises(DataError, match=message):
+        index_folders(packed(root, tmp_path / "r.tar") if as_tar else root, "train")
+
+
 def test_hidden_files_and_leftovers_of_archives_are_no_classes_and_no_images(tmp_path: Path) -> None:
     root = folder_root(tmp_path, {"train": ["a", ".ipynb_checkpoints", "__MACOSX"], "val": ["a"]})
     write_images(root / "train" / "a" / ".ipynb_checkpoints", 1, hue=0)

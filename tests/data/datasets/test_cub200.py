@@ -64,15 +64,20 @@ def test_bird_files_that_contradict_each_other_are_named(
         index_cub200(root, "train")
 
 
-@pytest.mark.parametrize("path", ["../../secret.jpg", "/etc/passwd", "001.Crow/../../../x", "link.jpg", "out/x.jpg"])
+@pytest.mark.parametrize("path", ["../../secret.jpg", "/etc/passwd", "001.Crow/../../../x"])
 def test_a_list_file_cannot_lead_out_of_its_folder(path: str, tmp_path: Path) -> None:
     root = birds(tmp_path / "birds")
-    touch(tmp_path, ("secret.jpg", "other/x.jpg"))
-    (root / "images" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
-    (root / "images" / "out").symlink_to(tmp_path / "other")
     (root / "images.txt").write_text(f"1 001.Crow/000.jpg\n2 {path}\n")
     with pytest.raises(DataError, match=r"images\.txt: lists an image outside of .*images: "):
         index_cub200(root, "train")
+
+
+def test_images_may_be_links(tmp_path: Path) -> None:
+    root = birds(tmp_path / "birds")
+    (image, *_) = sorted((root / "images").rglob("*.jpg"))
+    image.rename(tmp_path / "elsewhere.jpg")
+    image.symlink_to(tmp_path / "elsewhere.jpg")  # as git-annex, DVC and the cache of the Hugging Face hub do
+    assert len(index_cub200(root, "train")) == 2
 
 
 def test_the_images_folder_itself_may_be_a_link(tmp_path: Path) -> None:

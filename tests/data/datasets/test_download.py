@@ -159,6 +159,6 @@ def test_an_archive_can_write_nothing_but_its_own_folder(kind: str, tmp_path: Pa
     root = tmp_path / "root"
     root.mkdir()
     hostile(tmp_path / "x.tar", kind)
-    with pytest.raises(DataError, match=r"x\.tar: (cannot be unpacked|does not contain good|unpacks to more than)"):
+    with pytest.raises(DataError, match=r"x\.tar: (cannot be unpacked|does not contain good)"):
         unpack(tmp_path / "x.tar", root, "good")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["root", "x.tar"]

@@ -31,11 +31,7 @@ class Transform:
 
     albumentations 2.0.8 gives all forked workers the same random numbers and repeats them each epoch; its `Compose`
     also costs 190 us an image for targets that classification does not have (masks, boxes). So this class calls the
-    transforms itself, with one generator for each image.
-
-    Args:
-        steps: the transforms in their order.
-        image_size: side of the resulting square.
+    transforms itself, with one generator for each image. They make a square of `image_size` pixels.
     """
 
     def __init__(self, steps: Sequence[A.BasicTransform], image_size: int) -> None:

@@ -1,22 +1,15 @@
 """Class folders: `train/CLASS/*.jpg` and the same for validation and test, as files or inside a tar."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.index import (
-    Index,
-    Layout,
-    Split,
-    assign_splits,
-    build_index,
-    distinct_splits,
-    label_source,
-)
+from rexnet.class_names import class_name
+from rexnet.data.datasets.index import Index, Layout, Split, assign_splits, build_index, distinct_splits, label_source
 from rexnet.data.sources.image_files import (
     IMAGE_SUFFIXES,
     LeftOut,
@@ -55,12 +48,13 @@ def find_split(root: Path, split: Split) -> Path | None:
     return None if name is None else root / name
 
 
-def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: str) -> Index:
+def index_class_folders(folder: Path, class_names: Collection[str], classes_of: str) -> Index:
     """Indexes the images below `folder`, whose subfolders must be exactly `class_names`.
 
     `classes_of` says in messages where `class_names` come from.
     """
-    _require_same_classes(class_names, class_folders(folder), classes_of, folder)
+    folder_of = class_folders(folder)
+    _require_same_classes(class_names, folder_of, classes_of, folder)
     counts: list[int] = []
     left_out: LeftOut = {}
     for entry in _entries(folder, hidden=True):
@@ -70,29 +64,41 @@ def index_class_folders(folder: Path, class_names: Sequence[str], classes_of: st
     def paths() -> Iterator[str]:
         nonlocal left_out
         for name in class_names:
-            others: LeftOut = {}
-            images = sorted(_images(str(folder / name), name, (os.path.realpath(folder),), others), key=by_folder)
+            path, others = folder / folder_of[name], LeftOut()
+            images = sorted(_images(str(path), path.name, (os.path.realpath(folder),), others), key=by_folder)
             if not images:
                 instead = f"; it has {describe_left_out(others)}" if others else ""
-                raise DataError(
-                    f"{folder / name}: this class has no image ({', '.join(sorted(IMAGE_SUFFIXES))}){instead}"
-                )
+                raise DataError(f"{path}: this class has no image ({', '.join(sorted(IMAGE_SUFFIXES))}){instead}")
             left_out = merge_left_out(left_out, others)
             counts.append(len(images))
             yield from images
 
     packed = Names.pack(paths())  # fills `counts` and `left_out` as well
-    index = build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), class_names)
+    index = build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), tuple(class_names))
     return replace(index, left_out=left_out)
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Returns the names of the folders in `folder`, which are its classes, sorted."""
+def class_folders(folder: Path) -> dict[str, str]:
+    """Maps the name of each class in `folder` to that of its folder, sorted."""
     entries = _entries(folder)
-    names = tuple(entry.name for entry in entries if _is_folder(entry))
-    if not names:
+    folder_of = _name_classes((entry.name for entry in entries if _is_folder(entry)), folder)
+    if not folder_of:
         raise DataError(f"{folder}: has no class folders, {f'only {_list(entries)}' if entries else 'it is empty'}")
-    return names
+    return dict(sorted(folder_of.items()))
+
+
+def _name_classes(folders: Iterable[str], place: Path) -> dict[str, str]:
+    """Maps the name of each class to that of its folder in `place`, in their order."""
+    folder_of: dict[str, str] = {}
+    for folder in folders:
+        try:
+            name = class_name(folder)
+        except ValueError as error:
+            problem = f"{error}, as names of classes have to be; rename this folder"
+            raise DataError(f"{printable(place / folder)}: {problem}") from None
+        if folder_of.setdefault(name, folder) != folder:
+            raise DataError(f"{place}: has two folders {name}, in composed and in decomposed letters; merge them")
+    return folder_of
 
 
 def index_tar_folders(tar: Source, prefix: str, class_names: Sequence[str] | None = None) -> Index:
@@ -103,17 +109,18 @@ def index_tar_folders(tar: Source, prefix: str, class_names: Sequence[str] | Non
     numbers: dict[str, int] = {}
 
     def number(path: str) -> int:
-        class_name, slash, _ = path.removeprefix(prefix).partition("/")
-        return numbers.setdefault(class_name, len(numbers)) if slash and path.startswith(prefix) else -1
+        folder, slash, _ = path.removeprefix(prefix).partition("/")
+        return numbers.setdefault(folder, len(numbers)) if slash and path.startswith(prefix) else -1
 
     found = np.fromiter(map(number, tar.paths), np.int64, len(tar))
     left_out = tar.left_out if class_names is None else {}  # of the whole tar, so that it is said once
-    class_names = tuple(numbers) if class_names is None else class_names
-    _require_same_classes(class_names, tuple(numbers), "the training images", tar.root / prefix)
+    names = tuple(_name_classes(numbers, tar.root / prefix))
+    class_names = tuple(sorted(names)) if class_names is None else class_names
+    _require_same_classes(class_names, names, "the training images", tar.root / prefix)
     positions = np.flatnonzero(found >= 0)
     if not len(positions):
         raise DataError(f"{tar.root}: has no image of the split")
-    label_of = np.array([class_names.index(name) for name in numbers], np.int64)
+    label_of = np.array([class_names.index(name) for name in names], np.int64)
     source = tar if len(positions) == len(tar) else tar.select(positions)
     return replace(label_source(source, label_of[found[positions]], class_names), left_out=left_out)
 
@@ -210,7 +217,7 @@ def _folders_of(split: Split) -> str:
     return "val/ or test/" if split == "val" else f"{split}/"
 
 
-def _require_same_classes(wanted: Sequence[str], found: Sequence[str], classes_of: str, folder: Path) -> None:
+def _require_same_classes(wanted: Iterable[str], found: Iterable[str], classes_of: str, folder: Path) -> None:
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     for names, verb, relation in ((missing, "lacks", "of"), (unknown, "has", "unknown to")):
         if names:

@@ -1,18 +1,34 @@
 """Images listed in CSV files with the columns `path`, `label` and, for a single file, `split`."""
 
+import codecs
 import csv
+import io
 import itertools
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rexnet.data.datasets.index import SPLIT_NAMES, Index, Layout, Split, assign_splits, distinct_splits, label_source
-from rexnet.data.datasets.list_files import index_listed
+from rexnet.class_names import class_name
+from rexnet.data.datasets.index import (
+    SPLIT_NAMES,
+    Index,
+    Layout,
+    Split,
+    assign_splits,
+    build_index,
+    distinct_splits,
+    label_source,
+)
+from rexnet.data.datasets.list_files import require_present
 from rexnet.data.remote.remote_source import RemoteSource
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
 
+DELIMITERS = ",;\t"  # a table is separated by the one that its first line has most of
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+ADVICE = "save it as 'CSV UTF-8', as Excel calls it"
 MAX_SHOWN = 100  # characters of a header in a message
 
 
@@ -27,9 +43,9 @@ class Row(NamedTuple):
 def index_csv(place: Path | RemoteSource, split: Split) -> Index:
     """Indexes the images that a CSV file with a `split` column or a folder with a table of each split lists.
 
-    Paths are relative to the folder of the CSV file; absolute ones must be inside it. The classes are the labels of
-    the training images (or of all images in a table without training images), sorted as numbers if all are numbers,
-    else as text. Without images of the split `val`, `test` takes its place.
+    Paths are absolute or relative to the folder of the CSV file. The classes are the labels of the training images (or
+    of all images in a table without training images), sorted as numbers if all are numbers, else as text. Without
+    images of the split `val`, `test` takes its place.
     """
     root = place.copies if isinstance(place, RemoteSource) else place
     tables = _read_splits(root)
@@ -37,19 +53,22 @@ def index_csv(place: Path | RemoteSource, split: Split) -> Index:
     if not tables.get(name):
         raise DataError(f"{root}: has no images of the split {name!r}; it has {', '.join(tables) or 'none'}")
     labels = {row.label for row in tables.get("train", tables[name])}
-    class_names = sorted(labels, key=int if all(label.isdecimal() for label in labels) else None)
+    are_numbers = all(label.isdecimal() for label in labels)
+    class_names = sorted(labels, key=lambda label: (int(label) if are_numbers else 0, label))  # also 1 and 01
     label_of = {label: number for number, label in enumerate(class_names)}
     unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
     if unknown is not None:
         raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
     _require_one_label(tables, root)
-    labels_of_rows = [label_of[row.label] for row in tables[name]]
+    paths, labels_of_rows = [row.path for row in tables[name]], [label_of[row.label] for row in tables[name]]
     if isinstance(place, RemoteSource):
-        return label_source(place.find([row.path for row in tables[name]]), labels_of_rows, class_names)
+        return label_source(place.find(paths), labels_of_rows, class_names)
     folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[name])
-    top = os.path.abspath(folder)
-    paths = [os.path.relpath(row.path, top) if os.path.isabs(row.path) else row.path for row in tables[name]]
-    return index_listed(folder, paths, labels_of_rows, class_names, listed_in)
+    require_present(folder, paths, listed_in)
+    if any(os.path.isabs(path) or ".." in path.split("/") for path in paths):
+        base, folder = os.path.abspath(folder), _common_folder(folder, tables)
+        paths = [os.path.relpath(os.path.join(base, path), folder) for path in paths]
+    return build_index(folder, paths, labels_of_rows, class_names)
 
 
 def table_splits(place: Path | RemoteSource) -> tuple[Split, ...]:
@@ -87,22 +106,55 @@ def _require_one_label(tables: Mapping[Split, Sequence[Row]], root: Path) -> Non
             raise DataError(f"{root}: lists {printable(row.path)} as {other!r} and as {row.label!r}; keep one of them")
 
 
+def _common_folder(folder: Path, tables: Mapping[Split, Sequence[Row]]) -> Path:
+    """Returns the folder of the tables if all images are below it, else the lowest one above all images."""
+    base = os.path.abspath(folder)
+    folders = {os.path.dirname(os.path.join(base, row.path)) for rows in tables.values() for row in rows}
+    common = os.path.commonpath(map(os.path.normpath, folders))
+    return folder if Path(common).is_relative_to(base) else Path(common)
+
+
+def _spelled_as_on_disk(folder: Path, path: str) -> str:
+    """Returns a path, in another Unicode form or with slashes for backslashes if only that exists."""
+    if path.isascii() and "\\" not in path:
+        return path
+    forms = (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")), path.replace("\\", "/"))
+    return next((form for form in forms if os.path.lexists(os.path.join(folder, form))), path)
+
+
 def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
+    rows = []
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            names = reader.fieldnames or ()
-            if not set(columns) <= set(names):
-                found = printable(", ".join(names))[:MAX_SHOWN] or "nothing"
-                raise DataError(f"{path}: its first line should name the columns {', '.join(columns)}; found {found}")
-            rows = [Row(*((line[column] or "").strip() for column in columns)) for line in reader]
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV: {error}") from None
-    for number, row in enumerate(rows, 2):
-        values = row[: len(columns)]
-        if not all(values):
-            raise DataError(f"{path}, row {number}: should have {', '.join(columns)}; found {list(values)}")
+        content = path.read_bytes()
+        encoding, errors = ("utf-16", "strict") if content.startswith(UTF_16) else ("utf-8-sig", "surrogateescape")
+        text = content.decode(encoding, errors)
+        delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        names = [name.strip().lower() for name in next(reader, [])]
+        if not set(columns) <= set(names):
+            found = printable(", ".join(names))[:MAX_SHOWN] or "nothing"
+            raise DataError(f"{path}: its first line should name the columns {', '.join(columns)}; found {found}")
+        places = [names.index(column) for column in columns]
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            if any(cells):
+                rows.append(_row(cells, places, len(names), path.parent, f"{path}, line {reader.line_num}"))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as CSV: {error}; {ADVICE}") from None
     return rows
+
+
+def _row(cells: Sequence[str], places: Sequence[int], columns: int, folder: Path, where: str) -> Row:
+    if any(cells[columns:]):
+        raise DataError(f"{where}: has {len(cells)} values for {columns} columns; put those with a comma in quotes")
+    values = [cells[place] if place < len(cells) else "" for place in places]
+    if not all(values):
+        raise DataError(f"{where}: should have {', '.join(Row._fields[: len(values)])}; found {values}")
+    row = Row(*values)
+    try:
+        return row._replace(path=_spelled_as_on_disk(folder, row.path), label=class_name(row.label))
+    except ValueError as error:
+        raise DataError(f"{where}: the label {printable(row.label)} {error}; {ADVICE}") from None
 
 
 LAYOUT = Layout(index_csv, table_splits, ("train.csv",))

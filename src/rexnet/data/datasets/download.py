@@ -4,7 +4,6 @@ import fcntl
 import os
 import socket
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,6 @@ from rexnet.errors import DataError, first_sentence
 from rexnet.system.atomic_files import temporary_path
 
 TIMEOUT_S = 60
-MAX_MEMBERS, MAX_BYTES = 1_000_000, 64 << 30  # more than any of these data sets
 
 
 class Remote(NamedTuple):
@@ -110,18 +108,9 @@ def unpack(archive: Path, root: Path, gives: str) -> None:
     try:
         with temporary_path(root / gives) as temporary:
             with tarfile.open(archive) as tar:
-                tar.extractall(temporary, members=_limited(tar, archive), filter="data")
+                tar.extractall(temporary, filter="data")
             if not (temporary / gives).exists():
                 raise DataError(f"{archive}: does not contain {gives}")
             os.replace(temporary / gives, root / gives)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{archive}: cannot be unpacked: {first_sentence(error)}") from None
-
-
-def _limited(tar: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
-    size = 0
-    for number, member in enumerate(tar, 1):
-        size += member.size
-        if number > MAX_MEMBERS or size > MAX_BYTES:
-            raise DataError(f"{archive}: unpacks to more than {MAX_MEMBERS:,} files or {MAX_BYTES >> 30} GiB")
-        yield member

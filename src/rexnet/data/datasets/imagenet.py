@@ -100,7 +100,7 @@ def _unpack(tar: Path, wanted: Sequence[str]) -> dict[str, bytes]:
 
 def _training_classes(root: Path) -> tuple[str, ...]:
     if (root / "train").is_dir():
-        return class_folders(root / "train")
+        return tuple(class_folders(root / "train"))
     return tuple(sorted({path.partition("/")[0] for path in _open_tar(root, "train").paths}))
 
 

@@ -1,6 +1,5 @@
 """Shared code of the layouts with list files: required files, published counts, and paths that must stay inside."""
 
-import functools
 import io
 import logging
 import os
@@ -72,26 +71,22 @@ def index_listed(
     """Indexes the listed images below `folder`, each of which must exist."""
     if not paths:
         raise DataError(f"{listed_in}: lists no image of the split")
-    root = os.path.realpath(folder)
-
-    @functools.cache  # most images share their folder
-    def is_below(path: str) -> bool:
-        return os.path.commonpath((os.path.realpath(path), root)) == root
-
-    missing: list[str] = []
     for path in paths:
-        full = os.path.join(folder, path)
-        escapes = os.path.isabs(path) or ".." in path.split("/") or not is_below(os.path.dirname(full))
-        if escapes or (os.path.islink(full) and not is_below(full)):
+        if os.path.isabs(path) or ".." in path.split("/"):
             raise DataError(f"{listed_in}: lists an image outside of {folder}: {printable(path)}")
-        if not os.path.lexists(full):
-            missing.append(path)
+    require_present(folder, paths, listed_in)
+    return build_index(folder, paths, labels, class_names, boxes)
+
+
+def require_present(folder: Path, paths: Sequence[str], listed_in: Path) -> None:
+    """Checks that every listed image exists."""
+    missing = [path for path in paths if not os.path.lexists(os.path.join(folder, path))]
     if missing:
+        advice = "" if printable(missing[0]) == missing[0] else f"; {listed_in.name} should be in UTF-8"
         raise DataError(
             f"{folder}: {printable(missing[0])} is listed in {listed_in.name} but missing; "
-            f"{len(missing):,} of {len(paths):,} images are missing"
+            f"{len(missing):,} of {len(paths):,} images are missing{advice}"
         )
-    return build_index(folder, paths, labels, class_names, boxes)
 
 
 def index_named(folder: Path, images: Sequence[tuple[str, str]], class_names: Sequence[str], listed_in: Path) -> Index:

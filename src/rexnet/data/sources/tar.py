@@ -46,12 +46,7 @@ class Members(NamedTuple):
 class TarSource(Source):
     """Images in a tar, read by position from any number of processes, each with its own file descriptor.
 
-    Args:
-        root: the tar.
-        paths: path of each image in it.
-        spans: offset and size of each image in bytes, int64 (n, 2).
-        state: state of the tar when it was indexed.
-        left_out: files in it that are not taken as images.
+    `spans` are offset and size of each image in bytes, int64 (n, 2); `state` is that of the tar when it was indexed.
     """
 
     def __init__(

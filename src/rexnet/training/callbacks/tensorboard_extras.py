@@ -1,5 +1,8 @@
 """Adds recipe, augmented images and final metrics to TensorBoard."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +15,9 @@ from torch.utils.tensorboard.summary import hparams
 from rexnet.config import dump_config
 from rexnet.config.data_schema import DataConfig
 from rexnet.config.differences import recipe_of
+from rexnet.errors import first_sentence
+
+log = logging.getLogger(__name__)
 
 SHOWN_IMAGES = 16
 
@@ -26,8 +32,10 @@ class TensorBoardExtras(Callback):
         logger, config = find_tensorboard(trainer), pl_module.config
         if logger is None or trainer.global_step > 0 or batch_idx > 0:
             return
-        logger.experiment.add_text("recipe", "\n".join(f"    {line}" for line in dump_config(config).splitlines()))
-        logger.experiment.add_image("train/augmented", make_image_grid(batch[0][:SHOWN_IMAGES], config.data))
+        with may_fail("recipe"):
+            logger.experiment.add_text("recipe", "\n".join(f"    {line}" for line in dump_config(config).splitlines()))
+        with may_fail("train/augmented"):
+            logger.experiment.add_image("train/augmented", make_image_grid(batch[0][:SHOWN_IMAGES], config.data))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
@@ -42,8 +50,18 @@ class TensorBoardExtras(Callback):
             return
         keys = {key: value if isinstance(value, int | float) else str(value) for key, value in recipe.items()}
         # Without the first summary, the list of keys, TensorBoard shows those first in which runs differ.
-        for summary in hparams(keys, final)[1:]:  # type: ignore[no-untyped-call]
-            board.experiment.file_writer.add_summary(summary)
+        with may_fail("HParams"):
+            for summary in hparams(keys, final)[1:]:  # type: ignore[no-untyped-call]
+                board.experiment.file_writer.add_summary(summary)
+
+
+@contextmanager
+def may_fail(name: str) -> Iterator[None]:
+    """Logs the failure of a picture or table of TensorBoard, without which training continues."""
+    try:
+        yield
+    except Exception as error:  # of matplotlib, protobuf or TensorBoard
+        log.warning(f"TensorBoard gets no {name}: {first_sentence(error)}")
 
 
 def find_tensorboard(trainer: pl.Trainer) -> TensorBoardLogger | None:

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, distributed
 
-from rexnet.training.callbacks.tensorboard_extras import SHOWN_IMAGES, find_tensorboard, make_image_grid
+from rexnet.training.callbacks.tensorboard_extras import SHOWN_IMAGES, find_tensorboard, make_image_grid, may_fail
 
 MOST_NAMED = 30  # classes whose names fit next to a matrix
 MOST_LETTERS = 24  # of a class name there
@@ -69,8 +69,11 @@ class ValidationImages(Callback):
         counts, mistakes = sum(part[0] for part in parts), _most_confident([m for part in parts for m in part[1]])
         board, step, names = logger.experiment, trainer.global_step, pl_module.class_names
         prefix = pl_module.monitored.partition("/")[0]
-        board.add_image(f"{prefix}/confusion", draw_confusion(counts, names), step, dataformats="HWC")
-        if mistakes:
+        with may_fail(f"{prefix}/confusion"):
+            board.add_image(f"{prefix}/confusion", draw_confusion(counts, names), step, dataformats="HWC")
+        if not mistakes:
+            return
+        with may_fail(f"{prefix}/most_wrong"):
             grid = make_image_grid(torch.stack([mistake.image for mistake in mistakes]), pl_module.config.data)
             lines = [f"1. {names[m.label]}, taken for {names[m.predicted]} ({m.confidence:.0%})" for m in mistakes]
             board.add_image(f"{prefix}/most_wrong", grid, step)
