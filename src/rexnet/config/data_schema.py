@@ -18,11 +18,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class FetchConfig(Section):
     """Requests to an object store."""
 
-    in_flight: PositiveInt = 64
+    in_flight: Annotated[PositiveInt, Role.MECHANICS] = 64
     """Requests at the same time, shared by all loader processes of a machine."""
-    timeout: PositiveFloat = 30.0
+    timeout: Annotated[PositiveFloat, Role.MECHANICS] = 30.0
     """Seconds until a request without a complete answer is repeated."""
-    give_up_after: PositiveFloat = 300.0
+    give_up_after: Annotated[PositiveFloat, Role.MECHANICS] = 300.0
     """Seconds of repeated failures after which the run stops with an error."""
 
 
@@ -35,7 +35,7 @@ class SourceConfig(Section):
     root: Annotated[FilePath, BeforeValidator(parse_root), Role.MECHANICS]
     """Folder of the data set; for `folder` also a tar file, for `csv` also the table itself. `folder`, `csv` and
     `webdataset` may be in an object store: `s3://`, `gs://`, `az://` or `https://`."""
-    fetch: Annotated[FetchConfig, Role.MECHANICS] = FetchConfig()
+    fetch: FetchConfig = FetchConfig()
     download: Annotated[bool, Role.MECHANICS] = False
     """Download the data set into `root` if it is missing and publicly available."""
     train_on: Literal["train", "train+val"] = "train"
