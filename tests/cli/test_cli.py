@@ -111,7 +111,7 @@ def test_a_broken_image_is_named_even_from_a_loader_process(
         f"data.num_workers={workers}",
     ]
     message = refused(capsys, *arguments)
-    assert message.endswith("003.png: is not an image that OpenCV can decode (12 bytes)")
+    assert message.endswith("003.png: is not an image that can be decoded (12 bytes)")
     assert message.startswith("/")
 
 

@@ -12,7 +12,7 @@ from rexnet.data.augment.transforms import Transform
 from rexnet.data.datasets.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.sampling import BATCH, SampleKey
-from rexnet.data.sources.decode import crop_to_box, decode
+from rexnet.data.sources.decode import Jpeg, crop_to_box, open_image
 from rexnet.data.workers import WorkerProgress
 
 
@@ -59,13 +59,15 @@ class ImageDataset(Dataset[Sample]):
 
     def view(self, position: int, key: int) -> np.ndarray:
         """Returns the transformed image at `position`, uint8 (height, width, 3)."""
-        return self.transform(self.decoded(position), key)
+        return self.transform(self.opened(position), key)
 
-    def decoded(self, position: int) -> np.ndarray:
-        """Returns the image at `position`, cropped to its bounding box if it has one: RGB uint8 (height, width, 3)."""
+    def opened(self, position: int) -> np.ndarray | Jpeg:
+        """Returns the image at `position`, RGB uint8 (height, width, 3), cropped to its bounding box if it has one."""
         name = self.index.name(position)
-        image = decode(self.index.read(position), name)
-        return image if self.index.boxes is None else crop_to_box(image, self.index.boxes[position], name)
+        image = open_image(self.index.read(position), name)
+        if self.index.boxes is None:
+            return image
+        return crop_to_box(np.asarray(image), self.index.boxes[position], name)
 
 
 def stack(samples: list[Sample]) -> Batch:

@@ -51,9 +51,9 @@ class CachedImages(CachedDataset):
         self.content = f"training images of {short_side} px"
 
     def make(self, position: int) -> np.ndarray:
-        return shrink(super().decoded(position), self.short_side)
+        return shrink(np.asarray(super().opened(position)), self.short_side)
 
-    def decoded(self, position: int) -> np.ndarray:
+    def opened(self, position: int) -> np.ndarray:
         return self.cached(position)
 
     def estimate_bytes(self) -> int:
@@ -74,7 +74,7 @@ class CachedViews(CachedDataset):
         self.content = f"evaluation views of {preprocessing.image_size} px ({crop})"
 
     def make(self, position: int) -> np.ndarray:
-        return self.transform(super().decoded(position), key=0)
+        return self.transform(self.opened(position), key=0)
 
     def view(self, position: int, key: int) -> np.ndarray:
         return self.cached(position)
