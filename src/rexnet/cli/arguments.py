@@ -37,9 +37,10 @@ def as_path(text: str) -> Path:
 
 def as_root(text: str) -> Path:
     """Parses the root of a data set, which may be a URL."""
-    from rexnet.config.remote_path import parse_root
+    from rexnet.config.remote_path import RemotePath, parse_url
 
-    return parse_root(os.path.expanduser(text))
+    url = parse_url(text)
+    return url if isinstance(url, RemotePath) else as_path(text)
 
 
 def count(text: str) -> int:

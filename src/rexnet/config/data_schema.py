@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from rexnet.config.remote_path import parse_root
+from rexnet.config.remote_path import parse_url
 from rexnet.config.section import Count, FilePath, PositiveFloat, PositiveInt, Probability, Role, Section
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -32,7 +32,7 @@ class SourceConfig(Section):
     dataset: Annotated[DatasetName, Role.FIXED]
     """Layout: `folder` has class folders in train/ and val/, or a tar of them; `csv` is a table of path, label and
     split; `digits` are those of scikit-learn, written to `root` on first use; the others are in docs/data.md."""
-    root: Annotated[FilePath, BeforeValidator(parse_root), Role.MECHANICS]
+    root: Annotated[FilePath, BeforeValidator(parse_url), Role.MECHANICS]
     """Folder of the data set; for `folder` also a tar file, for `csv` also the table itself. `folder`, `csv` and
     `webdataset` may be in an object store: `s3://`, `gs://`, `az://` or `https://`."""
     fetch: FetchConfig = FetchConfig()

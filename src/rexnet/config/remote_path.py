@@ -1,6 +1,7 @@
 """Data sets in object stores, as paths."""
 
-from pathlib import Path, PosixPath
+from pathlib import PosixPath
+from typing import Any
 
 SCHEMES = ("s3://", "gs://", "az://", "https://", "http://", "file://")
 
@@ -17,6 +18,6 @@ class RemotePath(PosixPath):
         return f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}"
 
 
-def parse_root(root: str | Path) -> Path:
-    """Returns the root of a data set as a path, and that of one in an object store as a `RemotePath`."""
-    return RemotePath(root) if str(root).startswith(SCHEMES) else Path(root)
+def parse_url(root: Any) -> Any:
+    """Returns the `RemotePath` of a URL of an object store, and anything else as it is."""
+    return RemotePath(root) if isinstance(root, str) and root.startswith(SCHEMES) else root

@@ -14,7 +14,7 @@ from file_server import FileServer, serve_files  # noqa: F401 - a fixture
 from obstore.store import LocalStore, MemoryStore
 
 from rexnet.config.data_schema import DatasetName, FetchConfig, SourceConfig
-from rexnet.config.remote_path import RemotePath, parse_root
+from rexnet.config.remote_path import RemotePath, parse_url
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.remote.catalog import WHOLE, Catalog, open_catalog, save_catalog
@@ -93,7 +93,7 @@ def test_shards_of_webdataset_give_images_labels_and_splits(served: FileServer) 
     second = shard(("2.jpg", b"two"), ("2.cls", b"1"))
     for name, content in {"x-train-0.tar": first, "x-train-1.tar": second, "x-validation-0.tar": second}.items():
         (served.root / name).write_bytes(content)
-    root = parse_root(f"file://{served.root}")
+    root = parse_url(f"file://{served.root}")
     config = SourceConfig(dataset="webdataset", root=root)
     train, val = load_index(config, "train"), load_index(config, "val")
     assert train.source.read_many([0, 1, 2]) == [b"zero", b"one", b"two"]
@@ -118,7 +118,7 @@ def test_shards_of_webdataset_give_images_labels_and_splits(served: FileServer) 
 def test_shards_without_classes_are_refused(served: FileServer, members: Any, message: str) -> None:
     (served.root / "x-train.tar").write_bytes(shard(*members))
     with pytest.raises(DataError, match=message):
-        load_index(SourceConfig(dataset="webdataset", root=parse_root(f"file://{served.root}")), "train")
+        load_index(SourceConfig(dataset="webdataset", root=parse_url(f"file://{served.root}")), "train")
 
 
 def test_a_table_of_keys_is_looked_up_with_and_without_a_listing(served: FileServer) -> None:
@@ -127,20 +127,20 @@ def test_a_table_of_keys_is_looked_up_with_and_without_a_listing(served: FileSer
         (served.root / name).write_bytes(name.encode())
     rows = ["path,label,split", "sub/c.jpg,x,train", "a.jpg,y,train", "b.jpg,x,val", ""]
     (served.root / "images.csv").write_text("\n".join(rows))
-    for root in (served.url("images.csv"), parse_root(f"file://{served.root}/images.csv")):
+    for root in (served.url("images.csv"), parse_url(f"file://{served.root}/images.csv")):
         train = load_index(SourceConfig(dataset="csv", root=root), "train")
         assert train.source.read_many([0, 1]) == [b"sub/c.jpg", b"a.jpg"]
         assert (train.labels.tolist(), train.class_names) == ([0, 1], ("x", "y"))
         assert train.name(0) == f"{root.parent}/sub/c.jpg"
     (served.root / "train.csv").write_text("path,label\nb.jpg,x\nsub/c.jpg,y\n")
-    folder = SourceConfig(dataset="csv", root=parse_root(f"file://{served.root}"))
+    folder = SourceConfig(dataset="csv", root=parse_url(f"file://{served.root}"))
     assert load_index(folder, "train").source.read_many([0]) == [b"b.jpg"]
 
 
 @pytest.mark.parametrize("local", [True, False])
 def test_a_missing_image_of_a_table_is_named(served: FileServer, local: bool) -> None:
     (served.root / "images.csv").write_text("path,label,split\na.jpg,x,train\n")
-    root = parse_root(f"file://{served.root}/images.csv") if local else served.url("images.csv")
+    root = parse_url(f"file://{served.root}/images.csv") if local else served.url("images.csv")
     with pytest.raises(DataError, match=r"a.jpg: (is listed in a table but )?does not exist"):
         load_index(SourceConfig(dataset="csv", root=root), "train")
 
