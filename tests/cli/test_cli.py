@@ -176,6 +176,12 @@ def test_a_package_that_is_not_installed_is_one_sentence(
     assert refused(capsys, "models").startswith("a package is missing: import of torch halted")
 
 
+def test_a_folder_whose_name_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "check", "caf\udce9"])
+    assert capsys.readouterr().err.endswith("should be UTF-8 text; rename the folder, or make a link to it\n")
+
+
 def test_a_folder_that_may_not_be_looked_into_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
