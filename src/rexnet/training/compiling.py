@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 def compile_steps(model: nn.Module, trainer: TrainerConfig, checkpointing: bool, processes: int) -> bool:
     """Compiles the calls of `model` with torch.compile; returns True if its steps replay CUDA graphs.
 
-    Names of parameters stay as they are, and `model.forward` stays eager. There is one graph, since all training batches
+    Names of parameters stay as they are, and `model.forward` stays eager. There is one graph, since training batches
     have one size, and a second one after `optimizer.freeze_backbone_epochs`.
 
     CUDA graphs are those of torch.compile (mode `reduce-overhead`), which captures for the current thread only, so that
