@@ -76,6 +76,11 @@ def test_training_evaluating_and_resuming_through_the_doors(
         ),
         (["train", "--config", "quickstart", "augmentation.flip=7"], r"augmentation\.flip: .*found 7"),
         (["train", "--config", "rexnet_1.0x", "data.root={tmp}/nowhere"], r"data\.root: .*/nowhere does not exist"),
+        (
+            ["train", "--config", "quickstart", "--seeds", "2", "trainer.run_name=x"],
+            r"^--seeds: .* leave out trainer\.run_",
+        ),
+        (["train", "--config", "quickstart", "trainer.run_name=a/b"], r"trainer\.run_name: .*, found 'a/b'"),
         (["train"], r"give --config CONFIG for a new run, or --resume RUN"),
         (
             ["train", "--resume", "{tmp}/nowhere"],
