@@ -11,6 +11,7 @@ from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.datasets.remarks import describe_splits
 from rexnet.data.keys import mix
+from rexnet.models.depthwise import train_depthwise_in_fp32
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.models.padding import pad_channels, true_shapes
 from rexnet.runs.image_list import write_image_list
@@ -99,6 +100,8 @@ def build_classifier(
     model = build_model(config.model, names, pretrained)
     device = resolve_device(config.trainer)
     model = pad_channels(model, device.pad_channels).to(memory_format=device.memory_format)
+    if device.accelerator == "cpu" and device.precision == "bf16-mixed":
+        train_depthwise_in_fp32(model)
     return Classifier(config, model, build_loss(config.loss, counts), names, steps_per_epoch)
 
 
