@@ -32,7 +32,10 @@ def add_moved_data(parser: argparse.ArgumentParser) -> None:
 
 def as_path(text: str) -> Path:
     """Parses a path; shells expand `~` at the beginning of a word only, not in `--out=~/x`."""
-    return Path(os.path.expanduser(text))
+    try:
+        return Path(os.path.expanduser(text.encode().decode()))
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("should be UTF-8 text; rename the folder, or make a link to it") from None
 
 
 def as_root(text: str) -> Path:

@@ -132,6 +132,7 @@ def test_an_animation_gives_its_first_frame(suffix: str, tmp_path: Path) -> None
         (b"hello, I am text", "is not an image that can be decoded"),
         (b"\xff\xd8\xff\xe0 header only", "is a truncated or damaged JPEG of 16 bytes"),
         (b"\x89PNG\r\n\x1a\n", "is not an image"),
+        (b"\0\0\0\x18ftypheic" + bytes(12), r"is not an image .*; convert .heic to JPEG, .* pillow-heif"),
     ],
 )
 def test_what_is_no_image_is_named(content: bytes, message: str) -> None:

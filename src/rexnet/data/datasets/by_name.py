@@ -78,11 +78,9 @@ def _open_root(config: SourceConfig) -> Path | RemoteSource:
     if config.download:
         download_dataset(config.dataset, config.root)
     if not config.root.exists() and config.dataset != "digits":
-        source = where_from(config.dataset)
+        root, source = config.root.absolute(), where_from(config.dataset)
         where = f" ({source})" if source else ""
-        raise DataError(
-            f"data.root: {config.root} does not exist; it should contain the {config.dataset} data set{where}"
-        )
+        raise DataError(f"data.root: {root} does not exist; it should contain the {config.dataset} data set{where}")
     return config.root
 
 

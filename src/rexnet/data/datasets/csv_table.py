@@ -49,21 +49,20 @@ def index_csv(place: Path | RemoteSource, split: Split) -> Index:
     """
     root = place.copies if isinstance(place, RemoteSource) else place
     tables = _read_splits(root)
-    name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split
-    if not tables.get(name):
-        raise DataError(f"{root}: has no images of the split {name!r}; it has {', '.join(tables) or 'none'}")
-    labels = {row.label for row in tables.get("train", tables[name])}
+    if not tables.get(split):
+        raise DataError(f"{root}: has no images of the split {split!r}; it has {', '.join(tables) or 'none'}")
+    labels = {row.label for row in tables.get("train", tables[split])}
     are_numbers = all(label.isdecimal() for label in labels)
     class_names = sorted(labels, key=lambda label: (int(label) if are_numbers else 0, label))  # also 1 and 01
     label_of = {label: number for number, label in enumerate(class_names)}
-    unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
+    unknown = next((row.label for row in tables[split] if row.label not in label_of), None)
     if unknown is not None:
-        raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
+        raise DataError(f"{root}: the label {unknown!r} of the split {split!r} has no training image")
     _require_one_label(tables, root)
-    paths, labels_of_rows = [row.path for row in tables[name]], [label_of[row.label] for row in tables[name]]
+    paths, labels_of_rows = [row.path for row in tables[split]], [label_of[row.label] for row in tables[split]]
     if isinstance(place, RemoteSource):
         return label_source(place.find(paths), labels_of_rows, class_names)
-    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[name])
+    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[split])
     require_present(folder, paths, listed_in)
     if any(os.path.isabs(path) or ".." in path.split("/") for path in paths):
         base, folder = os.path.abspath(folder), _common_folder(folder, tables)

@@ -38,7 +38,7 @@ class RemoteSource(Source):
         self, root: RemotePath, folder: Path, fetch: FetchConfig, positions: np.ndarray | None = None, readers: int = 1
     ) -> None:
         self.root, self.folder, self.fetch, self.readers = root, folder, fetch, readers
-        self.catalog, self.left_out = open_catalog(folder), {}
+        self.catalog = open_catalog(folder)
         self.positions = np.arange(len(self.catalog.names)) if positions is None else positions
         self._pending: dict[int, Future[bytes]] = {}
         self._process = os.getpid()

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from rexnet.data.sources.image_files import printable, read_file
+from rexnet.data.sources.image_files import ADVICE, printable, read_file
 from rexnet.errors import DataError
 
 cv2.setNumThreads(0)  # loader processes are parallel already
@@ -170,7 +170,8 @@ def _imdecode(content: bytes | bytearray) -> np.ndarray | None:
 
 
 def _not_an_image(content: bytes, name: str) -> DataError:
-    return DataError(f"{printable(name)}: is not an image that can be decoded ({len(content):,} bytes)")
+    advice = f"; {ADVICE['.heic']}" if content[4:11] == b"ftyphei" else ""  # whatever its suffix says
+    return DataError(f"{printable(name)}: is not an image that can be decoded ({len(content):,} bytes){advice}")
 
 
 def _orientation(image: PIL.Image.Image) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.sources.image_files import LeftOut, read_file
+from rexnet.data.sources.image_files import read_file
 from rexnet.data.sources.names import Names
 from rexnet.errors import DataError
 
@@ -19,7 +19,6 @@ class Source(ABC):
 
     root: Path  # folder that the paths are relative to, or the archive that contains them
     paths: Names
-    left_out: LeftOut  # other files in a tar or store
     fork_safe = True  # False if loader processes must not be forked
     readers = 1  # processes of this machine that read at the same time
 

@@ -6,7 +6,6 @@ ImageNet's training archive, count as folders.
 
 import hashlib
 import io
-import json
 import logging
 import os
 import tarfile
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from rexnet.data.sources.image_files import LeftOut, is_image, note_left_out, printable, size_text
+from rexnet.data.sources.image_files import describe_left_out, is_image, printable, size_text
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source, digest
 from rexnet.errors import ConfigError, DataError, first_sentence
@@ -27,7 +26,7 @@ from rexnet.system.terminal import progress_bar
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 2
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\3\4")  # gzip, bzip2, xz, zstd, zip
 BLOCK = 512
 LARGE = 1 << 30
@@ -40,7 +39,6 @@ class Members(NamedTuple):
     paths: Names
     spans: np.ndarray  # offset and size in bytes, int64 (n, 2)
     labels: np.ndarray  # content of `NAME.cls` next to `NAME.jpg` (WebDataset), int64 (n,); -1 without one
-    left_out: LeftOut
 
 
 class TarSource(Source):
@@ -49,10 +47,7 @@ class TarSource(Source):
     `spans` are offset and size of each image in bytes, int64 (n, 2); `state` is that of the tar when it was indexed.
     """
 
-    def __init__(
-        self, root: Path, paths: Names, spans: np.ndarray, state: FileState, left_out: LeftOut | None = None
-    ) -> None:
-        self.left_out = left_out or {}
+    def __init__(self, root: Path, paths: Names, spans: np.ndarray, state: FileState) -> None:
         self.root, self.paths, self.spans, self.state = root, paths, spans, state
         try:
             self.descriptor = os.open(root, os.O_RDONLY)
@@ -100,14 +95,14 @@ def open_tar(path: Path) -> TarSource:
     places = (path.with_name(name), cache_folder() / f"{key}{name}")
     for place in places:
         if os.access(place, os.R_OK) and place.is_file() and (members := read_index(place.read_bytes(), *state)):
-            return TarSource(path, members.paths, members.spans, state, members.left_out)
+            return TarSource(path, members.paths, members.spans, state)
     if state[0] > LARGE:
         log.info(f"{path}: indexing {size_text(state[0])}, once")
     with open(path, "rb") as file, progress_bar(state[0], "B", unit_scale=True, delay=1) as bar:
         members = scan(file, path, state[0], lambda offset: bar.update(offset - bar.n))
     if not any(_write_index(place, members, state) for place in places):
         log.warning(f"{path}: its index could not be saved, so the next run creates it again")
-    return TarSource(path, members.paths, members.spans, state, members.left_out)
+    return TarSource(path, members.paths, members.spans, state)
 
 
 def index_name(name: str) -> str:
@@ -121,7 +116,7 @@ def scan(file: BinaryIO, path: Path, size: int, progress: Callable[[int], object
         raise DataError(f"{path}: is compressed, so images cannot be read by position; decompress it to a .tar")
     rows: list[tuple[str, int, int]] = []
     labels: dict[str, int] = {}
-    left_out: LeftOut = {}
+    left_out: list[str] = []
     for name, offset, length in _walk(file, path, 0, size, ""):
         progress(offset)
         if is_image(name):
@@ -131,11 +126,13 @@ def scan(file: BinaryIO, path: Path, size: int, progress: Callable[[int], object
             content = file.read(length).strip()
             labels[os.path.splitext(name)[0]] = int(content) if content.isdigit() else -1
         else:
-            note_left_out(left_out, name)
+            left_out.append(name)
+    if text := describe_left_out(left_out):
+        log.warning(f"{path}: left out {text}")
     rows.sort(key=lambda row: by_folder(row[0]))
     spans = np.array([row[1:] for row in rows], np.int64).reshape(-1, 2)
     found = np.array([labels.get(os.path.splitext(row[0])[0], -1) for row in rows], np.int64)
-    return Members(Names.pack(row[0] for row in rows), spans, found, left_out)
+    return Members(Names.pack(row[0] for row in rows), spans, found)
 
 
 def by_folder(name: str) -> str:
@@ -192,21 +189,17 @@ def read_index(content: bytes, *state: int) -> Members | None:
         with io.BytesIO(content) as file, np.load(file, allow_pickle=False) as index:
             if index["stamp"][: 1 + len(state)].tolist() != [FORMAT, *state]:
                 return None
-            names, others = Names(index["text"], index["ends"]), json.loads(str(index["left_out"]))
-            left_out = {reason: (count, first) for reason, (count, first) in others.items()}
-            return Members(names, index["spans"], index["labels"], left_out)
+            return Members(Names(index["text"], index["ends"]), index["spans"], index["labels"])
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
 def _write_index(place: Path, members: Members, state: FileState) -> bool:
     """Writes the index file atomically; returns False if it cannot be written."""
-    names, spans, labels, others = members
-    left_out, stamp = np.array(json.dumps(others)), np.array([FORMAT, *state], np.int64)
-    content = {"text": names.text, "ends": names.ends, "spans": spans, "labels": labels, "left_out": left_out}
+    (names, spans, labels), stamp = members, np.array([FORMAT, *state], np.int64)
     try:
         with atomic_write(place) as temporary:
-            np.savez(temporary, allow_pickle=False, stamp=stamp, **content)
+            np.savez(temporary, text=names.text, ends=names.ends, spans=spans, labels=labels, stamp=stamp)
     except ConfigError:
         return False
     return True
