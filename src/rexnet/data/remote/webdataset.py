@@ -30,7 +30,8 @@ def shard_splits(source: Path | RemoteSource) -> tuple[Split, ...]:
     if not isinstance(source, RemoteSource):
         raise ConfigError(f"data.root: webdataset needs a URL, such as file://{source.absolute()}")
     splits: tuple[Split, ...] = ("train", "val", "test")
-    return distinct_splits({split for split in splits if any(split in shard for shard in source.catalog.keys)})
+    found = {split: split for split in splits if any(split in shard for shard in source.catalog.keys)}
+    return distinct_splits({"val": "test", **found} if "test" in found else found)
 
 
 LAYOUT = Layout(index_shards, shard_splits)
