@@ -35,10 +35,11 @@ def open_store(root: RemotePath, fetch: FetchConfig) -> Any:
 
     timeout, patience = timedelta(seconds=fetch.timeout), timedelta(seconds=fetch.give_up_after)
     backoff = {"max_backoff": min(timedelta(seconds=10), patience / 4)}
+    allow_http = not str(root).startswith("https:")  # of endpoints from the environment, too
     with explained(base_of(root), fetch):
         return from_url(
             str(base_of(root)),
-            client_options={"timeout": timeout, "connect_timeout": timeout, "allow_http": "http:" in str(root)},
+            client_options={"timeout": timeout, "connect_timeout": timeout, "allow_http": allow_http},
             retry_config={"max_retries": MOST_RETRIES, "retry_timeout": patience, "backoff": backoff},
         )
 
