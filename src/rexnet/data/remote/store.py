@@ -58,7 +58,9 @@ def explained(path: Path, fetch: FetchConfig) -> Iterator[None]:
 def _explain(error: Exception, give_up_after: float) -> str:
     if NO_CREDENTIALS.search(str(error)):
         return "credentials are missing or have expired; set them in the environment (see docs/data.md)"
-    if reason := REASONS.get(type(error).__name__):
+    by_status = "NotFoundError" if "404 Not Found" in str(error) else "PermissionDeniedError"  # of a listing
+    listed = "404 Not Found" in str(error) or "403 Forbidden" in str(error)
+    if reason := REASONS.get(by_status if listed else type(error).__name__):
         return reason
     if isinstance(error, TimeoutError):
         return f"did not come within {give_up_after:g} s; check the network, or raise data.fetch.give_up_after"
