@@ -1,3 +1,4 @@
+import gc
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,11 @@ def test_shards_hold_every_image_with_its_class(
         packed(image_root, tmp_path / "shards")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_the_shards(image_root: Path, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
     shards = [str(path) for path in packed(image_root, tmp_path / "shards") if path.name.startswith("train")]
     samples = list(webdataset.WebDataset(shards, shardshuffle=False))
+    gc.collect()  # it leaves files open, which would fail the next test
     assert sorted(int(sample["cls"]) for sample in samples) == [0] * 8 + [1] * 8 + [2] * 8
     assert all(sample["png"].startswith(b"\x89PNG") for sample in samples)
