@@ -16,6 +16,7 @@ from rexnet.errors import CheckpointError, ConfigError
 from rexnet.runs.image_list import IMAGE_LIST
 from rexnet.runs.run import Run
 from rexnet.training.classification import train
+from rexnet.training.resume import find_resumed, require_same_data
 from rexnet.training.run_training import TrainingResult
 from rexnet.training.signals import Stopped
 
@@ -290,3 +291,10 @@ def test_a_run_without_a_list_of_its_images_resumes(stopped_run: tuple[Path, lis
     add_an_image(root)
     assert train(configured(arguments), run).step == 6
     assert (run / IMAGE_LIST).is_file()
+
+
+def test_another_order_of_the_classes_is_refused(stopped_run: tuple[Path, list[str]]) -> None:
+    resumed = find_resumed(only_run(stopped_run[1]))
+    require_same_data(resumed, ("ant", "bee", "cow"), {})
+    with pytest.raises(ConfigError, match=r"differ from its own in name or order \(new: nothing; missing: nothing\)"):
+        require_same_data(resumed, ("bee", "ant", "cow"), {}, allowed=["data"])

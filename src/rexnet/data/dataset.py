@@ -1,5 +1,6 @@
 """A split as a PyTorch data set: from a key to an augmented uint8 image."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,15 @@ class ImageDataset(Dataset[Sample]):
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def __getitems__(self, samples: list[SampleKey]) -> list[Sample]:
+        """Returns a batch; PyTorch calls this, so that a remote source can fetch all of it at once."""
+        self.prefetch([sample.position for sample in samples])
+        return [self[sample] for sample in samples]
+
+    def prefetch(self, positions: Sequence[int]) -> None:
+        """Announces images that will be read."""
+        self.index.source.prefetch(positions)
 
     def __getitem__(self, sample: SampleKey) -> Sample:
         self.progress.record(sample.position)

@@ -1,6 +1,7 @@
 """Data sets that read pixels from a cache instead of decoding images."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,10 @@ class CachedDataset(ImageDataset):
         """Estimates the size of the whole cache."""
         raise NotImplementedError
 
+    def prefetch(self, positions: Sequence[int]) -> None:
+        if self.cache is None:
+            super().prefetch(positions)
+
     def cached(self, position: int) -> np.ndarray:
         """Returns pixels from the cache."""
         image: np.ndarray = self.make(position) if self.cache is None else self.cache[position]
@@ -54,6 +59,7 @@ class CachedImages(CachedDataset):
     def estimate_bytes(self) -> int:
         """Estimates the size from a sample that is spread evenly over the data set."""
         sampled = np.unique(np.linspace(0, len(self) - 1, SAMPLED_IMAGES).astype(int))
+        self.prefetch(sampled.tolist())
         sizes = [self.make(int(position)).nbytes for position in sampled]
         error = 0.0 if len(sampled) == len(self) else float(np.std(sizes)) / len(sizes) ** 0.5
         return int(len(self) * (float(np.mean(sizes)) + 2 * error))

@@ -18,18 +18,21 @@ from rexnet.data.sources.image_files import (
     printable,
 )
 from rexnet.data.sources.names import Names
-from rexnet.data.sources.tar import TarSource, by_folder, open_tar
+from rexnet.data.sources.source import Source
+from rexnet.data.sources.tar import by_folder, open_tar
 from rexnet.errors import DataError
 
 
-def index_folders(root: Path, split: Split) -> Index:
+def index_folders(root: Path | Source, split: Split) -> Index:
     """Indexes the class folders below a folder with a name of the split; the training images define the classes.
 
     Images may lie deeper in their class folder. Without another folder for validation, `test/` takes its place. `root`
-    may be a tar that contains the same folders.
+    may be a tar that contains the same folders, or the source of all images in such folders.
     """
+    if isinstance(root, Source):
+        return _index_source(root, split)
     if root.is_file():
-        return _index_tar(root, split)
+        return _index_source(open_tar(root), split)
     train, folder = _split_folder(root, "train"), _split_folder(root, split)
     return index_class_folders(folder, class_folders(train), f"{train.name}/")
 
@@ -92,8 +95,8 @@ def _name_classes(folders: Iterable[str], place: Path) -> dict[str, str]:
     return folder_of
 
 
-def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | None = None) -> Index:
-    """Indexes the images of a tar whose path is `prefix`, a class, and a name.
+def index_tar_folders(tar: Source, prefix: str, class_names: Sequence[str] | None = None) -> Index:
+    """Indexes the images of a tar or a listing whose path is `prefix`, a class, and a name.
 
     `prefix` is empty or ends with a slash. Without `class_names`, all folders are classes, sorted.
     """
@@ -115,32 +118,33 @@ def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | 
     return label_source(source, label_of[found[positions]], class_names)
 
 
-def folder_splits(root: Path) -> tuple[Split, ...]:
+def folder_splits(root: Path | Source) -> tuple[Split, ...]:
     """Returns the splits that have a folder; `test/` counts as `val` only if there is no other."""
-    names = _tar_folders(open_tar(root))[1] if root.is_file() else {e.name for e in _entries(root) if _is_folder(e)}
-    return distinct_splits(assign_splits(sorted(names), root))
+    if isinstance(root, Path) and not root.is_file():
+        return distinct_splits(assign_splits((entry.name for entry in _entries(root) if _is_folder(entry)), root))
+    source = root if isinstance(root, Source) else open_tar(root)
+    return distinct_splits(assign_splits(sorted(_top_folders(source)[1]), source.root))
 
 
-def _index_tar(path: Path, split: Split) -> Index:
-    tar = open_tar(path)
-    top, names = _tar_folders(tar)
-    found = assign_splits(sorted(names), path)
+def _index_source(source: Source, split: Split) -> Index:
+    top, names = _top_folders(source)
+    found = assign_splits(sorted(names), source.root)
     if "train" not in found or split not in found:
         missing = _folders_of(split if "train" in found else "train")
         raise DataError(
-            f"{path}: has no {missing} with one folder for each class; it contains {join_names(sorted(names))}"
+            f"{source.root}: has no {missing} with one folder for each class; it contains {join_names(sorted(names))}"
         )
-    train = index_tar_folders(tar, f"{top}{found['train']}/")
-    return train if split == "train" else index_tar_folders(tar, f"{top}{found[split]}/", train.class_names)
+    train = index_tar_folders(source, f"{top}{found['train']}/")
+    return train if split == "train" else index_tar_folders(source, f"{top}{found[split]}/", train.class_names)
 
 
-def _tar_folders(tar: TarSource) -> tuple[str, set[str]]:
+def _top_folders(source: Source) -> tuple[str, set[str]]:
     """Returns the only top folder of a tar (or an empty string), and the names of the folders below it."""
-    first = {path.partition("/")[0] for path in tar.paths}
-    if len(first) != 1 or assign_splits(sorted(first), tar.root):
+    first = {path.partition("/")[0] for path in source.paths}
+    if len(first) != 1 or assign_splits(sorted(first), source.root):
         return "", first
     top = f"{first.pop()}/"
-    return top, {path.removeprefix(top).partition("/")[0] for path in tar.paths}
+    return top, {path.removeprefix(top).partition("/")[0] for path in source.paths}
 
 
 def _images(folder: str, path: str, above: tuple[str, ...], left_out: list[str]) -> Iterator[str]:

@@ -118,7 +118,7 @@ class Layout(NamedTuple):
 
     index_images: Callable[..., Index]
     """Maps a root and a split, and True if images are cropped to their boxes, to an index."""
-    splits: tuple[Split, ...] | Callable[[Path], tuple[Split, ...]]
+    splits: tuple[Split, ...] | Callable[..., tuple[Split, ...]]
     """The distinct splits, `train` first, or a function that reads them from a root."""
     marks: tuple[str, ...] = ()
     """Files that identify the data set."""
