@@ -2,8 +2,8 @@
 
     python benchmarks/range_server.py FOLDER LOG
 
-Prints its port. `/20/NAME` answers after 20 ms, as over a network with this round trip and unlimited bandwidth. LOG gets
-the name and range of each GET.
+Prints its port. `/20/NAME` answers after 20 ms, as over a network with this round trip and unlimited bandwidth. LOG
+gets the name and range of each GET.
 """
 
 import asyncio

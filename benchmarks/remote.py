@@ -139,7 +139,10 @@ def compare_speeds(tar: Path, url: str, server: int, options: argparse.Namespace
             flight: build(configure(f"{url}/{latency}/{tar.name}", workers, f"data.fetch.in_flight={flight}"))
             for flight in options.in_flight
         }
-        local, best = build(configure(tar, workers, "data.start_method=forkserver")), dict.fromkeys([0, *sides], (0.0, 0.0))
+        local, best = (
+            build(configure(tar, workers, "data.start_method=forkserver")),
+            dict.fromkeys([0, *sides], (0.0, 0.0)),
+        )
         for _ in range(options.rounds):
             for flight, loader in {0: local, **sides}.items():
                 best[flight] = max(best[flight], measure(loader, options.seconds, server))
@@ -184,7 +187,13 @@ def kill_runs(roots: dict[str, str], folder: Path) -> None:
     for name, root in roots.items():
         runs, log = folder / "runs" / name.replace(" ", ""), folder / f"steps {name}"
         settings = ["data.dataset=folder", f"data.root={root}", "data.batch_size=64", "data.image_size=64"]
-        settings += ["data.num_workers=2", "schedule.epochs=99", "schedule.warmup_epochs=0", f"trainer.runs_dir={runs}", "trainer.run_name=killed"]
+        settings += [
+            "data.num_workers=2",
+            "schedule.epochs=99",
+            "schedule.warmup_epochs=0",
+            f"trainer.runs_dir={runs}",
+            "trainer.run_name=killed",
+        ]
         settings += ["trainer.accelerator=cpu", "trainer.val_every_epochs=1"]
         command = [sys.executable, "-c", STEP_TIMES, str(log), "train", "--config", "imagenet", *settings]
         first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

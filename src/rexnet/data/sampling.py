@@ -97,11 +97,14 @@ class TrainBatchSampler:
         if self.balance is not None:
             places = balanced_places(self.balance[order])
             order = order[places][torch.randperm(self.num_samples, generator=generator).numpy()]
-        order = np.repeat(order, self.repeats)[: self.num_samples]
+        if self.repeats > 1:
+            order = np.repeat(order, self.repeats)[: self.num_samples]
         if self.steps * self.batch_size > self.num_samples:
             order = np.resize(order, self.steps * self.batch_size)  # repeats it from the start
         if self.repeats > 1 or self.balance is not None:
             return order, count_earlier(order)
+        if len(order) == self.num_samples:
+            return order, np.broadcast_to(np.int64(0), order.shape)  # which takes no memory
         return order, np.arange(len(order)) // self.num_samples
 
     def _batch(self, order: np.ndarray, views: np.ndarray, epoch: int, number: int) -> list[SampleKey]:
