@@ -19,7 +19,7 @@ quickstart: .venv/ready  ## Train ReXNet on the digits that ship with scikit-lea
 test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-torture: .venv/ready  ## Run the fault injection; writes docs/reliability.md (10 minutes)
+torture: .venv/ready  ## Run the fault injection; writes docs/reliability.md (15 minutes)
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m torture
 

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rexnet.cli import build_parser, main, parse
 from rexnet.config import load_config
@@ -13,7 +14,7 @@ from rexnet.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-OURS = re.compile(r"(?:\w+=\w+ )*(?:rexnet |(?:python|torchrun --nproc-per-node \d) (?:train|evaluate)\.py)")
+OURS = re.compile(r"(?:\w+=\w+ )*(?:rexnet |(?:python|torchrun(?: +--[\w-]+ \S+)+) +(?:train|evaluate)\.py)")
 
 
 def headings(page: Path) -> set[str]:
@@ -100,6 +101,18 @@ def test_commands_within_the_text_exist_with_their_options(page: Path) -> None:
             if subcommands(parser):
                 assert word in subcommands(parser), span
                 parser = subcommands(parser)[word]
+
+
+def test_pods_run_a_command_that_the_program_takes() -> None:
+    job, volume = (yaml.safe_load((ROOT / "deploy" / name).read_text()) for name in ("trainjob.yaml", "volume.yaml"))
+    trainer = job["spec"]["trainer"]
+    assert trainer["command"] == ["torchrun", "train.py"]
+    options = parse(["train", *trainer["args"]])
+    config = load_config(options.config, options.overrides)
+    assert config.data.batch_size % (trainer["numNodes"] * trainer["numProcPerNode"]) == 0
+    pod = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]["template"]
+    claim = pod["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
+    assert claim == volume["metadata"]["name"]
 
 
 @pytest.mark.parametrize("line", scripts())

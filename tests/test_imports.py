@@ -1,6 +1,7 @@
 """Holds the direction of imports: what a room may use, inside the package and of third parties."""
 
 import ast
+import os
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -24,6 +25,8 @@ ORDER = (
     "metrics",
     "data/keys",
     "data/sources",
+    "data/datasets/index",
+    "data/remote",
     "data/datasets",
     "data/augment",
     "data/sampling",
@@ -73,6 +76,7 @@ DOORS = {
     "PIL": ["api.py", "data/sources/decode.py", "data/augment/transforms.py", "dataset_tools/preview.py", "figures"],
     "jinja2": ["report/report.py", "publishing/card.py"],
     "matplotlib": ["figures", "training/callbacks/validation_images.py"],
+    "obstore": ["data/remote"],
     "tensorboard": ["runs/run.py"],
     "scipy": ["data/datasets/list_files.py", "metrics"],
     "sklearn": ["data/datasets/digits.py"],
@@ -153,6 +157,18 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
         top_level = {name for node in ast.parse(path.read_text()).body for name in names_of(node)}
         allowed = {"rexnet", "rexnet.errors", "rexnet.cli", "rexnet.cli.arguments", "rexnet.system.launcher"}
         assert {name for name in top_level if name.partition(".")[0] not in sys.stdlib_module_names} <= allowed
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_spin_briefly_unless_the_user_says_otherwise(given: dict[str, str], spins: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import os, rexnet; print(os.environ.get('GOMP_SPINCOUNT'))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=kept | given)
+    assert done.stdout.strip() == spins
 
 
 def names_of(node: ast.stmt) -> set[str]:

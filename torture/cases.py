@@ -17,7 +17,8 @@ from rexnet.checkpoints.checkpoint import read_checkpoint
 from rexnet.checkpoints.durable import find_damage
 from rexnet.errors import CheckpointError
 from rexnet.training.checkpoint_io import DurableCheckpointIO
-from torture.runs import ROOT, command, end, only_run, outcome, ranks, same, start, train
+from torture.elastic import elastic
+from torture.runs import ROOT, command, end, environment, only_run, outcome, ranks, same, start, train
 
 Outcome = tuple[str, bool, str]
 TERM, INT, USR1, KILL = (int(getattr(signal, f"SIG{name}")) for name in ("TERM", "INT", "USR1", "KILL"))
@@ -281,4 +282,32 @@ def slurm(folder: Path, images: Path) -> Iterator[Outcome]:
     yield "SLURM job signaled twice, requeued twice: equal bits", good, figure
 
 
-ALL = (saves, numbers, resumes, signals, losses, slurm, kills)
+def cluster(folder: Path, images: Path) -> Iterator[Outcome]:
+    """Runs docs/slurm.sbatch on a real SLURM with two nodes, where that can be installed."""
+    settings = ("schedule.epochs=40", "trainer.keep_best=1")
+    arguments = command(folder, images, *settings)[3:]
+    script = [str(ROOT / "torture" / "slurm.sh"), str(folder), sys.executable, "--config", "finetune/folder.yaml"]
+    done = subprocess.run([*script, *arguments], env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stderr.strip())
+        if done.returncode != 3:
+            yield "real SLURM, 2 nodes", False, f"exit code {done.returncode}"
+        return
+    seconds = {line.split()[1]: f"{float(line.split()[2]):.0f} s" for line in done.stdout.splitlines()}
+    yield (
+        "real SLURM, job on 2 nodes gets SIGUSR1: saved, requeued, resumed",
+        True,
+        f"{seconds['signal']} to save and end, {seconds['requeue']} from the new start to the third epoch",
+    )
+    straight = train(folder / "straight", images, *settings, "trainer.devices=2")
+    equal = straight.returncode == 0 and same(
+        outcome(only_run(folder / "straight")), outcome(only_run(folder / "runs"))
+    )
+    yield (
+        "real SLURM, a node is killed: SLURM requeues, the job resumes and completes; equal bits",
+        equal,
+        f"{seconds['loss']} until SLURM notices, {seconds['return']} from the new start to the next epoch",
+    )
+
+
+ALL = (saves, numbers, resumes, signals, losses, slurm, kills, elastic, cluster)

@@ -3,7 +3,6 @@
 Nothing is printed unless the logger `rexnet` is set to INFO. Errors are `rexnet.errors.RexnetError`, in one sentence.
 """
 
-import io
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from rexnet.checkpoints.checkpoint import WeightsKind
 from rexnet.config import Config, load_config
 from rexnet.config.load import Overrides, replace_values
 from rexnet.data.datasets.index import Split
-from rexnet.data.sources.decode import decode, decode_image
+from rexnet.data.sources.decode import decode_image, rgb_pixels
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.evaluate import Request, evaluate
 from rexnet.export.deployed import InputKind
@@ -30,7 +29,6 @@ from rexnet.training.classification import train as train_classifier
 from rexnet.training.run_training import TrainingResult
 
 Image = str | Path | np.ndarray | PIL.Image.Image
-PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 
 
 def train(
@@ -154,11 +152,8 @@ class Predictor:
 
 def _read_pixels(image: Image) -> np.ndarray:
     """Returns the RGB pixels of an image, uint8 (H, W, 3)."""
-    if isinstance(image, PIL.Image.Image):  # by way of a PNG, so that orientation and transparency are as for files
-        png = io.BytesIO()
-        supported = image if image.mode in PNG_MODES else image.convert("RGB")
-        supported.save(png, "PNG", exif=image.getexif(), compress_level=0)
-        return decode(png.getvalue(), "a PIL image")
+    if isinstance(image, PIL.Image.Image):
+        return rgb_pixels(image, "a PIL image")
     if not isinstance(image, np.ndarray):
         return decode_image(str(image))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

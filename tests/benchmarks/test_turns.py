@@ -42,8 +42,9 @@ def prepare_death() -> turns.Run:
 
 def test_the_rates_are_images_a_second_for_each_batch_size() -> None:
     makers = {"slow": functools.partial(prepare_busy, 0.01), "fast": functools.partial(prepare_busy, 0.001)}
-    rates = turns.measure_in_turns(makers, [1, 4], 0.02)
-    assert list(rates) == ["slow", "fast"]
+    speeds = turns.measure_in_turns(makers, [1, 4], 0.02)
+    assert list(speeds) == ["slow", "fast"]
+    rates = {name: speed.images_per_s for name, speed in speeds.items()}
     for batch in (1, 4):
         assert 0 < rates["slow"][batch] <= 100  # at most: this machine may be busy with something else
         assert rates["slow"][batch] < rates["fast"][batch] <= 1000
@@ -56,6 +57,25 @@ def test_each_program_has_a_process_of_its_own_and_they_take_turns(tmp_path: Pat
     first, second = processes[:2]
     assert len({first, second, str(os.getpid())}) == 3
     assert processes == [first, second] * 4  # once to warm up, and three rounds
+
+
+def prepare_meeting(folder: Path, name: str) -> turns.Run:
+    """Waits in the first batch until every other program has begun its own."""
+    (folder / name).touch()
+
+    def run(batch: int) -> None:
+        deadline = time.monotonic() + 30
+        while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(list(folder.iterdir())) == 2
+
+    return run
+
+
+def test_compiled_programs_start_at_the_same_time(tmp_path: Path) -> None:
+    makers = {name: functools.partial(prepare_meeting, tmp_path, name) for name in "ab"}
+    speeds = turns.measure_in_turns(makers, [1], 0.0, compiled="ab")
+    assert all(0 < speed.start_s < 30 for speed in speeds.values())
 
 
 def test_what_goes_wrong_in_a_process_is_said_here() -> None:

@@ -76,6 +76,11 @@ def test_training_evaluating_and_resuming_through_the_doors(
         ),
         (["train", "--config", "quickstart", "augmentation.flip=7"], r"augmentation\.flip: .*found 7"),
         (["train", "--config", "rexnet_1.0x", "data.root={tmp}/nowhere"], r"data\.root: .*/nowhere does not exist"),
+        (
+            ["train", "--config", "quickstart", "--seeds", "2", "trainer.run_name=x"],
+            r"^--seeds: .* leave out trainer\.run_",
+        ),
+        (["train", "--config", "quickstart", "trainer.run_name=a/b"], r"trainer\.run_name: .*, found 'a/b'"),
         (["train"], r"give --config CONFIG for a new run, or --resume RUN"),
         (
             ["train", "--resume", "{tmp}/nowhere"],
@@ -111,7 +116,7 @@ def test_a_broken_image_is_named_even_from_a_loader_process(
         f"data.num_workers={workers}",
     ]
     message = refused(capsys, *arguments)
-    assert message.endswith("003.png: is not an image that OpenCV can decode (12 bytes)")
+    assert message.endswith("003.png: is not an image that can be decoded (12 bytes)")
     assert message.startswith("/")
 
 
@@ -174,6 +179,12 @@ def test_a_package_that_is_not_installed_is_one_sentence(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert refused(capsys, "models").startswith("a package is missing: import of torch halted")
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "check", "caf\udce9"])
+    assert capsys.readouterr().err.endswith("should be UTF-8 text; rename the folder, or make a link to it\n")
 
 
 def test_a_folder_that_may_not_be_looked_into_is_one_sentence(

@@ -63,7 +63,7 @@ def test_the_printed_config_is_the_same_run_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["in/my photos #2", "12", "2024-05-01", "no", "1e5", "a: b", "[x]", " x", "- a", "{", '"q"', "字/\udce9", "a=b"],
+    ["in/my photos #2", "12", "2024-05-01", "no", "1e5", "a: b", "[x]", " x", "- a", "{", '"q"', "字/é", "a=b"],
 )
 def test_a_path_is_taken_as_it_is_written(path: str, tmp_path: Path) -> None:
     config = load_config(
@@ -81,6 +81,8 @@ def test_a_tilde_is_the_home_folder_and_an_empty_value_none(monkeypatch: pytest.
     config = load_config(tmp_path / "a.yaml", ["trainer.runs_dir=~", "model.pretrained=~/w.pth", "data.manifest=null"])
     assert (config.data.root, config.trainer.runs_dir) == (Path("/home/me/photos"), Path("/home/me"))
     assert (config.model.pretrained, config.data.manifest) == ("/home/me/w.pth", None)
+    with pytest.raises(ConfigError, match=r"data\.root: should be UTF-8 text; rename the folder, .*found 'caf.udce9'"):
+        load_config("quickstart", ["data.root=caf\udce9"])
     with pytest.raises(ConfigError, match=r"data\.root: should be text, found None"):  # as of an unset variable
         load_config("quickstart", ["data.root="])
     with pytest.raises(ConfigError, match=r"data\.root: should be text, in quotes in a YAML file, found 12"):

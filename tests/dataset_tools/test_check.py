@@ -107,7 +107,7 @@ def test_training_can_leave_out_what_is_listed_as_broken(root: Path, capsys: pyt
     assert [path for path in train.paths if path.startswith("ant")] == ["ant/1.png", "ant/2.png", "ant/3.png"]
     assert train.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
     (fault,) = remark_left_out(train)
-    assert fault.startswith(f"{root}/train: left out 5 of 12 listed as broken (ant/")
+    assert fault.startswith(f"{root}/train: left out 5 broken or outside of the class folders (ant/")
     val = load_index(config, "val")
     assert (len(val), remark_left_out(val)) == (4, [])
     assert len(load_index(config.model_copy(update={"on_bad_image": "error"}), "train")) == 12

@@ -28,7 +28,7 @@ def test_uneven_classes_and_classes_without_validation_images_are_reported(small
     _, uneven, unseen, few = check_classes(data)
     assert uneven.text.startswith("ant has 1 images, bee 16; data.sampling=balanced")
     assert unseen.text.startswith("no validation image of bee;")
-    assert few.text.startswith("only 10 validation images: each changes top-1 by 10 points;")
+    assert few.text.startswith("10 validation images are few: each changes top-1 by 10 points;")
 
 
 def test_the_space_for_a_cache_is_checked(small_run: list[str]) -> None:
@@ -63,3 +63,12 @@ def test_a_precision_that_the_hardware_lacks_is_reported(small_config: Config, m
     assert (finding.level, "emulated" in finding.text) == ("warning", True)
     with pytest.raises(ConfigError, match="fp16 needs a GPU"):
         check_precision(small_config.trainer.model_copy(update={"precision": "fp16"}))
+
+
+@pytest.mark.parametrize(("load", "level"), [(0.6, "ok"), (1.3, "warning")])
+def test_other_programs_are_reported(
+    load: float, level: str, small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    finding = check_precision(small_config.trainer.model_copy(update={"precision": "fp32", "accelerator": "cpu"}))
+    assert (finding.level, "load of 1.3" in finding.text) == (level, level == "warning")

@@ -8,8 +8,8 @@ from rexnet.doctor.estimate import compare_speeds, estimate_time, measure_loadin
 @pytest.mark.parametrize(
     ("loader", "model", "cores", "level", "words"),
     [
-        (900, 2400, 16, "warning", "use data.num_workers=11 or data.cache"),
-        (900, 2400, 8, "warning", "8 cores are too few, so use data.cache"),
+        (900, 2400, 16, "warning", "use data.num_workers=11 or data.cache=disk (about "),
+        (900, 2400, 8, "warning", "that needs 11 cores, and 8 are here, so use data.cache=disk (about "),
         (2500, 2400, 16, "ok", "loader 2,500 images/s with 4 workers, model 2,400"),
     ],
 )
@@ -22,6 +22,8 @@ def test_the_slower_side_is_named_with_a_remedy(
     finding = compare_speeds(data, loader, model)
     assert finding.level == level
     assert words in finding.text
+    if level == "warning":  # 24 images of 40 x 48 pixels
+        assert finding.text.endswith(" images/s, 138.2 kB)")
 
 
 def test_a_cache_makes_up_for_a_slow_loader(small_run: list[str]) -> None:

@@ -123,14 +123,25 @@ def test_several_weights_are_one_table_with_tests_between_them(
     assert len(load_predictions(soup).labels) == 15
 
 
-def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(run: Path) -> None:
+def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = evaluate_all([run], Request())[0]
     assert plain.temperature is None
+    assert "top-5" not in plain.describe()  # of 3 classes
+    with pytest.raises(
+        DataError, match="answers to 7 of the 15 images of val, a random half, determine no temperature"
+    ):
+        evaluate_all([run], Request(calibrate=True))
+    assert not list(run.glob("checkpoints/*temperature*"))
+    monkeypatch.setattr("rexnet.evaluation.evaluate.fit_temperature", lambda logits, labels: 1.0 + len(labels) / 10)
     result = evaluate_all([run], Request(calibrate=True))[0]
     _, reported = split_in_halves(15)
     assert result.summary.n == len(reported) == 8
     assert list(result.predictions.names) == [plain.predictions.names[position] for position in reported]
     assert "fitted on 7 of the 15 images of val, a random half; all results are of the other 8" in result.remarks[0]
+    assert "; 7 images are few, so it is uncertain: 200 in all would be right" in result.remarks[0]
+    assert result.temperature == 1.7
     again = evaluate_all([run], Request())[0]
     assert again.temperature == result.temperature
     assert "was fitted on 7 of the 15 images of val, a random half: calibrated numbers" in again.remarks[0]
@@ -171,12 +182,10 @@ def test_changed_images_are_said_and_matched_by_class_name(image_root: Path, tmp
     (root / "val/ant/000.png").unlink()
     (after,) = evaluate_all([run], Request())
     assert (before.remarks, after.logged) == ((), None)
-    assert "the images have changed since the training: 6 removed (ant/000.png, bee/000.png, " in after.remarks[-1]
+    assert "images have changed since the training: 6 removed (ant/000.png, bee/000.png, " in after.remarks[-1]
     assert after.predictions.labels.tolist() == [0, 0, 0, 0, 2, 2, 2, 2, 2]
     write_report([run], tmp_path / "report.html")
-    assert (
-        "The validation images have changed since the training: 6 removed (" in (tmp_path / "report.html").read_text()
-    )
+    assert "Images of val have changed since the training: 6 removed (" in (tmp_path / "report.html").read_text()
     for split in ("train", "val"):
         (root / split / "ant").rename(root / split / "wasp")
     with pytest.raises(DataError, match="unknown: wasp"):

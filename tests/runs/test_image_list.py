@@ -9,7 +9,6 @@ from conftest import write_images
 from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.index import Index, Split
-from rexnet.errors import DataError
 from rexnet.runs.image_list import IMAGE_LIST, describe_changes, write_image_list
 
 
@@ -81,5 +80,7 @@ def test_new_labels_and_a_new_order_of_a_table_are_described(root: Path, tmp_pat
 
 def test_a_damaged_list_is_named(root: Path, tmp_path: Path) -> None:
     tmp_path.joinpath(IMAGE_LIST).write_bytes(b"\x1f\x8b\x08\0")
-    with pytest.raises(DataError, match=r"images\.csv\.gz: cannot be read: EOFError"):
-        describe_changes(tmp_path, indexes(root))
+    assert describe_changes(tmp_path, {"val": indexes(root)["val"]}) == {
+        "val": "unknown, since images.csv.gz cannot be read (EOFError: Compressed file ended before the end-of-stream "
+        "marker was reached)"
+    }

@@ -11,10 +11,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rexnet.config import Config, load_config
 from rexnet.errors import CheckpointError, ConfigError, DataError
+from rexnet.models.depthwise import Float32Depthwise
 from rexnet.runs.checkpoint_files import find_checkpoint
 from rexnet.runs.run import Run
 from rexnet.system.device import resolve_devices, resolve_nodes
-from rexnet.training.classification import train
+from rexnet.training.classification import build_classifier, train
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -220,6 +221,15 @@ def test_what_cannot_be_trained_is_reported_before_a_folder_is_made(
     with pytest.raises(error, match=message):
         train(configured(small_run, *(override.format(tmp=tmp_path) for override in overrides)))
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("precision", "in_fp32"), [("bf16", True), ("fp32", False)])
+def test_bf16_on_a_cpu_trains_depthwise_convolutions_in_fp32(
+    precision: str, in_fp32: bool, small_run: list[str]
+) -> None:
+    config = configured(small_run, f"trainer.precision={precision}", "trainer.accelerator=cpu")
+    module = build_classifier(config, "abc", (8, 8, 8), 3)
+    assert any(isinstance(layer, Float32Depthwise) for layer in module.model.modules()) == in_fp32
 
 
 @pytest.mark.gpu

@@ -1,7 +1,10 @@
 """Compiled steps, with backends of torch.compile that trace as the real one does, but generate no code."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +81,50 @@ def test_gradient_checkpointing_counts_each_batch_once(
     run, plain = train(configured(small_run, *keys, COMPILED)).run, train(configured(small_run, *keys)).run
     assert counters["stats"]["unique_graphs"] == 1
     assert_same_tensors(final_state(run)["state_dict"], final_state(plain)["state_dict"])
+
+
+@pytest.mark.slow
+def test_the_real_compiler_repeats_itself_when_a_run_resumes(small_run: list[str]) -> None:
+    keys = [*RANDOM, COMPILED]
+    whole = train(configured(small_run, *keys))
+    stopped = train(configured(small_run, *keys, "trainer.max_steps=4")).run
+    train(configured(small_run, *keys), stopped)
+    assert_same_tensors(final_state(stopped)["state_dict"], final_state(whole.run)["state_dict"])
+    eager = train(configured(small_run, *RANDOM))
+    assert whole.metrics["val/loss"] == pytest.approx(eager.metrics["val/loss"], rel=0.2)  # other dropout masks
+
+
+TWO_PROCESSES = """
+import sys
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+from rexnet.config import load_config
+from rexnet.training.classification import train
+
+torch.set_num_threads(1)
+plain = nn.Module.compile
+nn.Module.compile = lambda self, mode: plain(self, backend="aot_eager")
+if __name__ == "__main__":
+    config = load_config("finetune/folder.yaml", sys.argv[1:])
+    train(config)
+    assert counters["stats"]["unique_graphs"] == config.trainer.compile, counters
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_two_processes_compile_one_graph_each(checkpointing: bool, small_run: list[str], tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(TWO_PROCESSES)
+    states = []
+    for compiled in (True, False):
+        keys = [*small_run, *RANDOM, "trainer.devices=2", f"model.grad_checkpointing={checkpointing}"]
+        keys += [f"trainer.compile={compiled}", f"trainer.runs_dir={tmp_path / str(compiled)}"]
+        subprocess.run([sys.executable, str(program), *keys], check=True, timeout=600)
+        (run,) = (tmp_path / str(compiled)).iterdir()
+        states.append(final_state(run)["state_dict"])
+    assert_same_tensors(*states)
 
 
 def test_graphs_need_the_compiler(small_run: list[str]) -> None:

@@ -16,6 +16,7 @@ from rexnet.errors import CheckpointError, ConfigError
 from rexnet.runs.image_list import IMAGE_LIST
 from rexnet.runs.run import Run
 from rexnet.training.classification import train
+from rexnet.training.resume import find_resumed, require_same_data
 from rexnet.training.run_training import TrainingResult
 from rexnet.training.signals import Stopped
 
@@ -262,8 +263,8 @@ def move_an_image(root: Path) -> None:
     [
         (rename_a_class, "new: zebra; missing: ant"),
         (swap_the_data, "new: eeb, tna, woc; missing: ant, bee, cow"),
-        (add_an_image, r"training: 1 added \(ant/900.png\)"),
-        (move_an_image, r"validation: 1 added \(bee/900.png\), 1 removed \(ant/000.png\)"),
+        (add_an_image, r"train: 1 added \(ant/900.png\)"),
+        (move_an_image, r"val: 1 added \(bee/900.png\), 1 removed \(ant/000.png\)"),
     ],
 )
 def test_changed_data_is_refused_with_the_difference_and_never_shifts_labels(
@@ -275,7 +276,7 @@ def test_changed_data_is_refused_with_the_difference_and_never_shifts_labels(
     with pytest.raises(ConfigError, match=difference):
         train(configured(arguments), run)
     if "image" not in change.__name__:
-        with pytest.raises(ConfigError, match="labels would change their meaning; restore the data"):
+        with pytest.raises(ConfigError, match="labels would change their meaning; restore them"):
             train(configured(arguments), run, allowed=["data"])
     else:
         train(configured(arguments), run, allowed=["data"])
@@ -290,3 +291,10 @@ def test_a_run_without_a_list_of_its_images_resumes(stopped_run: tuple[Path, lis
     add_an_image(root)
     assert train(configured(arguments), run).step == 6
     assert (run / IMAGE_LIST).is_file()
+
+
+def test_another_order_of_the_classes_is_refused(stopped_run: tuple[Path, list[str]]) -> None:
+    resumed = find_resumed(only_run(stopped_run[1]))
+    require_same_data(resumed, ("ant", "bee", "cow"), {})
+    with pytest.raises(ConfigError, match=r"differ from its own in name or order \(new: nothing; missing: nothing\)"):
+        require_same_data(resumed, ("bee", "ant", "cow"), {}, allowed=["data"])

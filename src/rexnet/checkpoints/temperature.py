@@ -46,8 +46,10 @@ def load_temperature(checkpoint: Path, weights: str) -> float | None:
 
 def describe_temperature(checkpoint: Path, weights: str) -> str:
     """Returns words for an existing temperature and the images that it was fitted on."""
-    content = json.loads(temperature_path(checkpoint, weights).read_text(encoding="utf-8"))
-    return f"temperature {content['temperature']:.3f} was fitted on {content.get('fitted_on') or 'unknown images'}"
+    path = temperature_path(checkpoint, weights)
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}  # exports only have the value
+    value = f" {content['temperature']:.3f}" if content else ""
+    return f"temperature{value} was fitted on {content.get('fitted_on') or 'unknown images'}"
 
 
 def require_temperature(value: object, path: Path) -> float:

@@ -44,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _end(f"error: a package is missing: {error}; install it with pip", 2)
     except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:  # no file of the user is involved, so this is a bug
+        if error.filename is None and error.errno not in (
+            errno.ENOSPC,
+            errno.EIO,
+        ):  # no file of the user is involved, so this is a bug
             raise
         if error.filename is None:
             _discard_output()

@@ -27,12 +27,23 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def add_moved_data(parser: argparse.ArgumentParser) -> None:
     """Adds --data."""
-    parser.add_argument("--data", metavar="ROOT", type=as_path, help="data set (default: where the run found it)")
+    parser.add_argument("--data", metavar="ROOT", type=as_root, help="data set (default: where the run found it)")
 
 
 def as_path(text: str) -> Path:
     """Parses a path; shells expand `~` at the beginning of a word only, not in `--out=~/x`."""
-    return Path(os.path.expanduser(text))
+    try:
+        return Path(os.path.expanduser(text.encode().decode()))
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("should be UTF-8 text; rename the folder, or make a link to it") from None
+
+
+def as_root(text: str) -> Path:
+    """Parses the root of a data set, which may be a URL."""
+    from rexnet.config.remote_path import RemotePath, parse_url
+
+    url = parse_url(text)
+    return url if isinstance(url, RemotePath) else as_path(text)
 
 
 def count(text: str) -> int:

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from rexnet.cli.arguments import Commands, add_config, as_path, count
+from rexnet.cli.arguments import Commands, add_config, as_path, as_root, count
 
 if TYPE_CHECKING:
     from rexnet.config import Config
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands) -> None:
     """Adds the group of commands."""
-    group = commands.add_parser("data", help="check, split, preview or cache a data set")
+    group = commands.add_parser("data", help="check, split, preview, cache, index or pack a data set")
     actions = group.add_subparsers(required=True, metavar="ACTION")
     _add_check(actions)
     _add_split(actions)
     _add_show(actions)
     _add_cache(actions)
+    _add_index(actions)
+    _add_pack(actions)
 
 
 def _add_check(actions: Commands) -> None:
@@ -27,7 +29,7 @@ def _add_check(actions: Commands) -> None:
         help="read every image once and report problems",
         description="Write a manifest of all images and a report of problems. Exit code 2 if there are any.",
     )
-    parser.add_argument("root", metavar="ROOT", type=as_path, help="folder, tar or CSV file of the data set")
+    parser.add_argument("root", metavar="ROOT", type=as_root, help="folder, tar, CSV file or URL of the data set")
     parser.add_argument("--dataset", metavar="NAME", help="layout, as data.dataset (default: detected)")
     parser.add_argument("--manifest", metavar="FILE", type=as_path, help="manifest (default: in ROOT, or next to it)")
     parser.add_argument("--allow-leak", action="store_true", help="accept images that are in several splits")
@@ -113,6 +115,58 @@ def run_cache(options: argparse.Namespace) -> int:
 
     for path, size in fill_caches(_load(options, "data.cache=disk")):
         print(f"Cache        {path}  {size_text(size)}")
+    return 0
+
+
+def _add_index(actions: Commands) -> None:
+    parser = actions.add_parser(
+        "index",
+        help="index a tar, or a data set in an object store again",
+        description="Write the index next to a tar, to be uploaded with it; or list a remote data set again.",
+    )
+    parser.add_argument("root", metavar="ROOT", type=as_root, help="tar, or URL of a data set")
+    parser.add_argument("--dataset", metavar="NAME", help="layout of a URL, as data.dataset (default: folder or csv)")
+    parser.set_defaults(run=run_index)
+
+
+def run_index(options: argparse.Namespace) -> int:
+    """Indexes a tar or a remote data set."""
+    from rexnet.config.data_schema import FetchConfig
+    from rexnet.config.remote_path import RemotePath
+    from rexnet.data.datasets.by_name import detect_layout
+    from rexnet.data.remote.indexing import open_remote
+    from rexnet.data.sources.tar import open_tar
+
+    if isinstance(options.root, RemotePath):
+        layout = options.dataset or detect_layout(options.root)
+        count = len(open_remote(options.root, layout, FetchConfig(), again=True))
+    else:
+        count = len(open_tar(options.root))
+    print(f"Index        {count:,} images in {options.root}")
+    return 0
+
+
+def _add_pack(actions: Commands) -> None:
+    parser = actions.add_parser(
+        "pack",
+        help="pack a data set into tar shards for an object store",
+        description="Write all splits as shuffled tar shards with indexes, for data.dataset=webdataset.",
+    )
+    parser.add_argument("root", metavar="SRC", type=as_root, help="folder, tar, CSV file or URL of the data set")
+    parser.add_argument("folder", metavar="DEST", type=as_path, help="a new folder")
+    parser.add_argument("--dataset", metavar="NAME", help="layout, as data.dataset (default: detected)")
+    parser.set_defaults(run=run_pack)
+
+
+def run_pack(options: argparse.Namespace) -> int:
+    """Writes the shards."""
+    from rexnet.config.data_schema import SourceConfig
+    from rexnet.data.datasets.by_name import detect_layout, load_index, splits_of
+    from rexnet.data.remote.pack import pack
+
+    config = SourceConfig(dataset=options.dataset or detect_layout(options.root), root=options.root)
+    shards = pack({split: load_index(config, split) for split in splits_of(config)}, options.folder)
+    print(f"Shards       {len(shards)} in {options.folder}; upload the whole folder, hidden files too")
     return 0
 
 

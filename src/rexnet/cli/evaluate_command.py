@@ -2,7 +2,7 @@
 
 import argparse
 
-from rexnet.cli.arguments import Commands, as_path, count, positive
+from rexnet.cli.arguments import Commands, as_path, as_root, count, positive
 
 
 def add_parser(commands: Commands) -> None:
@@ -15,7 +15,7 @@ def add_parser(commands: Commands) -> None:
         "tests. A soup is the mean of a run's best checkpoints.",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint, export or timm/NAME")
-    parser.add_argument("--data", metavar="ROOT", type=as_path, nargs="+", default=[], help="other data sets")
+    parser.add_argument("--data", metavar="ROOT", type=as_root, nargs="+", default=[], help="other data sets")
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--weights", choices=("ema", "raw", "soup"), nargs="+", default=[], help="default: EMA if any")
     parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")

@@ -2,14 +2,28 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from rexnet.config.remote_path import parse_url
 from rexnet.config.section import Count, FilePath, PositiveFloat, PositiveInt, Probability, Role, Section
 
 Interpolation = Literal["bilinear", "bicubic"]
-DatasetName = Literal["folder", "csv", "cub200", "cars", "flowers102", "aircraft", "food101", "imagenet", "digits"]
+DatasetName = Literal[
+    "folder", "csv", "webdataset", "cub200", "cars", "flowers102", "aircraft", "food101", "imagenet", "digits"
+]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class FetchConfig(Section):
+    """Requests to an object store."""
+
+    in_flight: Annotated[PositiveInt, Role.MECHANICS] = 64
+    """Requests at the same time, shared by all loader processes of a machine."""
+    timeout: Annotated[PositiveFloat, Role.MECHANICS] = 30.0
+    """Seconds until a request without a complete answer is repeated."""
+    give_up_after: Annotated[PositiveFloat, Role.MECHANICS] = 300.0
+    """Seconds of repeated failures after which the run stops with an error."""
 
 
 class SourceConfig(Section):
@@ -18,8 +32,10 @@ class SourceConfig(Section):
     dataset: Annotated[DatasetName, Role.FIXED]
     """Layout: `folder` has class folders in train/ and val/, or a tar of them; `csv` is a table of path, label and
     split; `digits` are those of scikit-learn, written to `root` on first use; the others are in docs/data.md."""
-    root: Annotated[FilePath, Role.MECHANICS]
-    """Folder of the data set; for `folder` also a tar file, for `csv` also the table itself."""
+    root: Annotated[FilePath, BeforeValidator(parse_url), Role.MECHANICS]
+    """Folder of the data set; for `folder` also a tar file, for `csv` also the table itself. `folder`, `csv` and
+    `webdataset` may be in an object store: `s3://`, `gs://`, `az://` or `https://`."""
+    fetch: FetchConfig = FetchConfig()
     download: Annotated[bool, Role.MECHANICS] = False
     """Download the data set into `root` if it is missing and publicly available."""
     train_on: Literal["train", "train+val"] = "train"

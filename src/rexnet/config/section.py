@@ -51,7 +51,10 @@ def is_text(field: FieldInfo) -> bool:
 
 def expand_home(path: Any) -> Any:
     """Returns a path, given as text or as `Path`, with the user's home folder for a `~` at its beginning."""
-    return type(path)(os.path.expanduser(path))
+    try:
+        return type(path)(os.path.expanduser(str(path).encode().decode()))
+    except UnicodeEncodeError:
+        raise ValueError("should be UTF-8 text; rename the folder, or make a link to it") from None
 
 
 FilePath = Annotated[Path, AfterValidator(expand_home)]

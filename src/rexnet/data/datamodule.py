@@ -52,8 +52,8 @@ class ImageData(pl.LightningDataModule):
         self.val_index = load_index(config.data, "val")
         if len(self.class_names) < 2:
             raise DataError(
-                f"{self.train_index.root}: has one class, {self.class_names[0]}, so there is nothing to tell apart; a "
-                f"classifier needs two or more, such as a class of everything else"
+                f"{self.train_index.root}: has one class, {self.class_names[0]}; a classifier needs two or more, "
+                f"such as a class of everything else"
             )
         self.indexes: dict[Split, Index] = {"train": self.train_index, "val": self.val_index}
         preprocessing = resolve_preprocessing(config, self.train_index.class_names)
@@ -76,7 +76,7 @@ class ImageData(pl.LightningDataModule):
     @property
     def remarks(self) -> list[str]:
         """Sentences about the images that a user may not expect."""
-        return list(remark_on_data(self.config.data, self.train_index, self.val_index))
+        return remark_on_data(self.config.data, self.train_index, self.val_index)
 
     def prepare_data(self) -> None:
         """Fills missing caches; Lightning calls it in the first process of each node, and the others wait."""

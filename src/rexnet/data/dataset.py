@@ -1,5 +1,6 @@
 """A split as a PyTorch data set: from a key to an augmented uint8 image."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from rexnet.data.augment.transforms import Transform
 from rexnet.data.datasets.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.sampling import BATCH, SampleKey
-from rexnet.data.sources.decode import crop_to_box, decode
+from rexnet.data.sources.decode import Jpeg, crop_to_box, open_image
 from rexnet.data.workers import WorkerProgress
 
 
@@ -41,6 +42,15 @@ class ImageDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.index)
 
+    def __getitems__(self, samples: list[SampleKey]) -> list[Sample]:
+        """Returns a batch; PyTorch calls this, so that a remote source can fetch all of it at once."""
+        self.prefetch([sample.position for sample in samples])
+        return [self[sample] for sample in samples]
+
+    def prefetch(self, positions: Sequence[int]) -> None:
+        """Announces images that will be read."""
+        self.index.source.prefetch(positions)
+
     def __getitem__(self, sample: SampleKey) -> Sample:
         self.progress.record(sample.position)
         parts = (sample.epoch, sample.position, sample.view) if sample.view else (sample.epoch, sample.position)
@@ -49,13 +59,15 @@ class ImageDataset(Dataset[Sample]):
 
     def view(self, position: int, key: int) -> np.ndarray:
         """Returns the transformed image at `position`, uint8 (height, width, 3)."""
-        return self.transform(self.decoded(position), key)
+        return self.transform(self.opened(position), key)
 
-    def decoded(self, position: int) -> np.ndarray:
-        """Returns the image at `position`, cropped to its bounding box if it has one: RGB uint8 (height, width, 3)."""
+    def opened(self, position: int) -> np.ndarray | Jpeg:
+        """Returns the image at `position`, RGB uint8 (height, width, 3), cropped to its bounding box if it has one."""
         name = self.index.name(position)
-        image = decode(self.index.read(position), name)
-        return image if self.index.boxes is None else crop_to_box(image, self.index.boxes[position], name)
+        image = open_image(self.index.read(position), name)
+        if self.index.boxes is None:
+            return image
+        return crop_to_box(np.asarray(image), self.index.boxes[position], name)
 
 
 def stack(samples: list[Sample]) -> Batch:

@@ -1,6 +1,7 @@
 """Data loaders with a deterministic order, sharded over processes; imports no Lightning, which is slow to import."""
 
 import math
+from multiprocessing import set_forkserver_preload
 from typing import Literal, NamedTuple
 
 from torch.utils.data import DataLoader
@@ -10,6 +11,7 @@ from rexnet.config.schema import Config, TrainerConfig
 from rexnet.data.dataset import ImageDataset, Sample, stack
 from rexnet.data.datasets.index import Index
 from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
+from rexnet.data.sources.source import Source
 from rexnet.data.workers import require_shared_memory, start_worker
 from rexnet.errors import ConfigError, DataError
 from rexnet.system.device import resolve_device, resolve_devices
@@ -71,11 +73,22 @@ def build_loader(
         collate_fn=stack,
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0 and settings.persistent_workers,
-        multiprocessing_context=settings.start_method if settings.workers else None,
+        multiprocessing_context=share_source(dataset.index.source, settings, sampler.world_size),
         timeout=settings.timeout if settings.workers else 0,
         worker_init_fn=start_worker,
         pin_memory=settings.pin_memory,
     )
+
+
+def share_source(source: Source, settings: LoaderSettings, processes: int) -> str | None:
+    """Tells a source how many processes of this machine will read from it; returns their start method."""
+    source.readers = settings.local_workers(processes) or min(processes, settings.devices)
+    if source.fork_safe or not settings.workers:
+        return settings.start_method if settings.workers else None
+    if settings.start_method == "fork":
+        raise ConfigError(f"data.start_method: fork would hang on {source.root}; use forkserver, the default, or spawn")
+    set_forkserver_preload(["__main__", "rexnet.data.dataset"])  # imported once, not by each loader process
+    return settings.start_method or "forkserver"
 
 
 def build_eval_loader(

@@ -95,8 +95,7 @@ def _describe_split(split: Split, index: Index, images: np.ndarray) -> str:
     lines.append(f"       {counts[least]:,} {classes}")
     if counts[most] > UNEVEN_CLASSES * counts[least]:
         lines[-1] += f": the classes are uneven, {counts[most] / max(1, counts[least]):.0f} to 1"
-    if index.left_out:
-        lines.append(f"       left out {describe_left_out(index.left_out)}")
+    lines += [f"       left out {text}" for text in [describe_left_out(index.left_out)] if text]
     shapes = images["shape"][images["shape"].any(axis=1)]
     if len(shapes):
         (h0, w0), (h, w), (h1, w1) = shapes.min(axis=0), np.median(shapes, axis=0), shapes.max(axis=0)

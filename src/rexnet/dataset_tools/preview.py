@@ -35,7 +35,7 @@ def draw_preview(config: Config, columns: int, views: int) -> Image.Image:
     chosen = choose_images(index, columns)
     names = [index.class_names[int(index.labels[position])] for position in chosen]
     train = ImageDataset(index, build_train_transform(config.data, config.augmentation), config.seed)
-    rows = [picture_row("Original", "as decoded", [train.decoded(position) for position in chosen], names)]
+    rows = [picture_row("Original", "as decoded", [np.asarray(train.opened(each)) for each in chosen], names)]
     drawn = []
     for view in range(views):
         drawn.append(np.stack([train.view(position, mix(config.seed, view, position)) for position in chosen]))

@@ -1,5 +1,6 @@
 """Checks that need no training step: classes, precision, and space for caches and checkpoints."""
 
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -14,6 +15,8 @@ from rexnet.doctor.finding import Finding
 from rexnet.system.atomic_files import require_writable
 from rexnet.system.device import has_fast_bf16, resolve_device
 
+BUSY = 0.7  # processes; this one has added up to 0.2
+
 
 def check_classes(data: ImageData) -> Iterator[Finding]:
     """Counts images and classes of both splits."""
@@ -23,9 +26,8 @@ def check_classes(data: ImageData) -> Iterator[Finding]:
     text = (
         f"{len(train):,} training and {len(val):,} validation images of {len(train.class_names):,} classes, "
         f"{counts[least]:,} to {counts[most]:,} per class; {data.steps_per_epoch:,} steps per epoch"
+        f"{describe_splits(data.config.data)}"
     )
-    if splits := describe_splits(data.config.data):
-        text += f"; {splits}"
     yield Finding("ok", "data", text)
     if counts[most] > UNEVEN_CLASSES * counts[least]:
         names = f"{train.class_names[least]} has {counts[least]:,} images, {train.class_names[most]} {counts[most]:,}"
@@ -43,6 +45,9 @@ def check_precision(trainer: TrainerConfig) -> Finding:
         return Finding("warning", "precision", text)
     if device.accelerator == "cpu" and torch.cuda.is_available():
         return Finding("warning", "precision", f"{name}, although there is a GPU; use trainer.accelerator=auto")
+    if device.accelerator == "cpu" and (load := os.getloadavg()[0]) > BUSY:
+        text = f"{name} with a load of {load:.1f}: other programs slow training; stop them or set OMP_NUM_THREADS"
+        return Finding("warning", "precision", text)
     return Finding("ok", "precision", f"{device.precision} on {name}")
 
 

@@ -3,8 +3,10 @@
 import math
 import time
 
+from rexnet.data.cache.cached_datasets import CachedImages
 from rexnet.data.datamodule import ImageData
 from rexnet.data.loaders import build_loader, build_train_sampler
+from rexnet.data.sources.image_files import size_text
 from rexnet.data.workers import PREFETCHED, explained_faults
 from rexnet.doctor.dry_run import uncached_dataset
 from rexnet.doctor.finding import Finding
@@ -13,6 +15,7 @@ from rexnet.system.device import resolve_device
 from rexnet.system.resources import count_cores
 
 SECONDS = 4.0  # of loading
+CACHED_IMAGES = 128
 FORWARD = 1 / 3  # of the time of a training step
 
 
@@ -37,6 +40,18 @@ def measure_loading(data: ImageData) -> float:
             epoch += 1
 
 
+def describe_cache(data: ImageData) -> str:
+    """Measures how fast the loader would be with a filled cache, where images only need augmentation."""
+    plain, config = uncached_dataset(data), data.config.data
+    dataset = CachedImages(plain.index, plain.transform, plain.seed, round(config.cache_scale * config.image_size))
+    images = [dataset.make(position) for position in range(min(CACHED_IMAGES, len(dataset)))]
+    start = time.perf_counter()
+    for key, image in enumerate(images):
+        dataset.transform(image, key)
+    speed = len(images) / (time.perf_counter() - start) * max(1, data.loader_settings.local_workers(data.world_size))
+    return f"data.cache=disk (about {speed:,.0f} images/s, {size_text(dataset.estimate_bytes())})"
+
+
 def compare_speeds(data: ImageData, loader: float, model: float) -> Finding:
     """Compares the images/s of all loader workers on this machine with those of all its devices."""
     settings, cache, cores = data.loader_settings, data.config.data.cache, count_cores()
@@ -48,9 +63,9 @@ def compare_speeds(data: ImageData, loader: float, model: float) -> Finding:
         return Finding("ok", "loading", text)
     needed = math.ceil(max(1, workers) * model / loader)
     if workers < needed <= cores:
-        remedy = f"use data.num_workers={math.ceil(needed / settings.devices)} or data.cache"
+        remedy = f"use data.num_workers={math.ceil(needed / settings.devices)} or {describe_cache(data)}"
     else:
-        remedy = f"{cores} cores are too few, so use data.cache=disk"
+        remedy = f"that needs {needed} cores, and {cores} are here, so use {describe_cache(data)}"
     return Finding("warning", "loading", f"{text}: the model waits for data; {remedy}")
 
 

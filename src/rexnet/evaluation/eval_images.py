@@ -10,10 +10,12 @@ import numpy as np
 
 from rexnet.class_names import IMAGENET_CLASSES, match_classes
 from rexnet.config.data_schema import SourceConfig
+from rexnet.config.remote_path import RemotePath
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.by_name import detect_layout
 from rexnet.data.datasets.class_folders import class_folders, find_split, index_class_folders
 from rexnet.data.datasets.index import Index, Split, build_index
+from rexnet.data.remote.indexing import LAYOUTS
 from rexnet.data.sources.image_files import is_image
 from rexnet.errors import DataError
 
@@ -33,7 +35,9 @@ def find_images(own: SourceConfig | None, split: Split, root: Path | None = None
     if not root.exists():
         raise DataError(f"{root}: does not exist")
     layout = detect_layout(root)
-    if layout == "folder" and not (root.is_file() or find_split(root, "train")):
+    if isinstance(root, RemotePath):
+        layout = own.dataset if own is not None and own.dataset in LAYOUTS else layout
+    elif layout == "folder" and not (root.is_file() or find_split(root, "train")):
         return _index_without_training(root, split)
     if layout == "folder" and own is not None and own.dataset in WITH_CLASS_FOLDERS:
         layout = own.dataset if own.dataset != "imagenet" or any(root.glob("train/n0*")) else "folder"

@@ -18,11 +18,13 @@ from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inferen
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result
 from rexnet.evaluation.soup import build_soup
-from rexnet.metrics.statistics import fit_temperature, split_in_halves, summarize
+from rexnet.metrics.statistics import TEMPERATURES, fit_temperature, split_in_halves, summarize
 from rexnet.runs.checkpoint_files import run_of
 from rexnet.runs.image_list import describe_changes
 
 log = logging.getLogger(__name__)
+
+FEW_TO_FIT = 100  # images for a temperature
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,11 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     images = [(model, *_images_of(model, request.split, root)) for model in models for root in request.roots or (None,)]
     jobs = list(itertools.product(images, request.views))
     results = []
-    for number, ((model, index, remarks, is_known), view) in enumerate(jobs, start=1):
+    for number, ((model, index, remark), view) in enumerate(jobs, start=1):
         title = f"{number} of {len(jobs)}" if len(jobs) > 1 else "evaluation"
         if len(jobs) > 1:
             log.info(f"{title}: {model.name} {model.weights}, {view.describe(model.preprocessing)}, {index.root}")
-        results.append(_evaluate(model, index, view, request, title, (*model.remarks, *remarks), is_known))
+        results.append(_evaluate(model, index, view, request, title, (*model.remarks, *([remark] if remark else []))))
     return results
 
 
@@ -85,31 +87,25 @@ def _load_model(source: str, weights: str | None, request: Request) -> Inference
     return dataclasses.replace(model, loader=loader)
 
 
-def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, tuple[str, ...], bool]:
-    """Returns the images with the classes of a model, remarks on them, and True if training validated on them."""
+def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
+    """Returns the images with the classes of a model, and a remark if they show some of the classes only."""
     own = model.config.data if model.config is not None else None
     if root is None and own is None:
         raise ConfigError(f"{model.name}: has no images of its own; name some with --data")
     if root is None and own and not (own.root.exists() or own.download or own.dataset == "digits"):
         raise DataError(f"{model.name}: its images, {own.root}, are not here; name others with --data")
-    index = find_images(own, split, root)
-    run = run_of(model.path) if model.path is not None and root is None else None
-    changes = "" if run is None else describe_changes(run, {split: index}).get(split, "")
-    fitted, remark = fit_to_classes(index, model.class_names, model.name)
-    changed = f"the images have changed since the training: {changes}; labels are matched by class name"
-    remarks = (*([remark] if remark else []), *([changed] if changes else []), *remark_left_out(index))
-    return fitted, remarks, root is None and split == "val" and not changes
+    return fit_to_classes(find_images(own, split, root), model.class_names, model.name)
 
 
 def _evaluate(
-    model: InferenceModel,
-    index: Index,
-    view: View,
-    request: Request,
-    title: str,
-    remarks: tuple[str, ...],
-    is_known: bool,
+    model: InferenceModel, index: Index, view: View, request: Request, title: str, remarks: tuple[str, ...]
 ) -> Result:
+    run = run_of(model.path) if model.path is not None and not request.roots else None
+    changes = {} if run is None else describe_changes(run, {request.split: index})
+    remarks += tuple(
+        f"images have changed since the training: {text}; labels match by name" for text in changes.values()
+    )
+    remarks += tuple(remark_left_out(index))
     inference, temperature = run_inference(model, index, view, request.processes, title), model.temperature
     if request.calibrate:
         inference, temperature, remark = _calibrate(model, inference, request)
@@ -117,7 +113,7 @@ def _evaluate(
     elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
         fitted = describe_temperature(model.path, model.weights)
         remarks = (*remarks, f"{fitted}: calibrated numbers on those images are optimistic")
-    as_trained = is_known and view == PLAIN and not request.calibrate
+    as_trained = view == PLAIN and not request.roots and not request.calibrate and request.split == "val"
     return Result(
         model,
         index,
@@ -127,7 +123,7 @@ def _evaluate(
         summarize(inference.predictions)._replace(**inference.metrics),  # type: ignore[arg-type]
         inference.images_per_s,
         temperature,
-        model.metrics.get("val_ema/top1" if model.weights == "ema" else "val/top1") if as_trained else None,
+        model.metrics.get(f"val{'_ema' * (model.weights == 'ema')}/top1") if as_trained and not changes else None,
         remarks,
         _file_name(model, index, view, request),
     )
@@ -154,7 +150,11 @@ def _calibrate(
     fitting = predictions.select(first)
     fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, a random half"
     remark = f"temperature fitted on {fitted_on}; all results are of the other {len(second)}"
-    temperature = fit_temperature(fitting.logits, fitting.labels)
+    if len(first) < FEW_TO_FIT:
+        remark += f"; {len(first)} images are few, so it is uncertain: {2 * FEW_TO_FIT} in all would be right"
+    temperature = fit_temperature(fitting.logits, fitting.labels) if len(first) else TEMPERATURES[0]
+    if min(abs(temperature / limit - 1) for limit in TEMPERATURES) < 0.01:  # as if all answers are right
+        raise DataError(f"--calibrate: the answers to {fitted_on}, determine no temperature; use more with --data")
     if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt":
         saved = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
         remark += f"; saved in {saved}"

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from rexnet.system.atomic_files import atomic_write
 
@@ -49,7 +49,8 @@ def layout_grid(rows: Sequence[Row], title: str) -> Image.Image:
         pen.text((MARGIN, top + (20 if name else 2)), remark, FAINT, _font(11))
         for column, picture in enumerate(pictures):
             left = MARGIN + LEGEND + column * (TILE + GAP)
-            tile = ImageOps.contain(picture, (TILE, TILE), Image.Resampling.LANCZOS)
+            wide, high = (max(1, round(side * TILE / max(picture.size))) for side in picture.size)
+            tile = picture.resize((wide, high), Image.Resampling.LANCZOS)
             grid.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
             if captions:
                 _write_caption(pen, captions[column], left, top + TILE + 1)

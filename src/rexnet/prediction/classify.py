@@ -57,6 +57,9 @@ def classify_stream(
             return image, transform(load(image), key=0)
         except DataError as error:
             return image, error
+        except MemoryError:
+            name = image if isinstance(image, str) else "an image"
+            return image, DataError(f"{name}: there is not enough memory to decode it")
 
     views = _map_ahead(view, images, workers or count_cores(), 2 * batch_size)
     while batch := list(itertools.islice(views, batch_size)):

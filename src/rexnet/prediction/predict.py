@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import IO, Literal
 
 from rexnet.checkpoints.checkpoint import WeightsKind
+from rexnet.checkpoints.temperature import describe_temperature
 from rexnet.class_names import readable_names
 from rexnet.data.sources.decode import decode_image
-from rexnet.data.sources.image_files import LeftOut, describe_left_out, is_image, note_left_out, printable
+from rexnet.data.sources.image_files import describe_left_out, is_image, printable
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model
 from rexnet.prediction.classify import classify_stream
@@ -64,6 +65,8 @@ def predict_files(
     model = model.for_job(len(paths), (batch_size, size, size, 3))
     if model.temperature is None and model.network is not None and not source.startswith(TIMM):
         log.info(f"{source}: no temperature was fitted, so probabilities are not calibrated")
+    if model.temperature is not None and model.path is not None:
+        log.info(f"{source}: its {describe_temperature(model.path, model.weights)}")
     if model.config is not None and model.config.data.crop_to_box:
         log.warning(f"{source}: was trained on images cropped to their boxes, but sees whole images here")
     errors: list[str] = []
@@ -95,10 +98,7 @@ def find_files(inputs: Sequence[str]) -> list[str]:
     found = []
     for given in inputs:
         if os.path.isdir(given):
-            left_out: LeftOut = {}
-            paths, fault = _images_below(given, left_out), "is a folder without images"
-            if left_out:
-                log.warning(f"{printable(given)}: left out {describe_left_out(left_out)}")
+            paths, fault = _images_below(given), "is a folder without images"
         elif os.path.lexists(given):
             paths, fault = [given], ""
         elif glob.has_magic(given):
@@ -111,18 +111,17 @@ def find_files(inputs: Sequence[str]) -> list[str]:
     return found
 
 
-def _images_below(folder: str, left_out: LeftOut) -> list[str]:
-    """Returns the images as class folders would have them, and counts other files; follows no links to folders."""
+def _images_below(folder: str) -> list[str]:
+    """Returns the images as class folders would have them, and logs what is left out; follows no links to folders."""
 
     def fail(error: OSError) -> None:
         raise DataError(f"{printable(error.filename)}: cannot be listed: {error.strerror}") from None
 
-    images = []
-    for below, _, names in os.walk(folder, onerror=fail):
-        for path in (os.path.join(below, name) for name in names):
-            inner = os.path.relpath(path, folder)
-            images.append(path) if is_image(inner) else note_left_out(left_out, inner)
-    return sorted(images)
+    paths = [os.path.join(below, name) for below, _, names in os.walk(folder, onerror=fail) for name in names]
+    inner = {path: os.path.relpath(path, folder) for path in sorted(paths)}
+    if text := describe_left_out(name for name in inner.values() if not is_image(name)):
+        log.warning(f"{printable(folder)}: left out {text}")
+    return [path for path, name in inner.items() if is_image(name)]
 
 
 def _matching(pattern: str) -> list[str]:

@@ -8,6 +8,7 @@ import jinja2
 
 from rexnet import __version__
 from rexnet.checkpoints.checkpoint import Trained
+from rexnet.checkpoints.temperature import describe_temperature
 from rexnet.metrics.predictions import Predictions
 from rexnet.metrics.statistics import class_scores, most_confused, summarize
 
@@ -33,6 +34,7 @@ def write_card(
         checkpoint=trained.path.name,
         classes=trained.class_names,
         temperature=trained.temperature,
+        fitted=trained.temperature and describe_temperature(trained.path, trained.weights),
         rows=_metric_rows(predictions, trained.temperature),
         n=len(predictions.labels),
         epochs=epochs,

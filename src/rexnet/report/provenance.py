@@ -13,7 +13,7 @@ from rexnet.config.differences import recipe_of
 from rexnet.config.load import find_config, load_config
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.index import Index, Split
-from rexnet.data.datasets.remarks import describe_splits, remark_on_data
+from rexnet.data.datasets.remarks import remark_on_data
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import ConfigError, DataError
 
@@ -35,10 +35,10 @@ def describe_data(data: DataConfig, train: Index | None, val: Index | None) -> d
         for name, index in (("training", train), ("validation", val))
         if index is not None
     ]
-    remarks = [] if train is None or val is None else [describe_splits(data), *remark_on_data(data, train, val)]
+    remarks = [] if train is None or val is None else remark_on_data(data, train, val)
     for index in filter(None, (train, val)):  # reports may be published
         remarks = [remark.replace(str(index.root), index.root.name) for remark in remarks]
-    return {"dataset": data.dataset, "splits": splits, "remarks": list(filter(None, remarks))}
+    return {"dataset": data.dataset, "splits": splits, "remarks": remarks}
 
 
 def describe_recipe(config: Config, command: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rexnet import __version__
 from rexnet.config.portable import make_portable
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.sources.image_files import printable
-from rexnet.errors import ConfigError, DataError, RexnetError
+from rexnet.errors import ConfigError, RexnetError
 from rexnet.figures.data_uri import embed_picture
 from rexnet.preprocessing import resolve_preprocessing
 from rexnet.report.answers import describe_calibration, describe_classes, describe_mistakes
@@ -25,7 +25,7 @@ from rexnet.report.provenance import describe_data, describe_environment, descri
 from rexnet.report.side_by_side import compare_runs
 from rexnet.report.summary import RESULT_COLUMNS, describe_logged, describe_result, describe_state, describe_tiles
 from rexnet.runs.checkpoint_files import checkpoint_folder
-from rexnet.runs.image_list import SPLIT_WORDS, describe_changes
+from rexnet.runs.image_list import describe_changes
 from rexnet.runs.run import KeptPredictions, Run
 from rexnet.system.atomic_files import atomic_write
 
@@ -75,7 +75,8 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
     """Returns the content of a run's sections, the run with its predictions, and the best of them."""
     config = make_portable(run.config)
     train, val = open_split(run.config.data, "train"), open_split(run.config.data, "val")
-    changes = _changes_of(run, {"train": train, "val": val})
+    indexes: dict[Split, Index | None] = {"train": train, "val": val}
+    changes = describe_changes(run.folder, {split: index for split, index in indexes.items() if index is not None})
     run, note = _with_predictions(run, val)
     results = [
         kept._replace(predictions=kept.predictions.with_readable_classes())
@@ -108,23 +109,12 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
     }
     for damaged in run.damage:
         log.warning(f"{run.folder}/{damaged}")
-    context["notes"] = [sentence for sentence in (note, *changes.values(), *run.damage) if sentence]
+    context["notes"] = [sentence for sentence in (note, *run.damage) if sentence]
+    context["notes"] += [
+        f"Images of {split} have changed since the training: {text}." for split, text in changes.items()
+    ]
     context["sections"] = [section for section in SECTIONS if context[section]]
     return context, run, best
-
-
-def _changes_of(run: Run, opened: dict[Split, Index | None]) -> dict[Split, str]:
-    """Returns a note for each split whose images have changed since the training."""
-    indexes = {split: index for split, index in opened.items() if index is not None}
-    try:
-        changes = describe_changes(run.folder, indexes)
-    except DataError as error:
-        run.damage.append(str(error).replace(f"{run.folder}/", ""))
-        return {}
-    return {
-        split: f"The {SPLIT_WORDS[split]} images have changed since the training: {change}."
-        for split, change in changes.items()
-    }
 
 
 def _with_predictions(run: Run, val: Index | None) -> tuple[Run, str]:

@@ -4,24 +4,21 @@ import csv
 import gzip
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.sources.image_files import join_names
-from rexnet.errors import DataError, first_sentence
+from rexnet.errors import first_sentence
 from rexnet.system.atomic_files import atomic_write
 
 IMAGE_LIST = "images.csv.gz"
-SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
+TEXT = ("utf-8", "surrogateescape", "")  # encoding, errors and newline
 
 
 def write_image_list(folder: Path, indexes: Mapping[Split, Index]) -> None:
     """Writes split, class and path of every image into a run folder, in the order of the data set."""
-    with (
-        atomic_write(folder / IMAGE_LIST) as temporary,
-        gzip.open(temporary, "wt", 1, encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
+    with atomic_write(folder / IMAGE_LIST) as temporary, gzip.open(temporary, "wt", 1, *TEXT) as file:
         writer = csv.writer(file)
         writer.writerow(("split", "class", "path"))
         for split, index in indexes.items():
@@ -29,23 +26,19 @@ def write_image_list(folder: Path, indexes: Mapping[Split, Index]) -> None:
 
 
 def describe_changes(folder: Path, indexes: Mapping[Split, Index]) -> dict[Split, str]:
-    """Describes how images differ from the list in a run folder, by split; empty if they do not, or without a list.
-
-    Raises:
-        DataError: the list cannot be read.
-    """
+    """Describes how images differ from the list in a run folder, by split; empty if they do not, or without a list."""
     path = folder / IMAGE_LIST
     if not path.is_file():
         return {}
     try:
         changes = {split: _describe_change(_read(path, split), index) for split, index in indexes.items()}
     except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {first_sentence(error)}; delete it to go without it") from None
+        return dict.fromkeys(indexes, f"unknown, since {IMAGE_LIST} cannot be read ({first_sentence(error)})")
     return {split: change for split, change in changes.items() if change}
 
 
 def _describe_change(listed: Iterator[tuple[str, str]], index: Index) -> str:
-    """Returns words for the difference between listed images, each its class and path, and those of an index."""
+    """Describes the difference between listed images, each its class and path, and those of an index."""
     images = _images_of(index)
     for before, after in itertools.zip_longest(listed, images):
         if before != after:
@@ -53,16 +46,13 @@ def _describe_change(listed: Iterator[tuple[str, str]], index: Index) -> str:
     else:
         return ""
     old, new = ({path: name for name, path in filter(None, rest)} for rest in ((before, *listed), (after, *images)))
-    parts = [
-        _name("added", [path for path in new if path not in old]),
-        _name("removed", [path for path in old if path not in new]),
-        _name("with another class", [path for path in new if old.get(path, new[path]) != new[path]]),
-    ]
-    return ", ".join(filter(None, parts)) or "the same in another order"
-
-
-def _name(change: str, paths: list[str]) -> str:
-    return f"{len(paths):,} {change} ({join_names(paths)})" if paths else ""
+    changes = {
+        "added": [path for path in new if path not in old],
+        "removed": [path for path in old if path not in new],
+        "with another class": [path for path in new if old.get(path, new[path]) != new[path]],
+    }
+    parts = (f"{len(paths):,} {change} ({join_names(paths)})" for change, paths in changes.items() if paths)
+    return ", ".join(parts) or "the same in another order"
 
 
 def _images_of(index: Index) -> Iterator[tuple[str, str]]:
@@ -73,8 +63,5 @@ def _images_of(index: Index) -> Iterator[tuple[str, str]]:
 
 def _read(path: Path, split: Split) -> Iterator[tuple[str, str]]:
     """Yields class and path of each listed image of a split."""
-    with gzip.open(path, "rt", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows: Iterable[list[str]] = csv.reader(file)
-        for name, class_name, image in rows:
-            if name == split:
-                yield class_name, image
+    with gzip.open(path, "rt", 9, *TEXT) as file:
+        yield from ((name, image) for listed_in, name, image in csv.reader(file) if listed_in == split)

@@ -11,6 +11,7 @@ from rexnet.config import Config
 from rexnet.data.datamodule import ImageData
 from rexnet.data.datasets.remarks import describe_splits
 from rexnet.data.keys import mix
+from rexnet.models.depthwise import train_depthwise_in_fp32
 from rexnet.models.factory import adopt_preprocessing, build_model
 from rexnet.models.padding import pad_channels, true_shapes
 from rexnet.runs.image_list import write_image_list
@@ -68,13 +69,12 @@ def train(
     hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
     parameters = sum(shape.numel() for _, shape in true_shapes(module.model)) / 1e6
     name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
-    splits = f"; {text}" if (text := describe_splits(config.data)) else ""
     log.info(
         f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
         f"{trainer.world_size} x {hardware}\n"
         f"{len(data.train_index):,} training and {len(data.val_index):,} validation images of {len(data.class_names)} "
-        f"classes{splits}\n{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with "
-        f"{config.data.batch_size} images"
+        f"classes{describe_splits(config.data)}\n"
+        f"{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with {config.data.batch_size} images"
     )
     for remark in data.remarks:
         log.warning(remark)
@@ -100,6 +100,8 @@ def build_classifier(
     model = build_model(config.model, names, pretrained)
     device = resolve_device(config.trainer)
     model = pad_channels(model, device.pad_channels).to(memory_format=device.memory_format)
+    if device.accelerator == "cpu" and device.precision == "bf16-mixed":
+        train_depthwise_in_fp32(model)
     return Classifier(config, model, build_loss(config.loss, counts), names, steps_per_epoch)
 
 

@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 def compile_steps(model: nn.Module, trainer: TrainerConfig, checkpointing: bool, processes: int) -> bool:
     """Compiles the calls of `model` with torch.compile; returns True if its steps replay CUDA graphs.
 
-    Names of parameters stay as they are, and `model.forward` stays eager. A graph is compiled once, since all training
-    batches have one size.
+    Names of parameters stay as they are, and `model.forward` stays eager. There is one graph, since training batches
+    have one size, and a second one after `optimizer.freeze_backbone_epochs`.
 
     CUDA graphs are those of torch.compile (mode `reduce-overhead`), which captures for the current thread only, so that
     the loader may pin memory meanwhile, takes dropout from the seed of each step, and raises an error where a tensor of

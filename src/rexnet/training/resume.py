@@ -18,7 +18,7 @@ from rexnet.data.sources.image_files import join_names
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.weights import ENTRY
 from rexnet.runs.checkpoint_files import checkpoint_folder, newest_first
-from rexnet.runs.image_list import SPLIT_WORDS, describe_changes
+from rexnet.runs.image_list import describe_changes
 from rexnet.runs.resume_rules import describe_longer_run, require_same_recipe
 from rexnet.runs.run_folder import CONFIG_FILE
 from rexnet.system.atomic_files import atomic_write
@@ -124,35 +124,22 @@ def require_resumable(resumed: Resumed, module: TrainingModule, allowed: Collect
 def require_same_data(
     resumed: Resumed, class_names: Sequence[str], indexes: Mapping[Split, Index], allowed: Collection[str] = ()
 ) -> None:
-    """Compares classes and images with those of the run; `data` in `allowed` accepts other images, never other classes.
-
-    Raises:
-        ConfigError: the classes, their order or, unless allowed, the images differ from those of the run.
-    """
-    folder, before = resumed.folder, resumed.class_names
-    if before != tuple(class_names):
-        new, old = (sorted(set(one) - set(other)) for one, other in ((class_names, before), (before, class_names)))
-        what = [f"{word} {join_names(names)}" for word, names in (("new:", new), ("missing:", old)) if names]
+    """Refuses other classes than those of the run and, unless `allowed` has `data`, other images."""
+    if resumed.class_names != tuple(class_names):
+        new, old = set(class_names) - set(resumed.class_names), set(resumed.class_names) - set(class_names)
         raise ConfigError(
-            f"{folder}: was trained on other classes than the data has now ({'; '.join(what) or 'another order'}), so "
-            f"its labels would change their meaning; restore the data, or start a new run from its weights with "
-            f"--config and model.pretrained={resumed.checkpoint}"
+            f"{resumed.folder}: the classes of the data differ from its own in name or order (new: "
+            f"{join_names(sorted(new))}; missing: {join_names(sorted(old))}), so labels would change their meaning; "
+            f"restore them, or start a new run with --config and model.pretrained={resumed.checkpoint}"
         )
-    changes = describe_changes(folder, indexes)
-    if not changes:
-        return
-    effects = {
-        "train": "the samples of the epochs to come, and of the rest of this one, follow the new list",
-        "val": "validation results before and after are of different images",
-    }
-    text = "; ".join(f"{SPLIT_WORDS[split]}: {change}" for split, change in changes.items())
-    means = ", and ".join(effects[split] for split in changes)
-    if "data" not in allowed:
+    text = "; ".join(f"{split}: {change}" for split, change in describe_changes(resumed.folder, indexes).items())
+    effect = "samples to come follow the new list, and results before and after are not of the same images"
+    if text and "data" not in allowed:
         raise ConfigError(
-            f"{folder}: its images have changed: {text}; restore them, or resume with --allow-change data, which means "
-            f"that {means}"
+            f"{resumed.folder}: its images have changed: {text}; restore them, or add --allow-change data: {effect}"
         )
-    log.warning(f"{folder}: resumes with other images: {text}; {means}")
+    if text:
+        log.warning(f"{resumed.folder}: resumes with other images: {text}; {effect}")
 
 
 def repair_run(resumed: Resumed, module: TrainingModule) -> None:

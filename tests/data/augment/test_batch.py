@@ -5,6 +5,7 @@ import pytest
 import torch
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rexnet.config import load_config
 from rexnet.config.data_schema import AugmentationConfig
@@ -47,6 +48,36 @@ def test_pixel_mode_fills_with_normal_noise_of_its_own_for_each_pixel() -> None:
     assert noise.mean().item() == pytest.approx(0.0, abs=0.02)
     assert noise.std().item() == pytest.approx(1.0, abs=0.02)
     assert noise.unique().numel() > 0.99 * noise.numel()
+
+
+def test_rectangles_are_a_function_of_the_seed_alone() -> None:
+    """Top, bottom, left and right, drawn by version 0.1.0."""
+    batch = torch.ones(8, 3, 64, 48)
+    erase(batch, 0.5, "const", random.Random(0))
+    expected = {1: (25, 43, 19, 36), 3: (8, 30, 2, 45), 4: (34, 52, 38, 47), 6: (10, 55, 30, 47)}
+    for number, image in enumerate(batch):
+        whole = torch.ones(3, 64, 48)
+        if number in expected:
+            top, bottom, left, right = expected[number]
+            whole[:, top:bottom, left:right] = 0
+        assert torch.equal(image, whole)
+
+
+@pytest.mark.parametrize("mode", ["pixel", "const"])
+def test_the_device_does_the_same_few_operations_for_any_number_of_images(mode: str) -> None:
+    class Count(TorchDispatchMode):
+        calls: int = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            self.calls += 1
+            return function(*args, **(kwargs or {}))
+
+    counts = []
+    for images in (2, 100):
+        with Count() as count:
+            erase(torch.ones(images, 3, 16, 16), 1.0, mode, random.Random(0), max_count=2)
+        counts.append(count.calls)
+    assert counts[0] == counts[1] < 40
 
 
 def test_erasing_is_reached_by_its_keys() -> None:

@@ -38,7 +38,7 @@ def test_cached_images_give_the_same_bytes_as_decoded_ones(
     plain = ImageDataset(train.index, train.transform, train.seed)
     measured = ImageDataset(val.index, val.transform, val.seed)
     expected = [[one[SampleKey(1, position)].image for position in range(len(one))] for one in (plain, measured)]
-    monkeypatch.setattr(ImageDataset, "decoded", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(ImageDataset, "opened", lambda *_: pytest.fail("decoded again"))
     for dataset, images in zip((train, val), expected, strict=True):
         for position, image in enumerate(images):
             np.testing.assert_array_equal(dataset[SampleKey(1, position)].image, image)
@@ -46,7 +46,7 @@ def test_cached_images_give_the_same_bytes_as_decoded_ones(
 
 def test_kept_images_are_reduced_and_evaluation_is_not_touched(small_run: list[str]) -> None:
     train, val = cached(configured(small_run, "data.image_size=24", "data.cache_scale=1"))
-    assert train.decoded(0).shape == (24, 29, 3)
+    assert train.opened(0).shape == (24, 29, 3)
     measured = ImageDataset(val.index, val.transform, val.seed)
     np.testing.assert_array_equal(val[SampleKey(0, 3)].image, measured[SampleKey(0, 3)].image)
     assert val.cache is not None

@@ -39,7 +39,7 @@ def test_filling_needs_no_decoding_later(workers: int, small_run: list[str], mon
     sizes = dict(fill_caches(config))
     assert [path.parent.name for path in sizes] == ["image-cache"] * 2
     assert list(sizes.values()) == [32 + 24 * (24 + 40 * 48 * 3), 32 + 15 * (24 + 32 * 32 * 3)]
-    monkeypatch.setattr(ImageDataset, "decoded", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(ImageDataset, "opened", lambda *_: pytest.fail("decoded again"))
     assert dict(fill_caches(config)) == sizes
     data = ImageData(config)
     data.cache.open()

@@ -77,7 +77,7 @@ def test_absolute_paths_may_lie_below_the_table(folder: Path) -> None:
         ("path,label,split\nx/000.png,dog,holdout\n", "a split should be train, val or test, found 'holdout'"),
         (ROWS + "x/001.png,cat,Valid\nx/002.png,cat,val\n", "all.csv: has both Valid and val, which are names of one"),
         (ROWS + "./x/000.png,cat,test\n", "all.csv: lists ./x/000.png as 'dog' and as 'cat'; keep one of them"),
-        (ROWS.replace("cat,test", "cow,test"), "the label 'cow' of the split 'test' has no training image"),
+        (ROWS.replace("cat,test", "cow,test"), "the label 'cow' of the split 'val' has no training image"),
         (ROWS.replace("x/002.png", "x/009.png"), r"x/009\.png is listed in all\.csv but missing; 1 of 1"),
         (ROWS.replace("x/002.png", "/none/x.png"), r"/none/x\.png is listed in all\.csv but missing"),
         (

@@ -119,4 +119,4 @@ def test_a_real_bird_is_cropped_to_its_box() -> None:
     assert index.boxes is not None
     for position in range(0, len(index), 50):
         left, top, right, bottom = index.boxes[position].tolist()
-        assert images.decoded(position).shape == (bottom - top, right - left, 3)
+        assert images.opened(position).shape == (bottom - top, right - left, 3)

@@ -30,13 +30,13 @@ def test_two_splits_of_a_folder_become_one() -> None:
 def test_a_missing_file_is_named_when_it_is_read(image_root: Path) -> None:
     index = build_index(image_root / "train", ["ant/000.png", "ant/gone.png"], [0, 0], ("ant",))
     dataset = ImageDataset(index, lambda image, key: image, seed=0)
-    assert dataset.decoded(0).shape == (40, 48, 3)
+    assert dataset.opened(0).shape == (40, 48, 3)
     with pytest.raises(DataError, match=r"train/ant/gone\.png: cannot be read: No such file"):
-        dataset.decoded(1)
+        dataset.opened(1)
 
 
 def test_images_are_cropped_to_their_boxes_before_anything_else(image_root: Path) -> None:
     index = build_index(image_root / "train", ["ant/000.png"], [0], ("ant",), boxes=np.array([[10, 5, 30, 999]]))
     whole = ImageDataset(build_index(index.root, index.paths, [0], ("ant",)), lambda image, key: image, seed=0)
-    part = ImageDataset(index, lambda image, key: image, seed=0).decoded(0)
-    np.testing.assert_array_equal(part, whole.decoded(0)[5:40, 10:30])
+    part = ImageDataset(index, lambda image, key: image, seed=0).opened(0)
+    np.testing.assert_array_equal(part, whole.opened(0)[5:40, 10:30])

@@ -48,6 +48,11 @@ def keep_one(root: Path) -> None:
     (root / "table.csv").write_text("\n".join(["path,label,split", *table]))
 
 
+def link_val(root: Path) -> None:
+    shutil.rmtree(root / "val")
+    (root / "val").symlink_to("train")
+
+
 def add_seven(root: Path) -> None:
     write_images(root / "train/bee", 15, hue=1, size=(8, 8))
 
@@ -74,13 +79,21 @@ def add_seven(root: Path) -> None:
                 "the first folder, animal"
             ],
         ),
-        (drop_one, [], ["only 20 validation images: each changes top-1 by 5 points; hold out more"]),
+        (drop_one, [], ["20 validation images are few: each changes top-1 by 5 points; hold out more"]),
         (
             keep_one,
             ["data.dataset=csv", "data.root=table.csv"],
             [
                 "no validation image of bee, cow; the accuracy does not cover them",
-                "only 1 validation image: each changes top-1 by 100 points; hold out more",
+                "1 validation images are few: each changes top-1 by 100 points; hold out more",
+            ],
+        ),
+        (
+            link_val,
+            [],
+            [
+                "32 validation images are training images, too, such as ant/000.png; the accuracy on them says nothing "
+                "about new images"
             ],
         ),
         (
@@ -104,8 +117,8 @@ def test_remarks(change: Callable[[Path], None], overrides: list[str], remarks: 
     ("folders", "text"),
     [
         (["val"], ""),
-        (["dev", "test"], "the split test is not used (`rexnet evaluate RUN --split test` takes it)"),
-        (["test"], "validation uses the split test, because there is no other"),
+        (["dev", "test"], "; the split test is not used (`rexnet evaluate RUN --split test` takes it)"),
+        (["test"], "; validation uses the split test, because there is no other"),
     ],
 )
 def test_the_use_of_the_test_split_is_said(folders: list[str], text: str, root: Path) -> None:

@@ -129,9 +129,10 @@ def test_an_animation_gives_its_first_frame(suffix: str, tmp_path: Path) -> None
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"hello, I am text", "is not an image that OpenCV can decode"),
+        (b"hello, I am text", "is not an image that can be decoded"),
         (b"\xff\xd8\xff\xe0 header only", "is a truncated or damaged JPEG of 16 bytes"),
         (b"\x89PNG\r\n\x1a\n", "is not an image"),
+        (b"\0\0\0\x18ftypheic" + bytes(12), r"is not an image .*; convert .heic to JPEG, .* pillow-heif"),
     ],
 )
 def test_what_is_no_image_is_named(content: bytes, message: str) -> None:
@@ -162,17 +163,11 @@ def test_the_end_of_an_embedded_preview_does_not_hide_a_truncated_jpeg(jpeg: Pat
 def test_a_png_with_a_wrong_checksum_or_a_missing_end_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "x.png")
     content = bytearray((tmp_path / "x.png").read_bytes())
-    with pytest.raises(DataError, match="is not an image that OpenCV can decode"):
+    with pytest.raises(DataError, match="is not an image that can be decoded"):
         decode(bytes(content[: len(content) // 2]), "x.png")
     content[len(content) // 2] ^= 1
-    with pytest.raises(DataError, match="is not an image that OpenCV can decode"):
+    with pytest.raises(DataError, match="is not an image that can be decoded"):
         decode(bytes(content), "x.png")
-
-
-def test_floating_point_pixels_are_refused_not_black(tmp_path: Path) -> None:
-    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "x.tiff")
-    with pytest.raises(DataError, match="is not an image"):
-        decode_image(str(tmp_path / "x.tiff"))
 
 
 @pytest.mark.parametrize(("suffix", "side"), [("png", 9000), ("png", 15000), ("jpg", 9000), ("gif", 9000)])

@@ -5,6 +5,7 @@ is drawn there.
 """
 
 import functools
+import itertools
 import math
 import random
 
@@ -53,24 +54,28 @@ def erase(images: Tensor, probability: float, mode: str, rng: random.Random, max
     """Erases rectangles of some normalized images (N, 3, H, W) in place: random erasing (arXiv 1708.04896).
 
     They become normal noise in the mode `pixel`, and 0, the mean color, in `const`. All rectangles of an image together
-    have the area of one.
+    have the area of one. The device does the same few operations for any number of images.
     """
     height, width = images.shape[2:]
     generator = torch.Generator(images.device).manual_seed(rng.getrandbits(63))
-    for image in images:
-        if rng.random() >= probability:
-            continue
-        count = rng.randint(1, max_count) if max_count > 1 else 1
-        for _ in range(count):
-            rectangle = _draw_rectangle(height, width, rng, count)
-            if rectangle is None:
-                continue
-            top, left, rows, columns = rectangle
-            area = image[:, top : top + rows, left : left + columns]
-            if mode == "pixel":
-                area.normal_(generator=generator)
-            else:
-                area.zero_()
+    drawn = []
+    for number in range(len(images)):
+        if rng.random() < probability:
+            count = rng.randint(1, max_count) if max_count > 1 else 1
+            rectangles = [_draw_edges(height, width, rng, count) for _ in range(count)]
+            drawn.append([number, *itertools.chain(*rectangles, [0] * 4 * (max_count - count))])
+    if not drawn:
+        return
+    on_gpu = images.device.type == "cuda"
+    numbers = torch.tensor(drawn, pin_memory=on_gpu).to(images.device, non_blocking=True)
+    chosen, edges = numbers[:, 0], numbers[:, 1:].view(len(drawn), max_count, 4, 1)
+    rows, columns = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+    in_rows = (edges[:, :, 0] <= rows) & (rows < edges[:, :, 1])
+    in_columns = (edges[:, :, 2] <= columns) & (columns < edges[:, :, 3])
+    inside = (in_rows[..., None] & in_columns[:, :, None]).any(1, keepdim=True)
+    kept = images[chosen]
+    new = torch.randn(kept.shape, generator=generator, device=images.device) if mode == "pixel" else 0.0
+    images.index_copy_(0, chosen, torch.where(inside, new, kept))
 
 
 def mixup(images: Tensor, labels: Tensor, alpha: float, classes: int, rng: random.Random) -> tuple[Tensor, Tensor]:
@@ -87,7 +92,7 @@ def cutmix(images: Tensor, labels: Tensor, alpha: float, classes: int, rng: rand
     y, x = rng.randrange(height), rng.randrange(width)
     top, bottom = np.clip((y - rows // 2, y + (rows + 1) // 2), 0, height).tolist()
     left, right = np.clip((x - columns // 2, x + (columns + 1) // 2), 0, width).tolist()
-    images[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
+    images[:, :, top:bottom, left:right] = images[:, :, top:bottom, left:right].flip(0)
     own = 1.0 - (bottom - top) * (right - left) / (height * width)
     return images, _mix_labels(labels, own, classes)
 
@@ -97,12 +102,13 @@ def _mix_labels(labels: Tensor, own: float, classes: int) -> Tensor:
     return targets * own + targets.flip(0) * (1.0 - own)
 
 
-def _draw_rectangle(height: int, width: int, rng: random.Random, count: int) -> tuple[int, int, int, int] | None:
-    """Draws top, left, height and width of a rectangle inside the image; returns None if no attempt fits."""
+def _draw_edges(height: int, width: int, rng: random.Random, count: int) -> tuple[int, int, int, int]:
+    """Draws top, bottom, left and right of a rectangle inside the image; all are 0 if no attempt fits."""
     for _ in range(ERASE_ATTEMPTS):
         area = rng.uniform(*ERASED_AREA) * height * width / count
         ratio = math.exp(rng.uniform(math.log(ERASED_RATIO[0]), math.log(ERASED_RATIO[1])))
         rows, columns = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < rows < height and 0 < columns < width:
-            return rng.randint(0, height - rows), rng.randint(0, width - columns), rows, columns
-    return None
+            top, left = rng.randint(0, height - rows), rng.randint(0, width - columns)
+            return top, top + rows, left, left + columns
+    return 0, 0, 0, 0

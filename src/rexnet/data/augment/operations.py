@@ -122,18 +122,8 @@ def sharpen(image: Image, factor: float) -> Image:
     return result
 
 
-OPERATIONS: dict[str, Callable[[Image, float], Image]] = {
-    "auto_contrast": auto_contrast,
-    "equalize": equalize,
-    "invert": invert,
-    "posterize": posterize,
-    "solarize": solarize,
-    "solarize_add": solarize_add,
-    "saturate": saturate,
-    "contrast": contrast,
-    "brighten": brighten,
-    "sharpen": sharpen,
-}
+COLORS = (auto_contrast, equalize, invert, posterize, solarize, solarize_add, saturate, contrast, brighten, sharpen)
+OPERATIONS: dict[str, Callable[[Image, float], Image]] = {function.__name__: function for function in COLORS}
 
 
 def _rotation(degrees: float, width: int, height: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 
-MAGIC = b"rexnet image cache 2\0\0\0\0"
+MAGIC = b"rexnet image cache 3\0\0\0\0"
 HEAD = struct.Struct("<24sQ")
 Shape = tuple[int, int, int]
 

@@ -1,6 +1,7 @@
 """Data sets that read pixels from a cache instead of decoding images."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,10 @@ class CachedDataset(ImageDataset):
         """Estimates the size of the whole cache."""
         raise NotImplementedError
 
+    def prefetch(self, positions: Sequence[int]) -> None:
+        if self.cache is None:
+            super().prefetch(positions)
+
     def cached(self, position: int) -> np.ndarray:
         """Returns pixels from the cache."""
         image: np.ndarray = self.make(position) if self.cache is None else self.cache[position]
@@ -46,14 +51,15 @@ class CachedImages(CachedDataset):
         self.content = f"training images of {short_side} px"
 
     def make(self, position: int) -> np.ndarray:
-        return shrink(super().decoded(position), self.short_side)
+        return shrink(np.asarray(super().opened(position)), self.short_side)
 
-    def decoded(self, position: int) -> np.ndarray:
+    def opened(self, position: int) -> np.ndarray:
         return self.cached(position)
 
     def estimate_bytes(self) -> int:
         """Estimates the size from a sample that is spread evenly over the data set."""
         sampled = np.unique(np.linspace(0, len(self) - 1, SAMPLED_IMAGES).astype(int))
+        self.prefetch(sampled.tolist())
         sizes = [self.make(int(position)).nbytes for position in sampled]
         error = 0.0 if len(sampled) == len(self) else float(np.std(sizes)) / len(sizes) ** 0.5
         return int(len(self) * (float(np.mean(sizes)) + 2 * error))
@@ -68,7 +74,7 @@ class CachedViews(CachedDataset):
         self.content = f"evaluation views of {preprocessing.image_size} px ({crop})"
 
     def make(self, position: int) -> np.ndarray:
-        return self.transform(super().decoded(position), key=0)
+        return self.transform(self.opened(position), key=0)
 
     def view(self, position: int, key: int) -> np.ndarray:
         return self.cached(position)

@@ -16,7 +16,7 @@ from rexnet.config.schema import TrainerConfig
 from rexnet.data.cache.cache_file import Shape, open_cache, write_cache
 from rexnet.data.cache.cached_datasets import CachedDataset, cache_path
 from rexnet.data.dataset import ImageDataset
-from rexnet.data.loaders import LoaderSettings
+from rexnet.data.loaders import LoaderSettings, share_source
 from rexnet.data.sources.image_files import size_text
 from rexnet.data.workers import explained_faults, require_shared_memory, start_worker
 from rexnet.errors import DataError
@@ -103,6 +103,10 @@ class _Decoding(Dataset[np.ndarray]):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def __getitems__(self, positions: list[int]) -> list[np.ndarray]:
+        self.dataset.prefetch(positions)
+        return [self[position] for position in positions]
+
     def __getitem__(self, position: int) -> np.ndarray:
         self.dataset.progress.record(position)
         return self.dataset.make(position)
@@ -121,7 +125,7 @@ def _write(file: BinaryIO, dataset: CachedDataset, settings: LoaderSettings) -> 
         batch_size=BATCH,
         collate_fn=_pack,
         num_workers=settings.workers,
-        multiprocessing_context=settings.start_method if settings.workers else None,
+        multiprocessing_context=share_source(dataset.index.source, settings, processes=1),
         timeout=settings.timeout if settings.workers else 0,
         worker_init_fn=start_worker,
     )

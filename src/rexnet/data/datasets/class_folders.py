@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,36 +11,35 @@ from rexnet.class_names import class_name
 from rexnet.data.datasets.index import Index, Layout, Split, assign_splits, build_index, distinct_splits, label_source
 from rexnet.data.sources.image_files import (
     IMAGE_SUFFIXES,
-    LeftOut,
     describe_left_out,
     is_hidden,
     is_image,
     join_names,
-    merge_left_out,
-    note_left_out,
     printable,
 )
 from rexnet.data.sources.names import Names
-from rexnet.data.sources.tar import TarSource, by_folder, open_tar
+from rexnet.data.sources.source import Source
+from rexnet.data.sources.tar import by_folder, open_tar
 from rexnet.errors import DataError
 
 
-def index_folders(root: Path, split: Split) -> Index:
+def index_folders(root: Path | Source, split: Split) -> Index:
     """Indexes the class folders below a folder with a name of the split; the training images define the classes.
 
     Images may lie deeper in their class folder. Without another folder for validation, `test/` takes its place. `root`
-    may be a tar that contains the same folders.
+    may be a tar that contains the same folders, or the source of all images in such folders.
     """
+    if isinstance(root, Source):
+        return _index_source(root, split)
     if root.is_file():
-        return _index_tar(root, split)
+        return _index_source(open_tar(root), split)
     train, folder = _split_folder(root, "train"), _split_folder(root, split)
     return index_class_folders(folder, class_folders(train), f"{train.name}/")
 
 
 def find_split(root: Path, split: Split) -> Path | None:
     """Returns the folder of a split in `root`; for `val`, `test/` if there is no other."""
-    found = assign_splits((entry.name for entry in _entries(root) if _is_folder(entry)), root)
-    name = found.get(split) or (found.get("test") if split == "val" else None)
+    name = assign_splits((entry.name for entry in _entries(root) if _is_folder(entry)), root).get(split)
     return None if name is None else root / name
 
 
@@ -53,26 +51,24 @@ def index_class_folders(folder: Path, class_names: Collection[str], classes_of: 
     folder_of = class_folders(folder)
     _require_same_classes(class_names, folder_of, classes_of, folder)
     counts: list[int] = []
-    left_out: LeftOut = {}
-    for entry in _entries(folder, hidden=True):
-        if is_hidden(entry.name) or not _is_folder(entry):
-            _note_entry(left_out, entry, entry.name)
+    left_out = [
+        _path(entry) for entry in _entries(folder, hidden=True) if is_hidden(entry.name) or not _is_folder(entry)
+    ]
 
     def paths() -> Iterator[str]:
-        nonlocal left_out
         for name in class_names:
-            path, others = folder / folder_of[name], LeftOut()
+            path, others = folder / folder_of[name], list[str]()
             images = sorted(_images(str(path), path.name, (os.path.realpath(folder),), others), key=by_folder)
             if not images:
-                instead = f"; it has {describe_left_out(others)}" if others else ""
-                raise DataError(f"{path}: this class has no image ({', '.join(sorted(IMAGE_SUFFIXES))}){instead}")
-            left_out = merge_left_out(left_out, others)
+                suffixes, instead = ", ".join(sorted(IMAGE_SUFFIXES)), describe_left_out(others) or "nothing"
+                raise DataError(f"{path}: this class has no image ({suffixes}); it has {instead}")
+            left_out.extend(others)
             counts.append(len(images))
             yield from images
 
     packed = Names.pack(paths())  # fills `counts` and `left_out` as well
     index = build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), tuple(class_names))
-    return replace(index, left_out=left_out)
+    return replace(index, left_out=tuple(left_out))
 
 
 def class_folders(folder: Path) -> dict[str, str]:
@@ -80,7 +76,8 @@ def class_folders(folder: Path) -> dict[str, str]:
     entries = _entries(folder)
     folder_of = _name_classes((entry.name for entry in entries if _is_folder(entry)), folder)
     if not folder_of:
-        raise DataError(f"{folder}: has no class folders, {f'only {_list(entries)}' if entries else 'it is empty'}")
+        found = f"only {join_names(map(_path, entries))}" if entries else "it is empty"
+        raise DataError(f"{folder}: has no class folders, {found}")
     return dict(sorted(folder_of.items()))
 
 
@@ -98,8 +95,8 @@ def _name_classes(folders: Iterable[str], place: Path) -> dict[str, str]:
     return folder_of
 
 
-def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | None = None) -> Index:
-    """Indexes the images of a tar whose path is `prefix`, a class, and a name.
+def index_tar_folders(tar: Source, prefix: str, class_names: Sequence[str] | None = None) -> Index:
+    """Indexes the images of a tar or a listing whose path is `prefix`, a class, and a name.
 
     `prefix` is empty or ends with a slash. Without `class_names`, all folders are classes, sorted.
     """
@@ -110,7 +107,6 @@ def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | 
         return numbers.setdefault(folder, len(numbers)) if slash and path.startswith(prefix) else -1
 
     found = np.fromiter(map(number, tar.paths), np.int64, len(tar))
-    left_out = tar.left_out if class_names is None else {}  # of the whole tar, so that it is said once
     names = tuple(_name_classes(numbers, tar.root / prefix))
     class_names = tuple(sorted(names)) if class_names is None else class_names
     _require_same_classes(class_names, names, "the training images", tar.root / prefix)
@@ -119,40 +115,40 @@ def index_tar_folders(tar: TarSource, prefix: str, class_names: Sequence[str] | 
         raise DataError(f"{tar.root}: has no image of the split")
     label_of = np.array([class_names.index(name) for name in names], np.int64)
     source = tar if len(positions) == len(tar) else tar.select(positions)
-    return replace(label_source(source, label_of[found[positions]], class_names), left_out=left_out)
+    return label_source(source, label_of[found[positions]], class_names)
 
 
-def folder_splits(root: Path) -> tuple[Split, ...]:
+def folder_splits(root: Path | Source) -> tuple[Split, ...]:
     """Returns the splits that have a folder; `test/` counts as `val` only if there is no other."""
-    names = _tar_folders(open_tar(root))[1] if root.is_file() else {e.name for e in _entries(root) if _is_folder(e)}
-    return distinct_splits(assign_splits(sorted(names), root))
+    if isinstance(root, Path) and not root.is_file():
+        return distinct_splits(assign_splits((entry.name for entry in _entries(root) if _is_folder(entry)), root))
+    source = root if isinstance(root, Source) else open_tar(root)
+    return distinct_splits(assign_splits(sorted(_top_folders(source)[1]), source.root))
 
 
-def _index_tar(path: Path, split: Split) -> Index:
-    tar = open_tar(path)
-    top, names = _tar_folders(tar)
-    found = assign_splits(sorted(names), path)
-    wanted = found.get(split) or (found.get("test") if split == "val" else None)
-    if "train" not in found or wanted is None:
+def _index_source(source: Source, split: Split) -> Index:
+    top, names = _top_folders(source)
+    found = assign_splits(sorted(names), source.root)
+    if "train" not in found or split not in found:
         missing = _folders_of(split if "train" in found else "train")
         raise DataError(
-            f"{path}: has no {missing} with one folder for each class; it contains {join_names(sorted(names))}"
+            f"{source.root}: has no {missing} with one folder for each class; it contains {join_names(sorted(names))}"
         )
-    train = index_tar_folders(tar, f"{top}{found['train']}/")
-    return train if split == "train" else index_tar_folders(tar, f"{top}{wanted}/", train.class_names)
+    train = index_tar_folders(source, f"{top}{found['train']}/")
+    return train if split == "train" else index_tar_folders(source, f"{top}{found[split]}/", train.class_names)
 
 
-def _tar_folders(tar: TarSource) -> tuple[str, set[str]]:
+def _top_folders(source: Source) -> tuple[str, set[str]]:
     """Returns the only top folder of a tar (or an empty string), and the names of the folders below it."""
-    first = {path.partition("/")[0] for path in tar.paths}
-    if len(first) != 1 or assign_splits(sorted(first), tar.root):
+    first = {path.partition("/")[0] for path in source.paths}
+    if len(first) != 1 or assign_splits(sorted(first), source.root):
         return "", first
     top = f"{first.pop()}/"
-    return top, {path.removeprefix(top).partition("/")[0] for path in tar.paths}
+    return top, {path.removeprefix(top).partition("/")[0] for path in source.paths}
 
 
-def _images(folder: str, path: str, above: tuple[str, ...], left_out: LeftOut) -> Iterator[str]:
-    """Yields the paths of the images in a class folder and below it, and counts what is left out.
+def _images(folder: str, path: str, above: tuple[str, ...], left_out: list[str]) -> Iterator[str]:
+    """Yields the paths of the images in a class folder and below it, and adds others to `left_out`.
 
     Links to folders are followed, but not in a circle.
     """
@@ -160,23 +156,13 @@ def _images(folder: str, path: str, above: tuple[str, ...], left_out: LeftOut) -
     if any(os.path.commonpath((real, upper)) == real for upper in above):
         raise DataError(f"{printable(folder)}: is a link that leads back to {printable(real)}; remove it")
     for entry in _entries(folder, hidden=True):
-        inner = f"{path}/{entry.name}"
-        if is_image(entry.name) and not _is_folder(entry):
+        inner = f"{path}/{_path(entry)}"
+        if inner.endswith("/") and not is_hidden(entry.name):
+            yield from _images(entry.path, inner[:-1], (*above, real), left_out)
+        elif is_image(entry.name) and not inner.endswith("/"):
             yield inner
-        elif _is_folder(entry) and not is_hidden(entry.name):
-            yield from _images(entry.path, inner, (*above, real), left_out)
         else:
-            _note_entry(left_out, entry, inner)
-
-
-def _note_entry(left_out: LeftOut, entry: os.DirEntry[str], path: str) -> None:
-    """Counts a file that is not taken, or the files in a hidden folder."""
-    if not _is_folder(entry):
-        note_left_out(left_out, path)
-        return
-    with suppress(OSError):
-        for name in sorted(os.listdir(entry.path)):
-            note_left_out(left_out, f"{path}/{name}")
+            left_out.append(inner)
 
 
 def _entries(folder: Path | str, hidden: bool = False) -> list[os.DirEntry[str]]:
@@ -201,12 +187,10 @@ def _split_folder(root: Path, split: Split) -> Path:
     if folder is not None:
         return folder
     entries = _entries(root)
-    folders = [entry.name for entry in entries if _is_folder(entry)]
-    is_split = not folders or assign_splits(folders, root).keys() - {"train"}
+    is_split = not any(map(_is_folder, entries)) or find_split(root, "test") or find_split(root, "val")
+    found = join_names(map(_path, entries))
     advice = "" if is_split else f"; to hold out images for validation: rexnet data split {printable(root)}"
-    raise DataError(
-        f"{root}: has no {_folders_of(split)} with one folder for each class; it contains {_list(entries)}{advice}"
-    )
+    raise DataError(f"{root}: has no {_folders_of(split)} with one folder for each class; it contains {found}{advice}")
 
 
 def _folders_of(split: Split) -> str:
@@ -215,14 +199,19 @@ def _folders_of(split: Split) -> str:
 
 def _require_same_classes(wanted: Iterable[str], found: Iterable[str], classes_of: str, folder: Path) -> None:
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    advice = (
+        "; add images of it, or list all in a table (data.dataset=csv), which may lack it, as `evaluate --data` may"
+    )
     for names, verb, relation in ((missing, "lacks", "of"), (unknown, "has", "unknown to")):
         if names:
             count = "one class" if len(names) == 1 else f"{len(names)} classes"
-            raise DataError(f"{folder}: {verb} {count} {relation} {classes_of}: {join_names(names)}")
+            raise DataError(
+                f"{folder}: {verb} {count} {relation} {classes_of}: {join_names(names)}{advice * (names is missing)}"
+            )
 
 
-def _list(entries: Sequence[os.DirEntry[str]]) -> str:
-    return join_names([e.name + "/" * _is_folder(e) for e in entries])
+def _path(entry: os.DirEntry[str]) -> str:
+    return entry.name + "/" * _is_folder(entry)
 
 
 LAYOUT = Layout(index_folders, folder_splits)

@@ -11,8 +11,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rexnet.class_names import class_name
-from rexnet.data.datasets.index import SPLIT_NAMES, Index, Layout, Split, assign_splits, build_index, distinct_splits
+from rexnet.data.datasets.index import (
+    SPLIT_NAMES,
+    Index,
+    Layout,
+    Split,
+    assign_splits,
+    build_index,
+    distinct_splits,
+    label_source,
+)
 from rexnet.data.datasets.list_files import require_present
+from rexnet.data.remote.remote_source import RemoteSource
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import DataError
 
@@ -30,37 +40,39 @@ class Row(NamedTuple):
     split: str = ""
 
 
-def index_csv(root: Path, split: Split) -> Index:
+def index_csv(place: Path | RemoteSource, split: Split) -> Index:
     """Indexes the images that a CSV file with a `split` column or a folder with a table of each split lists.
 
     Paths are absolute or relative to the folder of the CSV file. The classes are the labels of the training images (or
     of all images in a table without training images), sorted as numbers if all are numbers, else as text. Without
     images of the split `val`, `test` takes its place.
     """
+    root = place.copies if isinstance(place, RemoteSource) else place
     tables = _read_splits(root)
-    name: Split = "test" if split == "val" and not tables.get("val") and "test" in tables else split
-    if not tables.get(name):
-        raise DataError(f"{root}: has no images of the split {name!r}; it has {', '.join(tables) or 'none'}")
-    labels = {row.label for row in tables.get("train", tables[name])}
+    if not tables.get(split):
+        raise DataError(f"{root}: has no images of the split {split!r}; it has {', '.join(tables) or 'none'}")
+    labels = {row.label for row in tables.get("train", tables[split])}
     are_numbers = all(label.isdecimal() for label in labels)
     class_names = sorted(labels, key=lambda label: (int(label) if are_numbers else 0, label))  # also 1 and 01
     label_of = {label: number for number, label in enumerate(class_names)}
-    unknown = next((row.label for row in tables[name] if row.label not in label_of), None)
+    unknown = next((row.label for row in tables[split] if row.label not in label_of), None)
     if unknown is not None:
-        raise DataError(f"{root}: the label {unknown!r} of the split {name!r} has no training image")
+        raise DataError(f"{root}: the label {unknown!r} of the split {split!r} has no training image")
     _require_one_label(tables, root)
-    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[name])
-    paths = [row.path for row in tables[name]]
+    paths, labels_of_rows = [row.path for row in tables[split]], [label_of[row.label] for row in tables[split]]
+    if isinstance(place, RemoteSource):
+        return label_source(place.find(paths), labels_of_rows, class_names)
+    folder, listed_in = (root.parent, root) if root.is_file() else (root, _tables_in(root)[split])
     require_present(folder, paths, listed_in)
     if any(os.path.isabs(path) or ".." in path.split("/") for path in paths):
         base, folder = os.path.abspath(folder), _common_folder(folder, tables)
         paths = [os.path.relpath(os.path.join(base, path), folder) for path in paths]
-    return build_index(folder, paths, [label_of[row.label] for row in tables[name]], class_names)
+    return build_index(folder, paths, labels_of_rows, class_names)
 
 
-def table_splits(root: Path) -> tuple[Split, ...]:
+def table_splits(place: Path | RemoteSource) -> tuple[Split, ...]:
     """Returns the splits of a CSV file or a folder of them: `train`, and `val` or `test` or both."""
-    return distinct_splits(_read_splits(root))
+    return distinct_splits(_read_splits(place.copies if isinstance(place, RemoteSource) else place))
 
 
 def _read_splits(root: Path) -> dict[Split, list[Row]]:

@@ -1,13 +1,12 @@
 """The images of a split in a fixed order, with their labels, and the interface of a data set layout."""
 
-from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from rexnet.data.sources.image_files import LeftOut, merge_left_out
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import FolderSource, Source
 from rexnet.errors import DataError
@@ -31,8 +30,8 @@ class Index:
     class_names: tuple[str, ...]
     boxes: np.ndarray | None = None
     """Bounding box to crop each image to: int32 (n, 4) left, top, right, bottom in pixels; None for whole images."""
-    left_out: LeftOut = field(default_factory=dict)
-    """Files at the same place that are not among the images."""
+    left_out: tuple[str, ...] = ()
+    """Paths at the same place that are not among the images; those of folders end with a slash."""
 
     def __len__(self) -> int:
         return len(self.source)
@@ -90,28 +89,28 @@ def join(first: Index, second: Index) -> Index:
     boxes = None if both is None else np.concatenate(both)
     labels = np.concatenate((first.labels, second.labels))
     joined = label_source(first.source.join(second.source), labels, first.class_names, boxes)
-    return replace(joined, left_out=merge_left_out(first.left_out, second.left_out))
+    return replace(joined, left_out=first.left_out + second.left_out)
 
 
 def assign_splits(names: Iterable[str], place: Path) -> dict[Split, str]:
-    """Maps splits to those of `names` that are a name of theirs, ignoring case.
+    """Maps splits to those of `names` that are a name of theirs, ignoring case; `val` to that of `test` if it has none.
 
     Raises:
         DataError: two names mean the same split.
     """
     split_of = {name: split for split, spellings in SPLIT_NAMES.items() for name in spellings}
     found: dict[Split, str] = {}
-    for name in names:
-        split = split_of.get(name.lower())
-        if split is not None and found.setdefault(split, name) != name:
-            raise DataError(f"{place}: has both {found[split]} and {name}, which are names of one split; merge them")
-    return found
+    for name in filter(lambda name: name.lower() in split_of, names):
+        if found.setdefault(split_of[name.lower()], name) != name:
+            other = found[split_of[name.lower()]]
+            raise DataError(f"{place}: has both {other} and {name}, which are names of one split; merge them")
+    return {"val": found["test"], **found} if "test" in found else found
 
 
-def distinct_splits(found: Container[Split]) -> tuple[Split, ...]:
-    """Returns `train`, `val` and `test` as far as they are there; without both others, `val` is missing."""
-    wanted = {"train": True, "val": "val" in found or "test" not in found, "test": "test" in found}
-    return tuple(split for split in SPLIT_NAMES if wanted[split])
+def distinct_splits(found: Mapping[Split, object]) -> tuple[Split, ...]:
+    """Returns `train`, `val` and `test` of `assign_splits` as far as they are distinct."""
+    has_test = "test" in found
+    return "train", *(() if has_test and found["val"] == found["test"] else ("val",)), *(("test",) if has_test else ())
 
 
 class Layout(NamedTuple):
@@ -119,7 +118,7 @@ class Layout(NamedTuple):
 
     index_images: Callable[..., Index]
     """Maps a root and a split, and True if images are cropped to their boxes, to an index."""
-    splits: tuple[Split, ...] | Callable[[Path], tuple[Split, ...]]
+    splits: tuple[Split, ...] | Callable[..., tuple[Split, ...]]
     """The distinct splits, `train` first, or a function that reads them from a root."""
     marks: tuple[str, ...] = ()
     """Files that identify the data set."""

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets.index import Index
-from rexnet.data.sources.image_files import merge_left_out
 from rexnet.errors import DataError
 from rexnet.system.atomic_files import atomic_write
 
@@ -87,8 +86,7 @@ def leave_out_broken(index: Index, config: SourceConfig, split: str) -> Index:
     lost = set(index.labels[broken].tolist()) - set(kept.labels.tolist())
     if lost:
         raise DataError(f"{index.root}: class {index.class_names[min(lost)]} has no valid image left; see {path}")
-    listed = {f"of {len(index):,} listed as broken": (len(broken), index.paths[broken[0]])}
-    return replace(kept, left_out=merge_left_out(index.left_out, listed))
+    return replace(kept, left_out=(*index.left_out, *(index.paths[position] for position in broken)))
 
 
 def _entry(row: list[str], path: Path) -> Entry:

@@ -1,7 +1,5 @@
 """Remarks on the data of a run: which splits it uses, what it leaves out, and what its results do not cover."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from rexnet.config.data_schema import DataConfig
@@ -14,45 +12,47 @@ MANY_DROPPED = 0.1  # of the training images, in each epoch
 
 
 def describe_splits(config: DataConfig) -> str:
-    """Says which split validation uses instead of `val`, or which one training does not use; else it is empty."""
+    """Continues a sentence with the split that takes the place of `val`, or that is not used; may be empty."""
     splits = splits_of(config)
     if config.train_on == "train+val" or "test" not in splits:
         return ""
-    if "val" not in splits:
-        return "validation uses the split test, because there is no other"
-    return "the split test is not used (`rexnet evaluate RUN --split test` takes it)"
+    if "val" in splits:
+        return "; the split test is not used (`rexnet evaluate RUN --split test` takes it)"
+    return "; validation uses the split test, because there is no other"
 
 
 def remark_left_out(index: Index) -> list[str]:
     """Returns a sentence about the files that are not among the images, if there are any."""
-    return [f"{index.root}: left out {describe_left_out(index.left_out)}"] if index.left_out else []
+    text = describe_left_out(index.left_out)
+    return [f"{index.root}: left out {text}"] if text else []
 
 
-def remark_on_data(config: DataConfig, train: Index, val: Index) -> Iterator[str]:
-    """Yields a sentence about everything that a user may not expect of the images."""
-    yield from remark_left_out(train)
-    yield from remark_left_out(val)
-    if config.dataset == "folder" and config.root.is_dir():
-        nested = [path for path in train.paths if path.count("/") > 1] if _has_nested(train) else []
-        if nested:
-            yield (
-                f"{train.root}: {len(nested):,} of {len(train):,} images are in folders of a class folder, such as "
-                f"{printable(nested[0])}; their class is the first folder, {printable(nested[0].partition('/')[0])}"
-            )
+def remark_on_data(config: DataConfig, train: Index, val: Index) -> list[str]:
+    """Returns a sentence about everything that a user may not expect of the images."""
+    remarks = remark_left_out(train) + remark_left_out(val)
+    nested = [path for path in train.paths if path.count("/") > 1] if config.dataset == "folder" else []
+    if nested and config.root.is_dir():
+        remarks.append(
+            f"{train.root}: {len(nested):,} of {len(train):,} images are in folders of a class folder, such as "
+            f"{printable(nested[0])}; their class is the first folder, {printable(nested[0].partition('/')[0])}"
+        )
     missing = [val.class_names[number] for number in np.setdiff1d(train.labels, val.labels)]
     if missing:
-        yield f"no validation image of {join_names(missing)}; the accuracy does not cover them"
+        remarks.append(f"no validation image of {join_names(missing)}; the accuracy does not cover them")
+    same_place = train.root.resolve() == val.root.resolve()
+    if same_place and (shared := sorted(set(train.paths) & set(val.paths))):
+        remarks.append(
+            f"{len(shared):,} validation images are training images, too, such as {printable(shared[0])}; the accuracy "
+            f"on them says nothing about new images"
+        )
     if len(val) <= FEW_IMAGES:
-        images = "1 validation image" if len(val) == 1 else f"{len(val)} validation images"
-        yield f"only {images}: each changes top-1 by {100 / len(val):.0f} points; hold out more"
+        remarks.append(
+            f"{len(val)} validation images are few: each changes top-1 by {100 / len(val):.0f} points; hold out more"
+        )
     dropped = len(train) % config.batch_size
     if config.last_batch == "drop" and MANY_DROPPED * len(train) < dropped < len(train):
-        yield (
+        remarks.append(
             f"each epoch leaves out {dropped:,} of {len(train):,} training images, which fill no batch of "
             f"{config.batch_size}; data.last_batch=pad uses all"
         )
-
-
-def _has_nested(index: Index) -> bool:
-    """Returns True if a path has more than one slash, without making a string of each."""
-    return bool(np.count_nonzero(index.paths.text == ord("/")) > len(index))
+    return remarks

@@ -9,12 +9,10 @@ from rexnet.errors import DataError
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif")
 ) | {".pbm", ".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".jpx"}
-NO_SUFFIX, HIDDEN, MISPLACED = "without suffix", "hidden", "outside of the class folders"
 ADVICE = {
     ".heic": "convert .heic to JPEG, for which there is the package pillow-heif",
-    ".heif": "convert .heif to JPEG, for which there is the package pillow-heif",
-    NO_SUFFIX: "add a suffix, or list the files in a table (data.dataset=csv)",
-    HIDDEN: "rename hidden files and folders",
+    "without suffix": "add a suffix, or list the files in a table (data.dataset=csv)",
+    "hidden": "rename hidden files and folders",
 }
 NAMED = 5  # names in a message
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -31,36 +29,22 @@ def is_image(path: str) -> bool:
     return not any(map(is_hidden, parts)) and os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES
 
 
-LeftOut = dict[str, tuple[int, str]]
-"""Files that are not taken as images: their number and the first of them, by suffix or other reason."""
+def describe_left_out(paths: Iterable[str]) -> str:
+    """Counts paths that are not taken as images by suffix or reason, with an example of each and advice.
 
-
-def note_left_out(left_out: LeftOut, path: str) -> None:
-    """Counts a file that is not taken as an image; of hidden ones only what would be an image."""
-    name = path.rpartition("/")[2]
-    suffix = os.path.splitext(name)[1].lower()
-    reason = MISPLACED if is_image(path) else suffix or NO_SUFFIX
-    if any(map(is_hidden, path.split("/"))):
-        if suffix not in IMAGE_SUFFIXES or name.startswith("._") or "__MACOSX" in path:  # a Mac's own files
-            return
-        reason = HIDDEN
-    count, first = left_out.get(reason, (0, path))
-    left_out[reason] = count + 1, first
-
-
-def describe_left_out(left_out: LeftOut) -> str:
-    """Returns the numbers of files by reason, each with an example, and advice."""
-    counts = (f"{count:,} {reason} ({printable(first)})" for reason, (count, first) in sorted(left_out.items()))
-    return "; ".join([", ".join(counts), *(text for reason, text in ADVICE.items() if reason in left_out)])
-
-
-def merge_left_out(one: LeftOut, other: LeftOut) -> LeftOut:
-    """Returns the files of both."""
-    empty = (0, "")
-    return {
-        reason: (one.get(reason, empty)[0] + other.get(reason, empty)[0], (one.get(reason) or other[reason])[1])
-        for reason in one | other
-    }
+    Hidden files count if they would be images, and hidden folders, whose paths end with a slash.
+    """
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        suffix = os.path.splitext(path)[1].lower()
+        reason = "broken or outside of the class folders" if is_image(path) else suffix or "without suffix"
+        if any(map(is_hidden, path.split("/"))):
+            if "__MACOSX" in path or "/._" in f"/{path}" or not (path.endswith("/") or suffix in IMAGE_SUFFIXES):
+                continue
+            reason = "hidden"
+        found.setdefault(reason, []).append(path)
+    counts = (f"{len(paths):,} {reason} ({printable(paths[0])})" for reason, paths in sorted(found.items()))
+    return "; ".join(filter(None, [", ".join(counts), *(ADVICE[reason] for reason in ADVICE if reason in found)]))
 
 
 def read_file(path: str) -> bytes:

@@ -19,6 +19,8 @@ class Source(ABC):
 
     root: Path  # folder that the paths are relative to, or the archive that contains them
     paths: Names
+    fork_safe = True  # False if loader processes must not be forked
+    readers = 1  # processes of this machine that read at the same time
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -31,8 +33,12 @@ class Source(ABC):
     def read(self, position: int) -> bytes:
         """Returns the encoded image at `position`; one that cannot be read is a `DataError`."""
 
-    def read_many(self, positions: Iterable[int]) -> list[bytes]:
-        """Returns several encoded images; sources with a high latency can override this."""
+    def prefetch(self, positions: Iterable[int]) -> None:  # noqa: B027 - nothing to do for local files
+        """Announces images that will be read soon; sources with a high latency begin to fetch them."""
+
+    def read_many(self, positions: Sequence[int]) -> list[bytes]:
+        """Returns several encoded images."""
+        self.prefetch(positions)
         return [self.read(position) for position in positions]
 
     @abstractmethod

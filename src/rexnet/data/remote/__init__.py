@@ -1,0 +1,1 @@
+"""Images in object stores, by ranged reads through `obstore`."""

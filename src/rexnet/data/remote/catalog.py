@@ -1,0 +1,36 @@
+"""The images of a remote data set as a folder of arrays, which every process maps into memory."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rexnet.data.sources.names import Names
+
+WHOLE = -1  # offset of an image that is an object of its own
+
+
+class Catalog(NamedTuple):
+    """Images by position. The small files of the data set (tables, `_info.json`) lie in the same folder."""
+
+    names: Names  # path of each image below the root
+    keys: Names  # the objects; empty if each image is one and is named like it
+    tags: Names  # ETag of each object; empty if the server has none
+    objects: np.ndarray  # object that holds each image, int64 (n,)
+    spans: np.ndarray  # offset in the object, or WHOLE, and size in bytes of each image, int64 (n, 2)
+    labels: np.ndarray  # class of each image, int64 (n,); -1 if only its path tells
+
+
+def open_catalog(folder: Path) -> Catalog:
+    """Maps a catalog; its arrays are read from disk where they are used."""
+    arrays = {path.stem: np.load(path, "r") for path in folder.glob("*.npy")}
+    names, keys, tags = (Names(arrays[f"{name}-text"], arrays[f"{name}-ends"]) for name in Catalog._fields[:3])
+    return Catalog(names, keys, tags, arrays["objects"], arrays["spans"], arrays["labels"])
+
+
+def save_catalog(folder: Path, catalog: Catalog) -> None:
+    """Writes a catalog into a folder."""
+    for name, value in catalog._asdict().items():
+        parts = {f"{name}-text": value.text, f"{name}-ends": value.ends} if isinstance(value, Names) else {name: value}
+        for part, array in parts.items():
+            np.save(folder / f"{part}.npy", array)

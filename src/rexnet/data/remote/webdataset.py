@@ -1,0 +1,37 @@
+"""Remote WebDataset shards: tars of `NAME.jpg` with its class in `NAME.cls`, whose names contain the split."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from rexnet.data.datasets.index import Index, Layout, Split, distinct_splits, label_source
+from rexnet.data.remote.remote_source import RemoteSource
+from rexnet.data.remote.store import INFO
+from rexnet.errors import ConfigError, DataError
+
+
+def index_shards(source: Path | RemoteSource, split: Split) -> Index:
+    """Indexes the images of a split, shard by shard; without `val` shards, `test` takes their place."""
+    name: Split = split if split in shard_splits(source) else "test"
+    assert isinstance(source, RemoteSource)
+    chosen = np.array([name in shard for shard in source.catalog.keys], bool)[source.catalog.objects]
+    labels, classes = source.catalog.labels[chosen], int(source.catalog.labels.max(initial=-1)) + 1
+    if labels.min(initial=-1 if not len(labels) else 0) < 0:
+        raise DataError(f"{source.root}: has an image without class, or no image, in its {name} shards (NAME.cls)")
+    info = source.copies / INFO
+    names = json.loads(info.read_bytes()).get("class_names") if info.exists() else None  # from `rexnet data pack`
+    names = names or [str(number) for number in range(classes)]
+    return label_source(source.select(np.flatnonzero(chosen)), labels, names)
+
+
+def shard_splits(source: Path | RemoteSource) -> tuple[Split, ...]:
+    """Returns the splits that occur in the names of the shards."""
+    if not isinstance(source, RemoteSource):
+        raise ConfigError(f"data.root: webdataset needs a URL, such as file://{source.absolute()}")
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    found = {split: split for split in splits if any(split in shard for shard in source.catalog.keys)}
+    return distinct_splits({"val": "test", **found} if "test" in found else found)
+
+
+LAYOUT = Layout(index_shards, shard_splits)
