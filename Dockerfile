@@ -36,11 +36,11 @@ WORKDIR /workspace
 
 # Installed before the code is copied, so that a change of code does not reinstall the packages. The same layer removes
 # 1.1 GB that no run loads: debug symbols, libraries for profilers, AMD GPUs and NVSHMEM device code, a multi-GPU solver
-# that torch does not link, the packages' own tests, mypy and ruff.
+# that torch does not link, the packages' own tests, mypy, ruff and uv.
 COPY requirements.txt ./
 RUN python -m venv /opt/venv \
     && pip install --no-cache-dir --progress-bar off --require-hashes -r requirements.txt \
-    && pip uninstall --yes mypy ruff \
+    && pip uninstall --yes mypy ruff uv \
     && cd /opt/venv/lib/python3*/site-packages \
     && strip --strip-unneeded triton/_C/libtriton.so \
     && rm -rf triton/backends/nvidia/lib/cupti* triton/backends/amd/lib/libtriton_amd_codegen.so \
