@@ -38,7 +38,6 @@ class Fetcher:
                 future.set_result(self._fetch(*request))
             except BaseException as error:
                 future.set_exception(error)
-            del future  # or its bytes would stay until the next request
 
     def _fetch(self, key: str, tag: str, offset: int, size: int) -> bytes:
         from obstore import get  # asyncio's `get_async` takes three times as much CPU time
