@@ -12,7 +12,7 @@ def add_parser(commands: Commands) -> None:
         help="train on a Ray cluster",
         description="Train with Ray Train, on the cluster of RAY_ADDRESS or on this machine. The same command starts "
         "or resumes the run.",
-        epilog="example: rexnet ray --config rexnet_1.0x.yaml --workers 16 --min-workers 8 data.root=/data/imagenet "
+        epilog="example: rexnet ray --config rexnet_1.0x.yaml --workers 16 data.root=/data/imagenet "
         "trainer.run_name=first",
     )
     parser.add_argument("--config", metavar="CONFIG", required=True, help=CONFIG_HELP)
