@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,6 @@ import ray.train
 from pytorch_lightning.callbacks import Callback
 from ray.train.torch import TorchTrainer
 
-from rexnet import errors
 from rexnet.config import Config
 from rexnet.errors import ConfigError, ProcessError, RexnetError, first_sentence
 from rexnet.runs.checkpoint_files import LAST, checkpoint_folder
@@ -22,8 +20,6 @@ from rexnet.system.launcher import check_launch_environment, is_rank_zero, mark_
 from rexnet.training.classification import train
 
 log = logging.getLogger(__name__)
-
-LAST_LINE = re.compile(r"^rexnet\.errors\.(\w+): (.*)\Z", re.MULTILINE | re.DOTALL)  # of a traceback
 
 
 class Workers(NamedTuple):
@@ -56,10 +52,8 @@ class EndOnUserError(ray.train.UserCallback):  # type: ignore[misc]
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for error in worker_exceptions.values():
-            found = LAST_LINE.search(str(error).strip())
-            kind = getattr(errors, found[1], RexnetError) if found else ProcessError
-            if found and kind is not ProcessError:
-                raise kind(found[2])
+            if isinstance(error, RexnetError) and not isinstance(error, ProcessError):
+                raise error
 
 
 def train_on_ray(config: Config, workers: Workers, max_failures: int) -> Path:
