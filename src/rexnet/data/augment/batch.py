@@ -67,8 +67,7 @@ def erase(images: Tensor, probability: float, mode: str, rng: random.Random, max
     if not drawn:
         return
     on_gpu = images.device.type == "cuda"
-    numbers = torch.from_numpy(np.array(drawn))
-    numbers = (numbers.pin_memory() if on_gpu else numbers).to(images.device, non_blocking=True)
+    numbers = torch.tensor(drawn, pin_memory=on_gpu).to(images.device, non_blocking=True)
     chosen, edges = numbers[:, 0], numbers[:, 1:].view(len(drawn), max_count, 4, 1)
     rows, columns = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
     in_rows = (edges[:, :, 0] <= rows) & (rows < edges[:, :, 1])
