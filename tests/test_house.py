@@ -11,7 +11,7 @@ SOURCE = ROOT / "src" / "rexnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 LINES = 15_500  # of everything outside the rooms below
-ROOMS = {"data/remote": 600, "engines": 200}  # optional rooms; each has a limit of its own
+ROOMS = {"data/remote": 610, "engines": 200}  # optional rooms; each has a limit of its own
 CONFIG_SIGNATURES = 30  # functions that take the whole Config; all others take the values they need
 
 QUESTION = re.compile(r"\s*(What|Whether|How|Which|Where)\b")

@@ -1,3 +1,4 @@
+import pickle
 from itertools import zip_longest
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from rexnet.data.keys import mix
-from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
+from rexnet.data.sampling import AnnouncingSampler, EvalBatchSampler, TrainBatchSampler
 
 
 def positions(sampler: TrainBatchSampler | EvalBatchSampler) -> list[list[int]]:
@@ -151,3 +152,15 @@ def test_balanced_epochs_differ_mix_their_classes_and_use_all_images_in_time() -
     assert set().union(*orders) == set(range(80))
     classes = labels[np.array(orders)]
     assert 0.15 < np.mean(classes[:, 1:] == classes[:, :-1]) < 0.35  # neighbours as in a shuffled order
+
+
+@pytest.mark.parametrize("readers", [1, 2, 3, 7])
+def test_each_batch_announces_the_next_one_of_the_same_process(readers: int) -> None:
+    sampler = TrainBatchSampler(num_samples=20, batch_size=4, seed=0)
+    batches = list(AnnouncingSampler(sampler, readers))
+    assert [[key.position for key in batch] for batch in batches] == positions(sampler)
+    assert all(batch == list(sampler)[number] for number, batch in enumerate(batches))
+    nothing: list[int] = []
+    following = [*positions(sampler)[readers:], *[nothing] * readers][: len(batches)]
+    assert [list(batch.upcoming) for batch in batches] == following
+    assert all(pickle.loads(pickle.dumps(batch)).upcoming == batch.upcoming for batch in batches)

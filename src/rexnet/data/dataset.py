@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from rexnet.data.augment.transforms import Transform
 from rexnet.data.datasets.index import Index
 from rexnet.data.keys import mix
-from rexnet.data.sampling import BATCH, SampleKey
+from rexnet.data.sampling import BATCH, AnnouncingBatch, SampleKey
 from rexnet.data.sources.decode import Jpeg, crop_to_box, open_image
 from rexnet.data.workers import WorkerProgress
 
@@ -43,8 +43,10 @@ class ImageDataset(Dataset[Sample]):
         return len(self.index)
 
     def __getitems__(self, samples: list[SampleKey]) -> list[Sample]:
-        """Returns a batch; PyTorch calls this, so that a remote source can fetch all of it at once."""
+        """Returns a batch; PyTorch calls this, so that a remote source can fetch it at once, and the next meanwhile."""
         self.prefetch([sample.position for sample in samples])
+        if isinstance(samples, AnnouncingBatch):
+            self.prefetch(samples.upcoming)
         return [self[sample] for sample in samples]
 
     def prefetch(self, positions: Sequence[int]) -> None:

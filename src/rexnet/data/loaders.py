@@ -10,7 +10,7 @@ from rexnet.config.data_schema import LoaderConfig
 from rexnet.config.schema import Config, TrainerConfig
 from rexnet.data.dataset import ImageDataset, Sample, stack
 from rexnet.data.datasets.index import Index
-from rexnet.data.sampling import EvalBatchSampler, TrainBatchSampler
+from rexnet.data.sampling import AnnouncingSampler, EvalBatchSampler, TrainBatchSampler
 from rexnet.data.sources.source import Source
 from rexnet.data.workers import require_shared_memory, start_worker
 from rexnet.errors import ConfigError, DataError
@@ -65,15 +65,16 @@ def build_loader(
     dataset: ImageDataset, sampler: TrainBatchSampler | EvalBatchSampler, settings: LoaderSettings
 ) -> DataLoader[Sample]:
     """Returns a loader of `Batch`es in the order of `sampler`."""
+    source = dataset.index.source
     size = sampler.device_batch * 3 * dataset.transform.image_size**2  # of a uint8 batch
     require_shared_memory(settings.local_workers(sampler.world_size), size)
     return DataLoader(
         dataset,
-        batch_sampler=sampler,
+        batch_sampler=sampler if source.fork_safe else AnnouncingSampler(sampler, max(1, settings.workers)),
         collate_fn=stack,
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0 and settings.persistent_workers,
-        multiprocessing_context=share_source(dataset.index.source, settings, sampler.world_size),
+        multiprocessing_context=share_source(source, settings, sampler.world_size),
         timeout=settings.timeout if settings.workers else 0,
         worker_init_fn=start_worker,
         pin_memory=settings.pin_memory,

@@ -1,5 +1,7 @@
 """The order of the images for each process, as a pure function of (seed, epoch, rank)."""
 
+import collections
+import itertools
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -17,6 +19,12 @@ class SampleKey(NamedTuple):
     epoch: int
     position: int  # of the image in its `Index`
     view: int = 0  # number of earlier views of the image in this epoch
+
+
+class AnnouncingBatch(list[SampleKey]):
+    """A batch of keys, with the images that the same loader process reads next."""
+
+    upcoming: tuple[int, ...] = ()
 
 
 class TrainBatchSampler:
@@ -89,11 +97,14 @@ class TrainBatchSampler:
         if self.balance is not None:
             places = balanced_places(self.balance[order])
             order = order[places][torch.randperm(self.num_samples, generator=generator).numpy()]
-        order = np.repeat(order, self.repeats)[: self.num_samples]
+        if self.repeats > 1:
+            order = np.repeat(order, self.repeats)[: self.num_samples]
         if self.steps * self.batch_size > self.num_samples:
             order = np.resize(order, self.steps * self.batch_size)  # repeats it from the start
         if self.repeats > 1 or self.balance is not None:
             return order, count_earlier(order)
+        if len(order) == self.num_samples:
+            return order, np.broadcast_to(np.int64(0), order.shape)  # which takes no memory
         return order, np.arange(len(order)) // self.num_samples
 
     def _batch(self, order: np.ndarray, views: np.ndarray, epoch: int, number: int) -> list[SampleKey]:
@@ -150,3 +161,29 @@ class EvalBatchSampler:
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for start in self.starts:
             yield [SampleKey(0, index) for index in range(start, min(start + self.batch_size, self.num_samples))]
+
+
+class AnnouncingSampler:
+    """The batches of another sampler, each with the images of the next batch for the same one of `readers` processes.
+
+    A loader process can thus fetch images while it decodes those before; PyTorch gives it one batch at a time, and the
+    batches to the processes in turn.
+    """
+
+    def __init__(self, sampler: TrainBatchSampler | EvalBatchSampler, readers: int) -> None:
+        self.sampler, self.readers = sampler, readers  # Lightning calls `sampler.set_epoch`
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[AnnouncingBatch]:
+        return self._announce(iter(self.sampler))  # which reads the epoch now, see there
+
+    def _announce(self, batches: Iterator[list[SampleKey]]) -> Iterator[AnnouncingBatch]:
+        ahead = collections.deque(itertools.islice(batches, self.readers))
+        while ahead:
+            ahead.extend(itertools.islice(batches, 1))
+            batch = AnnouncingBatch(ahead.popleft())
+            if len(ahead) == self.readers:
+                batch.upcoming = tuple(key.position for key in ahead[-1])
+            yield batch

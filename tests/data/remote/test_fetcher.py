@@ -1,5 +1,8 @@
+import contextlib
 import itertools
 import os
+import socket
+import threading
 import time
 from typing import Any
 
@@ -115,3 +118,23 @@ def test_a_server_without_ranges_is_named(served: FileServer) -> None:
     served.ranges = False
     with pytest.raises(DataError, match=r"x.tar: the server does not support this request, such as byte ranges"):
         Fetcher(served.url(), QUICK, 1).submit("x.tar", "", 1, 2).result()
+
+
+def test_a_body_that_never_ends_is_given_up() -> None:
+    head = "HTTP/1.1 206 Partial Content\r\nETag: 1\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n"
+    head += "Content-Range: bytes 0-8/99\r\nContent-Length: 9\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connections = []
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # the server is closed
+                while True:
+                    connections.append(server.accept()[0])
+                    connections[-1].recv(4096)
+                    connections[-1].sendall(head.encode())
+
+        threading.Thread(target=serve, daemon=True).start()
+        root, started = RemotePath(f"http://127.0.0.1:{server.getsockname()[1]}"), time.monotonic()
+        with pytest.raises(DataError, match=r"/x: did not come within 1.5 s; .*give_up_after"):
+            Fetcher(root, QUICK, 1).submit("x", "", 0, 9).result()
+        assert time.monotonic() - started < 4

@@ -62,9 +62,9 @@ def _explain(error: Exception, give_up_after: float) -> str:
     listed = "404 Not Found" in str(error) or "403 Forbidden" in str(error)
     if reason := REASONS.get(by_status if listed else type(error).__name__):
         return reason
-    if isinstance(error, TimeoutError):
-        return f"did not come within {give_up_after:g} s; check the network, or raise data.fetch.give_up_after"
     if retries := re.search(r"after (\d+) retries", str(error)):
         attempts = f"{int(retries[1]) + 1} attempts within {give_up_after:g} s"
         return f"{attempts} failed: {first_sentence(error)}; check the network, or raise data.fetch.give_up_after"
+    if "kind: Timeout" in str(error):
+        return f"did not come within {give_up_after:g} s; check the network, or raise data.fetch.give_up_after"
     return f"cannot be read: {first_sentence(error)}"
