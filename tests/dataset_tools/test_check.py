@@ -223,7 +223,8 @@ def test_what_is_no_data_set_gets_one_sentence(tmp_path: Path, capsys: pytest.Ca
         2,
         f"error: {tmp_path}: has no train/ with one folder for each class; it contains nothing\n",
     )
-    assert "--dataset birds: should be one of folder, csv, cub200" in run(capsys, tmp_path, "--dataset", "birds")[2]
+    _, _, err = run(capsys, tmp_path, "--dataset", "birds")
+    assert "--dataset birds: should be one of folder, csv, webdataset, cub200" in err
     assert "does not exist" in run(capsys, tmp_path / "nowhere")[2]
 
 

@@ -29,6 +29,7 @@ JOB = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7"}  # w
 STEP = JOB | {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
 KUBEFLOW = {"KUBERNETES_PORT": "tcp://10.0.0.1:443", "RANK": "1", "WORLD_SIZE": "2"}
+RAY = {"REXNET_RAY_WORKERS": "2:4", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "3"}
 
 
 def set_environment(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
@@ -47,6 +48,8 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
         (KUBEFLOW | {"RANK": "0"}, "kubeflow", (1, 2), True),
         (KUBEFLOW | {"RANK": "0", "WORLD_SIZE": "1"}, None, (1, 1), True),
         (KUBEFLOW | TORCHRUN, "torchrun", (2, 2), False),
+        (RAY, "ray", (2, 3), False),
+        (RAY | {"RANK": "0", "LOCAL_RANK": "0"}, "ray", (2, 3), True),
         ({"LOCAL_RANK": "1", "NODE_RANK": "0", "WORLD_SIZE": "2"}, "lightning", (1, 1), False),
     ],
 )
@@ -142,6 +145,11 @@ def test_an_elastic_launcher_may_start_several_numbers_of_processes(monkeypatch:
     assert possible_world_sizes() == [2]
     monkeypatch.setenv("PET_NNODES", "2:4")  # of Kubeflow
     assert possible_world_sizes() == [4, 6, 8]
+    set_environment(monkeypatch, RAY)
+    assert possible_world_sizes() == [2, 3, 4]
+    monkeypatch.delenv("REXNET_RAY_WORKERS")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     worker = "from rexnet.system.launcher import possible_world_sizes; print(possible_world_sizes())"
     agent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[-1]], check=True)"
     command = [sys.executable, "-c", agent, "--nnodes", "1:3", worker]

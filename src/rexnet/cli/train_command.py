@@ -68,13 +68,13 @@ def run(options: argparse.Namespace) -> int:
 
         result = train(config, resume=resume, allowed=options.allow_change)
         if config.trainer.report and is_rank_zero():
-            _report(result.run)
+            report_run(result.run)
     finally:
         signal.signal(signal.SIGINT, before)
     return 0
 
 
-def _report(run: Path) -> None:
+def report_run(run: Path) -> None:
     """Writes the report; a failure is only logged, because the run itself is complete."""
     log = logging.getLogger(__name__)
     try:

@@ -11,7 +11,8 @@ from rexnet.config.section import walk_keys
 
 KEYS = [key for key, _ in walk_keys(Config)]
 SECTIONS = {key.rpartition(".")[0] for key in KEYS}
-FORMS = {"model.name": "rexnet or timm/NAME", "name": "letters, digits, '.', '_' and '-'"}
+NAME = "letters, digits, '.', '_' and '-'"
+FORMS = {"model.name": "rexnet or timm/NAME", "name": NAME, "trainer.run_name": NAME}
 REMOVED = {"augmentation.trivialaugment", "trainer.histograms", "trainer.model_graph", "trainer.profile"}
 
 

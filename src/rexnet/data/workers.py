@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,14 @@ def explained_faults(datasets: Sequence[Any], timeout: float) -> Iterator[None]:
 
 def kill_workers() -> None:
     """Kills the loader processes of this process, which ignore signals and would delay its exit."""
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise an error
+    is_main = threading.current_thread() is threading.main_thread()  # only there PyTorch installs its handler
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_main else None  # it would raise an error
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
             process.join()
-    signal.signal(signal.SIGCHLD, before)
+    if is_main:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _explain(text: str, datasets: Sequence[Any], timeout: float) -> str | None:

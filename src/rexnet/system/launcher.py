@@ -1,4 +1,4 @@
-"""Detects the launcher of this process (torchrun, srun, Kubeflow v1, Lightning) from environment variables.
+"""Detects the launcher of this process (torchrun, srun, Kubeflow v1, Ray, Lightning) from environment variables.
 
 Variables that only describe the job of the calling shell do not count: a process that took them for its own would wait
 for others that nobody started.
@@ -14,10 +14,11 @@ from rexnet.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-Launcher = Literal["torchrun", "srun", "kubeflow", "lightning"]
+Launcher = Literal["torchrun", "srun", "kubeflow", "ray", "lightning"]
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 COUNTS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE")
+RAY_WORKERS = "REXNET_RAY_WORKERS"  # Ray itself leaves no mark in the environment
 
 
 def detect_launcher() -> Launcher | None:
@@ -25,6 +26,8 @@ def detect_launcher() -> Launcher | None:
 
     For srun the number of tasks of the step counts: `SLURM_NTASKS` describes the job and stands in its shells as well.
     """
+    if RAY_WORKERS in os.environ:
+        return "ray"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun"
     if _number("SLURM_STEP_NUM_TASKS", 1) > 1:
@@ -35,8 +38,13 @@ def detect_launcher() -> Launcher | None:
 
 
 def started_by_launcher() -> bool:
-    """True if torchrun, srun or Kubeflow started this process; Lightning starts its processes by itself."""
-    return detect_launcher() in ("torchrun", "srun", "kubeflow")
+    """True if torchrun, srun, Kubeflow or Ray started this process; Lightning starts its processes by itself."""
+    return detect_launcher() in ("torchrun", "srun", "kubeflow", "ray")
+
+
+def mark_as_ray_worker(least: int, most: int) -> None:
+    """Makes this process known as one that Ray started, of `least` to `most`."""
+    os.environ[RAY_WORKERS] = f"{least}:{most}"
 
 
 def local_and_world_size() -> tuple[int, int]:
@@ -47,7 +55,7 @@ def local_and_world_size() -> tuple[int, int]:
     """
     local, world = 1, 1
     match detect_launcher():
-        case "torchrun":
+        case "torchrun" | "ray":
             local, world = _number("LOCAL_WORLD_SIZE", 1), _number("WORLD_SIZE", 1)
         case "srun":
             world = _number("SLURM_STEP_NUM_TASKS", 1)
@@ -58,7 +66,7 @@ def local_and_world_size() -> tuple[int, int]:
             local = _number("SLURM_NTASKS_PER_NODE", world)
         case "kubeflow":  # one process per pod
             world = _number("WORLD_SIZE", 1)
-    if world % local:
+    if world % local and detect_launcher() != "ray":  # which may fill one node more than another
         raise ConfigError(
             f"{detect_launcher()} started {local} processes on this node and {world} in all; start equally many on "
             f"every node"
@@ -69,10 +77,13 @@ def local_and_world_size() -> tuple[int, int]:
 def possible_world_sizes() -> list[int]:
     """Returns the numbers of processes with which the launcher may start or restart this run, in ascending order.
 
-    There are several only under `torchrun --nnodes MIN:MAX`, which its processes learn from the command line of their
-    parent, or from torchrun's own variable.
+    There are several only with `rexnet ray --min-workers`, and under `torchrun --nnodes MIN:MAX`, which its processes
+    learn from the command line of their parent, or from torchrun's own variable.
     """
     local, world = local_and_world_size()
+    if detect_launcher() == "ray":
+        least, _, most = os.environ[RAY_WORKERS].partition(":")
+        return list(range(int(least), int(most) + 1))
     if detect_launcher() == "torchrun":
         agent = Path(f"/proc/{os.getppid()}/cmdline")
         words = agent.read_text(errors="replace").replace("\0", " ") if agent.is_file() else ""
@@ -105,7 +116,7 @@ def check_launch_environment() -> None:
         if _number(name, 0) > 0 and not started_by_launcher():
             raise ConfigError(
                 f"{name}={os.environ[name]} in the environment makes this process one of several, but no launcher "
-                "(torchrun, srun, Kubeflow) started it as such; unset it"
+                "(torchrun, srun, Kubeflow, Ray) started it as such; unset it"
             )
     shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if shares_store and is_rank_zero() and len(possible_world_sizes()) > 1:

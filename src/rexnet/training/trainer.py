@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 
 from rexnet.config import Config
+from rexnet.engines.ray_plugins import build_ray_cluster, build_ray_strategy
 from rexnet.system.device import resolve_device, resolve_devices, resolve_nodes
 from rexnet.system.launcher import detect_launcher
 from rexnet.training.checkpoint_io import DurableCheckpointIO
@@ -41,12 +42,13 @@ def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trai
     devices, nodes = resolve_devices(settings), resolve_nodes(settings)
     single = nodes * devices == 1
     frozen = config.optimizer.freeze_backbone_epochs > 0
+    build_strategy = build_ray_strategy if detect_launcher() == "ray" else DDPStrategy
     return pl.Trainer(
         accelerator=device.accelerator,
         devices=devices,
         num_nodes=nodes,
         # Parameters without a gradient are expected only while the backbone is frozen.
-        strategy="auto" if single else DDPStrategy(find_unused_parameters=frozen, gradient_as_bucket_view=True),
+        strategy="auto" if single else build_strategy(find_unused_parameters=frozen, gradient_as_bucket_view=True),
         precision=device.precision,
         plugins=[DurableCheckpointIO(), detect_cluster()],
         max_epochs=config.schedule.total_epochs,
@@ -79,5 +81,8 @@ def detect_cluster() -> ClusterEnvironment:
             return SLURMEnvironment(auto_requeue=False)  # docs/slurm.sbatch requeues
         case "kubeflow":
             return KubeflowEnvironment()
+        case "ray":
+            ray_cluster: ClusterEnvironment = build_ray_cluster()
+            return ray_cluster
         case _:
             return LightningEnvironment()
