@@ -26,7 +26,7 @@ def write_image_list(folder: Path, indexes: Mapping[Split, Index]) -> None:
 
 
 def describe_changes(folder: Path, indexes: Mapping[Split, Index]) -> dict[Split, str]:
-    """Describes by split how images differ from the list in a run folder; splits without changes or list are left out."""
+    """Describes by split how images differ from the list in a run folder; omits splits without changes or list."""
     path = folder / IMAGE_LIST
     if not path.is_file():
         return {}

@@ -120,7 +120,7 @@ def check_launch_environment() -> None:
             )
     shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if shares_store and is_rank_zero() and len(possible_world_sizes()) > 1:
-        log.warning("a lost node cannot rejoin; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun")
+        log.warning("a lost node cannot rejoin; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun starts")
 
 
 def _number(name: str, default: int) -> int:
