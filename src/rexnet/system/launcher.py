@@ -120,7 +120,7 @@ def check_launch_environment() -> None:
             )
     shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if shares_store and is_rank_zero() and len(possible_world_sizes()) > 1:
-        log.warning("a lost node cannot rejoin; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun starts")
+        log.warning("lost nodes cannot rejoin; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment")
 
 
 def _number(name: str, default: int) -> int:

@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 
 def compile_steps(model: nn.Module, trainer: TrainerConfig, checkpointing: bool, processes: int) -> bool:
     """Compiles calls of `model` with torch.compile; returns True if training steps replay CUDA graphs.
-
-    Parameters keep their names, and `model.forward` stays eager. There is one graph, since training batches
+    Parameters keep their names, and `model.forward` stays eager. There is one graph, since training batches have one
+    size, and a second one after `optimizer.freeze_backbone_epochs`.
     have one size, and a second one after `optimizer.freeze_backbone_epochs`.
 
     CUDA graphs are those of torch.compile in mode `reduce-overhead`. It captures for the current thread only, so that
