@@ -1,4 +1,4 @@
-"""Loses and regains one of two torchrun agents in mid-epoch; every image must be trained on as planned."""
+"""Kills and restarts one of two torchrun agents in mid-epoch; every image must still be trained on as planned."""
 
 import json
 import os

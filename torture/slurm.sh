@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Runs docs/slurm.sbatch on a real SLURM: signals the job, kills one of its two nodes, and follows it to its end.
+# Runs docs/slurm.sbatch on a real SLURM: signals the job, kills one of its two nodes, and waits until the job ends.
 #
 #   torture/slurm.sh FOLDER PYTHON [train.py's arguments]
 #
-# Installs Debian's packages (as root), configures two nodes of this machine in FOLDER, and stops them at the end. Prints
-# a line `figure NAME SECONDS` for each measured time; exits with 3 and a sentence where this is impossible.
+# Installs Debian's packages (as root), configures two nodes on this machine in FOLDER, and stops them at the end. It
+# prints a line `figure NAME SECONDS` for each measured time. If SLURM cannot be run, it prints why and exits with 3.
 set -euo pipefail
 folder=$(realpath "$1") python=$2
 shift 2
 root=$(dirname "$(dirname "$(realpath "$0")")")
 
 if [ "$(id -u)" != 0 ] || [ ! -f /etc/debian_version ]; then
-    echo "skipped: the real SLURM is only tried as root on Debian" >&2
+    echo "skipped: a real SLURM is only tried as root on Debian" >&2
     exit 3
 fi
 if ! command -v slurmctld slurmd sbatch munged > /dev/null; then

@@ -1,4 +1,4 @@
-"""The names of classes as text, matching of classes by name, and the names of the ImageNet classes."""
+"""Reads class names as text, matches classes by name, and knows the names of the ImageNet classes."""
 
 import functools
 import re
@@ -11,10 +11,10 @@ NAME_CHARACTERS = "LMNS"  # Unicode categories: letters, marks, numbers, symbols
 
 
 def class_name(text: str) -> str:
-    """Returns the name of a class, given as that of its folder or as a cell of a table, in Unicode's composed form.
+    """Returns a class name from the name of a folder or the cell of a table, in Unicode's composed form (NFC).
 
     Raises:
-        ValueError: it is not one line of UTF-8 text, as checkpoints, tables and pictures need it.
+        ValueError: it is not one line of UTF-8 text, which checkpoints, tables and pictures need.
     """
     try:
         name = unicodedata.normalize("NFC", text.encode(errors="surrogateescape").decode())

@@ -121,7 +121,7 @@ def run_cache(options: argparse.Namespace) -> int:
 def _add_index(actions: Commands) -> None:
     parser = actions.add_parser(
         "index",
-        help="index a tar, or a data set in an object store again",
+        help="index a tar, or index a remote data set again",
         description="Write the index next to a tar, to be uploaded with it; or list a remote data set again.",
     )
     parser.add_argument("root", metavar="ROOT", type=as_root, help="tar, or URL of a data set")

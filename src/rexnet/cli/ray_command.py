@@ -16,9 +16,9 @@ def add_parser(commands: Commands) -> None:
         "trainer.run_name=first",
     )
     parser.add_argument("--config", metavar="CONFIG", required=True, help=CONFIG_HELP)
-    parser.add_argument("--workers", metavar="N", type=positive, required=True, help="processes, one per GPU")
-    parser.add_argument("--min-workers", metavar="N", type=positive, help="train with fewer if nodes are lost")
-    parser.add_argument("--max-failures", metavar="N", type=count, default=10, help="restarts (default: 10)")
+    parser.add_argument("--workers", metavar="N", type=positive, required=True, help="number of processes, one per GPU")
+    parser.add_argument("--min-workers", metavar="N", type=positive, help="fewest processes, if nodes are lost")
+    parser.add_argument("--max-failures", metavar="N", type=count, default=10, help="restarts by Ray (default: 10)")
     add_overrides(parser)
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""Data sets in object stores, as paths."""
+"""URLs of data sets in object stores, as paths."""
 
 from pathlib import PosixPath
 from typing import Any
@@ -10,7 +10,7 @@ class RemotePath(PosixPath):
     """A URL such as `s3://bucket/imagenet` with the interface of a path; nothing is looked up on this machine."""
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
-        """Returns True: a store is asked only when it is read."""
+        """Returns True, because a store is asked only when it is read."""
         return True
 
     def __str__(self) -> str:

@@ -145,7 +145,7 @@ class TrainerConfig(Section):
     compile: bool = False
     """Compile training steps with torch.compile; validation stays eager, so that evaluation repeats its numbers."""
     cuda_graphs: Annotated[Literal["auto"] | bool, Role.MECHANICS] = "auto"
-    """Replay compiled steps as CUDA graphs, which saves their launches; `auto`: off, until it has been measured."""
+    """Replay compiled steps as CUDA graphs, which saves kernel launches; `auto`: off, until it has been measured."""
     deterministic: bool = False
     """Use deterministic algorithms only (slower on GPUs)."""
     val_every_epochs: PositiveInt = 1
@@ -170,8 +170,8 @@ class TrainerConfig(Section):
     runs_dir: Annotated[FilePath, Role.MECHANICS] = Path("runs")
     """Parent of the run folder, which is named `NAME-TIME`."""
     run_name: Annotated[RunName | None, Role.MECHANICS] = None
-    """Name of the run folder instead. If it has a checkpoint, the run resumes, so that one command starts and
-    continues it."""
+    """Name of the run folder, instead of `NAME-TIME`. If it has a checkpoint, the run resumes; the same command starts
+    and resumes it."""
 
     @property
     def micro_batches(self) -> int:

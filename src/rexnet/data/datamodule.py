@@ -106,7 +106,7 @@ class ImageData(pl.LightningDataModule):
         return batch
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Copies a batch on a CUDA stream of its own, while the device still computes the steps before."""
+        """Copies a batch on a CUDA stream of its own, while the device still computes earlier steps."""
         if device.type != "cuda":
             copied: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
             return copied

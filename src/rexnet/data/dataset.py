@@ -43,7 +43,7 @@ class ImageDataset(Dataset[Sample]):
         return len(self.index)
 
     def __getitems__(self, samples: list[SampleKey]) -> list[Sample]:
-        """Returns a batch; PyTorch calls this, so that a remote source can fetch it at once, and the next meanwhile."""
+        """Returns a batch; PyTorch calls this, so a remote source can fetch it at once, and meanwhile the next one."""
         self.prefetch([sample.position for sample in samples])
         if isinstance(samples, AnnouncingBatch):
             self.prefetch(samples.upcoming)

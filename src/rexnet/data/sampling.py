@@ -104,7 +104,7 @@ class TrainBatchSampler:
         if self.repeats > 1 or self.balance is not None:
             return order, count_earlier(order)
         if len(order) == self.num_samples:
-            return order, np.broadcast_to(np.int64(0), order.shape)  # which takes no memory
+            return order, np.broadcast_to(np.int64(0), order.shape)  # zeros without memory of their own
         return order, np.arange(len(order)) // self.num_samples
 
     def _batch(self, order: np.ndarray, views: np.ndarray, epoch: int, number: int) -> list[SampleKey]:
@@ -164,10 +164,10 @@ class EvalBatchSampler:
 
 
 class AnnouncingSampler:
-    """The batches of another sampler, each with the images of the next batch for the same one of `readers` processes.
+    """Yields the batches of another sampler, each with the images that the same loader process reads next.
 
-    A loader process can thus fetch images while it decodes those before; PyTorch gives it one batch at a time, and the
-    batches to the processes in turn.
+    A loader process can thus fetch those images while it decodes the current ones. PyTorch gives it one batch at a
+    time, and gives batches to the `readers` processes in turn.
     """
 
     def __init__(self, sampler: TrainBatchSampler | EvalBatchSampler, readers: int) -> None:
@@ -177,7 +177,7 @@ class AnnouncingSampler:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[AnnouncingBatch]:
-        return self._announce(iter(self.sampler))  # which reads the epoch now, see there
+        return self._announce(iter(self.sampler))  # its `__iter__` reads the epoch now
 
     def _announce(self, batches: Iterator[list[SampleKey]]) -> Iterator[AnnouncingBatch]:
         ahead = collections.deque(itertools.islice(batches, self.readers))

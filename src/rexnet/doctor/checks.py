@@ -15,7 +15,7 @@ from rexnet.doctor.finding import Finding
 from rexnet.system.atomic_files import require_writable
 from rexnet.system.device import has_fast_bf16, resolve_device
 
-BUSY = 0.7  # processes; this one has added up to 0.2
+BUSY = 0.7  # load average, to which this process has added up to 0.2
 
 
 def check_classes(data: ImageData) -> Iterator[Finding]:

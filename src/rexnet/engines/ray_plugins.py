@@ -7,13 +7,13 @@ from rexnet.errors import ConfigError
 
 
 def require_ray() -> None:
-    """Raises a ConfigError unless Ray is installed, and Lightning under one name only."""
+    """Raises a ConfigError unless Ray is installed, and Lightning is installed under one name only."""
     if find_spec("ray") is None:
         raise ConfigError("rexnet ray: Ray is not installed; run pip install 'rexnet-lightning[ray]'")
     if find_spec("lightning") is not None:
         raise ConfigError(
-            "rexnet ray: the package lightning is installed next to pytorch_lightning, and Ray would take its classes, "
-            "which do not fit our Trainer; run pip uninstall lightning"
+            "rexnet ray: the package lightning is installed next to pytorch_lightning, and Ray would use its classes, "
+            "which this program's Trainer rejects; run pip uninstall lightning"
         )
 
 

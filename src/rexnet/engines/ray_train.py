@@ -1,4 +1,4 @@
-"""Trains with Ray Train: Ray starts the processes and replaces lost ones; the run resumes by its own checkpoints."""
+"""Trains with Ray Train: Ray starts the processes and replaces lost ones; the run resumes from its own checkpoints."""
 
 import logging
 import os
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class Workers(NamedTuple):
-    """Number of processes; Ray may start or continue the run with fewer than `most`."""
+    """Number of processes; Ray may start or continue the run with any number from `least` to `most`."""
 
     least: int
     most: int
 
 
 class SaveOnPreemption(Callback):
-    """Saves a checkpoint when Ray announces the loss of a node, and trains on until then, as Ray expects."""
+    """Saves a checkpoint when Ray announces the loss of a node; training continues until the loss, as Ray expects."""
 
     def __init__(self, run_folder: Path) -> None:
         self.path = checkpoint_folder(run_folder) / LAST
@@ -38,7 +38,7 @@ class SaveOnPreemption(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         info = ray.train.get_preemption_info()  # a barrier, which gives all processes the same answer
-        # `GracefulStop` says why not between micro-batches, nor at the end of an epoch.
+        # `GracefulStop` explains why a run cannot save between micro-batches or at the end of an epoch.
         is_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if info is None or info == self._saved_for or not is_step or batch_idx + 1 == trainer.num_training_batches:
             return
@@ -48,7 +48,7 @@ class SaveOnPreemption(Callback):
 
 
 class EndOnUserError(ray.train.UserCallback):  # type: ignore[misc]
-    """Ends the run on an error that would come again, such as a wrong config, instead of starting it again."""
+    """Ends the run on an error that would only repeat, such as a wrong config, instead of starting it again."""
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for error in worker_exceptions.values():
@@ -62,8 +62,8 @@ def train_on_ray(config: Config, workers: Workers, max_failures: int) -> Path:
     The current folder and `trainer.runs_dir` must be the same on all machines.
 
     Raises:
-        ConfigError: the run has no name, by which a restarted process would find its checkpoint.
-        RexnetError: a process failed with it.
+        ConfigError: the run has no name, which a restarted process needs to find its checkpoint.
+        RexnetError: a process failed with this error.
         ProcessError: Ray gave up after `max_failures`.
     """
     if config.trainer.run_name is None:
@@ -93,7 +93,7 @@ def train_on_ray(config: Config, workers: Workers, max_failures: int) -> Path:
             raise error.controller_failure from None
         raise ProcessError(f"Ray Train failed: {first_sentence(error.controller_failure)}") from error
     except ray.train.TrainingFailedError as error:
-        raise ProcessError(f"{folder}: Ray gave up after {max_failures + 1} failures; the last is above") from error
+        raise ProcessError(f"{folder}: Ray gave up after {max_failures + 1} failures; see the last above") from error
     finally:
         ray.shutdown()
     return folder

@@ -35,8 +35,8 @@ from rexnet.system.device import Device, adapt_to_hardware, resolve_device
 log = logging.getLogger(__name__)
 
 COMPILED_FROM = 4_000_000
-"""Images of a GPU from which compiling pays: on an H200, ReXNet 1.0x folded in bf16 classifies 20,600 images/s and
-compiled 41,600, so the 60 to 140 s of compiling are won back after 2.5 to 5.7 million."""
+"""Images per GPU from which compiling pays off: on an H200, ReXNet 1.0x folded in bf16 classifies 20,600 images/s and,
+compiled, 41,600, so the 60 to 140 s of compiling are won back after 2.5 to 5.7 million."""
 TIMM = "timm/"
 TIMM_BATCH = 64
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -74,7 +74,7 @@ class InferenceModel:
     """The device of the network; None for an exported graph."""
 
     def for_job(self, images: int, batch: tuple[int, ...]) -> "InferenceModel":
-        """Returns this model, or one compiled for a shape of batches if it has enough images for it to pay on a GPU.
+        """Returns this model, or one compiled for a shape of batches if it pays off on a GPU for so many images.
 
         Its logits differ by rounding, so it is not used where `trainer.deterministic` makes a GPU repeat the numbers of
         training. On two CPU cores, compiling a folded network took minutes, and made it slower in bf16.
@@ -103,7 +103,7 @@ class InferenceModel:
 
 
 def compiling_pays(device: Device, images: int) -> bool:
-    """True for so many images that a GPU wins back the time of compiling."""
+    """True if a GPU has enough images to win back the time of compiling."""
     return device.accelerator == "gpu" and images >= COMPILED_FROM
 
 
@@ -200,7 +200,7 @@ def _place(model: nn.Module, device: Device, fold: bool) -> nn.Module:
 
 
 def _logits(network: Callable[[Tensor], Tensor], device: Device, preprocessing: Preprocessing) -> Logits:
-    """Returns the logits of bytes, computed as in training's validation."""
+    """Returns a function from image bytes to logits, which computes as training's validation does."""
 
     def logits(images: Tensor) -> Tensor:
         with torch.inference_mode(), device.autocast():
@@ -214,7 +214,7 @@ def _logits(network: Callable[[Tensor], Tensor], device: Device, preprocessing: 
 
 
 def _compiled_logits(network: nn.Module, device: Device, preprocessing: Preprocessing, batch_size: int) -> Logits:
-    """Returns the logits of the folded and compiled network; smaller batches are filled, so that there is one graph."""
+    """Does the same for the folded, compiled network; smaller batches are filled, so that there is only one graph."""
     compute = _logits(torch.compile(fold_batchnorm(network).forward, dynamic=False), device, preprocessing)
 
     def logits(images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Depthwise convolutions that train in fp32 under bf16 autocast, for CPUs.
 
-oneDNN's backward pass of such a convolution takes 2.4 (224 px) to 8 times (40 px) as long in bf16. Without it, a
-training step of ReXNet 1.0x in bf16 is 1.4 to 2.4 times as fast (one thread of an AMD EPYC, torch 2.15).
+oneDNN's backward pass of such a convolution takes 2.4 (224 px) to 8 times (40 px) as long in bf16 as in fp32. In
+fp32, it makes training steps of ReXNet 1.0x in bf16 1.4 to 2.4 times as fast (one thread, AMD EPYC, torch 2.15).
 """
 
 import torch
@@ -19,7 +19,7 @@ class Float32Depthwise(nn.Conv2d):
 
 
 def train_depthwise_in_fp32(model: nn.Module) -> None:
-    """Changes the depthwise convolutions of a network in place; parameters keep their names."""
+    """Makes the depthwise convolutions of a network `Float32Depthwise` in place; parameters keep their names."""
     for layer in model.modules():
         if type(layer) is nn.Conv2d and layer.groups == layer.in_channels > 1:
             layer.__class__ = Float32Depthwise

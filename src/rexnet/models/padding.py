@@ -1,7 +1,7 @@
-"""Pads the widths of a network with zeros to multiples for which tensor cores are fast, without changing its function.
+"""Pads the widths of a network with zeros to multiples that suit tensor cores, without changing its function.
 
-Padding is a layout, like NHWC. All weights and statistics in it are 0, so padded channels are 0 after BatchNorm, ReLU6
-and gates (what another activation makes of 0 meets weights of 0); all gradients into it are 0, and so momentum and
+Padding is a layout, like NHWC. All its weights and statistics are 0, so padded channels are 0 after BatchNorm, ReLU6
+and gates (and what another activation makes of 0 is multiplied by 0). All its gradients are 0, so momentum and
 weight decay leave it at 0. State dicts of the network and of its optimizer have the widths of the unpadded network.
 """
 
@@ -20,7 +20,7 @@ from rexnet.models.rexnet import ReXNet
 def pad_channels(network: nn.Module, multiple: int) -> nn.Module:
     """Returns a copy of a ReXNet whose widths are multiples of `multiple`; other networks are returned as they are.
 
-    The channels of the images, the features that reach the head, and the classes keep their number, so dropout draws
+    The numbers of image channels, of features that reach the head, and of classes stay the same, so dropout draws
     the same mask.
     """
     if multiple == 1 or not isinstance(network, ReXNet):
@@ -81,7 +81,7 @@ def _pad_layer(layer: nn.Conv2d | nn.BatchNorm2d, multiple: int, reads_images: b
 
 
 def _cut(shapes: Mapping[str, torch.Size], network: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Removes the padding from a state dict; copies, since a file would hold the padding of a view, too."""
+    """Removes the padding from a state dict; makes copies, because a view would be saved with its padding."""
     for name, shape in shapes.items():
         if prefix + name in state:
             state[prefix + name] = _resize(state[prefix + name], shape)
@@ -96,7 +96,7 @@ def _pad(shapes: Mapping[str, torch.Size], network: nn.Module, state: dict[str, 
 
 
 def _resize(value: Tensor, shape: torch.Size) -> Tensor:
-    """Cuts or pads with zeros at the end of each dimension; a tensor of that shape is returned as it is."""
+    """Cuts or zero-pads the end of each dimension; returns a tensor that already has the shape as it is."""
     if value.shape == shape:
         return value
     kept = value[tuple(map(slice, shape))]

@@ -1,4 +1,4 @@
-"""The list of a run's images, `images.csv.gz`: the labels, the sample order and the logged metrics refer to it."""
+"""The list of a run's images, `images.csv.gz`, to which labels, sample order and logged metrics refer."""
 
 import csv
 import gzip
@@ -17,7 +17,7 @@ TEXT = ("utf-8", "surrogateescape", "")  # encoding, errors and newline
 
 
 def write_image_list(folder: Path, indexes: Mapping[Split, Index]) -> None:
-    """Writes split, class and path of every image into a run folder, in the order of the data set."""
+    """Writes the split, class and path of every image into a run folder, in the order of the data set."""
     with atomic_write(folder / IMAGE_LIST) as temporary, gzip.open(temporary, "wt", 1, *TEXT) as file:
         writer = csv.writer(file)
         writer.writerow(("split", "class", "path"))
@@ -26,7 +26,7 @@ def write_image_list(folder: Path, indexes: Mapping[Split, Index]) -> None:
 
 
 def describe_changes(folder: Path, indexes: Mapping[Split, Index]) -> dict[Split, str]:
-    """Describes how images differ from the list in a run folder, by split; empty if they do not, or without a list."""
+    """Describes by split how images differ from the list in a run folder; omits splits without changes or list."""
     path = folder / IMAGE_LIST
     if not path.is_file():
         return {}
@@ -38,7 +38,7 @@ def describe_changes(folder: Path, indexes: Mapping[Split, Index]) -> dict[Split
 
 
 def _describe_change(listed: Iterator[tuple[str, str]], index: Index) -> str:
-    """Describes the difference between listed images, each its class and path, and those of an index."""
+    """Describes the difference between listed images (pairs of class and path) and those of an index."""
     images = _images_of(index)
     for before, after in itertools.zip_longest(listed, images):
         if before != after:
@@ -56,12 +56,12 @@ def _describe_change(listed: Iterator[tuple[str, str]], index: Index) -> str:
 
 
 def _images_of(index: Index) -> Iterator[tuple[str, str]]:
-    """Yields class and path of each image."""
+    """Yields the class and path of each image."""
     names = index.class_names
     return ((names[label], path) for label, path in zip(index.labels.tolist(), index.paths, strict=True))
 
 
 def _read(path: Path, split: Split) -> Iterator[tuple[str, str]]:
-    """Yields class and path of each listed image of a split."""
+    """Yields the class and path of each listed image of a split."""
     with gzip.open(path, "rt", 9, *TEXT) as file:
         yield from ((name, image) for listed_in, name, image in csv.reader(file) if listed_in == split)

@@ -13,7 +13,7 @@ from rexnet.system.launcher import local_and_world_size, started_by_launcher
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # options of glibc's mallopt
 LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc refuses more
-TUNED_IMAGES = 2_000_000  # at 5,000 images/s, from which measuring cuDNN's algorithms pays
+TUNED_IMAGES = 2_000_000  # from which timing cuDNN's algorithms pays off, at 5,000 images/s
 
 Accelerator = Literal["cpu", "gpu"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -28,7 +28,7 @@ class Device(NamedTuple):
     precision: Precision
     channels_last: bool
     pad_channels: int = 1
-    """Number that widths in memory are a multiple of."""
+    """Widths in memory are multiples of this number."""
 
     @property
     def torch_device(self) -> torch.device:

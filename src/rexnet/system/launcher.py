@@ -1,6 +1,6 @@
 """Detects the launcher of this process (torchrun, srun, Kubeflow v1, Ray, Lightning) from environment variables.
 
-Variables that only describe the job of the calling shell do not count: a process that took them for its own would wait
+Variables that only describe the job of the calling shell are ignored: a process that took them for its own would wait
 for others that nobody started.
 """
 
@@ -18,13 +18,13 @@ Launcher = Literal["torchrun", "srun", "kubeflow", "ray", "lightning"]
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 COUNTS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE")
-RAY_WORKERS = "REXNET_RAY_WORKERS"  # Ray itself leaves no mark in the environment
+RAY_WORKERS = "REXNET_RAY_WORKERS"  # set by us, since Ray itself sets no variable
 
 
 def detect_launcher() -> Launcher | None:
     """Returns the program that started this process as one of several; None for a process started alone.
 
-    For srun the number of tasks of the step counts: `SLURM_NTASKS` describes the job and stands in its shells as well.
+    For srun, the number of tasks of the step counts: `SLURM_NTASKS` describes the job and is set in its shells as well.
     """
     if RAY_WORKERS in os.environ:
         return "ray"
@@ -43,12 +43,12 @@ def started_by_launcher() -> bool:
 
 
 def mark_as_ray_worker(least: int, most: int) -> None:
-    """Makes this process known as one that Ray started, of `least` to `most`."""
+    """Marks this process as one of `least` to `most` that Ray started."""
     os.environ[RAY_WORKERS] = f"{least}:{most}"
 
 
 def local_and_world_size() -> tuple[int, int]:
-    """Returns the processes that the launcher started on this node, and on all nodes; 1 and 1 without a launcher.
+    """Returns the number of processes on this node and on all nodes; 1 and 1 without a launcher.
 
     Raises:
         ConfigError: the nodes have different numbers of processes, or srun does not tell how many.
@@ -66,7 +66,7 @@ def local_and_world_size() -> tuple[int, int]:
             local = _number("SLURM_NTASKS_PER_NODE", world)
         case "kubeflow":  # one process per pod
             world = _number("WORLD_SIZE", 1)
-    if world % local and detect_launcher() != "ray":  # which may fill one node more than another
+    if world % local and detect_launcher() != "ray":  # Ray may start more processes on one node than on another
         raise ConfigError(
             f"{detect_launcher()} started {local} processes on this node and {world} in all; start equally many on "
             f"every node"
@@ -77,8 +77,8 @@ def local_and_world_size() -> tuple[int, int]:
 def possible_world_sizes() -> list[int]:
     """Returns the numbers of processes with which the launcher may start or restart this run, in ascending order.
 
-    There are several only with `rexnet ray --min-workers`, and under `torchrun --nnodes MIN:MAX`, which its processes
-    learn from the command line of their parent, or from torchrun's own variable.
+    There are several only with `rexnet ray --min-workers` and under `torchrun --nnodes MIN:MAX`. Processes of torchrun
+    read that option from the command line of their parent, or from torchrun's variable `PET_NNODES`.
     """
     local, world = local_and_world_size()
     if detect_launcher() == "ray":
@@ -104,10 +104,10 @@ def is_rank_zero() -> bool:
 def check_launch_environment() -> None:
     """Rejects stale rank variables: a rank above 0 would wait for a run folder that nobody creates.
 
-    A warning tells if torchrun cannot let lost nodes rejoin (torch 2.15): the processes left would keep its old store.
+    Warns if torchrun (2.15) cannot let lost nodes rejoin, since the remaining agents would keep the old store.
 
     Raises:
-        ConfigError: a rank or a number of processes is no number, or no launcher gave this process its rank.
+        ConfigError: a rank or a number of processes is not a number, or no launcher gave this process its rank.
     """
     for name in (*RANKS, *COUNTS):
         if not os.environ.get(name, "0").isdecimal():
@@ -120,7 +120,7 @@ def check_launch_environment() -> None:
             )
     shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if shares_store and is_rank_zero() and len(possible_world_sizes()) > 1:
-        log.warning("a node that torchrun loses cannot rejoin: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun")
+        log.warning("lost nodes cannot rejoin; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment")
 
 
 def _number(name: str, default: int) -> int:

@@ -1,4 +1,4 @@
-"""Compiles training steps: `trainer.compile` and `trainer.cuda_graphs`."""
+"""Compiles training steps, for `trainer.compile` and `trainer.cuda_graphs`."""
 
 import logging
 
@@ -12,16 +12,16 @@ log = logging.getLogger(__name__)
 
 
 def compile_steps(model: nn.Module, trainer: TrainerConfig, checkpointing: bool, processes: int) -> bool:
-    """Compiles the calls of `model` with torch.compile; returns True if its steps replay CUDA graphs.
-
-    Names of parameters stay as they are, and `model.forward` stays eager. There is one graph, since training batches
+    """Compiles calls of `model` with torch.compile; returns True if training steps replay CUDA graphs.
+    Parameters keep their names, and `model.forward` stays eager. There is one graph, since training batches have one
+    size, and a second one after `optimizer.freeze_backbone_epochs`.
     have one size, and a second one after `optimizer.freeze_backbone_epochs`.
 
-    CUDA graphs are those of torch.compile (mode `reduce-overhead`), which captures for the current thread only, so that
-    the loader may pin memory meanwhile, takes dropout from the seed of each step, and raises an error where a tensor of
+    CUDA graphs are those of torch.compile in mode `reduce-overhead`. It captures for the current thread only, so that
+    the loader may pin memory meanwhile, draws dropout from the seed of each step, and raises an error if a tensor of
     an earlier step is read. `torch.cuda.make_graphed_callables` would not need the compiler, but captures globally in
-    older versions (pytorch #188832) and adds up wrong gradients without an error under gradient accumulation (#181723).
-    Even in this mode, gradient accumulation (#169545) and several processes (#139207) fail, so both stay without.
+    older versions (pytorch #188832) and silently adds up wrong gradients under gradient accumulation (#181723).
+    Even in this mode, gradient accumulation (#169545) and several processes (#139207) fail, so they use no CUDA graphs.
     """
     replays = trainer.cuda_graphs is True
     obstacles = {

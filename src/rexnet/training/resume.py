@@ -124,7 +124,7 @@ def require_resumable(resumed: Resumed, module: TrainingModule, allowed: Collect
 def require_same_data(
     resumed: Resumed, class_names: Sequence[str], indexes: Mapping[Split, Index], allowed: Collection[str] = ()
 ) -> None:
-    """Refuses other classes than those of the run and, unless `allowed` has `data`, other images."""
+    """Rejects other classes than those of the run and, unless `allowed` has `data`, other images."""
     if resumed.class_names != tuple(class_names):
         new, old = set(class_names) - set(resumed.class_names), set(resumed.class_names) - set(class_names)
         raise ConfigError(
@@ -133,7 +133,7 @@ def require_same_data(
             f"restore them, or start a new run with --config and model.pretrained={resumed.checkpoint}"
         )
     text = "; ".join(f"{split}: {change}" for split, change in describe_changes(resumed.folder, indexes).items())
-    effect = "samples to come follow the new list, and results before and after are not of the same images"
+    effect = "further samples follow the new list, and results before and after are not for the same images"
     if text and "data" not in allowed:
         raise ConfigError(
             f"{resumed.folder}: its images have changed: {text}; restore them, or add --allow-change data: {effect}"

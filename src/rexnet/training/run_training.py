@@ -114,7 +114,7 @@ def _agree_on_start(trainer: pl.Trainer, folder: Path, resumed: Resumed | None) 
         ProcessError: this process resumes from another step than rank 0, because a shared file system lags behind.
     """
     if started_by_launcher():
-        trainer.strategy.setup_environment()  # connects the processes, as `fit` will find
+        trainer.strategy.setup_environment()  # connects the processes; `fit` will find them connected
     mine = resumed.step if resumed is not None else 0
     folder, first = trainer.strategy.broadcast((folder, mine))
     if mine != first:

@@ -111,7 +111,7 @@ def test_a_forked_process_is_refused_before_it_hangs(served_tar: FileServer, sma
 
 def test_a_missing_extra_is_named(served_tar: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"needs obstore; install it with pip install rexnet-lightning\[remote\]"):
+    with pytest.raises(ConfigError, match=r"needs obstore; run pip install 'rexnet-lightning\[remote\]'"):
         source_of(served_tar.url("images.tar"))
 
 

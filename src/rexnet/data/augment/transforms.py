@@ -41,7 +41,7 @@ class Transform:
         self.steps, self.image_size = tuple(steps), image_size
 
     def __call__(self, image: Image | Jpeg, key: int) -> Image:
-        """Returns the transformed image; equal keys give equal images. Decodes no more of a JPEG than it shows."""
+        """Returns the transformed image; equal keys give equal images. Decodes a JPEG only as far as needed."""
         rng = random.Random(key)
         for step in self.steps:
             step.py_random = rng
@@ -129,9 +129,9 @@ class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
     """Resizes the short side, then crops the center square: the pixels of torchvision's Resize and CenterCrop.
 
     Published accuracies depend on it. OpenCV does not smooth when it shrinks, which changed a pixel by 5 gray levels on
-    average (100 photographs of ImageNet), so Pillow resizes here. Of an image more than 16 times as long as wide only
-    the crop is resized, where Pillow may round in another order: of 30,000 x 2 pixels, 10 GB would be made to show
-    224 x 224.
+    average (100 photographs of ImageNet), so Pillow resizes here. If an image is more than 16 times as long as wide,
+    only the crop is resized, where Pillow may round in another order; otherwise, an image of 30,000 x 2 pixels would
+    take 10 GB to show 224 x 224.
     """
 
     def __init__(self, short_side: int, size: int, interpolation: PIL.Image.Resampling) -> None:

@@ -7,12 +7,12 @@ from rexnet.data.datasets.by_name import splits_of
 from rexnet.data.datasets.index import Index
 from rexnet.data.sources.image_files import describe_left_out, join_names, printable
 
-FEW_IMAGES = 20  # validation images of which each changes the accuracy by 5 points
-MANY_DROPPED = 0.1  # of the training images, in each epoch
+FEW_IMAGES = 20  # validation images; each then changes the accuracy by 5 points
+MANY_DROPPED = 0.1  # share of the training images that an epoch leaves out
 
 
 def describe_splits(config: DataConfig) -> str:
-    """Continues a sentence with the split that takes the place of `val`, or that is not used; may be empty."""
+    """Returns the end of a sentence: which split takes the place of `val` or is not used; may be empty."""
     splits = splits_of(config)
     if config.train_on == "train+val" or "test" not in splits:
         return ""
@@ -22,13 +22,13 @@ def describe_splits(config: DataConfig) -> str:
 
 
 def remark_left_out(index: Index) -> list[str]:
-    """Returns a sentence about the files that are not among the images, if there are any."""
+    """Returns a sentence about the files that were left out, if there are any."""
     text = describe_left_out(index.left_out)
     return [f"{index.root}: left out {text}"] if text else []
 
 
 def remark_on_data(config: DataConfig, train: Index, val: Index) -> list[str]:
-    """Returns a sentence about everything that a user may not expect of the images."""
+    """Returns a sentence about each property of the images that a user may not expect."""
     remarks = remark_left_out(train) + remark_left_out(val)
     nested = [path for path in train.paths if path.count("/") > 1] if config.dataset == "folder" else []
     if nested and config.root.is_dir():

@@ -1,1 +1,1 @@
-"""Images in object stores, by ranged reads through `obstore`."""
+"""Images in object stores, read in byte ranges through `obstore`."""

@@ -11,18 +11,18 @@ WHOLE = -1  # offset of an image that is an object of its own
 
 
 class Catalog(NamedTuple):
-    """Images by position. The small files of the data set (tables, `_info.json`) lie in the same folder."""
+    """Images by position. Copies of the small files of the data set (tables, `_info.json`) are in the same folder."""
 
     names: Names  # path of each image below the root
-    keys: Names  # the objects; empty if each image is one and is named like it
-    tags: Names  # ETag of each object; empty if the server has none
+    keys: Names  # keys of the objects; empty if images are objects, whose keys are their names
+    tags: Names  # ETag of each object; an empty text if the server sends none
     objects: np.ndarray  # object that holds each image, int64 (n,)
     spans: np.ndarray  # offset in the object, or WHOLE, and size in bytes of each image, int64 (n, 2)
-    labels: np.ndarray  # class of each image, int64 (n,); -1 if only its path tells
+    labels: np.ndarray  # class of each image, int64 (n,); -1 if only its path tells the class
 
 
 def open_catalog(folder: Path) -> Catalog:
-    """Maps a catalog; its arrays are read from disk where they are used."""
+    """Maps a catalog into memory; only the parts of its arrays that are used are read from disk."""
     arrays = {path.stem: np.load(path, "r") for path in folder.glob("*.npy")}
     names, keys, tags = (Names(arrays[f"{name}-text"], arrays[f"{name}-ends"]) for name in Catalog._fields[:3])
     return Catalog(names, keys, tags, arrays["objects"], arrays["spans"], arrays["labels"])

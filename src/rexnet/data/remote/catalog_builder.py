@@ -55,7 +55,7 @@ class Builder:
         return catalog_of_objects(images)
 
     def index_tables(self) -> Catalog:
-        """Looks up the images of a table or of those in a folder; over HTTP, which has no listing, one by one."""
+        """Looks up the images of a table or of the tables in a folder; one by one over HTTP, which has no listing."""
         is_table = self.root.suffix == ".csv"
         listed = {} if is_table and str(self.root).startswith("http") else {item.key: item for item in self.list()}
         tables = [self.root.name] if is_table else [key for key in listed if re.fullmatch(r"\w+\.csv", key)]
@@ -83,7 +83,7 @@ class Builder:
         return catalog._replace(names=Names.pack(named))
 
     def index_tars(self, keys: Sequence[str]) -> Catalog:
-        """Finds the images in tars from the index next to each, or else from its headers."""
+        """Finds the images in tars by the index next to each tar, or by its headers if there is no index."""
 
         def index(key: str) -> tuple[Stored, Members]:
             item, (folder, name) = self.head(key), os.path.split(key)
@@ -102,20 +102,20 @@ class Builder:
         return Catalog(Names.pack(names), Names.pack(keys), Names.pack(tags), objects, spans, labels)
 
     def map(self, work: Callable[[str], Result], keys: Sequence[str]) -> list[Result]:
-        """Returns the results for all keys, with as many requests at once as allowed."""
+        """Calls `work` for all keys with `in_flight` threads, and returns the results in order."""
         with ThreadPoolExecutor(self.fetch.in_flight) as pool, progress_bar(len(keys), " objects", delay=1) as bar:
             return [result for result in pool.map(work, keys) if bar.update() or True]
 
     def list(self) -> "list[Stored]":
-        """Lists all objects, a thousand with each request."""
+        """Lists all objects, a thousand per request."""
         if str(self.root).startswith("http"):
-            raise DataError(f"{self.root}: has no listing; give data.root a .tar or .csv, or use `rexnet data pack`")
+            raise DataError(f"{self.root}: has no listing; name a .tar or .csv, or use shards of `rexnet data pack`")
         with explained(self.root, self.fetch), progress_bar(None, " objects", delay=1) as bar:
             pages = (page for page in obstore.list(self.store) if bar.update(len(page)) or True)
             return [Stored(item["path"], item["size"], item["e_tag"] or "") for page in pages for item in page]
 
     def head(self, key: str) -> Stored:
-        """Returns size and ETag of an object."""
+        """Returns an object with its size and ETag."""
         with explained(base_of(self.root) / key, self.fetch):
             item = obstore.head(self.store, key)
             return Stored(key, item["size"], item["e_tag"] or "")
@@ -130,7 +130,7 @@ class Builder:
 
 
 class _RemoteFile:
-    """An object as `tarfile` reads it."""
+    """An object with the file interface that `tarfile` needs."""
 
     def __init__(self, reader: Any) -> None:
         self.reader, self.seek, self.tell = reader, reader.seek, reader.tell
@@ -140,7 +140,7 @@ class _RemoteFile:
 
 
 def catalog_of_objects(items: Sequence[Stored]) -> Catalog:
-    """Returns a catalog of images that are objects."""
+    """Returns a catalog of images that are objects of their own."""
     spans = np.array([(WHOLE, item.size) for item in items], np.int64).reshape(-1, 2)
     names, tags, count = Names.pack(item.key for item in items), Names.pack(item.tag for item in items), len(items)
     return Catalog(names, Names.pack([]), tags, np.arange(count), spans, np.full(count, -1))

@@ -1,4 +1,4 @@
-"""Many requests at once by threads, since each waits for the network most of its time."""
+"""Sends many requests at once from threads, since a request spends most of its time waiting for the network."""
 
 import queue
 import threading
@@ -13,19 +13,19 @@ from rexnet.errors import DataError
 
 
 class Fetcher:
-    """Fetches objects or parts of them below `root`, at most `in_flight` at the same time."""
+    """Fetches objects below `root`, or parts of them, at most `in_flight` at the same time."""
 
     def __init__(self, root: RemotePath, fetch: FetchConfig, in_flight: int, store: Any = None) -> None:
         self.base, self.settings = base_of(root), fetch
         self.store = open_store(root, fetch) if store is None else store
         self._requests: queue.SimpleQueue[tuple[Future[bytes], tuple[str, str, int, int]]] = queue.SimpleQueue()
-        for _ in range(in_flight):  # no executor, which would finish all requests before a process can exit
+        for _ in range(in_flight):  # an executor would finish all requests before the process can exit
             threading.Thread(target=self._work, name="fetcher", daemon=True).start()
 
     def submit(self, key: str, tag: str, offset: int, size: int) -> Future[bytes]:
-        """Begins to fetch `size` bytes at `offset`, or a WHOLE object, which must still have its ETag if it had one.
+        """Starts fetching `size` bytes at `offset`, or a WHOLE object; its ETag, if not empty, must still be `tag`.
 
-        The future has the bytes, or a `DataError` soon after `give_up_after`.
+        The future returns the bytes, or raises a `DataError` soon after `give_up_after`.
         """
         future: Future[bytes] = Future()
         self._requests.put((future, (key, tag, offset, size)))
@@ -40,10 +40,10 @@ class Fetcher:
                 future.set_exception(error)
 
     def _fetch(self, key: str, tag: str, offset: int, size: int) -> bytes:
-        from obstore import get  # asyncio's `get_async` takes three times as much CPU time
+        from obstore import get  # `get_async` with asyncio takes three times as much CPU time
 
         options: dict[str, Any] = {} if offset == WHOLE else {"range": (offset, offset + size)}
-        if tag and not tag.startswith("W/"):  # a weak one cannot be a condition
+        if tag and not tag.startswith("W/"):  # a weak ETag cannot be a condition
             options["if_match"] = tag
         if not size and offset != WHOLE:
             return b""  # an empty range cannot be requested

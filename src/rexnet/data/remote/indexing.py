@@ -27,7 +27,7 @@ _reported: set[Path] = set()
 
 
 def open_remote(root: RemotePath, dataset: DatasetName, fetch: FetchConfig, again: bool = False) -> RemoteSource:
-    """Returns all images of a data set, indexed now if they have not been yet or if `again` asks for it.
+    """Returns all images of a data set, and indexes it first if it has no catalog yet, or if `again` is set.
 
     Raises:
         ConfigError: this layout cannot be read from an object store, or `obstore` is missing.
@@ -36,19 +36,19 @@ def open_remote(root: RemotePath, dataset: DatasetName, fetch: FetchConfig, agai
     if dataset not in LAYOUTS:
         raise ConfigError(f"data.root: {root} is remote, which needs data.dataset={' or '.join(LAYOUTS)}")
     if importlib.util.find_spec("obstore") is None:
-        raise ConfigError(f"data.root: {root} needs obstore; install it with pip install rexnet-lightning[remote]")
+        raise ConfigError(f"data.root: {root} needs obstore; run pip install 'rexnet-lightning[remote]'")
     name = hashlib.sha256(f"{FORMAT} {root} {dataset}".encode()).hexdigest()[:16]
     folder = cache_folder() / f"{root.name}-{name}"
     if again or not folder.exists():
         require_writable(folder.with_suffix(".lock"))
         with FileLock(folder.with_suffix(".lock")), temporary_path(folder) as temporary:
-            if again or not folder.exists():  # another process of this machine may have been faster
+            if again or not folder.exists():  # another process of this machine may have indexed it meanwhile
                 temporary.mkdir(parents=True)
                 _index_in_child(root, dataset, fetch, temporary)
                 shutil.rmtree(folder, ignore_errors=True)
                 temporary.replace(folder)
     source = RemoteSource(root, folder, fetch)
-    if folder not in _reported:  # new objects are not noticed
+    if folder not in _reported:  # the user has to know, since new objects are not noticed
         _reported.add(folder)
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(folder.stat().st_mtime))
         log.info(f"{root}: {len(source):,} images, as indexed at {when} (again with `rexnet data index {root}`)")
@@ -56,7 +56,7 @@ def open_remote(root: RemotePath, dataset: DatasetName, fetch: FetchConfig, agai
 
 
 def _index_in_child(root: RemotePath, dataset: DatasetName, fetch: FetchConfig, folder: Path) -> None:
-    """Builds the catalog in another process: this one may be forked later, and must not use a store before."""
+    """Builds the catalog in another process, because later forks of this one would hang if it had used a store."""
     command = [sys.executable, "-m", "rexnet.data.remote.catalog_builder"]
     command += [str(root), dataset, fetch.model_dump_json(), str(folder)]
     places = (str(Path(rexnet.__file__).parents[1]), os.environ.get("PYTHONPATH"))

@@ -1,4 +1,4 @@
-"""Packs images into plain tar shards in a shuffled order, which WebDataset, DALI and timm read too."""
+"""Packs images in a shuffled order into plain tar shards, which WebDataset, DALI and timm can read, too."""
 
 import io
 import json
@@ -23,7 +23,7 @@ AHEAD = 64  # images that a remote source fetches at once
 def pack(indexes: dict[str, Index], folder: Path, shard_bytes: int = SHARD_BYTES, seed: int = 0) -> list[Path]:
     """Writes the shards of each split, their indexes and `_info.json`; returns the shards.
 
-    Images keep their bytes. A sample is `NUMBER.jpg` (or its other suffix) and its class, `NUMBER.cls`.
+    Images keep their bytes. A sample is `NUMBER.jpg` (or another suffix) and `NUMBER.cls`, the number of its class.
 
     Raises:
         ConfigError: the folder exists and is not empty, or cannot be written to.

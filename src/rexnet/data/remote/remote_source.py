@@ -1,4 +1,4 @@
-"""The images of a split in an object store."""
+"""The source of images in an object store."""
 
 import functools
 import hashlib
@@ -21,7 +21,7 @@ from rexnet.errors import DataError
 
 
 class RemoteSource(Source):
-    """Images that are fetched by position; each process maps the catalog and opens its own connections.
+    """Fetches images by position; each process maps the catalog and opens its own connections.
 
     Args:
         root: the data set.
@@ -32,7 +32,7 @@ class RemoteSource(Source):
     """
 
     root: RemotePath
-    fork_safe = False  # threads of obstore do not survive a fork: the child hangs
+    fork_safe = False  # obstore's threads do not survive a fork, and the child would hang
 
     def __init__(
         self, root: RemotePath, folder: Path, fetch: FetchConfig, positions: np.ndarray | None = None, readers: int = 1
@@ -50,13 +50,13 @@ class RemoteSource(Source):
         return len(self.positions)
 
     @functools.cached_property
-    def paths(self) -> Names:  # type: ignore[override]  # loader processes do without them
+    def paths(self) -> Names:  # type: ignore[override]  # a property, since loader processes need no paths
         """Path of each image below the root."""
         return self.catalog.names.select(self.positions)
 
     @property
     def copies(self) -> Path:
-        """Copies of the small files of the data set on this machine: a table, or the folder of all."""
+        """Local copies of the small files of the data set: the table, or the folder of all of them."""
         return self.folder / self.root.name if self.root.suffix == ".csv" else self.folder
 
     def name(self, position: int) -> str:

@@ -1,4 +1,4 @@
-"""The object store of a data set, and one clear sentence for each of its errors."""
+"""Opens the object store of a data set, and explains each of its errors in one clear sentence."""
 
 import contextlib
 import re
@@ -11,10 +11,10 @@ from rexnet.config.data_schema import FetchConfig
 from rexnet.config.remote_path import RemotePath
 from rexnet.errors import DataError, first_sentence
 
-INFO = "_info.json"  # of a shard set, as timm reads it: the file names of each split, and our `class_names`
-MOST_RETRIES = 10_000  # the time limit comes first
+INFO = "_info.json"  # file names of the shards of each split, in timm's form, and our `class_names`
+MOST_RETRIES = 10_000  # so many that the time limit comes first
 NO_CREDENTIALS = re.compile("ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|169.254|Account must")
-REASONS = {  # by type of obstore's error
+REASONS = {  # by the type of obstore's error
     "NotFoundError": "does not exist; if it was removed, index the data set again with `rexnet data index`",
     "PreconditionError": "has changed since it was indexed; index the data set again with `rexnet data index`",
     "PermissionDeniedError": "access is denied; check the credentials in the environment, and their permissions",
@@ -25,7 +25,7 @@ CHANGED = REASONS["PreconditionError"]
 
 
 def base_of(root: RemotePath) -> RemotePath:
-    """Returns the folder at which the keys of a data set begin."""
+    """Returns the folder to which the keys of a data set are relative."""
     return root.parent if root.suffix in (".tar", ".csv") else root
 
 
@@ -35,7 +35,7 @@ def open_store(root: RemotePath, fetch: FetchConfig) -> Any:
 
     timeout, patience = timedelta(seconds=fetch.timeout), timedelta(seconds=fetch.give_up_after)
     backoff = {"max_backoff": min(timedelta(seconds=10), patience / 4)}
-    allow_http = not str(root).startswith("https:")  # of endpoints from the environment, too
+    allow_http = not str(root).startswith("https:")  # endpoints from the environment may be HTTP, too
     with explained(base_of(root), fetch):
         return from_url(
             str(base_of(root)),
@@ -46,19 +46,19 @@ def open_store(root: RemotePath, fetch: FetchConfig) -> Any:
 
 @contextlib.contextmanager
 def explained(path: Path, fetch: FetchConfig) -> Iterator[None]:
-    """Turns an error of a request into a `DataError` that names the object and the remedy."""
+    """Turns the error of a request into a `DataError` that names the object and the remedy."""
     try:
         yield
     except DataError:
         raise
-    except Exception as error:  # obstore raises its own types and some of Python's
+    except Exception as error:  # obstore raises its own types and some built-in ones
         raise DataError(f"{path}: {_explain(error, fetch.give_up_after)}") from None
 
 
 def _explain(error: Exception, give_up_after: float) -> str:
     if NO_CREDENTIALS.search(str(error)):
         return "credentials are missing or have expired; set them in the environment (see docs/data.md)"
-    by_status = "NotFoundError" if "404 Not Found" in str(error) else "PermissionDeniedError"  # of a listing
+    by_status = "NotFoundError" if "404 Not Found" in str(error) else "PermissionDeniedError"  # for a listing
     listed = "404 Not Found" in str(error) or "403 Forbidden" in str(error)
     if reason := REASONS.get(by_status if listed else type(error).__name__):
         return reason

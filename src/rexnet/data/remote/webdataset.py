@@ -1,4 +1,4 @@
-"""Remote WebDataset shards: tars of `NAME.jpg` with its class in `NAME.cls`, whose names contain the split."""
+"""Remote WebDataset shards: tars named after their split, with `NAME.jpg` and its class in `NAME.cls`."""
 
 import json
 from pathlib import Path
@@ -12,13 +12,13 @@ from rexnet.errors import ConfigError, DataError
 
 
 def index_shards(source: Path | RemoteSource, split: Split) -> Index:
-    """Indexes the images of a split, shard by shard; without `val` shards, `test` takes their place."""
+    """Indexes the images of a split, shard by shard; if there are no `val` shards, `test` takes their place."""
     name: Split = split if split in shard_splits(source) else "test"
     assert isinstance(source, RemoteSource)
     chosen = np.array([name in shard for shard in source.catalog.keys], bool)[source.catalog.objects]
     labels, classes = source.catalog.labels[chosen], int(source.catalog.labels.max(initial=-1)) + 1
     if labels.min(initial=-1 if not len(labels) else 0) < 0:
-        raise DataError(f"{source.root}: has an image without class, or no image, in its {name} shards (NAME.cls)")
+        raise DataError(f"{source.root}: has an image without class (NAME.cls), or no image, in its {name} shards")
     info = source.copies / INFO
     names = json.loads(info.read_bytes()).get("class_names") if info.exists() else None  # from `rexnet data pack`
     names = names or [str(number) for number in range(classes)]
