@@ -13,7 +13,7 @@ FAILED = { echo "error: the packages could not be installed, for the reason abov
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-quickstart: .venv/ready  ## Train ReXNet on the digits that ship with scikit-learn, in about two minutes
+quickstart: .venv/ready  ## Train ReXNet on the digits that ship with scikit-learn, in about a minute
 	$(BIN)/python train.py --config quickstart.yaml
 
 test: .venv/ready  ## Run the tests
