@@ -46,6 +46,15 @@ def test_a_missing_data_set_is_one_sentence(action: str, tmp_path: Path, capsys:
     assert capsys.readouterr().err.startswith(f"error: data.root: {nowhere} does not exist")
 
 
+@pytest.mark.parametrize("action", ["check", "pack", "index"])
+def test_an_unknown_layout_is_one_sentence(action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = {"check": [f"{tmp_path}"], "pack": [f"{tmp_path}", f"{tmp_path}/new"], "index": [f"file://{tmp_path}"]}
+    assert main(["data", action, *words[action], "--dataset", "birds"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: --dataset birds: should be one of folder, csv, webdataset, cub200"
+    )
+
+
 def test_ctrl_c_ends_a_check_and_its_threads_with_one_word_and_code_130(
     small_run: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

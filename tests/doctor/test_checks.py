@@ -28,7 +28,7 @@ def test_uneven_classes_and_classes_without_validation_images_are_reported(small
     _, uneven, unseen, few = check_classes(data)
     assert uneven.text.startswith("ant has 1 images, bee 16; data.sampling=balanced")
     assert unseen.text.startswith("no validation image of bee;")
-    assert few.text.startswith("10 validation images are few: each changes top-1 by 10 points;")
+    assert few.text.startswith("10 validation images are too few: each changes top-1 by 10 points;")
 
 
 def test_the_space_for_a_cache_is_checked(small_run: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""`rexnet data check|split|show|cache`: tools for a data set."""
+"""`rexnet data check|split|show|cache|index|pack`: tools for a data set."""
 
 import argparse
 import shlex
@@ -9,6 +9,7 @@ from rexnet.cli.arguments import Commands, add_config, as_path, as_root, count
 
 if TYPE_CHECKING:
     from rexnet.config import Config
+    from rexnet.config.data_schema import DatasetName
 
 
 def add_parser(commands: Commands) -> None:
@@ -38,15 +39,10 @@ def _add_check(actions: Commands) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Checks a data set; writes manifest and report."""
-    from rexnet.config.data_schema import DatasetName, SourceConfig
-    from rexnet.data.datasets.by_name import detect_layout
+    from rexnet.config.data_schema import SourceConfig
     from rexnet.dataset_tools.check import check
-    from rexnet.errors import ConfigError
 
-    dataset = options.dataset or detect_layout(options.root)
-    if dataset not in get_args(DatasetName):
-        raise ConfigError(f"--dataset {dataset}: should be one of {', '.join(get_args(DatasetName))}")
-    check(SourceConfig(dataset=dataset, root=options.root, manifest=options.manifest), options.allow_leak)
+    check(SourceConfig(dataset=_layout_of(options), root=options.root, manifest=options.manifest), options.allow_leak)
     return 0
 
 
@@ -133,13 +129,11 @@ def run_index(options: argparse.Namespace) -> int:
     """Indexes a tar or a remote data set."""
     from rexnet.config.data_schema import FetchConfig
     from rexnet.config.remote_path import RemotePath
-    from rexnet.data.datasets.by_name import detect_layout
     from rexnet.data.remote.indexing import open_remote
     from rexnet.data.sources.tar import open_tar
 
     if isinstance(options.root, RemotePath):
-        layout = options.dataset or detect_layout(options.root)
-        count = len(open_remote(options.root, layout, FetchConfig(), again=True))
+        count = len(open_remote(options.root, _layout_of(options), FetchConfig(), again=True))
     else:
         count = len(open_tar(options.root))
     print(f"Index        {count:,} images in {options.root}")
@@ -161,13 +155,25 @@ def _add_pack(actions: Commands) -> None:
 def run_pack(options: argparse.Namespace) -> int:
     """Writes the shards."""
     from rexnet.config.data_schema import SourceConfig
-    from rexnet.data.datasets.by_name import detect_layout, load_index, splits_of
+    from rexnet.data.datasets.by_name import load_index, splits_of
     from rexnet.data.remote.pack import pack
 
-    config = SourceConfig(dataset=options.dataset or detect_layout(options.root), root=options.root)
+    config = SourceConfig(dataset=_layout_of(options), root=options.root)
     shards = pack({split: load_index(config, split) for split in splits_of(config)}, options.folder)
     print(f"Shards       {len(shards)} in {options.folder}; upload the whole folder, hidden files too")
     return 0
+
+
+def _layout_of(options: argparse.Namespace) -> "DatasetName":
+    """Returns the layout that `--dataset` names or, without it, that the root has."""
+    from rexnet.config.data_schema import DatasetName
+    from rexnet.data.datasets.by_name import detect_layout
+    from rexnet.errors import ConfigError
+
+    dataset: DatasetName = options.dataset or detect_layout(options.root)
+    if dataset not in get_args(DatasetName):
+        raise ConfigError(f"--dataset {dataset}: should be one of {', '.join(get_args(DatasetName))}")
+    return dataset
 
 
 def _load(options: argparse.Namespace, *defaults: str) -> "Config":

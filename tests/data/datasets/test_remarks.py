@@ -79,13 +79,13 @@ def add_seven(root: Path) -> None:
                 "the first folder, animal"
             ],
         ),
-        (drop_one, [], ["20 validation images are few: each changes top-1 by 5 points; hold out more"]),
+        (drop_one, [], ["20 validation images are too few: each changes top-1 by 5 points; hold out more"]),
         (
             keep_one,
             ["data.dataset=csv", "data.root=table.csv"],
             [
                 "no validation image of bee, cow; the accuracy does not cover them",
-                "1 validation images are few: each changes top-1 by 100 points; hold out more",
+                "one validation image is too few: each changes top-1 by 100 points; hold out more",
             ],
         ),
         (

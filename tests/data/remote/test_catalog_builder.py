@@ -107,6 +107,20 @@ def test_shards_of_webdataset_give_images_labels_and_splits(served: FileServer) 
     assert (over_http.source.read_many([0]), over_http.class_names) == ([b"two"], ("ant", "bee"))
 
 
+def test_the_last_word_that_names_a_split_counts(served: FileServer) -> None:
+    content = shard(("0.jpg", b"zero"), ("0.cls", b"0"))
+    for name in ("retraining/interval-train_0.tar", "train/x-dev-0.tar", "train/latest/Test0.tar"):
+        (served.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (served.root / name).write_bytes(content)
+    root = parse_url(f"file://{served.root}")
+    config = SourceConfig(dataset="webdataset", root=root)
+    assert splits_of(config) == ("train", "val", "test")
+    names = [load_index(config, split).name(0) for split in ("train", "val", "test")]
+    assert names == [
+        f"{root}/{n}/0.jpg" for n in ("retraining/interval-train_0.tar", "train/x-dev-0.tar", "train/latest/Test0.tar")
+    ]
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [

@@ -46,9 +46,8 @@ def remark_on_data(config: DataConfig, train: Index, val: Index) -> list[str]:
             f"on them says nothing about new images"
         )
     if len(val) <= FEW_IMAGES:
-        remarks.append(
-            f"{len(val)} validation images are few: each changes top-1 by {100 / len(val):.0f} points; hold out more"
-        )
+        images = "one validation image is" if len(val) == 1 else f"{len(val)} validation images are"
+        remarks.append(f"{images} too few: each changes top-1 by {100 / len(val):.0f} points; hold out more")
     dropped = len(train) % config.batch_size
     if config.last_batch == "drop" and MANY_DROPPED * len(train) < dropped < len(train):
         remarks.append(
