@@ -17,7 +17,8 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
-"""Names of folders, tables and entries of tables, in any case."""
+"""Names of folders, tables, entries of tables and shards, in any case."""
+SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +99,10 @@ def assign_splits(names: Iterable[str], place: Path) -> dict[Split, str]:
     Raises:
         DataError: two names mean the same split.
     """
-    split_of = {name: split for split, spellings in SPLIT_NAMES.items() for name in spellings}
     found: dict[Split, str] = {}
-    for name in filter(lambda name: name.lower() in split_of, names):
-        if found.setdefault(split_of[name.lower()], name) != name:
-            other = found[split_of[name.lower()]]
+    for name in filter(lambda name: name.lower() in SPLIT_OF, names):
+        if found.setdefault(SPLIT_OF[name.lower()], name) != name:
+            other = found[SPLIT_OF[name.lower()]]
             raise DataError(f"{place}: has both {other} and {name}, which are names of one split; merge them")
     return {"val": found["test"], **found} if "test" in found else found
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rexnet.data.datasets.index import SPLIT_NAMES, Index, Layout, Split, distinct_splits, label_source
+from rexnet.data.datasets.index import SPLIT_OF, Index, Layout, Split, distinct_splits, label_source
 from rexnet.data.remote.remote_source import RemoteSource
 from rexnet.data.remote.store import INFO
 from rexnet.errors import ConfigError, DataError
@@ -18,7 +18,7 @@ def index_shards(source: Path | RemoteSource, split: Split) -> Index:
     assert isinstance(source, RemoteSource)
     chosen = np.array([_split_of(shard) == name for shard in source.catalog.keys], bool)[source.catalog.objects]
     labels, classes = source.catalog.labels[chosen], int(source.catalog.labels.max(initial=-1)) + 1
-    if labels.min(initial=-1 if not len(labels) else 0) < 0:
+    if not len(labels) or labels.min() < 0:
         raise DataError(f"{source.root}: has an image without class (NAME.cls), or no image, in its {name} shards")
     info = source.copies / INFO
     names = json.loads(info.read_bytes()).get("class_names") if info.exists() else None  # from `rexnet data pack`
@@ -36,9 +36,7 @@ def shard_splits(source: Path | RemoteSource) -> tuple[Split, ...]:
 
 def _split_of(shard: str) -> Split | None:
     """Returns the split that the last word of a shard's path names, such as `val` of `training/val-000.tar`."""
-    split_of = {name: split for split, names in SPLIT_NAMES.items() for name in names}
-    words = reversed(re.findall("[a-z]+", shard.lower()))
-    return next((split_of[word] for word in words if word in split_of), None)
+    return next((SPLIT_OF[word] for word in re.findall("[a-z]+", shard.lower())[::-1] if word in SPLIT_OF), None)
 
 
 LAYOUT = Layout(index_shards, shard_splits)
