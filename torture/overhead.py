@@ -14,7 +14,7 @@ from rexnet.data.keys import mix
 from rexnet.data.sampling import BATCH, MODEL
 from rexnet.models.factory import rexnet
 from rexnet.training.checkpoint_io import DurableCheckpointIO
-from rexnet.training.ema import build_ema, update_ema
+from rexnet.training.ema import averaged_tensors, build_ema, update_ema
 from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
 
 REPEATS = 7
@@ -39,12 +39,13 @@ def measure_overheads() -> str:
     ema, guard = build_ema(network), NonFiniteGuard()
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, fused=True)
     guard.start(network)
+    averaged = averaged_tensors(ema), averaged_tensors(network)
 
     def step() -> None:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(network(images), labels).backward()
         optimizer.step()
-        update_ema(ema, network, 0.999)
+        update_ema(*averaged, 0.999)
 
     def guarding() -> None:
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
