@@ -44,10 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _end(f"error: a package is missing: {error}; install it with pip", 2)
     except OSError as error:
-        if error.filename is None and error.errno not in (
-            errno.ENOSPC,
-            errno.EIO,
-        ):  # no file of the user is involved, so this is a bug
+        is_of_output = error.errno in (errno.ENOSPC, errno.EIO)
+        if error.filename is None and not is_of_output:  # no file of the user is involved, so this is a bug
             raise
         if error.filename is None:
             _discard_output()
