@@ -58,7 +58,7 @@ board: .venv/ready  ## Show all runs in TensorBoard, on this machine only
 	touch $@
 
 requirements: pyproject.toml  ## Update the pinned versions within the bounds of pyproject.toml
-	"$(UV)" pip compile pyproject.toml --extra quickstart --extra export --extra dev --universal \
+	"$(UV)" pip compile pyproject.toml --extra quickstart --extra export --extra studies --extra detection --extra dev --universal \
 		--python-version 3.11 --generate-hashes --no-header --quiet --output-file requirements.txt
 
 clean:  ## Remove the environment and caches, but no runs or data

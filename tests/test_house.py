@@ -10,8 +10,13 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "rexnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-LINES = 15_500  # of everything outside the rooms below
-ROOMS = {"data/remote": 610, "engines": 200}  # optional rooms; each has a limit of its own
+LINES = 16_000  # of everything outside the rooms below
+ROOMS = {
+    "data/remote": 610,
+    "engines": 200,
+    "studies": 1_300,
+    "detection": 1_200,
+}  # optional rooms with limits of their own
 CONFIG_SIGNATURES = 30  # functions that take the whole Config; all others take the values they need
 
 QUESTION = re.compile(r"\s*(What|Whether|How|Which|Where)\b")
