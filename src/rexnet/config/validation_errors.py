@@ -12,7 +12,11 @@ from rexnet.config.section import walk_keys
 KEYS = [key for key, _ in walk_keys(Config)]
 SECTIONS = {key.rpartition(".")[0] for key in KEYS}
 NAME = "letters, digits, '.', '_' and '-'"
-FORMS = {"model.name": "rexnet or timm/NAME", "name": NAME, "trainer.run_name": NAME}
+FORMS = {
+    "model.name": "rexnet, timm/NAME or one of {mobilenet_v1,mobilenet_v2,resnet50,vgg16}_rex",
+    "name": NAME,
+    "trainer.run_name": NAME,
+}
 REMOVED = {"augmentation.trivialaugment", "trainer.histograms", "trainer.model_graph", "trainer.profile"}
 
 
