@@ -23,7 +23,8 @@ def test_the_shipped_files_are_those_that_are_promised() -> None:
     widths = {f"rexnet_{width}x.yaml" for width in ("0.9", "1.0", "1.3", "1.5", "2.0", "2.2", "3.0")}
     widths.add("rexnet_lite_1.0x.yaml")
     tuned = {f"finetune/{name}.yaml" for name in ("aircraft", "cars", "cub200", "flowers102", "folder", "food101")}
-    assert names == widths | tuned | {"imagenet.yaml", "quickstart.yaml"}
+    studies = {f"studies/{name}.yaml" for name in ("redesigns", "redesigns_small")}
+    assert names == widths | tuned | studies | {"imagenet.yaml", "quickstart.yaml"}
 
 
 @pytest.mark.parametrize("path", [p for p in SHIPPED if p.stem != "imagenet"], ids=lambda path: path.stem)
