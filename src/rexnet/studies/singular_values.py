@@ -28,7 +28,8 @@ class GramMatrix:
 
 def gram_singular_values(gram: Tensor) -> Tensor:
     """Returns the singular values (..., C) of X, descending, from X^T X (..., C, C)."""
-    return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1)
+    values: Tensor = torch.linalg.eigvalsh(gram)
+    return values.clamp(min=0).sqrt().flip(-1)
 
 
 def singular_values(features: Tensor) -> Tensor:
