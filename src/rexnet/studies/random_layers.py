@@ -119,7 +119,7 @@ class RandomLayers:
     def _patches(self, x: Tensor) -> Tensor:
         """Returns the 3x3 neighborhood of each pixel, padded by zeros: (networks, channels, 9, columns)."""
         size = self.spatial
-        padded = F.pad(x.unflatten(2, (-1, size, size)), (1, 1, 1, 1))
+        padded = F.pad(x.reshape(*x.shape[:2], -1, size, size), (1, 1, 1, 1))
         shifted = [padded[..., i : i + size, j : j + size].flatten(2) for i in range(3) for j in range(3)]
         return torch.stack(shifted, 2)
 

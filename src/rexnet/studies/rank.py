@@ -62,7 +62,8 @@ def count_rank(outputs: Tensor, tolerance: float | None = None) -> Tensor:
         values = torch.linalg.svdvals(outputs)
     else:
         values = torch.linalg.eigvalsh(outputs @ outputs.mT).clamp(min=0).sqrt()
-    return (values > relative * values.amax(-1, keepdim=True)).sum(-1)
+    counts: Tensor = (values > relative * values.amax(-1, keepdim=True)).sum(-1)
+    return counts
 
 
 def study_rank(folder: Path, assumptions: RankAssumptions, workers: int, device: torch.device) -> list[Point]:
