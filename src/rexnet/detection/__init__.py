@@ -1,0 +1,1 @@
+"""Object detection on ReXNet and timm backbones: boxes, detectors, training and results."""
