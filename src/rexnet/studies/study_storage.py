@@ -91,9 +91,12 @@ def run_trials(
     """Runs trials until the study has `trials` of them, counting those of other processes.
 
     A trial that was killed or raised an error is queued again with the same parameters. If all missing trials run in
-    other processes, waits for them, or for the end of their heartbeats. `objective` may raise `optuna.TrialPruned`.
+    other processes, waits for them, or for the end of their heartbeats.
 
     Args:
+        study: A study of `open_study`.
+        objective: Returns the value of a trial, or raises `optuna.TrialPruned` to leave it out.
+        trials: Number of trials that the study has in the end.
         counted: States of the trials that are counted.
 
     Raises:
