@@ -185,9 +185,10 @@ def storage_errors(where: str, *more: type[Exception]) -> Iterator[None]:
     Raises:
         ConfigError: the database `where`, or that of the study `where`, cannot be used.
     """
+    types: tuple[type[Exception], ...] = (SQLAlchemyError, StorageInternalError, *more)
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, *more) as error:
+    except types as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
         reason = first_sentence(getattr(cause, "orig", None) or cause)
         raise ConfigError(f"{where}: the database cannot be used: {reason}") from None
