@@ -69,7 +69,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_pages_show_every_command() -> None:
     shown = {re.search(r"rexnet (\w+)|(train|evaluate)\.py", line).group(1) for line, _ in commands()}
-    assert shown >= {"train", "evaluate", "predict", "report", "export", "publish", "runs", "models", "data", "doctor"}
+    assert shown >= {
+        "train",
+        "evaluate",
+        "predict",
+        "report",
+        "export",
+        "publish",
+        "runs",
+        "models",
+        "data",
+        "doctor",
+        "study",
+    }
 
 
 @pytest.mark.parametrize(("line", "refused"), commands())
