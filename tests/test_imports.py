@@ -64,6 +64,7 @@ ORDER = (
     "prediction",
     "engines",
     "report",
+    "detection",
     "publishing",
     "studies",
     "api",

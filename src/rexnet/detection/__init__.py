@@ -1,1 +1,1 @@
-"""Object detection on ReXNet and timm backbones: boxes, detectors, training and results."""
+"""Object detection: torchvision's detectors with the backbones, training loop and run folders of this package."""
