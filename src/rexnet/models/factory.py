@@ -193,7 +193,11 @@ def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Returns the parameters of the backbone and those of the classifier."""
-    classifier = {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
+    """Returns the parameters of the backbone and the others: of a classifier its last layer, of a detector the rest."""
     parameters = list(model.parameters())
-    return [p for p in parameters if id(p) not in classifier], [p for p in parameters if id(p) in classifier]
+    if hasattr(model, "get_classifier"):
+        others = {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
+    else:
+        body = {id(p) for p in model.get_submodule("backbone.body").parameters()}
+        others = {id(p) for p in parameters} - body
+    return [p for p in parameters if id(p) not in others], [p for p in parameters if id(p) in others]
