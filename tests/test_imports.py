@@ -66,6 +66,7 @@ ORDER = (
     "report",
     "detection",
     "publishing",
+    "studies",
     "api",
     "cli",
 )
@@ -78,8 +79,9 @@ DOORS = {
     "cv2": ["data/augment", "data/cache", "data/sources/decode.py", "data/datasets/digits.py"],
     "PIL": ["api.py", "data/sources/decode.py", "data/augment/transforms.py", "dataset_tools/preview.py", "figures"],
     "jinja2": ["report/report.py", "publishing/card.py"],
-    "matplotlib": ["figures", "training/callbacks/validation_images.py"],
+    "matplotlib": ["figures", "studies", "training/callbacks/validation_images.py"],
     "obstore": ["data/remote"],
+    "optuna": ["studies"],
     "tensorboard": ["runs/run.py"],
     "scipy": ["data/datasets/list_files.py", "metrics"],
     "sklearn": ["data/datasets/digits.py"],
