@@ -112,7 +112,8 @@ def build_body(
     if isinstance(network, ReXNet):
         every = Backbone(network)
         levels = [every.strides.index(stride) for stride in strides]
-        body = ExpandedMaps(network) if expanded else Backbone(network, levels)
+        names = [str(number) for number in range(len(levels))]  # torchvision's, fine to coarse
+        body = ExpandedMaps(network) if expanded else Backbone(network, levels, names)
     else:
         features = _extract_features(network, config)
         body = TimmMaps(features, strides, config.name)
@@ -135,7 +136,9 @@ def _extract_features(network: nn.Module, config: ModelConfig) -> Any:
         features.set_grad_checkpointing()
     # Some forms of timm's wrappers put a prefix before the names, or join their parts by underscores.
     state = {name.replace(".", "_"): value for name, value in network.state_dict().items()}
-    features.load_state_dict({name: state[name.removeprefix("model.").replace(".", "_")] for name in features.state_dict()})
+    features.load_state_dict(
+        {name: state[name.removeprefix("model.").replace(".", "_")] for name in features.state_dict()}
+    )
     return features
 
 
@@ -156,7 +159,7 @@ def _freeze_layers(body: nn.Module, every: Maps, trainable_layers: int) -> None:
 
 def _freeze_norms(network: nn.Module, all_of_them: bool) -> None:
     """Replaces BatchNorm by a fixed scale and shift, in layers without gradients or everywhere."""
-    from timm.utils import freeze_batch_norm_2d
+    from timm.layers import freeze_batch_norm_2d
 
     for parent in list(network.modules()):
         for name, child in parent.named_children():
