@@ -15,7 +15,8 @@ from torch import nn
 
 from rexnet.checkpoints.durable import find_damage
 from rexnet.checkpoints.temperature import load_temperature, require_temperature
-from rexnet.config import Config, parse_config
+from rexnet.config import Config, RunConfig
+from rexnet.config.load import parse_any_config, require_kind
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.factory import build_model
 from rexnet.models.safe_load import read_torch_file
@@ -48,8 +49,16 @@ class Trained(NamedTuple):
         return self.preprocessing.class_names
 
 
+class Entry(NamedTuple):
+    """The `rexnet` entry of a checkpoint or exported file of any task, parsed."""
+
+    config: RunConfig
+    class_names: tuple[str, ...]
+    metrics: dict[str, float]
+
+
 class Description(NamedTuple):
-    """The `rexnet` entry of a checkpoint or exported file, parsed."""
+    """The `rexnet` entry of a classifier's checkpoint or exported file, parsed."""
 
     preprocessing: Preprocessing
     config: Config
@@ -57,7 +66,7 @@ class Description(NamedTuple):
 
 
 def build_description(
-    config: Config, class_names: Sequence[str], metrics: dict[str, float], steps_per_epoch: int | None = None
+    config: RunConfig, class_names: Sequence[str], metrics: dict[str, float], steps_per_epoch: int | None = None
 ) -> dict[str, Any]:
     """Returns the description in JSON types; a run can be resumed only from one with `steps_per_epoch`."""
     return {
@@ -137,7 +146,14 @@ def require_weights(entry: dict[str, Any], wanted: WeightsKind | None, path: Pat
 
 
 def parse_description(entry: Any, path: Path) -> Description:
-    """Parses the description in a checkpoint or an exported file.
+    """Parses the description in a checkpoint or an exported file of a classifier; see `parse_entry`."""
+    config, names, metrics = parse_entry(entry, path)
+    classifier = require_kind(config, Config, path)
+    return Description(resolve_preprocessing(classifier, names), classifier, metrics)
+
+
+def parse_entry(entry: Any, path: Path) -> Entry:
+    """Parses the description in a checkpoint or an exported file of any task.
 
     Raises:
         CheckpointError: another format, or something is missing.
@@ -150,5 +166,4 @@ def parse_description(entry: Any, path: Path) -> Description:
         tree, names, metrics = json.loads(entry["config"]), [*map(str, entry["class_names"])], dict(entry["metrics"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its description cannot be read: {first_sentence(error)}") from None
-    config = parse_config(tree, source=f"the config in {path}")
-    return Description(resolve_preprocessing(config, names), config, metrics)
+    return Entry(parse_any_config(tree, f"the config in {path}"), tuple(names), metrics)

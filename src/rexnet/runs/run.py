@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rexnet.config import Config, load_config
+from rexnet.config import Config, RunConfig, load_config
+from rexnet.config.load import require_kind
 from rexnet.errors import CheckpointError, ConfigError, DataError, RexnetError, first_sentence
 from rexnet.metrics.predictions import EVALUATION_FOLDER, Predictions, load_predictions
 from rexnet.runs.checkpoint_files import find_checkpoint
@@ -52,15 +53,20 @@ class Run:
         """A sentence for each file among those read so far that cannot be read completely."""
 
     @cached_property
+    def any_config(self) -> RunConfig:
+        """The resolved config, of any task."""
+        return load_config(self.folder / CONFIG_FILE, (), RunConfig)
+
+    @property
     def config(self) -> Config:
-        """The resolved config."""
-        return load_config(self.folder / CONFIG_FILE)
+        """The resolved config of a classifier; that of another task is a ConfigError."""
+        return require_kind(self.any_config, Config, self.folder)
 
     @cached_property
     def total_epochs(self) -> int | None:
         """Length of the schedule in epochs; None if the config cannot be read."""
         try:
-            return self.config.schedule.total_epochs
+            return self.any_config.schedule.total_epochs
         except ConfigError as error:
             self._report(CONFIG_FILE, error)
             return None

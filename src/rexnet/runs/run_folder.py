@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from rexnet.config import Config, dump_config
+from rexnet.config import RunConfig, dump_config
 from rexnet.config.schema import TrainerConfig
 from rexnet.errors import ConfigError
 from rexnet.runs.checkpoint_files import newest_first
@@ -22,7 +22,7 @@ TABLE_COLUMNS = (
 """Header of `metrics.csv`."""
 
 
-def open_run(config: Config) -> Path:
+def open_run(config: RunConfig) -> Path:
     """Creates the folder of a new run, or opens a named one; under a launcher, only rank 0 does, and tells the others.
 
     Raises:
@@ -48,7 +48,7 @@ def open_run(config: Config) -> Path:
     return folder
 
 
-def describe_run(folder: Path, config: Config) -> None:
+def describe_run(folder: Path, config: RunConfig) -> None:
     """Writes `config.yaml` and `environment.json` into the folder of a new run."""
     (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
     (folder / ENVIRONMENT_FILE).write_text(json.dumps(describe_environment(), indent=2) + "\n")

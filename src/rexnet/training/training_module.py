@@ -8,7 +8,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from rexnet.config import Config
+from rexnet.config import RunConfig
 from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
 from rexnet.errors import DivergenceError
@@ -33,7 +33,7 @@ class TrainingModule(pl.LightningModule):
     monitored: str
     """Metric that decides which checkpoint is best."""
 
-    def __init__(self, config: Config, model: nn.Module, steps_per_epoch: int) -> None:
+    def __init__(self, config: RunConfig, model: nn.Module, steps_per_epoch: int) -> None:
         super().__init__()
         self.config = config
         self.model = model
