@@ -79,9 +79,7 @@ def measure_network(model: InferenceModel, index: Index, tolerance: float) -> Ne
         hooks.callback(handle.remove)
         inference = run_inference(model, index, title=model.name)
     if len(index) < len(final.sum):
-        log.warning(
-            f"{model.name}: {len(index)} images have a rank of at most that, below its {len(final.sum)} features"
-        )
+        log.warning(f"{model.name}: the rank is at most that of {len(index)} images, below {len(final.sum)} features")
     layers = []
     for name, gram in matrices.items():
         values, channels = gram.singular_values(), len(gram.sum)
