@@ -14,6 +14,12 @@ from torch import nn
 from rexnet.checkpoints.checkpoint import load_trained
 from rexnet.cli import main
 from rexnet.config import load_config
+from rexnet.data.augment.batch import normalize
+from rexnet.data.augment.transforms import build_eval_transform
+from rexnet.data.dataset import ImageDataset
+from rexnet.data.loaders import build_eval_loader
+from rexnet.evaluation.evaluate import images_of
+from rexnet.evaluation.inference_model import load_inference_model
 from rexnet.models.factory import rexnet
 from rexnet.models.padding import pad_channels
 from rexnet.studies.features import find_blocks, measure_sources
@@ -49,19 +55,14 @@ def test_the_command_writes_figure_and_tables_of_a_run(
 
 def test_the_values_are_those_of_the_features_in_fp32(run: Path) -> None:
     (measured,) = measure_sources([str(run)])
-    trained = load_trained(run, None)
-    from rexnet.data.augment.batch import normalize
-    from rexnet.data.augment.transforms import build_eval_transform
-    from rexnet.data.dataset import ImageDataset
-    from rexnet.data.datasets import load_index
-
-    dataset = ImageDataset(load_index(trained.config.data, "val"), build_eval_transform(trained.preprocessing))
-    images = torch.stack([torch.as_tensor(dataset[number].image) for number in range(len(dataset))])
-    network = trained.model.eval()
+    model = load_inference_model(str(run))
+    dataset = ImageDataset(images_of(model, "val", None)[0], build_eval_transform(model.preprocessing))
+    images = torch.cat([batch.images for batch in build_eval_loader(dataset, 8, model.loader)])
+    network = load_trained(run, None).model.eval()
     with torch.inference_mode():
-        inputs = normalize(images, trained.preprocessing.mean, trained.preprocessing.std)
+        inputs = normalize(images, model.preprocessing.mean, model.preprocessing.std)
         features = network.forward_head(network.forward_features(inputs), pre_logits=True)
-    assert torch.allclose(torch.tensor(measured.singular_values), singular_values(features).float(), rtol=1e-3)
+    assert measured.singular_values == pytest.approx(singular_values(features).tolist(), rel=1e-3, abs=1e-6)
 
 
 def test_blocks_of_timm_and_of_padded_networks() -> None:

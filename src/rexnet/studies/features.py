@@ -101,8 +101,7 @@ def find_blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module, int | None
         return
     for name, child in network.named_children():
         if type(child) is nn.Sequential:
-            for inner, block, width in find_blocks(child):
-                yield f"{name}.{inner}", block, width
+            yield from ((f"{name}.{inner}", block, None) for inner, block, _ in find_blocks(child))
         elif type(network) is nn.Sequential and any(weight.ndim > 1 for weight in child.parameters()):
             yield name, child, None
 
