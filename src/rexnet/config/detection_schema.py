@@ -85,4 +85,6 @@ class DetectionConfig(RunConfig):
             raise ValueError("trainer.accumulate: auto is for classifiers; give a number")
         if self.trainer.compile:
             raise ValueError("trainer.compile is for classifiers; the shapes of a detector change in every step")
+        if self.optimizer.freeze_backbone_epochs and self.detector.trainable_layers < 5:
+            raise ValueError("optimizer.freeze_backbone_epochs needs detector.trainable_layers=5: both freeze layers")
         return self
