@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rexnet.cli import build_parser, main, parse
-from rexnet.config import load_config
+from rexnet.config import RunConfig, load_config
 from rexnet.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +69,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_pages_show_every_command() -> None:
     shown = {re.search(r"rexnet (\w+)|(train|evaluate)\.py", line).group(1) for line, _ in commands()}
-    assert shown >= {"train", "evaluate", "predict", "report", "export", "publish", "runs", "models", "data", "doctor"}
+    assert shown >= {
+        "train",
+        "evaluate",
+        "predict",
+        "report",
+        "export",
+        "publish",
+        "runs",
+        "models",
+        "data",
+        "doctor",
+        "study",
+    }
 
 
 @pytest.mark.parametrize(("line", "refused"), commands())
@@ -83,9 +95,9 @@ def test_a_shown_command_is_one_that_the_program_takes(line: str, refused: bool)
         return
     if refused:
         with pytest.raises(ConfigError):
-            load_config(config, options.overrides)
+            load_config(config, options.overrides, RunConfig)
     else:
-        load_config(config, options.overrides)
+        load_config(config, options.overrides, RunConfig)
 
 
 @pytest.mark.parametrize(

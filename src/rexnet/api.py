@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.checkpoints.checkpoint import WeightsKind
 from rexnet.config import Config, load_config
-from rexnet.config.load import Overrides, replace_values
+from rexnet.config.load import Overrides, replace_values, require_kind
 from rexnet.data.datasets.index import Split
 from rexnet.data.sources.decode import decode_image, rgb_pixels
 from rexnet.errors import ConfigError, DataError
@@ -55,7 +55,8 @@ def train(
     if isinstance(config, Config):
         resolved = replace_values(config, overrides)
     elif resume is not None:
-        resolved = load_run_config(Path(resume), overrides, allow_change, None if config is None else str(config))
+        found = load_run_config(Path(resume), overrides, allow_change, None if config is None else str(config))
+        resolved = require_kind(found, Config, resume)
     elif config is None:
         raise ConfigError("train: needs a config for a new run, or resume=RUN to continue one")
     else:

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from rexnet.config import Config, load_config
+from rexnet.config import Config, DetectionConfig, load_config
 from rexnet.config.differences import find_changes, flatten, has_role, keys_with, recipe_of
 from rexnet.config.load import replace_values
 from rexnet.config.section import Role
@@ -34,5 +34,6 @@ def test_a_role_covers_the_keys_below_a_section() -> None:
 
 def test_roles_mark_keys_of_the_schema() -> None:
     keys = flatten(load_config("quickstart")).keys() | Config.model_fields.keys()
+    keys |= flatten(load_config("detect/finetune", (), DetectionConfig)).keys() | DetectionConfig.model_fields.keys()
     assert keys_with(Role.MECHANICS) | keys_with(Role.FIXED) <= keys
     assert not keys_with(Role.MECHANICS) & keys_with(Role.FIXED)

@@ -3,14 +3,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from rexnet.config import Config, load_config
+from rexnet.config import Config, DetectionConfig, load_config
 from rexnet.config.load import CONFIG_FOLDERS
+from rexnet.errors import ConfigError
 from rexnet.models.factory import build_model
 
 SHIPPED = sorted(CONFIG_FOLDERS[-1].rglob("*.yaml"))
+DETECTORS = [path for path in SHIPPED if path.parent.name == "detect"]
+CLASSIFIERS = [path for path in SHIPPED if path not in DETECTORS]
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CLASSIFIERS, ids=lambda path: path.stem)
 def test_every_shipped_config_loads_and_builds_its_network(path: Path) -> None:
     config = load_config(path)
     with torch.device("meta"):
@@ -23,8 +26,9 @@ def test_the_shipped_files_are_those_that_are_promised() -> None:
     widths = {f"rexnet_{width}x.yaml" for width in ("0.9", "1.0", "1.3", "1.5", "2.0", "2.2", "3.0")}
     widths.add("rexnet_lite_1.0x.yaml")
     tuned = {f"finetune/{name}.yaml" for name in ("aircraft", "cars", "cub200", "flowers102", "folder", "food101")}
+    detect = {f"detect/{name}_rexnet_1.0x.yaml" for name in ("ssdlite", "faster_rcnn", "mask_rcnn")}
     studies = {f"studies/{name}.yaml" for name in ("redesigns", "redesigns_small")}
-    assert names == widths | tuned | studies | {"imagenet.yaml", "quickstart.yaml"}
+    assert names == widths | tuned | detect | studies | {"imagenet.yaml", "quickstart.yaml", "detect/finetune.yaml"}
 
 
 @pytest.mark.parametrize("path", [p for p in SHIPPED if p.stem != "imagenet"], ids=lambda path: path.stem)
@@ -58,6 +62,18 @@ def test_the_imagenet_recipe_is_the_authors(width: str, drop_path: float) -> Non
     assert (config.eval_transform.crop_pct, config.eval_transform.interpolation) == (0.875, "bicubic")
 
 
+@pytest.mark.parametrize("path", DETECTORS, ids=lambda path: path.stem)
+def test_every_detector_recipe_loads_as_one_and_not_as_a_classifier(path: Path) -> None:
+    assert load_config(path, (), DetectionConfig).detector.name in ("ssdlite", "faster_rcnn", "mask_rcnn")
+    with pytest.raises(ConfigError, match="is of a detector, but a classifier is needed here"):
+        load_config(path)
+
+
+def test_a_classifier_is_no_detector() -> None:
+    with pytest.raises(ConfigError, match="is of a classifier, but a detector is needed here"):
+        load_config("quickstart", (), DetectionConfig)
+
+
 def test_every_key_is_described() -> None:
     def undescribed(section: type, path: str) -> list[str]:
         found = []
@@ -71,4 +87,4 @@ def test_every_key_is_described() -> None:
                 found.append(path + key)
         return found
 
-    assert undescribed(Config, "") == []
+    assert undescribed(Config, "") + undescribed(DetectionConfig, "") == []

@@ -34,7 +34,7 @@ def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_run_is_running_while_its_process_lives(tmp_path: Path, training: subprocess.Popen[str]) -> None:
     state = read_state(tmp_path)
     assert (state.state, state.detail) == ("running", f"process {training.pid} on {platform.node()}")
-    with pytest.raises(ConfigError, match=f"is already being trained by process {training.pid} on .*; wait for it or"):
+    with pytest.raises(ConfigError, match=f"is in use by process {training.pid} on .*; wait for it or"):
         RunLock(tmp_path)
     training.communicate("")
     assert read_state(tmp_path).state == "finished"

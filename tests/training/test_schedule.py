@@ -35,6 +35,13 @@ def test_the_learning_rate_is_the_written_one(step: int, lr: float) -> None:
     assert 0.5 * schedule(step) == pytest.approx(lr, abs=1e-6)
 
 
+def test_milestones_take_the_place_of_the_cosine() -> None:
+    config = SCHEDULE.model_copy(update={"milestones": (4, 8), "warmup_epochs": 0.5})
+    schedule = build_schedule(config, peak_lr=0.5, steps_per_epoch=4)
+    rates = [0.5 * schedule(step) for step in (0, 2, 15, 16, 31, 32, 39, 40)]
+    assert rates == pytest.approx([0.1, 0.5, 0.5, 0.05, 0.05, 0.005, 0.005, 0.05])
+
+
 def test_without_warm_up_the_first_step_has_the_peak() -> None:
     config = SCHEDULE.model_copy(update={"warmup_epochs": 0})
     assert build_schedule(config, peak_lr=0.5, steps_per_epoch=4)(0) == 1.0

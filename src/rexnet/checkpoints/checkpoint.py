@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from rexnet.checkpoints.durable import find_damage
 from rexnet.checkpoints.temperature import load_temperature, require_temperature
-from rexnet.config import Config, parse_config
+from rexnet.config import Config, RunConfig
+from rexnet.config.load import parse_any_config, require_kind
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.models.factory import build_model
 from rexnet.models.safe_load import read_torch_file
@@ -48,8 +49,16 @@ class Trained(NamedTuple):
         return self.preprocessing.class_names
 
 
+class Entry(NamedTuple):
+    """The `rexnet` entry of a checkpoint or exported file of any task, parsed."""
+
+    config: RunConfig
+    class_names: tuple[str, ...]
+    metrics: dict[str, float]
+
+
 class Description(NamedTuple):
-    """The `rexnet` entry of a checkpoint or exported file, parsed."""
+    """The `rexnet` entry of a classifier's checkpoint or exported file, parsed."""
 
     preprocessing: Preprocessing
     config: Config
@@ -57,7 +66,7 @@ class Description(NamedTuple):
 
 
 def build_description(
-    config: Config, class_names: Sequence[str], metrics: dict[str, float], steps_per_epoch: int | None = None
+    config: RunConfig, class_names: Sequence[str], metrics: dict[str, float], steps_per_epoch: int | None = None
 ) -> dict[str, Any]:
     """Returns the description in JSON types; a run can be resumed only from one with `steps_per_epoch`."""
     return {
@@ -76,7 +85,31 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
 
     Raises:
         CheckpointError: the file is missing, damaged, of another program, or without the requested weights.
+        ConfigError: it is a detector's.
     """
+    file, entry, state, kind = read_state(path, weights)
+    preprocessing, config, metrics = parse_description(entry, file)
+    if file.suffix != ".safetensors":
+        temperature = load_temperature(file, kind)
+    else:
+        temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
+    model = build_model(config.model, preprocessing.class_names, pretrained=False)
+    load_state(model, state, file)
+    return Trained(model.eval(), preprocessing, config, kind, file, metrics, temperature)
+
+
+class State(NamedTuple):
+    """The network in a checkpoint or exported file of any task."""
+
+    file: Path
+    entry: dict[str, Any]
+    """The description; see `parse_entry`."""
+    tensors: dict[str, Tensor]
+    kind: WeightsKind
+
+
+def read_state(path: Path, weights: WeightsKind | None = None) -> State:
+    """Reads the file that `load_trained` describes, of any task, with the same errors."""
     file = find_checkpoint(path)
     if file.suffix == ".safetensors":
         entry = read_description(file)
@@ -84,26 +117,29 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
             raise CheckpointError(
                 f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}"
             )
-        state, kind = read_weights(file).weights, require_weights(entry, weights, file)
-        temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
-    else:
-        content = read_checkpoint(file)
-        entry, tensors = content[ENTRY], content["state_dict"]
-        has_ema = any(name.startswith(PREFIXES["ema"]) for name in tensors)
-        if weights == "ema" and not has_ema:
-            raise CheckpointError(f"{file}: holds no EMA weights (ema: null in its config); use --weights raw")
-        kind = weights or ("ema" if has_ema else "raw")
-        prefix = PREFIXES[kind]
-        state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        temperature = load_temperature(file, kind)
-    preprocessing, config, metrics = parse_description(entry, file)
-    model = build_model(config.model, preprocessing.class_names, pretrained=False)
+        return State(file, entry, read_weights(file).weights, require_weights(entry, weights, file))
+    content = read_checkpoint(file)
+    tensors = content["state_dict"]
+    has_ema = any(name.startswith(PREFIXES["ema"]) for name in tensors)
+    if weights == "ema" and not has_ema:
+        raise CheckpointError(f"{file}: holds no EMA weights (ema: null in its config); use --weights raw")
+    kind = weights or ("ema" if has_ema else "raw")
+    prefix = PREFIXES[kind]
+    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return State(file, content[ENTRY], state, kind)
+
+
+def load_state(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    """Loads weights into the network that the config in their file describes.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file}: its weights do not fit its own config: {detail}") from None
-    return Trained(model.eval(), preprocessing, config, kind, file, metrics, temperature)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -137,7 +173,14 @@ def require_weights(entry: dict[str, Any], wanted: WeightsKind | None, path: Pat
 
 
 def parse_description(entry: Any, path: Path) -> Description:
-    """Parses the description in a checkpoint or an exported file.
+    """Parses the description in a checkpoint or an exported file of a classifier; see `parse_entry`."""
+    config, names, metrics = parse_entry(entry, path)
+    classifier = require_kind(config, Config, path)
+    return Description(resolve_preprocessing(classifier, names), classifier, metrics)
+
+
+def parse_entry(entry: Any, path: Path) -> Entry:
+    """Parses the description in a checkpoint or an exported file of any task.
 
     Raises:
         CheckpointError: another format, or something is missing.
@@ -150,5 +193,4 @@ def parse_description(entry: Any, path: Path) -> Description:
         tree, names, metrics = json.loads(entry["config"]), [*map(str, entry["class_names"])], dict(entry["metrics"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its description cannot be read: {first_sentence(error)}") from None
-    config = parse_config(tree, source=f"the config in {path}")
-    return Description(resolve_preprocessing(config, names), config, metrics)
+    return Entry(parse_any_config(tree, f"the config in {path}"), tuple(names), metrics)

@@ -16,7 +16,20 @@ from rexnet import __version__
 from rexnet.errors import RexnetError, user_message
 from rexnet.system.launcher import check_launch_environment, is_rank_zero
 
-COMMANDS = ("train", "evaluate", "predict", "report", "export", "publish", "runs", "models", "data", "doctor", "ray")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "report",
+    "export",
+    "publish",
+    "runs",
+    "models",
+    "data",
+    "doctor",
+    "ray",
+    "study",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

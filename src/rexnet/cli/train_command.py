@@ -12,7 +12,7 @@ from rexnet.cli.arguments import CONFIG_HELP, Commands, add_overrides, positive
 from rexnet.system.launcher import is_rank_zero
 
 if TYPE_CHECKING:
-    from rexnet.config import Config
+    from rexnet.config import RunConfig
 
 
 def add_parser(commands: Commands) -> None:
@@ -38,11 +38,12 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains, or prints the configuration."""
-    from rexnet.config import dump_config
+    from rexnet.config import Config, dump_config
+    from rexnet.config.load import require_kind
 
     config, resume = _resolve(options)
     if options.print_config:
-        if config.model.is_of_timm:  # only these have their own preprocessing
+        if isinstance(config, Config) and config.model.is_of_timm:  # only these have their own preprocessing
             from rexnet.models.factory import adopt_preprocessing
 
             config = adopt_preprocessing(config)
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     if options.doctor and is_rank_zero():  # Lightning starts the other ranks with the same command
         from rexnet.cli.doctor_command import print_findings
 
-        code = print_findings(config)
+        code = print_findings(require_kind(config, Config, config.name))
         if code:
             return code
     if options.seeds > 1:
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         from rexnet.training.classification import train
 
-        result = train(config, resume=resume, allowed=options.allow_change)
+        result = train(require_kind(config, Config, config.name), resume=resume, allowed=options.allow_change)
         if config.trainer.report and is_rank_zero():
             report_run(result.run)
     finally:
@@ -86,9 +87,9 @@ def report_run(run: Path) -> None:
         log.warning(f"the report could not be written: {error}; try again with rexnet report {run}")
 
 
-def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
+def _resolve(options: argparse.Namespace) -> tuple["RunConfig", Path | None]:
     """Returns the configuration to train with, and the run or checkpoint to resume."""
-    from rexnet.config import load_config
+    from rexnet.config import RunConfig, load_config
     from rexnet.config.schema import TrainerConfig
     from rexnet.errors import ConfigError
     from rexnet.runs.resume_rules import load_run_config
@@ -97,7 +98,7 @@ def _resolve(options: argparse.Namespace) -> tuple["Config", Path | None]:
     if options.resume is None:
         if options.config is None or options.allow_change:
             raise ConfigError("give --config CONFIG for a new run, or --resume RUN with any --allow-change KEY")
-        return load_config(options.config, options.overrides), None
+        return load_config(options.config, options.overrides, RunConfig), None
     if options.seeds > 1:
         raise ConfigError("--seeds: starts new runs only; resume each run separately")
     resume = Path(options.resume)

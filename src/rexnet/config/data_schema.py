@@ -68,15 +68,26 @@ class LoaderConfig(Section):
     """Seconds to wait for a batch before the run stops with an error, as when a disk hangs."""
 
 
-class DataConfig(LoaderConfig, SourceConfig):
-    """The images, their batches and their loading."""
+class BatchConfig(LoaderConfig):
+    """The batches: all that training knows of the data of any task."""
 
+    root: Annotated[FilePath, Role.MECHANICS]
+    """Folder of the data set."""
     image_size: Annotated[int, Field(ge=16, le=4096)]
     """Side of the square network input, in pixels."""
     batch_size: Annotated[PositiveInt, Role.FIXED]
     """Images per optimizer step, summed over all devices and micro-batches."""
     last_batch: Annotated[Literal["drop", "pad"], Role.FIXED] = "drop"
     """Treatment of an incomplete last training batch: drop it, or pad it with images from the epoch's start."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Channel means of RGB scaled to 0..1."""
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
+    """Channel standard deviations of RGB scaled to 0..1."""
+
+
+class DataConfig(SourceConfig, BatchConfig):
+    """The images, their batches and their loading."""
+
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     """`shuffled`: each image once per epoch; `balanced`: all classes equally often, repeating images of rare ones."""
     cache: Literal["disk"] | None = None
@@ -85,10 +96,6 @@ class DataConfig(LoaderConfig, SourceConfig):
     """Short side of cached training images, as a multiple of `image_size`; larger images are reduced to it."""
     cache_folder: Annotated[FilePath | None, Role.MECHANICS] = None
     """Folder of the cache, such as `/dev/shm/NAME` for memory; null: `image-cache` in `trainer.runs_dir`."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Channel means of RGB scaled to 0..1."""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
-    """Channel standard deviations of RGB scaled to 0..1."""
 
 
 class EvalTransformConfig(Section):

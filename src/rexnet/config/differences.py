@@ -4,25 +4,26 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-from rexnet.config.schema import Config
+from rexnet.config.detection_schema import DetectionConfig
+from rexnet.config.schema import Config, RunConfig
 from rexnet.config.section import Role, walk_keys
 
 Changes = dict[str, tuple[Any, Any]]
 """Old and new value by dotted key; None for a key that one config lacks."""
 
 
-def find_changes(old: Config, new: Config) -> Changes:
+def find_changes(old: RunConfig, new: RunConfig) -> Changes:
     """Returns every key that differs, with both values."""
     before, after = flatten(old), flatten(new)
     return {key: (before.get(key), after.get(key)) for key in before | after if before.get(key) != after.get(key)}
 
 
-def flatten(config: Config) -> dict[str, Any]:
+def flatten(config: RunConfig) -> dict[str, Any]:
     """Returns the JSON values of a config by dotted key."""
     return _flatten(config.model_dump(mode="json"), "")
 
 
-def recipe_of(config: Config) -> dict[str, Any]:
+def recipe_of(config: RunConfig) -> dict[str, Any]:
     """Returns the flattened config without its mechanics: equal recipes with equal seeds train the same network."""
     return {key: value for key, value in flatten(config).items() if not has_role(key, Role.MECHANICS)}
 
@@ -40,7 +41,8 @@ def is_below(key: str, sections: Collection[str]) -> bool:
 @functools.cache
 def keys_with(role: Role) -> frozenset[str]:
     """Returns the dotted keys that the schema marks with `role`."""
-    return frozenset(key for key, field in walk_keys(Config) if role in field.metadata)
+    tasks = (Config, DetectionConfig)
+    return frozenset(key for task in tasks for key, field in walk_keys(task) if role in field.metadata)
 
 
 def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, Any]:

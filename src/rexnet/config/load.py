@@ -1,16 +1,17 @@
-"""Loads YAML files and command-line overrides into a validated `Config`."""
+"""Loads YAML files and command-line overrides into a validated config of a classifier or detector."""
 
 import difflib
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import yaml
 from pydantic import ValidationError
 
-from rexnet.config.schema import Config
+from rexnet.config.detection_schema import DetectionConfig
+from rexnet.config.schema import Config, RunConfig
 from rexnet.config.section import is_text, walk_keys
 from rexnet.config.validation_errors import describe_errors
 from rexnet.errors import ConfigError
@@ -22,19 +23,28 @@ Tree = dict[str, Any]
 Overrides = Mapping[str, Any] | Sequence[str]
 """New values by dotted key, or `section.key=value` assignments: paths and text as written, all others in YAML."""
 
-TEXT_KEYS = frozenset(key for key, field in walk_keys(Config) if is_text(field))
+Kind = TypeVar("Kind", bound=RunConfig)
+
+TEXT_KEYS = frozenset(key for task in (Config, DetectionConfig) for key, field in walk_keys(task) if is_text(field))
 
 
-def load_config(name: str | Path, overrides: Overrides = ()) -> Config:
+@overload
+def load_config(name: str | Path, overrides: Overrides = ...) -> Config: ...
+@overload
+def load_config(name: str | Path, overrides: Overrides, kind: type[Kind]) -> Kind: ...
+def load_config(name: str | Path, overrides: Overrides = (), kind: type[RunConfig] = Config) -> RunConfig:
     """Loads a YAML file with its bases, applies the overrides and validates the result.
 
-    `name` is the path of a YAML file, or its name below `configs/`, with or without `.yaml`.
+    Args:
+        name: path of a YAML file, or its name below `configs/`, with or without `.yaml`.
+        overrides: new values.
+        kind: the task that the file should configure; `RunConfig`: any.
 
     Raises:
-        ConfigError: lists all errors at once, each with its key.
+        ConfigError: another task, or a list of all errors at once, each with its key.
     """
     path = find_config(name)
-    return parse_config(_apply(overrides, _read_tree(path)), source=str(path))
+    return require_kind(parse_any_config(_apply(overrides, _read_tree(path)), str(path)), kind, str(path))
 
 
 def find_config(name: str | Path) -> Path:
@@ -55,17 +65,33 @@ def find_config(name: str | Path) -> Path:
 
 
 def parse_config(tree: Mapping[str, Any], source: str) -> Config:
-    """Validates plain values, and reports all errors at once; `source` names their origin in the message."""
+    """Validates the plain values of a classifier's config; `source` names their origin in messages."""
+    return require_kind(parse_any_config(tree, source), Config, source)
+
+
+def parse_any_config(tree: Mapping[str, Any], source: str) -> RunConfig:
+    """Validates the plain values of a config: a detector's if it has a section `detector`, else a classifier's."""
+    kind = DetectionConfig if "detector" in tree else Config
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {describe_errors(error)}") from None
+        raise ConfigError(f"{source}: {describe_errors(error, kind)}") from None
 
 
-def replace_values(config: Config, overrides: Overrides) -> Config:
+def require_kind(config: RunConfig, kind: type[Kind], source: str | Path) -> Kind:
+    """Returns a config of the given task; another one is a ConfigError."""
+    if not isinstance(config, kind):
+        found, wanted = (
+            ("detector", "classifier") if isinstance(config, DetectionConfig) else ("classifier", "detector")
+        )
+        raise ConfigError(f"{source}: is of a {found}, but a {wanted} is needed here")
+    return config
+
+
+def replace_values(config: Kind, overrides: Overrides) -> Kind:
     """Returns a validated copy of a config with other values."""
     tree = config.model_dump(exclude_unset=True)  # keys that are set explicitly win over those of a timm network
-    return parse_config(_apply(overrides, tree), source=config.name)
+    return require_kind(parse_any_config(_apply(overrides, tree), config.name), type(config), config.name)
 
 
 def merge(base: Tree, change: Tree) -> Tree:
@@ -77,7 +103,7 @@ def merge(base: Tree, change: Tree) -> Tree:
     return merged
 
 
-def dump_config(config: Config) -> str:
+def dump_config(config: RunConfig) -> str:
     """Returns the resolved configuration as YAML, which loads to an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rexnet.config.data_schema import AugmentationConfig, DataConfig, EvalTransformConfig
+from rexnet.config.data_schema import AugmentationConfig, BatchConfig, DataConfig, EvalTransformConfig
 from rexnet.config.section import Count, FilePath, PositiveFloat, PositiveInt, Role, Section, expand_home
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
@@ -95,7 +95,7 @@ class OptimizerConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """The learning rate schedule: linear warm-up, cosine decay, constant cool-down."""
+    """The learning rate schedule: linear warm-up, cosine or stepwise decay, constant cool-down."""
 
     epochs: PositiveInt
     """Epochs of warm-up and cosine decay together."""
@@ -107,6 +107,8 @@ class ScheduleConfig(Section):
     """Learning rate at the end of the cosine decay and during the cool-down."""
     cooldown_epochs: Count
     """Epochs at `min_lr` after the cosine decay."""
+    milestones: tuple[PositiveInt, ...] = ()
+    """Epochs after which the learning rate falls to a tenth, instead of the cosine decay."""
 
     @property
     def total_epochs(self) -> int:
@@ -117,6 +119,8 @@ class ScheduleConfig(Section):
     def _warmup_fits(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs should be below epochs ({self.epochs}), not {self.warmup_epochs:g}")
+        if sorted({*self.milestones}) != [*self.milestones] or max(self.milestones, default=0) >= self.epochs:
+            raise ValueError(f"milestones should ascend and be below epochs ({self.epochs}), not {self.milestones}")
         return self
 
 
@@ -191,18 +195,15 @@ class TrainerConfig(Section):
         return self
 
 
-class Config(Section):
-    """The configuration of a run."""
+class RunConfig(Section):
+    """The part of a configuration that all tasks share: all that training, run folders and resuming know of it."""
 
     name: Annotated[RunName, Role.MECHANICS]
     """First part of the name of the run folder."""
     seed: Annotated[int, Field(ge=0, lt=2**63), Role.FIXED] = 0
     """Seed of initial weights, sample order, augmentation and dropout."""
     model: Annotated[ModelConfig, Role.FIXED]
-    data: DataConfig
-    eval_transform: EvalTransformConfig
-    augmentation: AugmentationConfig
-    loss: LossConfig
+    data: BatchConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     ema: Annotated[EmaConfig | None, Role.FIXED]
@@ -218,3 +219,12 @@ class Config(Section):
             if rate > self.optimizer.lr:
                 raise ValueError(f"schedule.{key} ({rate:g}) should not exceed optimizer.lr ({self.optimizer.lr:g})")
         return self
+
+
+class Config(RunConfig):
+    """The configuration of a classifier's run."""
+
+    data: DataConfig
+    eval_transform: EvalTransformConfig
+    augmentation: AugmentationConfig
+    loss: LossConfig

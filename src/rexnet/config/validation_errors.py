@@ -1,16 +1,14 @@
 """Describes pydantic's validation errors to the user: key path, problem, value, and the nearest known key."""
 
 import difflib
+import functools
 import reprlib
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from rexnet.config.schema import Config
-from rexnet.config.section import walk_keys
+from rexnet.config.section import Section, walk_keys
 
-KEYS = [key for key, _ in walk_keys(Config)]
-SECTIONS = {key.rpartition(".")[0] for key in KEYS}
 NAME = "letters, digits, '.', '_' and '-'"
 FORMS = {
     "model.name": "rexnet, timm/NAME or one of {mobilenet_v1,mobilenet_v2,resnet50,vgg16}_rex",
@@ -20,23 +18,32 @@ FORMS = {
 REMOVED = {"augmentation.trivialaugment", "trainer.histograms", "trainer.model_graph", "trainer.profile"}
 
 
-def describe_errors(error: ValidationError) -> str:
-    """Returns the number of errors, then one line for each."""
-    lines = dict.fromkeys(_describe(details) for details in error.errors())
+def describe_errors(error: ValidationError, schema: type[Section]) -> str:
+    """Returns the number of errors in values of a schema, then one line for each."""
+    keys = _keys_of(schema)
+    lines = dict.fromkeys(_describe(details, keys) for details in error.errors())
     number = "one error" if len(lines) == 1 else f"{len(lines)} errors"
     return "\n  ".join([number, *lines])
 
 
-def _describe(details: Any) -> str:
+@functools.cache
+def _keys_of(schema: type[Section]) -> list[str]:
+    return [key for key, _ in walk_keys(schema)]
+
+
+def _describe(details: Any, keys: list[str]) -> str:
     parts: list[str] = []
+    sections = {key.rpartition(".")[0] for key in keys}
     for part in details["loc"]:
-        if isinstance(part, int) or ".".join(parts) in SECTIONS:  # not pydantic's name of a member of a union
+        if isinstance(part, int) or ".".join(parts) in sections:  # not pydantic's name of a member of a union
             parts.append(str(part))
     path = ".".join(parts) or "the file"
     found = "" if isinstance(details["input"], (dict, BaseModel)) else f", found {reprlib.repr(details['input'])[:60]}"
     match details["type"]:
         case "extra_forbidden":
-            problem = "removed in 0.2.0; see the changelog" if path in REMOVED else f"no such key; {_suggest(path)}"
+            problem = (
+                "removed in 0.2.0; see the changelog" if path in REMOVED else f"no such key; {_suggest(path, keys)}"
+            )
             return f"{path}: {problem}"
         case "missing":
             return f"{path}: required, but not set"
@@ -51,11 +58,11 @@ def _describe(details: Any) -> str:
     return f"{path}: {details['msg'][0].lower()}{details['msg'][1:]}{found}"
 
 
-def _suggest(path: str) -> str:
+def _suggest(path: str, keys: list[str]) -> str:
     """Names the key that was probably meant, in the same section or elsewhere, or else all keys of the section."""
     section, _, key = path.rpartition(".")
-    siblings = [name for name in KEYS if name.rpartition(".")[0] == section]
-    for names in (siblings, KEYS):
+    siblings = [name for name in keys if name.rpartition(".")[0] == section]
+    for names in (siblings, keys):
         name_of = {name.rpartition(".")[2]: name for name in reversed(names)}
         nearest = difflib.get_close_matches(key, name_of, n=1)
         if nearest:

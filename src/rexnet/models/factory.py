@@ -198,7 +198,15 @@ def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Returns the parameters of the backbone and those of the classifier."""
-    classifier = {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
+    """Returns the parameters of the backbone and those of the classifier, or of everything else in a detector."""
+    if (body := find_body(model)) is not None:
+        backbone = {id(p) for p in body.parameters()}
+    else:
+        backbone = {id(p) for p in model.parameters()} - {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
     parameters = list(model.parameters())
-    return [p for p in parameters if id(p) not in classifier], [p for p in parameters if id(p) in classifier]
+    return [p for p in parameters if id(p) in backbone], [p for p in parameters if id(p) not in backbone]
+
+
+def find_body(detector: nn.Module) -> nn.Module | None:
+    """Returns the pretrained part of a detector; None for a classifier."""
+    return getattr(getattr(detector, "backbone", None), "body", None)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from rexnet.config import Config, load_config
+from rexnet.config import Config, RunConfig, load_config
 from rexnet.config.differences import Changes, find_changes, flatten, has_role, is_below
 from rexnet.config.load import Overrides
 from rexnet.config.schema import ScheduleConfig
@@ -15,7 +15,7 @@ from rexnet.runs.run_folder import CONFIG_FILE
 
 def load_run_config(
     run: Path, overrides: Overrides = (), allowed: Collection[str] = (), config: str | None = None
-) -> Config:
+) -> RunConfig:
     """Loads the config with which a run, or a checkpoint in its folder, is resumed: its own, or the file `config`.
 
     Raises:
@@ -24,16 +24,17 @@ def load_run_config(
     path = (run.parent.parent if run.is_file() else run) / CONFIG_FILE
     if not path.is_file():
         raise ConfigError(f"{run}: is not a run that can be resumed: {path} is missing")
-    old, wanted = load_config(path), load_config(config or path, overrides)
+    old, wanted = load_config(path, (), RunConfig), load_config(config or path, overrides, RunConfig)
     if wanted.model.is_of_timm and wanted.model.own_preprocessing:
         # A run stores the preprocessing of its timm network, a file leaves it out; training compares both once adopted.
         data = old.data.model_copy(update={"mean": wanted.data.mean, "std": wanted.data.std})
-        old = old.model_copy(update={"data": data, "eval_transform": wanted.eval_transform})
+        changes = {"eval_transform": wanted.eval_transform} if isinstance(wanted, Config) else {}
+        old = old.model_copy(update={"data": data, **changes})
     require_same_recipe(old, wanted, allowed, run)
     return wanted
 
 
-def require_same_recipe(old: Config, new: Config, allowed: Collection[str], run: Path) -> None:
+def require_same_recipe(old: RunConfig, new: RunConfig, allowed: Collection[str], run: Path) -> None:
     """Refuses to resume a run with another recipe.
 
     Raises:

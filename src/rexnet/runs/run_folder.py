@@ -3,9 +3,10 @@
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from rexnet.config import Config, dump_config
+from rexnet.config import RunConfig, dump_config
 from rexnet.config.schema import TrainerConfig
 from rexnet.errors import ConfigError
 from rexnet.runs.checkpoint_files import newest_first
@@ -14,15 +15,19 @@ from rexnet.system.launcher import is_rank_zero
 
 CONFIG_FILE, TABLE_FILE, ENVIRONMENT_FILE = "config.yaml", "metrics.csv", "environment.json"
 SHARED_NAME = "REXNET_RUN_FOLDER"  # passes the folder to the processes that Lightning starts
-TABLE_COLUMNS = (
-    ["epoch", "step", "train/loss", "train/lr", "train/images_per_s", "train/data_wait_share"]
-    + [f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")]
-    + ["seconds"]
-)
-"""Header of `metrics.csv`."""
 
 
-def open_run(config: Config) -> Path:
+def table_columns(metrics: Sequence[str]) -> list[str]:
+    """Returns the header of `metrics.csv` for a task with these metrics of validation."""
+    training = ["epoch", "step", "train/loss", "train/lr", "train/images_per_s", "train/data_wait_share"]
+    return [*training, *(f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in metrics), "seconds"]
+
+
+TABLE_COLUMNS = table_columns(("top1", "top5", "loss"))
+"""Header of the `metrics.csv` of a classifier."""
+
+
+def open_run(config: RunConfig) -> Path:
     """Creates the folder of a new run, or opens a named one; under a launcher, only rank 0 does, and tells the others.
 
     Raises:
@@ -48,7 +53,7 @@ def open_run(config: Config) -> Path:
     return folder
 
 
-def describe_run(folder: Path, config: Config) -> None:
+def describe_run(folder: Path, config: RunConfig) -> None:
     """Writes `config.yaml` and `environment.json` into the folder of a new run."""
     (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
     (folder / ENVIRONMENT_FILE).write_text(json.dumps(describe_environment(), indent=2) + "\n")

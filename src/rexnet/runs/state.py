@@ -52,7 +52,7 @@ class RunLock:
             raise ConfigError(f"{folder}: cannot be written to: {error.strerror}") from None
         if not _claim(lock):
             lock.close()
-            raise ConfigError(f"{folder}: is already being trained by {self._before.detail}; wait for it or stop it")
+            raise ConfigError(f"{folder}: is in use by {self._before.detail}; wait for it or stop it")
         self._lock = lock
         self._write("running", f"process {os.getpid()} on {platform.node()}")
 

@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from rexnet.config import Config
+from rexnet.config import RunConfig
 from rexnet.config.differences import flatten
 from rexnet.errors import ConfigError, first_sentence
 
@@ -25,7 +25,7 @@ def require_loggers(kinds: Sequence[str]) -> None:
             raise ConfigError(f"trainer.loggers: {kind} is not installed; run `pip install 'rexnet-lightning[{kind}]'`")
 
 
-def build_loggers(config: Config, folder: Path, purge_step: int) -> list[Logger]:
+def build_loggers(config: RunConfig, folder: Path, purge_step: int) -> list[Logger]:
     """Builds the loggers of a run folder.
 
     W&B and MLflow get the recipe, and name the run after its folder. Their variables `WANDB_PROJECT`, `WANDB_MODE`,

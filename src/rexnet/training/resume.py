@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from rexnet.checkpoints.checkpoint import parse_description, read_checkpoint
+from rexnet.checkpoints.checkpoint import parse_entry, read_checkpoint
 from rexnet.checkpoints.durable import remove_stale_temporaries
-from rexnet.config import Config, dump_config
+from rexnet.config import RunConfig, dump_config
 from rexnet.config.differences import recipe_of
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.sources.image_files import join_names
@@ -35,7 +35,7 @@ class Resumed(NamedTuple):
     checkpoint: Path
     folder: Path
     step: int
-    config: Config
+    config: RunConfig
     class_names: tuple[str, ...]
     steps_per_epoch: int | None
     tensors: dict[str, tuple[torch.Size, torch.dtype]]
@@ -47,7 +47,7 @@ class Resumed(NamedTuple):
 class ChangedRecipe(Callback):
     """Applies a changed recipe: optimizer and schedule would restore their old values from the checkpoint."""
 
-    def __init__(self, old: Config) -> None:
+    def __init__(self, old: RunConfig) -> None:
         self.old = old
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -82,12 +82,9 @@ def find_resumed(path: Path) -> Resumed:
         step, steps_per_epoch = content["global_step"], content[ENTRY].get("steps_per_epoch")
         if faults:
             log.warning(f"{'; '.join(faults.values())}; resuming from {file.name} (step {step}) instead")
-        description = parse_description(content[ENTRY], file)
+        config, names, _ = parse_entry(content[ENTRY], file)
         tensors = {name: (value.shape, value.dtype) for name, value in content["state_dict"].items()}
-        names = description.preprocessing.class_names
-        return Resumed(
-            file, file.parent.parent, step, description.config, names, steps_per_epoch, tensors, tuple(faults)
-        )
+        return Resumed(file, file.parent.parent, step, config, names, steps_per_epoch, tensors, tuple(faults))
     raise CheckpointError("; ".join(faults.values()) or f"{path}: has no checkpoint to resume from")
 
 

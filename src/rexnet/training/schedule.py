@@ -8,7 +8,7 @@ from rexnet.config.schema import ScheduleConfig
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, half a cosine and a constant cool-down, as factors of the peak learning rate.
+    """Linear warm-up, half a cosine or steps, and a constant cool-down, as factors of the peak learning rate.
 
     The cosine starts where the warm-up ends. Steps are optimizer steps, so accumulation and the number of devices do
     not change it.
@@ -18,6 +18,8 @@ class Schedule:
     end_step: int
     first_factor: float
     last_factor: float
+    milestones: tuple[int, ...] = ()
+    """Steps from which the factor is a tenth of that before; if there are any, they take the place of the cosine."""
 
     def __call__(self, step: int) -> float:
         """Returns the factor at optimizer step `step`, counted from 0."""
@@ -25,6 +27,8 @@ class Schedule:
             return self.first_factor + (1.0 - self.first_factor) * step / self.warmup_steps
         if step >= self.end_step:
             return self.last_factor
+        if self.milestones:
+            return float(0.1 ** sum(step >= milestone for milestone in self.milestones))
         progress = (step - self.warmup_steps) / (self.end_step - self.warmup_steps)
         return self.last_factor + (1.0 - self.last_factor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
@@ -36,4 +40,5 @@ def build_schedule(config: ScheduleConfig, peak_lr: float, steps_per_epoch: int)
         end_step=config.epochs * steps_per_epoch,
         first_factor=config.warmup_lr / peak_lr,
         last_factor=config.min_lr / peak_lr,
+        milestones=tuple(epoch * steps_per_epoch for epoch in config.milestones),
     )

@@ -13,7 +13,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 
-from rexnet.config import Config
+from rexnet.config import RunConfig
 from rexnet.engines.ray_plugins import build_ray_cluster, build_ray_strategy
 from rexnet.system.device import resolve_device, resolve_devices, resolve_nodes
 from rexnet.system.launcher import detect_launcher
@@ -31,7 +31,7 @@ EXPECTED_WARNINGS = (
 )
 
 
-def build_trainer(config: Config, callbacks: Sequence[Callback] = ()) -> pl.Trainer:
+def build_trainer(config: RunConfig, callbacks: Sequence[Callback] = ()) -> pl.Trainer:
     """Builds the Trainer for the configured hardware, precision and length."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # these log notices of Lightning about itself

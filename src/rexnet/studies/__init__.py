@@ -1,0 +1,1 @@
+"""Studies of the paper that can be repeated with one command."""

@@ -1,0 +1,43 @@
+"""Style of the studies' figures, which are written as PNG and SVG."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from rexnet.system.atomic_files import atomic_write
+
+DPI = 110
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "rexnet",
+}
+
+
+@contextmanager
+def study_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """Yields an empty figure of a size in inches, and writes it to `path` as `.png` and `.svg`.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure((width, height), layout="constrained")
+        yield figure
+        for suffix in (".png", ".svg"):
+            with atomic_write(path.with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, dpi=DPI, metadata={"Date": None} if suffix == ".svg" else None)
