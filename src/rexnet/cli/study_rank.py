@@ -1,6 +1,7 @@
 """`rexnet study rank`."""
 
 import argparse
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 
@@ -50,8 +51,26 @@ def run(options: argparse.Namespace) -> int:
     if options.tolerance is not None and not 0 < options.tolerance < 1:
         raise ConfigError(f"--tolerance {options.tolerance}: should be between 0 and 1")
     assumptions = RankAssumptions(*(getattr(options, name) for name in RankAssumptions._fields))
-    from rexnet.studies.rank_study import study_rank
+    import torch
 
-    for line in study_rank(options.out, assumptions, options.sensitivity, options.workers, options.device):
-        print(line, flush=True)
+    from rexnet.studies.random_layers import LAYERS
+    from rexnet.studies.rank import RATIOS, compute_points
+    from rexnet.studies.rank_figure import draw_rank
+    from rexnet.studies.rank_sensitivity import COLUMNS, compare, compute_sensitivity
+    from rexnet.studies.study_folder import locked_study
+
+    if options.device == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("--device gpu: PyTorch finds no CUDA device; use cpu or auto")
+    device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+    name = "rank sensitivity" if options.sensitivity else "rank"
+    with locked_study(options.out, {"study": name, **assumptions._asdict()}):
+        if options.sensitivity:
+            for row in chain([COLUMNS], compute_sensitivity(options.out, assumptions, options.workers, device)):
+                print("".join(f"{cell:45}" for cell in row).rstrip(), flush=True)
+        else:
+            points = compute_points(options.out / "points.csv", assumptions, RATIOS, options.workers, device)
+            draw_rank(points, options.out / "rank")
+            for layer in LAYERS:
+                print(f"{layer:12} distance from the paper: {compare(points, layer)}")
+    print(f"Study        {options.out}")
     return 0

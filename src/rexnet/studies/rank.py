@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rexnet.errors import ConfigError
-from rexnet.studies.random_layers import LAYERS, NONLINEARITIES, RandomLayers, Rngs
+from rexnet.studies.random_layers import LAYERS, NONLINEARITIES, compute_outputs, draw_layers
 from rexnet.studies.rank_assumptions import RankAssumptions
 from rexnet.studies.singular_values import RESOLUTION, gram_singular_values
 from rexnet.studies.study_folder import read_table, write_table
@@ -37,22 +36,6 @@ class Point(NamedTuple):
     networks: int
 
 
-class Processors:
-    """Threads and the device that compute the networks; the numbers do not depend on the threads.
-
-    Raises:
-        ConfigError: `device` is gpu, but there is none.
-    """
-
-    def __init__(self, workers: int, device: str) -> None:
-        has_gpu = torch.cuda.is_available()
-        if device == "gpu" and not has_gpu:
-            raise ConfigError("--device gpu: PyTorch finds no CUDA device; use cpu or auto")
-        self.device = torch.device("cuda" if has_gpu and device != "cpu" else "cpu")
-        torch.set_num_threads(1)  # of each worker
-        self.pool = ThreadPoolExecutor(workers)
-
-
 def count_rank(outputs: Tensor, tolerance: float | None = None) -> Tensor:
     """Returns the numerical ranks (networks,) of outputs (networks, d_out, N) in float64, as `matrix_rank` does.
 
@@ -68,43 +51,53 @@ def count_rank(outputs: Tensor, tolerance: float | None = None) -> Tensor:
 
 
 def compute_points(
-    path: Path, assumptions: RankAssumptions, ratios: Sequence[float], processors: Processors
+    path: Path, assumptions: RankAssumptions, ratios: Sequence[float], workers: int, device: torch.device
 ) -> list[Point]:
-    """Returns the points of all layers; each is added to a table as soon as it is finished, and kept on resume."""
-    try:
-        rows = read_table(path, Point._fields)
-        points = [Point(a, float(b), c, float(d), float(e), float(f), int(g)) for a, b, c, d, e, f, g in rows]
-    except ValueError:
-        raise ConfigError(f"{path}: has something else than numbers; remove it to compute it again") from None
+    """Returns the points of all layers at some `d_in / d_out`, computed by threads.
+
+    Each point is added to the table at `path` as soon as it is finished, and kept on resume.
+    """
+    points = read_table(path, _parse_point)
     finished = {(point.layer, point.ratio) for point in points}
     missing = [place for place in product(LAYERS, ratios) if place not in finished]
     networks = assumptions.draws * len(NONLINEARITIES)
     done, total = len(finished) * networks, (len(finished) + len(missing)) * networks
-    with progress_bar(total, " networks", initial=done, unit_scale=True, desc=path.stem, leave=False) as bar:
+    torch.set_num_threads(1)  # of each worker
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        progress_bar(total, " networks", initial=done, unit_scale=True, desc=path.stem, leave=False) as bar,
+    ):
         for layer, ratio in missing:
-            points += _compute_point(layer, ratio, assumptions, processors)
+            points += _compute_point(layer, ratio, assumptions, pool, device)
             write_table(path, Point._fields, points)
             bar.update(networks)
     return points
 
 
-def _compute_point(layer: str, ratio: float, assumptions: RankAssumptions, processors: Processors) -> list[Point]:
+def _parse_point(layer: str, ratio: str, nonlinearity: str, mean: str, low: str, high: str, networks: str) -> Point:
+    return Point(layer, float(ratio), nonlinearity, float(mean), float(low), float(high), int(networks))
+
+
+def _compute_point(
+    layer: str, ratio: float, assumptions: RankAssumptions, pool: ThreadPoolExecutor, device: torch.device
+) -> list[Point]:
     """Returns a point for each nonlinearity; they share inputs and weights, which depend on the seed and the draw."""
     by_width: dict[int, list[np.random.Generator]] = defaultdict(list)
     for draw in range(assumptions.draws):
         rng = np.random.default_rng([assumptions.seed, LAYERS.index(layer), round(100 * ratio), draw])
         by_width[int(rng.integers(*assumptions.widths, endpoint=True))].append(rng)
 
-    def rank_ratios(batch: tuple[int, Rngs]) -> Tensor:
+    def rank_ratios(batch: tuple[int, list[np.random.Generator]]) -> Tensor:
         """Returns rank ratios (nonlinearities, networks)."""
         d_out, rngs = batch
-        layers = RandomLayers(layer, max(1, round(ratio * d_out)), d_out, rngs, assumptions, processors.device)
-        ranks = [count_rank(layers.outputs(each), assumptions.tolerance) for each in NONLINEARITIES.values()]
-        return torch.stack(ranks).cpu().double() / d_out
+        drawn = draw_layers(layer, max(1, round(ratio * d_out)), d_out, rngs, assumptions)
+        tensors = [tensor.to(device) for tensor in drawn]
+        outputs = (compute_outputs(tensors, each, assumptions) for each in NONLINEARITIES.values())
+        return torch.stack([count_rank(each, assumptions.tolerance) for each in outputs]).cpu().double() / d_out
 
     widest_first = sorted(by_width.items(), reverse=True)
     batches = [(d_out, rngs[i : i + BATCH]) for d_out, rngs in widest_first for i in range(0, len(rngs), BATCH)]
-    ratios = torch.cat(list(processors.pool.map(rank_ratios, batches)), dim=1)
+    ratios = torch.cat(list(pool.map(rank_ratios, batches)), dim=1)
     half = 1.96 / sqrt(assumptions.draws) * ratios.std(1, correction=0)
     bounds = torch.stack([ratios.mean(1), ratios.mean(1) - half, ratios.mean(1) + half], 1).tolist()
     return [

@@ -5,8 +5,10 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
+
 from rexnet.studies.random_layers import LAYERS
-from rexnet.studies.rank import Point, Processors, compute_points
+from rexnet.studies.rank import Point, compute_points
 from rexnet.studies.rank_assumptions import Inputs, Norm, RankAssumptions, Weights
 from rexnet.studies.rank_figure import PUBLISHED, PUBLISHED_RATIOS, READING_ERROR
 from rexnet.studies.study_folder import write_table
@@ -23,7 +25,9 @@ CHANGES: tuple[dict[str, Any], ...] = (
 )
 
 
-def compute_sensitivity(folder: Path, base: RankAssumptions, processors: Processors) -> Iterator[tuple[str, ...]]:
+def compute_sensitivity(
+    folder: Path, base: RankAssumptions, workers: int, device: torch.device
+) -> Iterator[tuple[str, ...]]:
     """Yields a row of `COLUMNS` for the assumptions as given, and for each change of them; writes them as a table.
 
     The points of each change are kept in a table of their own.
@@ -33,7 +37,7 @@ def compute_sensitivity(folder: Path, base: RankAssumptions, processors: Process
         changed = base._replace(**change)
         if changed != base or not change:
             name = " ".join(f"{key}={value}" for key, value in change.items()) or "as given"
-            points = compute_points(folder / "points" / f"{name}.csv", changed, PUBLISHED_RATIOS, processors)
+            points = compute_points(folder / "points" / f"{name}.csv", changed, PUBLISHED_RATIOS, workers, device)
             rows.append((name, *(compare(points, layer) for layer in LAYERS)))
             write_table(folder / "sensitivity.csv", COLUMNS, rows)
             yield rows[-1]

@@ -2,9 +2,10 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from rexnet.errors import ConfigError
 from rexnet.runs.environment import describe_environment
@@ -12,6 +13,7 @@ from rexnet.runs.state import RunLock, read_state
 from rexnet.system.atomic_files import atomic_write
 
 STUDY_FILE = "study.json"
+Row = TypeVar("Row")
 
 
 @contextmanager
@@ -66,12 +68,12 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
         csv.writer(file).writerows([columns, *rows])
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[list[str]]:
-    """Returns the rows of a table, none if there is no file; raises ConfigError if it has other columns."""
-    if not path.exists():
+def read_table(path: Path, parse: Callable[..., Row]) -> list[Row]:
+    """Returns the rows of a table, parsed from their cells, or none if there is no file; raises ConfigError."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [parse(*cells) for cells in list(csv.reader(file))[1:]]
+    except FileNotFoundError:
         return []
-    with path.open(encoding="utf-8", newline="", errors="replace") as file:
-        header, *rows = [*csv.reader(file)] or [[]]
-    if header != list(columns) or any(len(row) != len(columns) for row in rows):
-        raise ConfigError(f"{path}: is not a table of {', '.join(columns)}; remove it to compute it again")
-    return rows
+    except (OSError, TypeError, ValueError, csv.Error):
+        raise ConfigError(f"{path}: cannot be read; remove it to compute it again") from None
