@@ -78,44 +78,38 @@ def build_description(
     }
 
 
-class Stored(NamedTuple):
-    """The content of a checkpoint or exported file that is needed to build its network again."""
-
-    path: Path
-    entry: dict[str, Any]
-    weights: WeightsKind
-    state: dict[str, Tensor]
-
-    def load_into(self, model: nn.Module) -> nn.Module:
-        """Loads the weights into a network and returns it in evaluation mode."""
-        try:
-            model.load_state_dict(self.state)
-        except RuntimeError as error:
-            detail = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"{self.path}: its weights do not fit its own config: {detail}") from None
-        return model.eval()
-
-
 def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
-    """Loads the classifier that `read_stored` finds."""
-    file, entry, kind, _ = stored = read_stored(path, weights)
-    if file.suffix != ".safetensors":
-        temperature = load_temperature(file, kind)
-    else:
-        temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
-    preprocessing, config, metrics = parse_description(entry, file)
-    model = stored.load_into(build_model(config.model, preprocessing.class_names, pretrained=False))
-    return Trained(model, preprocessing, config, kind, file, metrics, temperature)
-
-
-def read_stored(path: Path, weights: WeightsKind | None = None) -> Stored:
-    """Reads a checkpoint, a run folder's best one, or a `.safetensors` file of `rexnet export`.
+    """Loads the classifier of a checkpoint, of a run folder's best one, or of a `.safetensors` file of `rexnet export`.
 
     Without `weights`, it takes the EMA if there is one.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another program, or without the requested weights.
+        ConfigError: it is a detector's.
     """
+    file, entry, state, kind = read_state(path, weights)
+    preprocessing, config, metrics = parse_description(entry, file)
+    if file.suffix != ".safetensors":
+        temperature = load_temperature(file, kind)
+    else:
+        temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
+    model = build_model(config.model, preprocessing.class_names, pretrained=False)
+    load_state(model, state, file)
+    return Trained(model.eval(), preprocessing, config, kind, file, metrics, temperature)
+
+
+class State(NamedTuple):
+    """The network in a checkpoint or exported file of any task."""
+
+    file: Path
+    entry: dict[str, Any]
+    """The description; see `parse_entry`."""
+    tensors: dict[str, Tensor]
+    kind: WeightsKind
+
+
+def read_state(path: Path, weights: WeightsKind | None = None) -> State:
+    """Reads the file that `load_trained` describes, of any task, with the same errors."""
     file = find_checkpoint(path)
     if file.suffix == ".safetensors":
         entry = read_description(file)
@@ -123,16 +117,29 @@ def read_stored(path: Path, weights: WeightsKind | None = None) -> Stored:
             raise CheckpointError(
                 f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}"
             )
-        return Stored(file, entry, require_weights(entry, weights, file), read_weights(file).weights)
+        return State(file, entry, read_weights(file).weights, require_weights(entry, weights, file))
     content = read_checkpoint(file)
-    entry, tensors = content[ENTRY], content["state_dict"]
+    tensors = content["state_dict"]
     has_ema = any(name.startswith(PREFIXES["ema"]) for name in tensors)
     if weights == "ema" and not has_ema:
         raise CheckpointError(f"{file}: holds no EMA weights (ema: null in its config); use --weights raw")
     kind = weights or ("ema" if has_ema else "raw")
     prefix = PREFIXES[kind]
     state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    return Stored(file, entry, kind, state)
+    return State(file, content[ENTRY], state, kind)
+
+
+def load_state(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    """Loads weights into the network that the config in their file describes.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{file}: its weights do not fit its own config: {detail}") from None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
