@@ -1,8 +1,6 @@
 """`rexnet models`."""
 
 import argparse
-import functools
-from collections.abc import Callable
 
 from rexnet.cli.arguments import Commands, positive
 
@@ -24,7 +22,6 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the table."""
     import torch
-    from torch.nn import Module
 
     from rexnet.errors import ConfigError
     from rexnet.models import rexnet
@@ -32,22 +29,21 @@ def run(options: argparse.Namespace) -> int:
     from rexnet.models.family import FAMILY
     from rexnet.models.redesigns import REDESIGNS, build_redesign
 
-    known: dict[str, tuple[Callable[[], Module], float | None, float | None, str]] = {}
-    build: Callable[[], Module]
-    for each in FAMILY:
-        build = functools.partial(rexnet, each.width_mult, each.variant, channel_divisor=each.channel_divisor)
-        known[each.name] = build, each.top1, each.top5, each.weights
-    for name, design in REDESIGNS.items():
-        known[name] = functools.partial(build_redesign, name, 1000), None, None, f"- (redesign of {design.baseline})"
-    unknown = [name for name in options.names if name not in known]
+    known = {published.name: published for published in FAMILY}
+    unknown = [name for name in options.names if name not in (*known, *REDESIGNS)]
     if unknown:
-        raise ConfigError(f"no network {unknown[0]!r} in the list; known: {', '.join(known)}")
+        raise ConfigError(f"no network {unknown[0]!r} in the list; known: {', '.join((*known, *REDESIGNS))}")
     print(f"At {options.image_size} px; MACs and activations of convolutions and linear layers; accuracy as published")
     print(f"{'name':16} {'params M':>8} {'MACs G':>7} {'activ. M':>8} {'top-1':>6} {'top-5':>6}  weights")
-    for name in options.names or known:
-        build, top1, top5, weights = known[name]
+    for name in options.names or (*known, *REDESIGNS):
         with torch.device("meta"):
-            cost = count_cost(build(), options.image_size)
+            if (published := known.get(name)) is None:
+                cost = count_cost(build_redesign(name, 1000), options.image_size)
+                top1, top5, weights = None, None, f"- (redesign of {REDESIGNS[name].baseline})"
+            else:
+                network = rexnet(published.width_mult, published.variant, channel_divisor=published.channel_divisor)
+                cost = count_cost(network, options.image_size)
+                top1, top5, weights = published.top1, published.top5, published.weights
         print(
             f"{name:16} {cost.params / 1e6:8.3f} {cost.macs / 1e9:7.3f} {cost.activations / 1e6:8.2f} "
             f"{top1 or '-':>6} {top5 or '-':>6}  {weights or '-'}"
