@@ -41,7 +41,7 @@ def write_graph(
     description: Mapping[str, str] | None = None,
     outputs: Sequence[str] = ("probabilities",),
     axes: Sequence[str] = ("batch",),
-    translations: dict[Callable[..., Any], Callable[..., Any]] | None = None,
+    translations: dict[Any, Callable[..., Any]] | None = None,
 ) -> None:
     """Writes a network with one argument `images` as ONNX.
 
