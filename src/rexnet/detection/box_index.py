@@ -1,10 +1,11 @@
 """The images of a split with their objects, without annotations that cannot be used."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -78,6 +79,20 @@ class BoxIndex:
     def objects_of(self, position: int) -> slice:
         """Returns the objects of an image, to index `boxes`, `labels`, `crowd`, `areas` and `outlines`."""
         return slice(int(self.starts[position]), int(self.starts[position + 1]))
+
+    def runs_of(self, position: int) -> list[dict[str, Any]]:
+        """Returns the mask of each object of an image as COCO's run lengths, which `faster_coco_eval` decodes."""
+        from faster_coco_eval.core import mask
+
+        assert self.outlines is not None
+        height, width = self.sizes[position].tolist()
+        try:
+            outlines = map(json.loads, self.outlines[self.objects_of(position)])
+            runs = [mask.segmToRle(outline, width, height) for outline in outlines]
+            mask.decode(runs)
+        except (TypeError, ValueError, RuntimeError) as error:  # of the library, for damaged masks
+            raise DataError(f"{printable(self.name(position))}: has a mask that cannot be decoded: {error}") from None
+        return runs
 
     def object_counts(self) -> np.ndarray:
         """Returns the number of objects of each class, int64 (K,)."""
