@@ -93,6 +93,7 @@ DOORS = {
     "sklearn": ["data/datasets/digits.py"],
     "timm": ["models", "class_names.py", "evaluation/timm_networks.py", "detection/backbones.py"],
     "huggingface_hub": ["models/fetching.py"],
+    "faster_coco_eval": ["detection"],
     "torchmetrics": ["metrics/classification_metrics.py"],
     "onnx": ["export"],
     "onnxscript": ["export"],

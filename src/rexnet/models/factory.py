@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rexnet.config.differences import find_changes
+from rexnet.config.load import Kind
 from rexnet.config.schema import Config, ModelConfig
 from rexnet.errors import ConfigError, nearest
 from rexnet.models.plan import SQUEEZE_RATIO, Variant, plan_network, timm_name
@@ -135,13 +136,13 @@ def require_timm_name(name: str) -> str:
     raise ConfigError(f"model.name: timm {timm.__version__} has no {missing}{hint}")
 
 
-def adopt_preprocessing(config: Config) -> Config:
+def adopt_preprocessing(config: Kind) -> Kind:
     """Returns `config` with the mean, std, interpolation and center crop that timm defines for its network.
 
     Raises:
         ConfigError: timm has no such network, or `data.mean` or `data.std` is set to something else.
     """
-    name, data, view = config.model.name, config.data, config.eval_transform
+    name, data = config.model.name, config.data
     own = _find_timm_config(config.model) if name != "rexnet" and config.model.own_preprocessing else None
     if own is None:
         return config
@@ -151,11 +152,12 @@ def adopt_preprocessing(config: Config) -> Config:
                 f"data.{key}: is set to {getattr(data, key)}, but {name} has {value}; leave it out, or set "
                 f"model.own_preprocessing=false"
             )
-    changes = {"crop_pct": own.crop_pct}
-    if own.interpolation in ("bilinear", "bicubic"):
-        changes["interpolation"] = own.interpolation
-    data = data.model_copy(update={"mean": own.mean, "std": own.std})
-    adopted = config.model_copy(update={"data": data, "eval_transform": view.model_copy(update=changes)})
+    changes: dict[str, object] = {"data": data.model_copy(update={"mean": own.mean, "std": own.std})}
+    if isinstance(config, Config):
+        usual = own.interpolation in ("bilinear", "bicubic")
+        view = {"crop_pct": own.crop_pct} | ({"interpolation": own.interpolation} if usual else {})
+        changes["eval_transform"] = config.eval_transform.model_copy(update=view)
+    adopted = config.model_copy(update=changes)
     replaced = [f"{key}={new} instead of {old}" for key, (old, new) in find_changes(config, adopted).items()]
     if replaced:
         log.info(f"{name} has its own preprocessing (model.own_preprocessing=false keeps yours): {', '.join(replaced)}")
