@@ -159,8 +159,8 @@ def test_annotations_and_images_are_found_where_tools_put_them(tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         load(root, split="val")
     assert str(caught.value) == (
-        f"{root}: has neither annotations/instances_val2017.json with val2017/, nor annotations/instances_val.json with "
-        f"images/val/, nor val/_annotations.coco.json; name them with data.val_annotations and data.val_images"
+        f"{root}: has neither annotations/instances_val2017.json with val2017/, nor annotations/instances_val.json "
+        f"with images/val/, nor val/_annotations.coco.json; name them with data.val_annotations and data.val_images"
     )
     (root / "images" / "train").rename(root / "valid")
     (root / "annotations" / "instances_train.json").rename(root / "valid" / "_annotations.coco.json")
