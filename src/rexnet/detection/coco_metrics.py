@@ -82,7 +82,7 @@ def coco_results(found: Detections, image_id: int) -> list[dict[str, Any]]:
 def coco_truth(index: BoxIndex, class_names: Sequence[str], with_masks: bool = False) -> dict[str, Any]:
     """Returns the objects of an index in COCO's form, with positions as numbers of images and labels as categories."""
     images = [{"id": at, "height": high, "width": wide} for at, (high, wide) in enumerate(index.sizes.tolist())]
-    positions = np.repeat(np.arange(len(index)), np.diff(index.starts)).tolist()
+    positions = index.images.tolist()
     annotations = []
     for number, (position, box) in enumerate(zip(positions, _sides(index.boxes), strict=True)):
         one = {"id": number + 1, "image_id": position, "category_id": int(index.labels[number]), "bbox": box}
