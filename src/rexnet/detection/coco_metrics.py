@@ -1,6 +1,5 @@
 """COCO's average precision (AP) and recall (AR), in percent, computed by faster-coco-eval."""
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple

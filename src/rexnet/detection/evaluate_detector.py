@@ -54,7 +54,7 @@ class Evaluated(NamedTuple):
     """The results of a detector on the validation images."""
 
     trained: TrainedDetector
-    index: BoxIndex
+    objects: BoxIndex
     found: list[Detections]
     scores: Scores
 
@@ -98,7 +98,7 @@ def evaluate_and_print(
     rows = [["detector", "weights", *SHOWN, "images"]]
     for result in results:
         cells = [f"{result.scores.values[name]:.2f}" if name in result.scores.values else "-" for name in SHOWN]
-        rows.append([result.name, result.trained.weights, *cells, str(len(result.index))])
+        rows.append([result.name, result.trained.weights, *cells, str(len(result.found))])
     kept = [at for at in range(len(rows[0])) if any(row[at] != "-" for row in rows[1:])]
     print("\n".join(align([[row[at] for at in kept] for row in rows])))
     for result in results:
@@ -106,7 +106,7 @@ def evaluate_and_print(
         print("\n".join(align([[name, f"{value:.2f}"] for name, value in result.scores.per_class.items()])))
     found = [
         {"detector": each.name, "checkpoint": each.trained.path.name, "weights": each.trained.weights}
-        | {"images": len(each.index), **each.scores.values, "AP_of_classes": each.scores.per_class}
+        | {"images": len(each.found), **each.scores.values, "AP_of_classes": each.scores.per_class}
         for each in results
     ]
     if as_json is not None:

@@ -76,8 +76,8 @@ def predict_boxes(
                 drawn = to_pil_image(draw_boxes(image, found.boxes, found.labels, names, found.scores))
                 save_image_grid(drawn, drawings / f"{len(table.images):04d}-{Path(path).stem}.png")
         table.close()
-    for error in errors[:10]:
-        log.warning(error)
+    for sentence in errors[:10]:
+        log.warning(sentence)
     if len(errors) == len(paths):
         raise DataError(f"none of {len(paths)} files could be read as an image")
     where = "" if output is None else f"; written to {output}"
