@@ -6,7 +6,7 @@ from math import ceil, sqrt
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import layer_norm, pad
 
 from rexnet.studies.rank_assumptions import Inputs, RankAssumptions, Weights
 
@@ -67,9 +67,8 @@ def _convolve(weight: Tensor, x: Tensor, size: int) -> Tensor:
 
 
 def _normalize(x: Tensor) -> Tensor:
-    """Normalizes each channel over all samples, as BatchNorm does in training."""
-    variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
-    return (x - mean) * (variance + BATCHNORM_EPS).rsqrt()
+    """Normalizes each channel over all samples, as BatchNorm does in training; here they are the last dimension."""
+    return layer_norm(x, x.shape[-1:], eps=BATCHNORM_EPS)
 
 
 def _draw(

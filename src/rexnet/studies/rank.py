@@ -16,6 +16,7 @@ from rexnet.studies.random_layers import LAYERS, NONLINEARITIES, compute_outputs
 from rexnet.studies.rank_assumptions import RankAssumptions
 from rexnet.studies.singular_values import RESOLUTION, gram_singular_values
 from rexnet.studies.study_folder import read_table, write_table
+from rexnet.system.device import keep_freed_memory
 from rexnet.system.terminal import progress_bar
 
 RATIOS = tuple(tenth / 10 for tenth in range(1, 11))
@@ -63,6 +64,7 @@ def compute_points(
     networks = assumptions.draws * len(NONLINEARITIES)
     done, total = len(finished) * networks, (len(finished) + len(missing)) * networks
     torch.set_num_threads(1)  # of each worker
+    keep_freed_memory()
     with (
         ThreadPoolExecutor(workers) as pool,
         progress_bar(total, " networks", initial=done, unit_scale=True, desc=path.stem, leave=False) as bar,
