@@ -136,7 +136,7 @@ def measure_parity(
     def run_network(images: np.ndarray) -> list[Detections]:
         with torch.inference_mode():
             outputs = network(list(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255))
-        return [Detections.of({name: output[name] for name in OUTPUTS}) for output in outputs]
+        return [Detections.of({name: output[name] for name in OUTPUTS}, torch.ones(4)) for output in outputs]
 
     def run_file(images: np.ndarray) -> list[Detections]:
         outputs = zip(*session.run(None, {"images": images}), strict=True)
@@ -154,7 +154,8 @@ def measure_parity(
             start = time.perf_counter()
             found[form] += run(images)
             seconds[form] += time.perf_counter() - start
-    part = index.select(np.array(order))
+    part = index.filter(np.isin(np.arange(len(index)), order))
+    found = {form: [there[number] for number in np.argsort(order)] for form, there in found.items()}
     parities = {}
     for form in forms:
         pairs = zip(found["network"], found[form], part.sizes.max(1), strict=True)
