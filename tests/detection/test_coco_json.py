@@ -62,11 +62,11 @@ def test_objects_follow_their_images_and_labels_follow_the_numbers_of_categories
 
 
 def test_chosen_images_keep_their_objects(tmp_path: Path) -> None:
-    chosen = load(make_coco(tmp_path)).filter(np.array([False, True, True]))
-    assert chosen.image_ids.tolist() == [20, 30]
-    assert list(chosen.source.paths) == ["20.jpg", "30.jpg"]
-    assert chosen.images.tolist() == [0, 0]
-    assert chosen.labels.tolist() == [2, 1]
+    chosen = load(make_coco(tmp_path)).select(np.array([2, 1, 0, 1]))
+    assert chosen.image_ids.tolist() == [30, 20, 10, 20]
+    assert list(chosen.source.paths) == ["30.jpg", "20.jpg", "10.jpg", "20.jpg"]
+    assert chosen.images.tolist() == [1, 1, 2, 3, 3]
+    assert chosen.labels.tolist() == [2, 1, 1, 2, 1]
 
 
 DEFECTS = [

@@ -61,7 +61,7 @@ class KeyedData(pl.LightningDataModule):
 
     @property
     def datasets(self) -> tuple[KeyedDataset, KeyedDataset]:
-        """What the loader processes read."""
+        """The data sets that loader processes read."""
         return self.train_dataset, self.val_dataset
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -49,7 +49,6 @@ class KeyedDataset(Dataset[Any]):
     """The samples of a split for any task; randomness depends only on (seed, epoch, position, view)."""
 
     index: Indexed
-    sample_bytes: int  # largest size of a sample in a batch
 
     def __init__(self, index: Indexed, seed: int) -> None:
         self.index, self.seed = index, seed
@@ -74,6 +73,11 @@ class KeyedDataset(Dataset[Any]):
         parts = (sample.epoch, sample.position, sample.view) if sample.view else (sample.epoch, sample.position)
         return self.sample(sample.position, mix(self.seed, *parts))
 
+    @property
+    def sample_bytes(self) -> int:
+        """Size of a sample in a batch."""
+        raise NotImplementedError
+
     def sample(self, position: int, key: int) -> Any:
         """Returns the image at `position` with its labels, transformed by the random numbers of `key`."""
         raise NotImplementedError
@@ -91,7 +95,10 @@ class ImageDataset(KeyedDataset):
     def __init__(self, index: Index, transform: Transform, seed: int = 0) -> None:
         super().__init__(index, seed)
         self.transform = transform
-        self.sample_bytes = 3 * transform.image_size**2
+
+    @property
+    def sample_bytes(self) -> int:
+        return 3 * self.transform.image_size**2
 
     def sample(self, position: int, key: int) -> Sample:
         return Sample(self.view(position, key), int(self.index.labels[position]), key)

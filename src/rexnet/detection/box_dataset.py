@@ -45,8 +45,11 @@ class BoxDataset(KeyedDataset):
         super().__init__(index, seed)
         self.transform, self.is_training = transform, is_training
         self.with_masks = is_training and index.outlines is not None
-        pixels = int(index.sizes.max(0).prod()) if transform.square is None else transform.square**2
-        self.sample_bytes = (3 + self.with_masks * len(index.boxes) // len(index)) * pixels
+
+    @property
+    def sample_bytes(self) -> int:
+        pixels = int(self.index.sizes.max(0).prod()) if self.transform.square is None else self.transform.square**2
+        return (3 + self.with_masks * len(self.index.boxes) // len(self.index)) * pixels
 
     def sample(self, position: int, key: int) -> BoxSample:
         index, name = self.index, self.index.name(position)

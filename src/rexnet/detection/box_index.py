@@ -86,10 +86,11 @@ class BoxIndex:
         outlines = None if self.outlines is None else self.outlines.select(objects)
         return replace(self, outlines=outlines, **{key: getattr(self, key)[objects] for key in OF_OBJECTS})
 
-    def filter(self, is_kept: np.ndarray) -> "BoxIndex":
-        """Returns an index of the images for which `is_kept`, bool (n,), is true."""
-        taken, positions = self.take(np.flatnonzero(is_kept[self.images])), np.flatnonzero(is_kept)
-        images = (np.cumsum(is_kept) - 1)[taken.images]
+    def select(self, positions: np.ndarray) -> "BoxIndex":
+        """Returns an index of the images at `positions` (k,), in that order."""
+        first, end = (np.searchsorted(self.images, positions, side) for side in ("left", "right"))
+        images = np.repeat(np.arange(len(positions)), end - first)
+        taken = self.take(np.arange(len(images)) + np.repeat(end - np.cumsum(end - first), end - first))
         kept = {"image_ids": self.image_ids[positions], "sizes": self.sizes[positions], "images": images}
         return replace(taken, source=self.source.select(positions), **kept)
 
@@ -140,7 +141,7 @@ def clean_index(
     if on_missing_image == "drop" and not is_there.all():
         missing = [raw.source.paths[position] for position in np.flatnonzero(~is_there).tolist()]
         remarks.append(f"{listed_in}: left out {len(missing):,} images without a file ({join_names(missing)})")
-        index = index.filter(is_there)
+        index = index.select(np.flatnonzero(is_there))
     paths = list(index.source.paths)
     index_listed(index.root, paths, [0] * len(paths), raw.class_names, listed_in)  # requires files inside the folder
     if not len(index.images):

@@ -66,8 +66,7 @@ class DetectionData(KeyedData):
         self.train_index = load_box_index(data, "train", None, with_masks)
         self.val_index = load_box_index(data, "val", self.train_index.class_names, with_masks)
         if not data.train_on_empty:
-            images = self.train_index.images[~self.train_index.crowd]
-            self.train_index = self.train_index.filter(np.bincount(images, minlength=len(self.train_index)) > 0)
+            self.train_index = self.train_index.select(np.unique(self.train_index.images[~self.train_index.crowd]))
         square = data.image_size if config.detector.name == "ssdlite" else None
         transform = build_train_transform(config.augmentation, square)
         self.train_dataset = BoxDataset(self.train_index, transform, config.seed, is_training=True)
