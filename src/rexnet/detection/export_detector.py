@@ -154,8 +154,7 @@ def measure_parity(
             start = time.perf_counter()
             found[form] += run(images)
             seconds[form] += time.perf_counter() - start
-    part = index.filter(np.isin(np.arange(len(index)), order))
-    found = {form: [there[number] for number in np.argsort(order)] for form, there in found.items()}
+    part = index.select(np.array(order))
     parities = {}
     for form in forms:
         pairs = zip(found["network"], found[form], part.sizes.max(1), strict=True)
