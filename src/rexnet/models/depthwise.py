@@ -4,8 +4,6 @@ oneDNN's backward pass of such a convolution takes 2.4 (224 px) to 8 times (40 p
 fp32, it makes training steps of ReXNet 1.0x in bf16 1.4 to 2.4 times as fast (one thread, AMD EPYC, torch 2.15).
 """
 
-import functools
-
 import torch
 from torch import Tensor, nn
 
@@ -26,11 +24,7 @@ def train_depthwise_in_fp32(model: nn.Module) -> None:
     So are those that derive from PyTorch's, such as timm's with TensorFlow's padding.
     """
     for layer in model.modules():
-        is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
-        if is_depthwise and not isinstance(layer, Float32Depthwise):
-            layer.__class__ = _derive(type(layer))
-
-
-@functools.cache
-def _derive(kind: type[nn.Conv2d]) -> type[Float32Depthwise]:
-    return type(f"Float32{kind.__name__}", (Float32Depthwise, kind), {})
+        kind = type(layer)
+        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1 and kind is not Float32Depthwise:
+            derived = type(f"Float32{kind.__name__}", (Float32Depthwise, kind), {})
+            layer.__class__ = Float32Depthwise if kind is nn.Conv2d else derived
