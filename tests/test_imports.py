@@ -68,6 +68,7 @@ ORDER = (
     "studies",
     "api",
     "cli",
+    "__main__",
 )
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.
