@@ -69,7 +69,6 @@ ORDER = (
     "studies",
     "api",
     "cli",
-    "__main__",
 )
 
 # Where a third party may be imported; whatever is not named here may be imported anywhere.

@@ -72,7 +72,7 @@ def test_a_grid_becomes_runs_a_table_a_figure_and_a_command(
     out = tmp_path / "s"
     assert begin(out) == 0
     assert [value_of(command, "trainer.run_name") for command in commands] == [f"trial-00{n}" for n in range(4)]
-    assert commands[0][:6] == [sys.executable, "-m", "rexnet", "train", "--config", "quickstart.yaml"]
+    assert commands[0][:5] == [sys.executable, sys.argv[0], "train", "--config", "quickstart.yaml"]
     rows = list(csv.DictReader((out / "sweep.csv").read_text().splitlines()))
     assert [(row["top1"], row["loss.label_smoothing"], row["optimizer.lr"]) for row in rows] == [
         ("90.00", "0.1", "0.02"),
@@ -152,8 +152,8 @@ def test_an_interrupted_trial_is_resumed_in_its_folder(
 ) -> None:
     whole = sweep.run_forwarding
     monkeypatch.setattr(sweep, "run_forwarding", lambda command: 143)
-    assert begin(tmp_path / "s") == 143
-    assert "Interrupted; the same command resumes the sweep" in capsys.readouterr().err
+    assert begin(tmp_path / "s") == 130
+    assert "The same command resumes the sweep and this trial\ninterrupted\n" in capsys.readouterr().err
     monkeypatch.setattr(sweep, "run_forwarding", whole)
     assert begin(tmp_path / "s") == 0
     assert sorted(value_of(command, "trainer.run_name") for command in commands) == [f"trial-00{n}" for n in range(4)]
@@ -178,7 +178,8 @@ def test_missing_images_are_one_sentence_before_the_first_trial(
 @pytest.mark.slow
 def test_two_processes_share_the_trials_of_real_trainings(tmp_path: Path, image_root: Path) -> None:
     given = [*SMALL_RUN, f"data.root={image_root}", "schedule.epochs=1", "optimizer.lr=0.02,0.05", "--out", "s"]
-    command = [sys.executable, "-m", "rexnet", "sweep", "--config", "finetune/folder.yaml", *given]
+    (tmp_path / "rexnet.py").write_text("import sys\nfrom rexnet.cli import main\nsys.exit(main())\n")
+    command = [sys.executable, "rexnet.py", "sweep", "--config", "finetune/folder.yaml", *given]
     processes = [subprocess.Popen(command, cwd=tmp_path) for _ in range(2)]
     assert [process.wait(300) for process in processes] == [0, 0]
     runs = [Run(tmp_path / "s" / f"trial-00{number}") for number in range(2)]

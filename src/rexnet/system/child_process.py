@@ -27,8 +27,3 @@ def run_forwarding(command: Sequence[str]) -> int:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def was_interrupted(code: int) -> bool:
-    """Returns True for the exit code of a command that a forwarded signal ended, with or without its own handler."""
-    return code in {sign for number in FORWARDED for sign in (128 + number, -number)}
