@@ -75,8 +75,14 @@ ORDER = (
 DOORS = {
     "pydantic": ["config"],
     "yaml": ["config"],
-    "albumentations": ["data/augment"],
-    "cv2": ["data/augment", "data/cache", "data/sources/decode.py", "data/datasets/digits.py"],
+    "albumentations": ["data/augment", "detection/box_transforms.py"],
+    "cv2": [
+        "data/augment",
+        "data/cache",
+        "detection/box_transforms.py",
+        "data/sources/decode.py",
+        "data/datasets/digits.py",
+    ],
     "PIL": ["api.py", "data/sources/decode.py", "data/augment/transforms.py", "dataset_tools/preview.py", "figures"],
     "jinja2": ["report/report.py", "publishing/card.py"],
     "matplotlib": ["figures", "studies", "training/callbacks/validation_images.py"],

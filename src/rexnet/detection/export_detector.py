@@ -136,7 +136,7 @@ def measure_parity(
     def run_network(images: np.ndarray) -> list[Detections]:
         with torch.inference_mode():
             outputs = network(list(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255))
-        return [Detections.of({name: output[name] for name in OUTPUTS}) for output in outputs]
+        return [Detections.of({name: output[name] for name in OUTPUTS}, torch.ones(4)) for output in outputs]
 
     def run_file(images: np.ndarray) -> list[Detections]:
         outputs = zip(*session.run(None, {"images": images}), strict=True)
