@@ -4,13 +4,12 @@ import argparse
 import csv
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rexnet.cli.arguments import CONFIG_HELP, Commands, add_overrides, as_path, positive
 
 if TYPE_CHECKING:
-    from optuna import Study
-
     from rexnet.studies.sweep import Sweep
 
 TRIALS = 20
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Runs the trials, and shows those that have finished also if they are interrupted."""
     from rexnet.config.schema import TrainerConfig
     from rexnet.errors import ConfigError
-    from rexnet.studies.sweep import Sweep, open_sweep, run_sweep
+    from rexnet.studies.sweep import Sweep, open_sweep, rank_trials, run_sweep
     from rexnet.studies.sweep_space import parse_space
 
     space = parse_space(options.config, options.overrides)
@@ -61,18 +60,17 @@ def run(options: argparse.Namespace) -> int:
         print("\nThe same command resumes the sweep and this trial", file=sys.stderr)
         raise
     finally:
-        _show(sweep, study)
+        _show(sweep, rank_trials(study))
     return 0
 
 
-def _show(sweep: "Sweep", study: "Study") -> None:
-    """Prints the best trials and writes `sweep.csv` and the figure."""
+def _show(sweep: "Sweep", trials: Sequence[Any]) -> None:
+    """Prints the best of Optuna's `trials`, and writes `sweep.csv` and the figure."""
     from rexnet.metrics.statistics import mean_and_deviation
-    from rexnet.studies.sweep import draw_sweep, rank_trials
+    from rexnet.studies.sweep import draw_sweep
     from rexnet.system.atomic_files import atomic_write
     from rexnet.system.terminal import align
 
-    trials = rank_trials(study)
     if not trials:
         return
     header = ["top1", "deviation", *sweep.space.distributions, "seconds", "run", "error"]
