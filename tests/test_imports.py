@@ -90,7 +90,7 @@ DOORS = {
     "onnx": ["export"],
     "onnxscript": ["export"],
     "onnxruntime": ["export"],
-    "torchvision": ["training", "data/datasets"],
+    "torchvision": ["training", "data/datasets", "studies/image_tensors.py"],
     "tqdm": ["system/terminal.py"],
     "ray": ["engines"],
     "pytorch_lightning": [

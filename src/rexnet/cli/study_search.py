@@ -1,0 +1,65 @@
+"""`rexnet study search`."""
+
+import argparse
+
+from rexnet.cli.arguments import Commands, as_path, count, positive
+
+
+def add_parser(studies: Commands) -> None:
+    """Adds the study."""
+    parser = studies.add_parser(
+        "search",
+        help="search for channel widths under a budget (Figures 2 and 4, Table 3)",
+        description="Train random networks of equal cost briefly, and compare the widths of the most and the least "
+        "accurate. The same command continues a search that was interrupted; further processes and machines join it.",
+        epilog="example: rexnet study search --setting a --data data/cifar10 --cifar 10 --out studies/search-a",
+    )
+    parser.add_argument("--data", metavar="ROOT", type=as_path, required=True, help="class folders of 32-pixel images")
+    parser.add_argument("--cifar", choices=(10, 100), type=int, help="ROOT has CIFAR, or it is downloaded into ROOT")
+    parser.add_argument("--setting", choices="abcd", default="a", help="of Table 3: 5, 9, 9 or 13 blocks (default: a)")
+    parser.add_argument("--params", metavar="N", type=positive, help="budget of parameters (default: the setting's)")
+    parser.add_argument("--macs", metavar="N", type=positive, help="budget of multiply-adds (default: the setting's)")
+    parser.add_argument("--trials", metavar="N", type=positive, default=203, help="networks in all (default: 203)")
+    parser.add_argument("--epochs", metavar="N", type=positive, default=30)
+    parser.add_argument("--repeats", metavar="N", type=positive, default=3, help="trainings of each (default: 3)")
+    parser.add_argument("--images", metavar="N", type=positive, help="training images (default: all)")
+    parser.add_argument("--batch-size", metavar="N", type=positive, default=128)
+    parser.add_argument("--lr", metavar="X", type=float, default=0.1, help="peak learning rate (default: 0.1)")
+    parser.add_argument("--activation", default="relu6", help="after expansions (default: relu6)")
+    parser.add_argument("--sampler", choices=("random", "tpe"), default="random")
+    parser.add_argument("--seed", metavar="N", type=count, default=0)
+    parser.add_argument("--out", metavar="FOLDER", type=as_path, help="default: studies/search-SETTING")
+    parser.add_argument("--storage", metavar="URL", help="database of the trials (default: SQLite in FOLDER)")
+    parser.add_argument(
+        "--compare", metavar="FOLDER", type=as_path, nargs="+", default=[], help="other searches to draw"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Searches, or continues a search."""
+    from pathlib import Path
+
+    from rexnet.config.schema import TrainerConfig
+    from rexnet.studies.brief_training import Recipe
+    from rexnet.studies.candidates import SETTINGS, Budget
+    from rexnet.studies.channel_search import SearchSettings, search_channels
+    from rexnet.studies.search_report import write_search
+    from rexnet.system.device import resolve_device
+
+    limits = SETTINGS[options.setting].budget
+    settings = SearchSettings(
+        options.setting,
+        Budget(options.params or limits.params, options.macs or limits.macs),
+        f"cifar{options.cifar}" if options.cifar else "folder",
+        options.images,
+        Recipe(options.epochs, options.batch_size, options.lr, 5e-4, options.activation),
+        options.repeats,
+        options.sampler,
+        options.seed,
+    )
+    out: Path = options.out or Path(f"studies/search-{options.setting}")
+    url = options.storage or f"sqlite:///{out}/trials.db"
+    candidates = search_channels(settings, options.data, url, options.trials, resolve_device(TrainerConfig()))
+    print(write_search(out, settings, candidates, options.compare))
+    return 0
