@@ -3,6 +3,7 @@
 What the calling shell says of launchers, trackers, caches and terminals is not heard, and the current folder is empty.
 """
 
+import json
 import logging
 import os
 import re
@@ -87,6 +88,47 @@ def image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_images(root / "train" / name, 8, hue=number)
         write_images(root / "val" / name, 5, hue=number)
     return root
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Disks and squares in COCO's form, with masks: 16 training and 6 validation images, the last without any."""
+    root = tmp_path_factory.mktemp("shapes")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 16), ("val", 6)):
+        (root / "images" / split).mkdir(parents=True)
+        images, annotations = [], []
+        for number in range(count):
+            height, width = (72, 96) if number % 2 else (96, 80)
+            picture = generator.integers(90, 140, (height, width, 3)).astype(np.uint8)
+            for _ in range(0 if (split, number) == ("val", 5) else 1 + number % 3):
+                side, kind = int(generator.integers(18, 40)), int(generator.integers(2))
+                left, top = (int(generator.integers(0, extent - side)) for extent in (width, height))
+                half, color = side // 2, [(230, 30, 30), (30, 30, 230)][kind]
+                corners = [left, top, left + side, top, left + side, top + side, left, top + side]
+                if kind:
+                    picture[top : top + side, left : left + side] = color
+                else:
+                    cv2.circle(picture, (left + half, top + half), half, color, -1)
+                one = {"id": len(annotations) + 1, "image_id": number + 7, "category_id": [3, 8][kind], "iscrowd": 0}
+                one |= {"bbox": [left, top, side, side], "area": side * side, "segmentation": [corners]}
+                annotations.append(one)
+            cv2.imwrite(str(root / "images" / split / f"{number:02d}.png"), picture)
+            images.append({"id": number + 7, "file_name": f"{number:02d}.png", "height": height, "width": width})
+        categories = [{"id": 3, "name": "disk"}, {"id": 8, "name": "square"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture
+def shapes_run(shapes_root: Path, tmp_path: Path) -> list[str]:
+    """Arguments of a detector's training that takes seconds."""
+    replaced = ("name=", "data.image_size=", "model.depth_mult=")
+    arguments = [argument for argument in SMALL_RUN if not argument.startswith(replaced)]
+    more = ["name=shapes", "model.depth_mult=0.3", "data.image_size=64", f"data.root={shapes_root}"]
+    return [*arguments, *more, "augmentation.crop=none", f"trainer.runs_dir={tmp_path / 'runs'}"]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ ROOMS = {
     "data/remote": 610,
     "engines": 200,
     "studies": 1_300,
-    "detection": 1_200,
+    "detection": 1_700,
 }  # optional rooms with limits of their own
 CONFIG_SIGNATURES = 30  # functions that take the whole Config; all others take the values they need
 

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from rexnet.cli import main
-from rexnet.errors import ConfigError, DataError, DivergenceError
+from rexnet.errors import DataError, DivergenceError
 from rexnet.studies import channel_search
 from rexnet.studies.brief_training import Outcome, Recipe, train_briefly
 from rexnet.studies.candidates import SETTINGS, Budget, plan_candidate
 from rexnet.studies.channel_search import Candidate
-from rexnet.studies.image_tensors import ImageTensors, load_image_tensors
+from rexnet.studies.image_tensors import load_image_tensors
 from rexnet.studies.search_report import group_tenths
 from rexnet.system.device import Device
 
@@ -47,7 +46,13 @@ def test_a_search_trains_references_and_candidates_and_writes_its_results(
     assert search(images, tmp_path / "s", "--trials=5") == 0
     table = capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "s" / "candidates.csv").open()))
-    assert sorted(row["name"] for row in rows) == ["candidate", "candidate", "linear rule", "paper's best", "paper's worst"]
+    assert sorted(row["name"] for row in rows) == [
+        "candidate",
+        "candidate",
+        "linear rule",
+        "paper's best",
+        "paper's worst",
+    ]
     assert [len(row["accuracies"].split()) for row in rows if row["name"] == "candidate"] == [2, 2]
     assert [len(row["accuracies"].split()) for row in rows if row["name"] != "candidate"] == [3, 3, 3]
     assert all(21_600 <= int(row["params"]) <= 24_000 for row in rows if row["name"] == "candidate")

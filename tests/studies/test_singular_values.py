@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rexnet.studies.singular_values import GramMatrix, nuclear_norm, rank_ratio, singular_values
+from rexnet.studies.singular_values import GramMatrix, effective_rank, nuclear_norm, rank_ratio, singular_values
 
 
 def test_singular_values_of_a_matrix_known_by_hand() -> None:
@@ -29,3 +29,9 @@ def test_fewer_samples_than_channels_have_as_many_values_as_samples() -> None:
     values = singular_values(features)
     assert torch.allclose(values, torch.linalg.svdvals(features.double()), rtol=1e-10)
     assert rank_ratio(values, 20, 0.0) == 0.25
+
+
+def test_the_effective_rank_counts_equal_values() -> None:
+    assert effective_rank(torch.tensor([2.0, 2.0, 2.0, 0.0])) == pytest.approx(3)
+    assert effective_rank(torch.tensor([5.0, 0.0])) == pytest.approx(1)
+    assert effective_rank(torch.tensor([3.0, 1.0])) == pytest.approx(1.7548, abs=1e-4)

@@ -18,7 +18,7 @@ from rexnet.training.training_module import TrainingModule
 class Regression(TrainingModule):
     """Another task than classification: predicts the label as a number."""
 
-    monitored = "val/score"
+    metric_names = ("score",)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch

@@ -12,7 +12,9 @@ from rexnet.training.classifier import Classifier
 def build(small_run: list[str], *overrides: str, rank: int = 0, epoch: int = 0) -> Classifier:
     config = load_config("finetune/folder.yaml", [*small_run, *overrides])
     module = build_classifier(config, ("ant", "bee", "cow"), (8, 8, 8), 3)
-    trainer: Any = SimpleNamespace(current_epoch=epoch, global_rank=rank, world_size=1, precision_plugin=None)
+    trainer: Any = SimpleNamespace(
+        current_epoch=epoch, global_rank=rank, world_size=1, precision_plugin=None, callback_metrics={}
+    )
     module._trainer = trainer
     return module
 
@@ -71,7 +73,8 @@ def test_guard_and_window_are_saved_and_restored_with_the_module(small_run: list
     before.record_loss(torch.tensor(2.5))
     before.guard.streak = 2
     checkpoint: dict[str, Any] = {}
-    super(Classifier, before).on_save_checkpoint(checkpoint)
+    before.on_save_checkpoint(checkpoint)
+    assert checkpoint.pop("rexnet")["class_names"] == ["ant", "bee", "cow"]
     assert checkpoint == {"guard": {"streak": 2}, "loss_window": {"sums": [[2.5, 1.0]], "epoch": [0.0, 0.0, 0.0]}}
     after.on_load_checkpoint(checkpoint)
     assert (after.guard.streak, after.window.pop()) == (2, 2.5)

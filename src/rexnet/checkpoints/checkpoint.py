@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from rexnet.checkpoints.durable import find_damage
 from rexnet.checkpoints.temperature import load_temperature, require_temperature
@@ -85,7 +85,31 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
 
     Raises:
         CheckpointError: the file is missing, damaged, of another program, or without the requested weights.
+        ConfigError: it is a detector's.
     """
+    file, entry, state, kind = read_state(path, weights)
+    preprocessing, config, metrics = parse_description(entry, file)
+    if file.suffix != ".safetensors":
+        temperature = load_temperature(file, kind)
+    else:
+        temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
+    model = build_model(config.model, preprocessing.class_names, pretrained=False)
+    load_state(model, state, file)
+    return Trained(model.eval(), preprocessing, config, kind, file, metrics, temperature)
+
+
+class State(NamedTuple):
+    """The network in a checkpoint or exported file of any task."""
+
+    file: Path
+    entry: dict[str, Any]
+    """The description; see `parse_entry`."""
+    tensors: dict[str, Tensor]
+    kind: WeightsKind
+
+
+def read_state(path: Path, weights: WeightsKind | None = None) -> State:
+    """Reads the file that `load_trained` describes, of any task, with the same errors."""
     file = find_checkpoint(path)
     if file.suffix == ".safetensors":
         entry = read_description(file)
@@ -93,26 +117,29 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
             raise CheckpointError(
                 f"{file}: holds bare weights; train or fine-tune from it with model.pretrained={file}"
             )
-        state, kind = read_weights(file).weights, require_weights(entry, weights, file)
-        temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
-    else:
-        content = read_checkpoint(file)
-        entry, tensors = content[ENTRY], content["state_dict"]
-        has_ema = any(name.startswith(PREFIXES["ema"]) for name in tensors)
-        if weights == "ema" and not has_ema:
-            raise CheckpointError(f"{file}: holds no EMA weights (ema: null in its config); use --weights raw")
-        kind = weights or ("ema" if has_ema else "raw")
-        prefix = PREFIXES[kind]
-        state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        temperature = load_temperature(file, kind)
-    preprocessing, config, metrics = parse_description(entry, file)
-    model = build_model(config.model, preprocessing.class_names, pretrained=False)
+        return State(file, entry, read_weights(file).weights, require_weights(entry, weights, file))
+    content = read_checkpoint(file)
+    tensors = content["state_dict"]
+    has_ema = any(name.startswith(PREFIXES["ema"]) for name in tensors)
+    if weights == "ema" and not has_ema:
+        raise CheckpointError(f"{file}: holds no EMA weights (ema: null in its config); use --weights raw")
+    kind = weights or ("ema" if has_ema else "raw")
+    prefix = PREFIXES[kind]
+    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return State(file, content[ENTRY], state, kind)
+
+
+def load_state(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    """Loads weights into the network that the config in their file describes.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file}: its weights do not fit its own config: {detail}") from None
-    return Trained(model.eval(), preprocessing, config, kind, file, metrics, temperature)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

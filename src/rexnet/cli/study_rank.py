@@ -1,33 +1,76 @@
 """`rexnet study rank`."""
 
 import argparse
+from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 from rexnet.cli.arguments import Commands, as_path, count, positive
+from rexnet.errors import ConfigError
 
 
 def add_parser(studies: Commands) -> None:
     """Adds the study."""
+    from rexnet.studies.rank_assumptions import Inputs, Norm, RankAssumptions, Weights
+
+    default = RankAssumptions()
     parser = studies.add_parser(
         "rank",
         help="rank of random layers by width ratio and nonlinearity (Figure 1)",
-        description="Compute the rank of the outputs of random layers. The same command resumes a study that was "
-        "interrupted.",
+        description="Compute the rank of the outputs of random layers, and draw it next to the paper's values. The "
+        "same command resumes a study that was interrupted.",
         epilog="example: rexnet study rank --out studies/rank --workers 2",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--out", metavar="FOLDER", type=as_path, default=Path("studies/rank"))
-    parser.add_argument("--workers", metavar="N", type=positive, default=1, help="threads (default: 1)")
-    parser.add_argument("--draws", metavar="N", type=positive, default=1000, help="networks a point (default: 1000)")
-    parser.add_argument("--seed", metavar="N", type=count, default=0)
+    parser.add_argument("--out", metavar="FOLDER", type=as_path, default=Path("studies/rank"), help="output folder")
+    parser.add_argument("--sensitivity", action="store_true", help="compare many assumptions with fewer networks")
+    parser.add_argument("--workers", metavar="N", type=positive, default=1, help="threads")
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="auto: a GPU if there is one")
+    group = parser.add_argument_group("assumptions")
+    group.add_argument("--seed", metavar="N", type=count, default=0, help="seed of all draws")
+    group.add_argument("--draws", metavar="N", type=positive, help="networks per point (1000; 20 for --sensitivity)")
+    group.add_argument("--widths", metavar="N", type=positive, nargs=2, default=default.widths, help="range of d_out")
+    group.add_argument("--samples", metavar="N", type=positive, default=default.samples, help="samples per d_out")
+    group.add_argument("--inputs", choices=get_args(Inputs), default=default.inputs, help="distribution of X")
+    group.add_argument("--weights", choices=get_args(Weights), default=default.weights, help="distribution of W")
+    group.add_argument("--norm", choices=get_args(Norm), default=default.norm, help="BatchNorm and the nonlinearity")
+    group.add_argument("--expansion", metavar="N", type=positive, default=default.expansion, help="of the bottlenecks")
+    group.add_argument("--spatial", metavar="N", type=positive, default=default.spatial, help="height and width of X")
+    group.add_argument("--tolerance", metavar="T", type=float, help="least relative singular value that counts")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Computes the study."""
+    """Computes the study and prints its comparison with the paper."""
+    from rexnet.studies.rank_assumptions import RankAssumptions
+
+    options.draws = options.draws or (20 if options.sensitivity else RankAssumptions().draws)
+    options.widths = (low, high) = tuple(options.widths)
+    if low > high:
+        raise ConfigError(f"--widths {low} {high}: the least width comes first")
+    if options.tolerance is not None and not 0 < options.tolerance < 1:
+        raise ConfigError(f"--tolerance {options.tolerance}: should be between 0 and 1")
+    assumptions = RankAssumptions(*(getattr(options, name) for name in RankAssumptions._fields))
     import torch
 
-    from rexnet.studies.rank import RankAssumptions, study_rank
+    from rexnet.studies.random_layers import LAYERS
+    from rexnet.studies.rank import RATIOS, compute_points
+    from rexnet.studies.rank_figure import draw_rank
+    from rexnet.studies.rank_sensitivity import COLUMNS, compare, compute_sensitivity
+    from rexnet.studies.study_folder import locked_study
 
-    study_rank(options.out, RankAssumptions(options.seed, options.draws), options.workers, torch.device("cpu"))
+    if options.device == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("--device gpu: PyTorch finds no CUDA device; use cpu or auto")
+    device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+    name = "rank sensitivity" if options.sensitivity else "rank"
+    with locked_study(options.out, {"study": name, **assumptions._asdict()}):
+        if options.sensitivity:
+            for row in chain([COLUMNS], compute_sensitivity(options.out, assumptions, options.workers, device)):
+                print("".join(f"{cell:45}" for cell in row).rstrip(), flush=True)
+        else:
+            points = compute_points(options.out / "points.csv", assumptions, RATIOS, options.workers, device)
+            draw_rank(points, options.out / "rank")
+            for layer in LAYERS:
+                print(f"{layer:12} distance from the paper: {compare(points, layer)}")
     print(f"Study        {options.out}")
     return 0

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from rexnet.studies.brief_training import Recipe
     from rexnet.studies.candidates import SETTINGS, Budget
     from rexnet.studies.channel_search import SearchSettings, search_channels
-    from rexnet.studies.search_report import write_search
+    from rexnet.studies.search_report import read_top, write_search
     from rexnet.system.device import resolve_device
 
     limits = SETTINGS[options.setting].budget
@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     )
     out: Path = options.out or Path(f"studies/search-{options.setting}")
     url = options.storage or f"sqlite:///{out}/trials.db"
+    tops = {folder.name: read_top(folder) for folder in options.compare}
     candidates = search_channels(settings, options.data, url, options.trials, resolve_device(TrainerConfig()))
-    print(write_search(out, settings, candidates, options.compare))
+    print(write_search(out, settings, candidates, tops))
     return 0

@@ -34,21 +34,23 @@ class DetectorConfig(Section):
 class DetectionDataConfig(BatchConfig):
     """The images and their boxes."""
 
-    dataset: Annotated[Literal["coco", "voc", "cub200"], Role.FIXED]
-    """Form of the annotations: COCO JSON, Pascal VOC XML, or the boxes of CUB-200-2011."""
-    train_annotations: str = "annotations/instances_train2017.json"
-    """Annotations of the training images below `root`, for `coco`; for `voc` a list in ImageSets/Main."""
-    val_annotations: str = "annotations/instances_val2017.json"
-    """Annotations of the validation images."""
-    train_images: str = "train2017"
-    """Folder of the training images below `root`, for `coco`."""
-    val_images: str = "val2017"
-    """Folder of the validation images below `root`, for `coco`."""
+    dataset: Annotated[Literal["coco", "coco2017", "voc", "cub200"], Role.FIXED]
+    """Form of the annotations: COCO JSON, all of COCO 2017 as published, Pascal VOC XML, or CUB-200-2011 with one class
+    for each species."""
+    train_annotations: str | None = None
+    """Annotations of the training images: for `coco` a file below `root`, for `voc` the name of a list in
+    ImageSets/Main; null: the first of the usual names that exists."""
+    val_annotations: str | None = None
+    """Annotations of the validation images, likewise."""
+    train_images: str | None = None
+    """Folder of the training images below `root`, for `coco`; null: the first of the usual ones that has them."""
+    val_images: str | None = None
+    """Folder of the validation images, likewise."""
     on_bad_box: Literal["error", "drop"] = "error"
     """Treatment of annotations that cannot be used, such as boxes without area: an error, or leave them out."""
     on_missing_image: Literal["error", "drop"] = "error"
     """Treatment of annotated images without a file."""
-    train_on_empty: bool = False
+    train_on_empty: bool = True
     """Also train on images without objects."""
     group_by_aspect: bool = False
     """Fill each training batch with images of similar aspect ratio, which need less padding in the R-CNNs."""
@@ -83,4 +85,6 @@ class DetectionConfig(RunConfig):
             raise ValueError("trainer.accumulate: auto is for classifiers; give a number")
         if self.trainer.compile:
             raise ValueError("trainer.compile is for classifiers; the shapes of a detector change in every step")
+        if self.optimizer.freeze_backbone_epochs and self.detector.trainable_layers < 5:
+            raise ValueError("optimizer.freeze_backbone_epochs needs detector.trainable_layers=5: both freeze layers")
         return self

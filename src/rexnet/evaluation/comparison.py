@@ -13,6 +13,7 @@ from rexnet.config.differences import recipe_of
 from rexnet.evaluation.results import Result, write_json
 from rexnet.metrics.statistics import mcnemar, mean_and_deviation
 from rexnet.system.atomic_files import atomic_write
+from rexnet.system.terminal import align
 
 HEADER = ("view", "top-1 [95 %]", "top-5", "loss", "by class", "ECE", "n", "images/s")
 
@@ -53,7 +54,7 @@ def describe_table(results: Sequence[Result]) -> str:
     data = {name: [os.path.relpath(root, common)] if len(roots) > 1 else [] for name, root in roots.items()}
     heading = ["data"] if len(roots) > 1 else []
     rows = [["model", "weights", *heading, *HEADER], *(_cells(result, data[result.data]) for result in results)]
-    lines = _align(rows)
+    lines = align(rows)
     if any(result.calibrated for result in results):
         lines += ["", "ECE a -> b: without and with the fitted temperature"]
     if series := summarize_series(results):
@@ -70,7 +71,7 @@ def describe_table(results: Sequence[Result]) -> str:
         for pair in pairs:
             counts = str(pair["only_first"]), str(pair["only_second"])
             rows.append([pair["first"], pair["second"], *data[pair["data"]], *counts, f"{pair['p_value']:.2g}"])
-        lines += _align(rows)
+        lines += align(rows)
     remarks = dict.fromkeys(
         f"{', '.join([_label(result), *data[result.data]])}: {remark}"
         for result in results
@@ -149,13 +150,3 @@ def _cells(result: Result, data: list[str]) -> list[str]:
         str(summary.n),
         f"{result.images_per_s:.0f}",
     ]
-
-
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns lines of aligned columns: words to the left, numbers to the right."""
-    columns = []
-    for cells in zip(*rows, strict=True):
-        width = max(map(len, cells))
-        is_text = cells[-1][:1].isalpha() or cells[-1] == "-"
-        columns.append([cell.ljust(width) if is_text else cell.rjust(width) for cell in cells])
-    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]

@@ -60,7 +60,7 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     if request.calibrate and (request.views != (PLAIN,) or len(request.roots) > 1):
         raise ConfigError("--calibrate: fits one temperature, without --tta and --image-size, on one --data at most")
     models = [_load_model(str(source), kind, request) for source in sources for kind in (request.weights or (None,))]
-    images = [(model, *_images_of(model, request.split, root)) for model in models for root in request.roots or (None,)]
+    images = [(model, *images_of(model, request.split, root)) for model in models for root in request.roots or (None,)]
     jobs = list(itertools.product(images, request.views))
     results = []
     for number, ((model, index, remark), view) in enumerate(jobs, start=1):
@@ -87,7 +87,7 @@ def _load_model(source: str, weights: str | None, request: Request) -> Inference
     return dataclasses.replace(model, loader=loader)
 
 
-def _images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
+def images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
     """Returns the images with the classes of a model, and a remark if they show some of the classes only."""
     own = model.config.data if model.config is not None else None
     if root is None and own is None:

@@ -97,6 +97,17 @@ class InferenceModel:
         """One for each logit."""
         return self.preprocessing.class_names
 
+    def in_fp32(self) -> "InferenceModel":
+        """Returns this model with a network that computes in fp32, whatever the precision of the training.
+
+        Raises:
+            ConfigError: it is an exported graph.
+        """
+        if self.network is None or self.device is None:
+            raise ConfigError(f"{self.name}: is an exported graph; name the run, a checkpoint or a timm network")
+        device = self.device._replace(precision="32-true")
+        return dataclasses.replace(self, device=device, logits=_logits(self.network, device, self.preprocessing))
+
     def probabilities(self, images: Tensor) -> Tensor:
         """Maps uint8 (N, H, W, 3) to float32 (N, classes), calibrated if a temperature is known."""
         return (self.logits(images) / (self.temperature or 1.0)).softmax(1)

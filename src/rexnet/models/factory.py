@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rexnet.config.differences import find_changes
+from rexnet.config.load import Kind
 from rexnet.config.schema import Config, ModelConfig
 from rexnet.errors import ConfigError, nearest
 from rexnet.models.plan import SQUEEZE_RATIO, Variant, plan_network, timm_name
@@ -135,13 +136,13 @@ def require_timm_name(name: str) -> str:
     raise ConfigError(f"model.name: timm {timm.__version__} has no {missing}{hint}")
 
 
-def adopt_preprocessing(config: Config) -> Config:
+def adopt_preprocessing(config: Kind) -> Kind:
     """Returns `config` with the mean, std, interpolation and center crop that timm defines for its network.
 
     Raises:
         ConfigError: timm has no such network, or `data.mean` or `data.std` is set to something else.
     """
-    name, data, view = config.model.name, config.data, config.eval_transform
+    name, data = config.model.name, config.data
     own = _find_timm_config(config.model) if name != "rexnet" and config.model.own_preprocessing else None
     if own is None:
         return config
@@ -151,11 +152,12 @@ def adopt_preprocessing(config: Config) -> Config:
                 f"data.{key}: is set to {getattr(data, key)}, but {name} has {value}; leave it out, or set "
                 f"model.own_preprocessing=false"
             )
-    changes = {"crop_pct": own.crop_pct}
-    if own.interpolation in ("bilinear", "bicubic"):
-        changes["interpolation"] = own.interpolation
-    data = data.model_copy(update={"mean": own.mean, "std": own.std})
-    adopted = config.model_copy(update={"data": data, "eval_transform": view.model_copy(update=changes)})
+    changes: dict[str, object] = {"data": data.model_copy(update={"mean": own.mean, "std": own.std})}
+    if isinstance(config, Config):
+        usual = own.interpolation in ("bilinear", "bicubic")
+        view = {"crop_pct": own.crop_pct} | ({"interpolation": own.interpolation} if usual else {})
+        changes["eval_transform"] = config.eval_transform.model_copy(update=view)
+    adopted = config.model_copy(update=changes)
     replaced = [f"{key}={new} instead of {old}" for key, (old, new) in find_changes(config, adopted).items()]
     if replaced:
         log.info(f"{name} has its own preprocessing (model.own_preprocessing=false keeps yours): {', '.join(replaced)}")
@@ -193,7 +195,15 @@ def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Returns the parameters of the backbone and those of the classifier."""
-    classifier = {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
+    """Returns the parameters of the backbone and those of the classifier, or of everything else in a detector."""
+    if (body := find_body(model)) is not None:
+        backbone = {id(p) for p in body.parameters()}
+    else:
+        backbone = {id(p) for p in model.parameters()} - {id(p) for p in model.get_classifier().parameters()}  # type: ignore[operator]
     parameters = list(model.parameters())
-    return [p for p in parameters if id(p) not in classifier], [p for p in parameters if id(p) in classifier]
+    return [p for p in parameters if id(p) in backbone], [p for p in parameters if id(p) not in backbone]
+
+
+def find_body(detector: nn.Module) -> nn.Module | None:
+    """Returns the pretrained part of a detector; None for a classifier."""
+    return getattr(getattr(detector, "backbone", None), "body", None)

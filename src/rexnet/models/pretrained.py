@@ -27,6 +27,10 @@ def load_pretrained(model: nn.Module, source: str, model_name: str, class_names:
     file = read_weights(path if path.exists() else fetch_weights(source, model_name))
     wanted = model.state_dict()
     weights = dict(file.weights)
+    if any(name.startswith("backbone.body.") for name in weights):
+        raise CheckpointError(
+            f"{file.path}: holds a detector; give it as detector.weights, or give a classifier's weights"
+        )
     sentence = _fit_classifier(weights, wanted, _classifier_keys(model), file, class_names)
     try:
         model.load_state_dict(weights)

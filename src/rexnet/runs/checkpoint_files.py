@@ -5,7 +5,7 @@ from pathlib import Path
 from rexnet.errors import CheckpointError
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-BEST = "epoch*-top1_[0-9]*.ckpt"
+BEST = "epoch*-*_[0-9]*.ckpt"  # such as epoch012-top1_98.89.ckpt; AP of a detector
 
 
 def checkpoint_folder(run: Path) -> Path:
@@ -20,7 +20,7 @@ def run_of(checkpoint: Path) -> Path | None:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Returns `path` if it is a file, else the checkpoint of a run folder with the best validation top-1, or the last.
+    """Returns `path` if it is a file, else the best checkpoint of a run folder by validation, or the last.
 
     Raises:
         CheckpointError: no such file or folder, or no checkpoint in it.
@@ -36,7 +36,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def best_first(run: Path) -> list[Path]:
-    """Returns the checkpoints that a run kept for their validation top-1, best first; of equal ones the latest."""
+    """Returns the checkpoints that a run kept for their validation metric, best first; of equal ones the latest."""
     files = checkpoint_folder(run).glob(BEST)
     return sorted(files, key=lambda file: (float(file.stem.rpartition("_")[2]), file.stem), reverse=True)
 

@@ -4,7 +4,7 @@ import csv
 import gzip
 import itertools
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rexnet.data.datasets.index import Index, Split
@@ -14,9 +14,10 @@ from rexnet.system.atomic_files import atomic_write
 
 IMAGE_LIST = "images.csv.gz"
 TEXT = ("utf-8", "surrogateescape", "")  # encoding, errors and newline
+Listed = Index | Sequence[tuple[str, str]]  # of another task than classification: label and path of each image
 
 
-def write_image_list(folder: Path, indexes: Mapping[Split, Index]) -> None:
+def write_image_list(folder: Path, indexes: Mapping[Split, Listed]) -> None:
     """Writes the split, class and path of every image into a run folder, in the order of the data set."""
     with atomic_write(folder / IMAGE_LIST) as temporary, gzip.open(temporary, "wt", 1, *TEXT) as file:
         writer = csv.writer(file)
@@ -25,7 +26,7 @@ def write_image_list(folder: Path, indexes: Mapping[Split, Index]) -> None:
             writer.writerows((split, *image) for image in _images_of(index))
 
 
-def describe_changes(folder: Path, indexes: Mapping[Split, Index]) -> dict[Split, str]:
+def describe_changes(folder: Path, indexes: Mapping[Split, Listed]) -> dict[Split, str]:
     """Describes by split how images differ from the list in a run folder; omits splits without changes or list."""
     path = folder / IMAGE_LIST
     if not path.is_file():
@@ -37,7 +38,7 @@ def describe_changes(folder: Path, indexes: Mapping[Split, Index]) -> dict[Split
     return {split: change for split, change in changes.items() if change}
 
 
-def _describe_change(listed: Iterator[tuple[str, str]], index: Index) -> str:
+def _describe_change(listed: Iterator[tuple[str, str]], index: Listed) -> str:
     """Describes the difference between listed images (pairs of class and path) and those of an index."""
     images = _images_of(index)
     for before, after in itertools.zip_longest(listed, images):
@@ -55,8 +56,10 @@ def _describe_change(listed: Iterator[tuple[str, str]], index: Index) -> str:
     return ", ".join(parts) or "the same in another order"
 
 
-def _images_of(index: Index) -> Iterator[tuple[str, str]]:
+def _images_of(index: Listed) -> Iterator[tuple[str, str]]:
     """Yields the class and path of each image."""
+    if not isinstance(index, Index):
+        return iter(index)
     names = index.class_names
     return ((names[label], path) for label, path in zip(index.labels.tolist(), index.paths, strict=True))
 

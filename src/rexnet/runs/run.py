@@ -12,7 +12,7 @@ from rexnet.config.load import require_kind
 from rexnet.errors import CheckpointError, ConfigError, DataError, RexnetError, first_sentence
 from rexnet.metrics.predictions import EVALUATION_FOLDER, Predictions, load_predictions
 from rexnet.runs.checkpoint_files import find_checkpoint
-from rexnet.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE, TABLE_COLUMNS, TABLE_FILE, is_run
+from rexnet.runs.run_folder import CONFIG_FILE, ENVIRONMENT_FILE, TABLE_FILE, is_run
 from rexnet.runs.state import RunState, read_state
 
 EVENTS = "events.out.tfevents"
@@ -112,13 +112,18 @@ class Run:
         return self.best("val_ema/top1") or self.best("val/top1")
 
     @property
+    def best_ap(self) -> tuple[int, float] | None:
+        """The same of a detector's average precision."""
+        return self.best("val_ema/AP") or self.best("val/AP")
+
+    @property
     def augmented(self) -> bytes | None:
         """PNG of the first augmented training batch that TensorBoard logged."""
         return self._events[1]
 
     @property
     def best_checkpoint(self) -> Path | None:
-        """The checkpoint with the best validation top-1, else the last one; None if there is none."""
+        """The checkpoint with the best validation metric, else the last one; None if there is none."""
         try:
             return find_checkpoint(self.folder)
         except CheckpointError:
@@ -186,4 +191,4 @@ def _is_complete(row: dict[str, str]) -> bool:
     except (TypeError, ValueError):
         return False
     is_counted = all(row.get(name, "").isdecimal() for name in ("epoch", "step"))
-    return bool(numbers) and is_counted and set(TABLE_COLUMNS) <= row.keys()
+    return bool(numbers) and is_counted and row.keys() >= {"train/loss", "seconds"}

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rexnet.config import RunConfig, dump_config
@@ -14,12 +15,16 @@ from rexnet.system.launcher import is_rank_zero
 
 CONFIG_FILE, TABLE_FILE, ENVIRONMENT_FILE = "config.yaml", "metrics.csv", "environment.json"
 SHARED_NAME = "REXNET_RUN_FOLDER"  # passes the folder to the processes that Lightning starts
-TABLE_COLUMNS = (
-    ["epoch", "step", "train/loss", "train/lr", "train/images_per_s", "train/data_wait_share"]
-    + [f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")]
-    + ["seconds"]
-)
-"""Header of `metrics.csv`."""
+
+
+def table_columns(metrics: Sequence[str]) -> list[str]:
+    """Returns the header of `metrics.csv` for a task with these metrics of validation."""
+    training = ["epoch", "step", "train/loss", "train/lr", "train/images_per_s", "train/data_wait_share"]
+    return [*training, *(f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in metrics), "seconds"]
+
+
+TABLE_COLUMNS = table_columns(("top1", "top5", "loss"))
+"""Header of the `metrics.csv` of a classifier."""
 
 
 def open_run(config: RunConfig) -> Path:

@@ -1,6 +1,7 @@
 """The paper's search for channel widths (Figure 2, Table 3): random candidates under a budget, trained briefly."""
 
 import logging
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from rexnet.errors import ConfigError
+from rexnet.models.rexnet import ACTIVATIONS
 from rexnet.studies.brief_training import Recipe, train_briefly
 from rexnet.studies.candidates import (
     SETTINGS,
@@ -75,7 +78,7 @@ def search_channels(settings: SearchSettings, root: Path, url: str, trials: int,
     trained with at least three seeds, which shows the noise of a single training.
 
     Raises:
-        ConfigError: the budget is impossible, or the database cannot be used or has other settings.
+        ConfigError: the budget or the recipe is impossible, or the database cannot be used or has other settings.
         DataError: the data set is missing or damaged.
     """
     setting = SETTINGS[settings.setting]
@@ -84,14 +87,17 @@ def search_channels(settings: SearchSettings, root: Path, url: str, trials: int,
         "paper's worst": setting.worst,
         "linear rule": linear_rule(setting, settings.budget),
     }
+    train, test, classes = load_image_tensors(settings.data, root)
+    train, test = train.first(settings.images, device.torch_device), test.first(None, device.torch_device)
+    _check_recipe(settings.recipe, len(train.labels))
+    if trials <= len(references):
+        raise ConfigError(f"--trials: should be more than the {len(references)} references, not {trials}")
     study = open_study(
         url, f"search-{settings.setting}", settings._asdict(), _make_sampler(settings.sampler), settings.seed
     )
     known = {trial.user_attrs.get("reference") for trial in study.get_trials(deepcopy=False)}
     for name in references.keys() - known:
         study.enqueue_trial({}, user_attrs={"reference": name})
-    train, test, classes = load_image_tensors(settings.data, root)
-    train, test = train.first(settings.images, device.torch_device), test.first(None, device.torch_device)
 
     def objective(trial: Trial) -> float:
         name = trial.user_attrs.get("reference")
@@ -115,6 +121,14 @@ def search_channels(settings: SearchSettings, root: Path, url: str, trials: int,
 
     run_trials(study, objective, trials)
     return sorted(map(_read, study.get_trials(states=(TrialState.COMPLETE,))), key=lambda each: -each.accuracy)
+
+
+def _check_recipe(recipe: Recipe, images: int) -> None:
+    """Checks the recipe before a study is bound to it."""
+    if recipe.batch_size > images:
+        raise ConfigError(f"--batch-size: {recipe.batch_size} is more than the {images} training images")
+    if recipe.activation not in ACTIVATIONS or not 0 < recipe.lr < math.inf:
+        raise ConfigError(f"--lr: should be above 0, and --activation one of {', '.join(ACTIVATIONS)}")
 
 
 def _make_sampler(name: SamplerName) -> Callable[[int], BaseSampler]:

@@ -1,9 +1,9 @@
 """The rank study, Figure 1 of the paper: rank of random layers by width ratio and nonlinearity."""
 
-import csv
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from math import sqrt
 from pathlib import Path
 from typing import NamedTuple
@@ -12,41 +12,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rexnet.errors import ConfigError
-from rexnet.studies.random_layers import LAYERS, NONLINEARITIES, LayerAssumptions, LayerName, RandomLayers
-from rexnet.studies.study_folder import open_study
-from rexnet.system.atomic_files import atomic_write
+from rexnet.studies.random_layers import LAYERS, NONLINEARITIES, compute_outputs, draw_layers
+from rexnet.studies.rank_assumptions import RankAssumptions
+from rexnet.studies.singular_values import RESOLUTION, gram_singular_values
+from rexnet.studies.study_folder import read_table, write_table
+from rexnet.system.device import keep_freed_memory
 from rexnet.system.terminal import progress_bar
 
 RATIOS = tuple(tenth / 10 for tenth in range(1, 11))
-POINTS_FILE = "points.csv"
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
-GRAM_TOLERANCE = 1e-6  # eigenvalues in float64 are exact to 1e-14 of the largest, so singular values to 1e-7
-
-
-class RankAssumptions(NamedTuple):
-    """All that the numbers of the study depend on."""
-
-    seed: int = 0
-    draws: int = 1000
-    """Random networks per point."""
-    widths: tuple[int, int] = (10, 200)
-    """Least and greatest d_out, which is uniform between them."""
-    tolerance: float | None = None
-    """Least singular value that counts, relative to the largest (default: max(d_out, N) times the eps of float32)."""
-    layers: LayerAssumptions = LayerAssumptions()
+BATCH = 8  # networks of one width that are computed together
 
 
 class Point(NamedTuple):
-    """Mean rank ratio of the random networks of one layer, nonlinearity and width ratio."""
+    """Mean rank ratio of random networks, with its 95 % interval."""
 
     layer: str
-    nonlinearity: str
     ratio: float
     """d_in / d_out."""
+    nonlinearity: str
     mean: float
     low: float
-    """Lower end of the 95 % interval of the mean."""
     high: float
     networks: int
 
@@ -54,78 +40,69 @@ class Point(NamedTuple):
 def count_rank(outputs: Tensor, tolerance: float | None = None) -> Tensor:
     """Returns the numerical ranks (networks,) of outputs (networks, d_out, N) in float64, as `matrix_rank` does.
 
-    Singular values are the roots of the eigenvalues of the Gram matrix, which is several times as fast as the SVD. For
-    tolerances below `GRAM_TOLERANCE` that is too inexact, and the SVD is used.
+    A singular value counts above `tolerance` times the largest. The values are the roots of the eigenvalues of the Gram
+    matrix, which takes a fraction of the time of the SVD; for tolerances that it cannot resolve, the SVD is used.
     """
     relative = max(outputs.shape[-2:]) * FLOAT32_EPS if tolerance is None else tolerance
-    if relative < GRAM_TOLERANCE:
-        values = torch.linalg.svdvals(outputs)
+    if relative < 10 * RESOLUTION:
+        values: Tensor = torch.linalg.svdvals(outputs)
     else:
-        values = torch.linalg.eigvalsh(outputs @ outputs.mT).clamp(min=0).sqrt()
-    counts: Tensor = (values > relative * values.amax(-1, keepdim=True)).sum(-1)
-    return counts
+        values = gram_singular_values(outputs @ outputs.mT)
+    return torch.count_nonzero(values > relative * values[:, :1], dim=1)
 
 
-def study_rank(folder: Path, assumptions: RankAssumptions, workers: int, device: torch.device) -> list[Point]:
-    """Computes all points, keeps each in `points.csv` as soon as it is finished, and draws the figure.
+def compute_points(
+    path: Path, assumptions: RankAssumptions, ratios: Sequence[float], workers: int, device: torch.device
+) -> list[Point]:
+    """Returns the points of all layers at some `d_in / d_out`, computed by threads.
 
-    Raises:
-        ConfigError: the folder is in use, has a study with other assumptions, or cannot be written to.
+    Each point is added to the table at `path` as soon as it is finished, and kept on resume.
     """
-    with open_study(folder, "rank", {**assumptions._asdict(), "layers": assumptions.layers._asdict()}):
-        return compute_points(folder / POINTS_FILE, assumptions, workers, device)
-
-
-def compute_points(path: Path, assumptions: RankAssumptions, workers: int, device: torch.device) -> list[Point]:
-    """Computes the points that a table lacks and adds them."""
-    points = _read(path)
+    points = read_table(path, _parse_point)
     finished = {(point.layer, point.ratio) for point in points}
-    torch.set_num_threads(1)  # the workers are threads
-    total = len(LAYERS) * len(RATIOS) * assumptions.draws * len(NONLINEARITIES)
-    with ThreadPoolExecutor(workers) as pool, progress_bar(total, " networks", unit_scale=True) as bar:
-        for layer in LAYERS:
-            for ratio in RATIOS:
-                if (layer, ratio) not in finished:
-                    points += _compute(layer, ratio, assumptions, pool, device)
-                    _write(path, points)
-                bar.update(assumptions.draws * len(NONLINEARITIES))
+    missing = [place for place in product(LAYERS, ratios) if place not in finished]
+    networks = assumptions.draws * len(NONLINEARITIES)
+    done, total = len(finished) * networks, (len(finished) + len(missing)) * networks
+    torch.set_num_threads(1)  # of each worker
+    keep_freed_memory()
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        progress_bar(total, " networks", initial=done, unit_scale=True, desc=path.stem, leave=False) as bar,
+    ):
+        for layer, ratio in missing:
+            points += _compute_point(layer, ratio, assumptions, pool, device)
+            write_table(path, Point._fields, points)
+            bar.update(networks)
     return points
 
 
-def _compute(
-    layer: LayerName, ratio: float, assumptions: RankAssumptions, pool: ThreadPoolExecutor, device: torch.device
-) -> Iterator[Point]:
-    """Yields the points of all nonlinearities, which share weights and inputs."""
-    place = LAYERS.index(layer), round(100 * ratio)
-    widths = defaultdict(list)
+def _parse_point(layer: str, ratio: str, nonlinearity: str, mean: str, low: str, high: str, networks: str) -> Point:
+    return Point(layer, float(ratio), nonlinearity, float(mean), float(low), float(high), int(networks))
+
+
+def _compute_point(
+    layer: str, ratio: float, assumptions: RankAssumptions, pool: ThreadPoolExecutor, device: torch.device
+) -> list[Point]:
+    """Returns a point for each nonlinearity; they share inputs and weights, which depend on the seed and the draw."""
+    by_width: dict[int, list[np.random.Generator]] = defaultdict(list)
     for draw in range(assumptions.draws):
-        rng = np.random.default_rng([assumptions.seed, *place, draw])
-        widths[int(rng.integers(assumptions.widths[0], assumptions.widths[1] + 1))].append(rng)
+        rng = np.random.default_rng([assumptions.seed, LAYERS.index(layer), round(100 * ratio), draw])
+        by_width[int(rng.integers(*assumptions.widths, endpoint=True))].append(rng)
 
-    def compute(width: int) -> np.ndarray:
+    def rank_ratios(batch: tuple[int, list[np.random.Generator]]) -> Tensor:
         """Returns rank ratios (nonlinearities, networks)."""
-        d_in = max(1, round(ratio * width))
-        layers = RandomLayers(layer, d_in, width, widths[width], assumptions.layers, device)
-        ranks = [count_rank(layers.outputs(each), assumptions.tolerance) for each in NONLINEARITIES.values()]
-        return torch.stack(ranks).cpu().numpy() / width
+        d_out, rngs = batch
+        drawn = draw_layers(layer, max(1, round(ratio * d_out)), d_out, rngs, assumptions)
+        tensors = [tensor.to(device) for tensor in drawn]
+        outputs = (compute_outputs(tensors, each, assumptions) for each in NONLINEARITIES.values())
+        return torch.stack([count_rank(each, assumptions.tolerance) for each in outputs]).cpu().double() / d_out
 
-    ratios = np.concatenate(list(pool.map(compute, sorted(widths, reverse=True))), axis=1)
-    for name, values in zip(NONLINEARITIES, ratios, strict=True):
-        mean, half = float(values.mean()), 1.96 * float(values.std()) / sqrt(len(values))
-        yield Point(layer, name, ratio, mean, mean - half, mean + half, len(values))
-
-
-def _read(path: Path) -> list[Point]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))[1:]
-        return [Point(a, b, float(c), float(d), float(e), float(f), int(g)) for a, b, c, d, e, f, g in rows]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError):
-        raise ConfigError(f"{path}: is not readable as a table of points; choose another folder") from None
-
-
-def _write(path: Path, points: list[Point]) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([Point._fields, *points])
+    widest_first = sorted(by_width.items(), reverse=True)
+    batches = [(d_out, rngs[i : i + BATCH]) for d_out, rngs in widest_first for i in range(0, len(rngs), BATCH)]
+    ratios = torch.cat(list(pool.map(rank_ratios, batches)), dim=1)
+    half = 1.96 / sqrt(assumptions.draws) * ratios.std(1, correction=0)
+    bounds = torch.stack([ratios.mean(1), ratios.mean(1) - half, ratios.mean(1) + half], 1).tolist()
+    return [
+        Point(layer, ratio, name, mean, low, high, assumptions.draws)
+        for name, (mean, low, high) in zip(NONLINEARITIES, bounds, strict=True)
+    ]

@@ -2,9 +2,9 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,10 +14,13 @@ from rexnet.studies.candidates import SETTINGS
 from rexnet.studies.channel_search import CANDIDATE, Candidate, SearchSettings
 from rexnet.studies.study_figure import study_figure
 from rexnet.system.atomic_files import atomic_write
+from rexnet.system.terminal import align
 
 COLORS = {"top": "#2b6cb0", "middle": "#718096", "bottom": "#c05621"}
 COLUMNS = ("name", "widths", "params", "macs", "accuracy", "accuracies", "nuclear_norm", "seconds")
 RESULTS = "search.json"
+Top = tuple[list[float], list[float]]
+"""Mean and standard deviation of the width of each block."""
 
 
 class Tenth(NamedTuple):
@@ -40,8 +43,21 @@ def group_tenths(candidates: Sequence[Candidate]) -> dict[str, Tenth]:
     return {name: _summarize(sampled[start : start + size]) for name, start in starts.items()}
 
 
+def read_top(folder: Path) -> Top:
+    """Reads the top tenth of a finished search.
+
+    Raises:
+        ConfigError: the folder has no results of a search.
+    """
+    try:
+        top: dict[str, list[float]] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))["tenths"]["top"]
+        return top["widths"], top["widths_std"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(f"{folder}: has no {RESULTS} of a finished search") from None
+
+
 def write_search(
-    folder: Path, settings: SearchSettings, candidates: Sequence[Candidate], others: Sequence[Path]
+    folder: Path, settings: SearchSettings, candidates: Sequence[Candidate], tops: Mapping[str, Top]
 ) -> str:
     """Writes `candidates.csv`, `search.json` and the figure into a folder, and returns a table as text.
 
@@ -49,12 +65,11 @@ def write_search(
         folder: Folder of the search.
         settings: Its settings.
         candidates: At least one that is not a reference; sorted by accuracy.
-        others: Folders of finished searches of the same depth, whose top tenths are drawn beside this one.
+        tops: Top tenths of other searches, by name, which are drawn beside this one.
 
     Raises:
-        ConfigError: a file cannot be written, or `others` has a folder that is not a finished search.
+        ConfigError: a file cannot be written.
     """
-    earlier = {path.name: _read_top(path) for path in others}
     tenths = group_tenths(candidates)
     with (
         atomic_write(folder / "candidates.csv") as temporary,
@@ -67,7 +82,7 @@ def write_search(
     with study_figure(folder / "search", 10.5, 3.4) as figure:
         groups, tops, norms = figure.subplots(1, 3)
         _draw_tenths(groups, tenths, settings)
-        _draw_tops(tops, {folder.name: (tenths["top"].widths, tenths["top"].widths_std), **earlier})
+        _draw_tops(tops, {folder.name: (tenths["top"].widths, tenths["top"].widths_std), **tops})
         _draw_norms(norms, candidates)
     return "\n".join(_describe(settings, candidates, tenths))
 
@@ -92,14 +107,6 @@ def _row(each: Candidate) -> tuple[object, ...]:
     return each.name, widths, *each.cost, *numbers
 
 
-def _read_top(folder: Path) -> tuple[list[float], list[float]]:
-    try:
-        top: dict[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))["tenths"]["top"]
-        return top["widths"], top["widths_std"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(f"{folder}: has no {RESULTS} of a finished search") from None
-
-
 def _draw_tenths(axes: Axes, tenths: dict[str, Tenth], settings: SearchSettings) -> None:
     """Draws the mean widths of each tenth with a band of one standard deviation (Figure 2)."""
     setting = SETTINGS[settings.setting]
@@ -114,7 +121,7 @@ def _draw_tenths(axes: Axes, tenths: dict[str, Tenth], settings: SearchSettings)
     axes.legend()
 
 
-def _draw_tops(axes: Axes, tops: dict[str, tuple[list[float], list[float]]]) -> None:
+def _draw_tops(axes: Axes, tops: Mapping[str, Top]) -> None:
     """Draws the top tenth of each search with the line that fits it best (Figure 4)."""
     for number, (name, (widths, std)) in enumerate(tops.items()):
         blocks = np.arange(1, len(widths) + 1)
@@ -134,19 +141,23 @@ def _draw_norms(axes: Axes, candidates: Sequence[Candidate]) -> None:
 
 
 def _describe(settings: SearchSettings, candidates: Sequence[Candidate], tenths: dict[str, Tenth]) -> list[str]:
-    """Returns a table of the references, the best candidate and the tenths next to the paper's accuracies."""
-    published = dict(zip(("paper's best", "paper's worst", *tenths), SETTINGS[settings.setting].published, strict=True))
+    """Returns a table of the best candidate, the references and the tenths, next to the paper's accuracies."""
+    names = ("paper's best", "paper's worst", *(f"{name} tenth" for name in tenths))
+    published = dict(zip(names, SETTINGS[settings.setting].published, strict=True))
     best = next(each for each in candidates if each.name == CANDIDATE)
-    rows = [("", "accuracy %", "std", "paper %", "params", "MFLOPs", "widths")]
-    for each in (best, *(each for each in candidates if each.name != CANDIDATE)):
+    references = [each for each in candidates if each.name != CANDIDATE]
+    rows = [("accuracy", "std", "paper", "params", "MFLOPs", "")]
+
+    def add(name: str, accuracy: float, std: float, params: float, macs: float, widths: Iterable[float]) -> None:
+        numbers = f"{accuracy:.2f}", f"{std:.2f}", str(published.get(name, "")), f"{params:,.0f}", f"{macs / 1e6:.1f}"
+        rows.append((*numbers, f"{name}: {'-'.join(f'{width:.0f}' for width in widths)}"))
+
+    for each in (best, *references):
         name = "best found" if each is best else each.name
-        rows.append(_cells(name, each.accuracy, float(np.std(each.accuracies)), published, *each.cost, each.widths))
-    for name, each in tenths.items():
-        widths = [round(width) for width in each.widths]
-        rows.append(_cells(name, each.accuracy, each.accuracy_std, published, each.params, each.macs, widths))
+        add(name, each.accuracy, float(np.std(each.accuracies)), *each.cost, each.widths)
+    for name, tenth in tenths.items():
+        add(f"{name} tenth", tenth.accuracy, tenth.accuracy_std, tenth.params, tenth.macs, tenth.widths)
     hours = sum(each.seconds for each in candidates) / 3600
     trainings = sum(len(each.accuracies) for each in candidates)
-    return [
-        *align(rows),
-        f"{len(candidates)} networks, {trainings} trainings, {trainings / hours:.0f} trainings an hour",
-    ]
+    rate = f"{trainings / hours:.0f} trainings an hour" if hours else ""
+    return [*align(rows), f"{len(candidates)} networks, {trainings} trainings, {rate}"]

@@ -47,3 +47,12 @@ def nuclear_norm(values: Tensor) -> float:
 def rank_ratio(values: Tensor, channels: int, tolerance: float) -> float:
     """Returns the share of `channels` whose singular value (K,) exceeds `tolerance` times the largest."""
     return float((values > values.max() * max(tolerance, RESOLUTION)).sum()) / channels
+
+
+def effective_rank(values: Tensor) -> float:
+    """Returns the exponential of the entropy of normalized singular values (K,): K if all are equal, 1 if one is not 0.
+
+    It needs no tolerance (Roy and Vetterli, EUSIPCO 2007).
+    """
+    shares = values / values.sum()
+    return float(torch.special.entr(shares).sum().exp())

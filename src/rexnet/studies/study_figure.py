@@ -19,25 +19,20 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
     "lines.linewidth": 1.4,
     "lines.markersize": 4,
     "legend.frameon": False,
     "svg.fonttype": "none",
-    "svg.hashsalt": "rexnet",
+    "svg.hashsalt": "rexnet",  # else the file differs each time
 }
 
 
 @contextmanager
 def study_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """Yields an empty figure of a size in inches, and writes it to `path` as `.png` and `.svg`.
-
-    Raises:
-        ConfigError: a file cannot be written.
-    """
+    """Yields an empty figure of a size in inches and writes it with the suffixes .png and .svg; raises ConfigError."""
     with mpl.rc_context(STYLE):
         figure = Figure((width, height), layout="constrained")
         yield figure
-        for suffix in (".png", ".svg"):
+        for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
             with atomic_write(path.with_suffix(suffix)) as temporary:
-                figure.savefig(temporary, dpi=DPI, metadata={"Date": None} if suffix == ".svg" else None)
+                figure.savefig(temporary, dpi=DPI, metadata=metadata)

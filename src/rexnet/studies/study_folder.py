@@ -1,10 +1,11 @@
-"""The output folder of a study: locked by one process, bound to its assumptions, resumable."""
+"""The output folder of a study: used by one process, bound to its assumptions, with tables that survive a kill."""
 
+import csv
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from rexnet.errors import ConfigError
 from rexnet.runs.environment import describe_environment
@@ -12,60 +13,67 @@ from rexnet.runs.state import RunLock, read_state
 from rexnet.system.atomic_files import atomic_write
 
 STUDY_FILE = "study.json"
+Row = TypeVar("Row")
 
 
 @contextmanager
-def open_study(folder: Path, name: str, assumptions: dict[str, Any]) -> Iterator[None]:
-    """Locks a folder for a study and writes `study.json`: name, assumptions, versions and, at the end, the time.
+def locked_study(folder: Path, assumptions: Mapping[str, object]) -> Iterator[None]:
+    """Locks the folder of a study and records its assumptions, versions and, at the end, its time over all sessions.
 
     Args:
-        folder: made if it is missing; if it has a study, that is resumed.
-        name: name of the study.
-        assumptions: everything that its numbers depend on, as JSON values.
+        folder: created if it is missing.
+        assumptions: name of the study and everything that its numbers depend on, as JSON values.
 
     Raises:
-        ConfigError: another process uses the folder, it belongs to a study with other assumptions, or it cannot be
-            written to.
+        ConfigError: another process uses the folder, it has other assumptions, or it cannot be written to.
     """
-    try:
+    wanted = json.loads(json.dumps(assumptions))  # tuples become lists, as in the file
+    _require_same(folder / STUDY_FILE, wanted)
+    with suppress(OSError):  # the lock reports it
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from None
-    before = _read(folder / STUDY_FILE)
-    if before is not None:
-        _require_same(folder, before, {"study": name, **assumptions})
     lock = RunLock(folder)
+    content = {"assumptions": wanted, "environment": describe_environment()}
     try:
-        content = {"study": name, "assumptions": assumptions, "environment": describe_environment()}
-        _write(folder, content)
+        _write_json(folder / STUDY_FILE, content)
         yield
     except BaseException as error:
         lock.fail(error)
         raise
     lock.finish()
-    _write(folder, {**content, "seconds": read_state(folder).seconds})
+    _write_json(folder / STUDY_FILE, {**content, "seconds": read_state(folder).seconds})
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """Returns the name and the assumptions of the study in a folder, or None if there is none."""
+def _require_same(path: Path, wanted: dict[str, object]) -> None:
+    if not path.exists():
+        return
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {"study": content["study"], **content["assumptions"]}
-    except FileNotFoundError:
-        return None
+        found = dict(json.loads(path.read_text(encoding="utf-8"))["assumptions"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(f"{path}: is not readable as a study; choose another folder") from None
-
-
-def _require_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    now = json.loads(json.dumps(now))  # tuples become lists, as in the file
-    changed = [
-        f"{key} {before.get(key)} -> {now.get(key)}" for key in {**before, **now} if before.get(key) != now.get(key)
-    ]
+        raise ConfigError(f"{path}: cannot be read; choose another folder") from None
+    changed = [f"{key}={found.get(key)}" for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
     if changed:
-        raise ConfigError(f"{folder}: has a study with other assumptions ({', '.join(changed)}); choose another folder")
+        raise ConfigError(
+            f"{path.parent}: has a study with {', '.join(changed)}; choose another folder or the same values"
+        )
 
 
-def _write(folder: Path, content: dict[str, Any]) -> None:
-    with atomic_write(folder / STUDY_FILE) as temporary:
+def _write_json(path: Path, content: object) -> None:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a CSV file atomically; raises ConfigError if it cannot."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def read_table(path: Path, parse: Callable[..., Row]) -> list[Row]:
+    """Returns the rows of a table, parsed from their cells, or none if there is no file; raises ConfigError."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [parse(*cells) for cells in list(csv.reader(file))[1:]]
+    except FileNotFoundError:
+        return []
+    except (OSError, TypeError, ValueError, csv.Error):
+        raise ConfigError(f"{path}: cannot be read; remove it to compute it again") from None

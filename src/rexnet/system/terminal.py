@@ -1,10 +1,13 @@
-"""Shows progress on a terminal by tqdm; nothing if stderr is a file, a pipe or a terminal that cannot redraw."""
+"""Formats tables for the terminal and shows progress there by tqdm.
+
+There is no progress bar if stderr is a file, a pipe or a terminal that cannot redraw.
+"""
 
 import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -34,3 +37,13 @@ def logging_above_bar(bar: "tqdm[Any]") -> Iterator[None]:
     """Prints log messages above a bar instead of at its end."""
     with contextlib.nullcontext() if bar.disable else logging_redirect_tqdm():
         yield
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns lines of aligned columns: words to the left, numbers to the right."""
+    columns = []
+    for cells in zip(*rows, strict=True):
+        width = max(map(len, cells))
+        is_text = cells[-1][:1].isalpha() or cells[-1] == "-"
+        columns.append([cell.ljust(width) if is_text else cell.rjust(width) for cell in cells])
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]

@@ -18,6 +18,7 @@ from rexnet.runs.image_list import write_image_list
 from rexnet.runs.run_folder import find_named_run
 from rexnet.system.device import resolve_device
 from rexnet.training.accumulation import SameMicroBatches, settle_accumulation
+from rexnet.training.callbacks.validation_images import ValidationImages
 from rexnet.training.classifier import Classifier
 from rexnet.training.losses import build_loss
 from rexnet.training.resume import find_resumed, require_same_data
@@ -78,8 +79,10 @@ def train(
     )
     for remark in data.remarks:
         log.warning(remark)
+    every = config.trainer.pictures_every_epochs
+    pictures = [] if every is None else [ValidationImages(every)]
     result = run_training(
-        module, data, trainer, resumed, allowed, lambda folder: write_image_list(folder, data.indexes)
+        module, data, trainer, resumed, allowed, lambda folder: write_image_list(folder, data.indexes), pictures
     )
     if result.best_checkpoint is not None and "best_top1" in result.metrics:
         weights = "EMA" if module.ema_model is not None else "raw weights"

@@ -1,15 +1,12 @@
 """The classifier as Lightning trains and validates it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rexnet.checkpoints.checkpoint import build_description
 from rexnet.config import Config
 from rexnet.metrics.classification_metrics import ClassificationMetrics
-from rexnet.models.weights import ENTRY
 from rexnet.training.training_module import TrainingModule
 
 
@@ -19,13 +16,15 @@ class Classifier(TrainingModule):
     Batches are (images, targets): float32 (N, 3, H, W), and labels (N,) or soft targets (N, classes).
     """
 
+    metric_names = ("top1", "top5", "loss")
+    config: Config
+
     def __init__(
         self, config: Config, model: nn.Module, loss: nn.Module, class_names: Sequence[str], steps_per_epoch: int
     ) -> None:
         super().__init__(config, model, steps_per_epoch)
         self.loss = loss
         self.class_names = tuple(class_names)
-        self.monitored = "val/top1" if self.ema_model is None else "val_ema/top1"
         self.val_metrics = ClassificationMetrics()
         self.val_ema_metrics = None if self.ema_model is None else ClassificationMetrics()
 
@@ -39,6 +38,12 @@ class Classifier(TrainingModule):
         labels = torch.randint(len(self.class_names), (len(images),), device=images.device)
         loss: Tensor = self.loss(self.model(images), labels)
         return loss
+
+    def show_images(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+        """Returns the first images of a batch without their normalization."""
+        data = self.config.data
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
+        return (batch[0][:number].float().cpu() * std + mean).clamp(0, 1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Validates the raw network and the EMA on the same batch; returns the logits of the monitored one."""
@@ -66,14 +71,4 @@ class Classifier(TrainingModule):
             assert counted == there, f"validation saw {counted} of {there} images"
             if not torch.isfinite(values["loss"]) and prefix == "val":
                 raise self.diverged(f"the validation loss is {values['loss']:g} after step {self.global_step}")
-            published = {f"{prefix}/{name}": value for name, value in values.items()}
-            self.log_dict(published, logger=False)
-            for logger in self.loggers:  # directly, since Lightning's own step lags one behind
-                logger.log_metrics({name: float(value) for name, value in published.items()}, step=self.global_step)
-        self.log("epoch", float(self.current_epoch + 1), logger=False)  # counted from 1 in the names of checkpoints
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the description from which the classifier can be built again."""
-        super().on_save_checkpoint(checkpoint)
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        checkpoint[ENTRY] = build_description(self.config, self.class_names, metrics, self.steps_per_epoch)
+            self.publish({f"{prefix}/{name}": value for name, value in values.items()})

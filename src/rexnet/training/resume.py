@@ -13,12 +13,12 @@ from rexnet.checkpoints.checkpoint import parse_entry, read_checkpoint
 from rexnet.checkpoints.durable import remove_stale_temporaries
 from rexnet.config import RunConfig, dump_config
 from rexnet.config.differences import recipe_of
-from rexnet.data.datasets.index import Index, Split
+from rexnet.data.datasets.index import Split
 from rexnet.data.sources.image_files import join_names
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.weights import ENTRY
 from rexnet.runs.checkpoint_files import checkpoint_folder, newest_first
-from rexnet.runs.image_list import describe_changes
+from rexnet.runs.image_list import Listed, describe_changes
 from rexnet.runs.resume_rules import describe_longer_run, require_same_recipe
 from rexnet.runs.run_folder import CONFIG_FILE
 from rexnet.system.atomic_files import atomic_write
@@ -119,7 +119,7 @@ def require_resumable(resumed: Resumed, module: TrainingModule, allowed: Collect
 
 
 def require_same_data(
-    resumed: Resumed, class_names: Sequence[str], indexes: Mapping[Split, Index], allowed: Collection[str] = ()
+    resumed: Resumed, class_names: Sequence[str], indexes: Mapping[Split, Listed], allowed: Collection[str] = ()
 ) -> None:
     """Rejects other classes than those of the run and, unless `allowed` has `data`, other images."""
     if resumed.class_names != tuple(class_names):

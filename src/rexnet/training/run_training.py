@@ -3,12 +3,13 @@
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 
 from rexnet.data.workers import explained_faults
 from rexnet.errors import ConfigError, ProcessError
@@ -44,6 +45,7 @@ def run_training(
     resumed: Resumed | None = None,
     allowed: Collection[str] = (),
     record_data: Callable[[Path], None] | None = None,
+    pictures: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Trains a module of any task in a run folder of its own, or in that of the run to resume.
 
@@ -55,6 +57,7 @@ def run_training(
         resumed: the checkpoint to continue from.
         allowed: keys of the recipe that may differ from those of that checkpoint.
         record_data: writes into the run folder what its labels and sample positions refer to.
+        pictures: callbacks that draw for TensorBoard.
 
     Raises:
         Stopped: a signal ended the run after a checkpoint was saved.
@@ -70,7 +73,7 @@ def run_training(
         lock = RunLock(folder, trainer.is_global_zero)
         if resumed is None and trainer.is_global_zero:
             describe_run(folder, config)
-        trainer.callbacks[:0] = build_callbacks(module, folder)  # type: ignore[attr-defined]
+        trainer.callbacks[:0] = build_callbacks(module, folder, pictures)  # type: ignore[attr-defined]
         if resumed is not None:
             trainer.callbacks.append(ChangedRecipe(resumed.config))  # type: ignore[attr-defined]
             if trainer.is_global_zero:

@@ -1,5 +1,6 @@
 """The part of training that all tasks share: optimizer, schedule, EMA, skipped steps, and their state."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,11 +9,13 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from rexnet.checkpoints.checkpoint import build_description
 from rexnet.config import RunConfig
 from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
 from rexnet.errors import DivergenceError
-from rexnet.models.factory import split_parameters
+from rexnet.models.factory import find_body, split_parameters
+from rexnet.models.weights import ENTRY
 from rexnet.system.device import tune_convolutions
 from rexnet.system.lightning_internals import grad_scaler
 from rexnet.training.compiling import compile_steps
@@ -26,12 +29,13 @@ from rexnet.training.schedule import build_schedule
 class TrainingModule(pl.LightningModule):
     """A network with its optimizer, schedule, EMA and guard; all that callbacks and `run_training` know of a task.
 
-    A task adds `training_step`, which passes its loss through `record_loss`, `trial_loss`, the steps of validation,
-    `monitored`, and a description in `on_save_checkpoint`. The schedule counts `steps_per_epoch` in optimizer steps.
+    A task adds `training_step`, which passes its loss through `record_loss`, `trial_loss`, `show_images`, the steps of
+    validation, and `class_names`. The schedule counts `steps_per_epoch` in optimizer steps.
     """
 
-    monitored: str
-    """Metric that decides which checkpoint is best."""
+    metric_names: tuple[str, ...]
+    """Metrics of a validation, logged as `val/NAME` and `val_ema/NAME`; the first decides which checkpoint is best."""
+    class_names: tuple[str, ...] = ()
 
     def __init__(self, config: RunConfig, model: nn.Module, steps_per_epoch: int) -> None:
         super().__init__()
@@ -46,6 +50,11 @@ class TrainingModule(pl.LightningModule):
         self.replays_graphs = False
         """True if training steps are CUDA graphs."""
 
+    @property
+    def monitored(self) -> str:
+        """Metric that decides which checkpoint is best."""
+        return f"{'val' if self.ema_model is None else 'val_ema'}/{self.metric_names[0]}"
+
     def record_loss(self, loss: Tensor) -> Tensor:
         """Adds a loss to the log's mean and returns it, with a gradient that shows if it is not finite."""
         self.window.add(loss)
@@ -54,6 +63,21 @@ class TrainingModule(pl.LightningModule):
     def trial_loss(self, images: Tensor) -> Tensor:
         """Returns a training loss of images with random targets, to find out whether a step fits into memory."""
         raise NotImplementedError
+
+    def show_images(self, batch: Any, number: int) -> Tensor:
+        """Returns the first images of a batch, (N, 3, H, W) of 0..1, for TensorBoard."""
+        raise NotImplementedError
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Returns further values of training since the last call, by name, for TensorBoard."""
+        return {}
+
+    def publish(self, values: Mapping[str, Any]) -> None:
+        """Logs metrics of a validation."""
+        self.log_dict(dict(values), logger=False)
+        for logger in self.loggers:  # directly, since Lightning's own step lags one behind
+            logger.log_metrics({name: float(value) for name, value in values.items()}, step=self.global_step)
+        self.log("epoch", float(self.current_epoch + 1), logger=False)  # counted from 1 in the names of checkpoints
 
     def on_fit_start(self) -> None:
         """Compiles the network for training where configured; validation calls its `forward` and stays eager."""
@@ -82,7 +106,7 @@ class TrainingModule(pl.LightningModule):
             backbone, _ = split_parameters(self.model)
             for parameter in backbone:
                 parameter.requires_grad_(not frozen)
-            for module in self.model.modules():
+            for module in (find_body(self.model) or self.model).modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.train(not frozen)
         if self.ema_model is not None:
@@ -129,9 +153,11 @@ class TrainingModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the state of the guard and of the logged loss."""
+        """Adds the state of the guard and of the logged loss, and the description of the network."""
         checkpoint["guard"] = {"streak": self.guard.streak}
         checkpoint["loss_window"] = self.window.state_dict()
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        checkpoint[ENTRY] = build_description(self.config, self.class_names, metrics, self.steps_per_epoch)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores that state."""

@@ -10,7 +10,9 @@ def start(folder: Path, step: int) -> tuple[EpochTable, Any, Any]:
     steps: Any = SimpleNamespace(latest={"train/lr": 0.1, "train/grad_norm": 3.0}, describe_speed=lambda _: "70 img/s")
     (folder / "config.yaml").touch()
     table = EpochTable(folder, steps)
-    module = SimpleNamespace(steps_per_epoch=3, window=SimpleNamespace(epoch_mean=0.5))
+    module = SimpleNamespace(
+        metric_names=("top1", "top5", "loss"), steps_per_epoch=3, window=SimpleNamespace(epoch_mean=0.5)
+    )
     trainer = SimpleNamespace(
         global_step=step, current_epoch=step // 3, max_epochs=3, is_global_zero=True, callback_metrics={}
     )

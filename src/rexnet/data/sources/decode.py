@@ -7,6 +7,7 @@ flipped bit, shows only in the checksums of `rexnet data check`.
 """
 
 import io
+import os
 import warnings
 from typing import Any
 
@@ -122,6 +123,16 @@ def open_image(content: bytes, name: str) -> np.ndarray | Jpeg:
         raise DataError(f"{printable(name)}: has more than {MAX_PIXELS >> 20} million pixels") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
         raise error if isinstance(error, DataError) else _not_an_image(content, name) from None
+
+
+def read_size(path: str) -> tuple[int, int]:
+    """Returns height and width of an image file, upright, from its header."""
+    try:
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(os.fsencode(path), formats=FORMATS) as image:
+            width, height = image.size
+            return (width, height) if _orientation(image) > 4 else (height, width)
+    except Exception as error:  # Pillow raises a dozen types for damaged files
+        raise DataError(f"{printable(path)}: is not an image that can be decoded: {error}") from None
 
 
 def _is_plain_png(image: PIL.Image.Image, content: bytes) -> bool:

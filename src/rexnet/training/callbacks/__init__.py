@@ -1,5 +1,6 @@
 """Callbacks of a run: logs, progress, images, checkpoints and stopping."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytorch_lightning.callbacks import Callback, EarlyStopping
@@ -10,16 +11,13 @@ from rexnet.training.callbacks.graceful_stop import GracefulStop
 from rexnet.training.callbacks.progress import Progress
 from rexnet.training.callbacks.step_log import StepLog
 from rexnet.training.callbacks.tensorboard_extras import TensorBoardExtras
-from rexnet.training.callbacks.validation_images import ValidationImages
 from rexnet.training.training_module import TrainingModule
 
 
-def build_callbacks(module: TrainingModule, run_folder: Path) -> list[Callback]:
-    """Builds all callbacks of a run, in the order in which they see a step."""
+def build_callbacks(module: TrainingModule, run_folder: Path, pictures: Sequence[Callback] = ()) -> list[Callback]:
+    """Builds all callbacks of a run, in the order in which they see a step; `pictures` draw for TensorBoard."""
     settings, steps = module.config.trainer, StepLog(run_folder)
-    callbacks: list[Callback] = [steps, EpochTable(run_folder, steps), Progress(steps), TensorBoardExtras()]
-    if settings.pictures_every_epochs is not None:
-        callbacks.append(ValidationImages(settings.pictures_every_epochs))
+    callbacks: list[Callback] = [steps, EpochTable(run_folder, steps), Progress(steps), TensorBoardExtras(), *pictures]
     if settings.early_stopping_patience is not None:
         # Before the checkpoints, so that they hold its count; after validation, since a resumed run may have none.
         patience, options = settings.early_stopping_patience, {"check_finite": False, "check_on_train_epoch_end": False}

@@ -15,7 +15,7 @@ class BestCheckpoints(ModelCheckpoint):
     def __init__(self, run_folder: Path, monitored: str, keep: int) -> None:
         super().__init__(
             dirpath=checkpoint_folder(run_folder),
-            filename=f"epoch{{epoch:03d}}-top1_{{{monitored}:.2f}}",
+            filename=f"epoch{{epoch:03d}}-{monitored.partition('/')[2]}_{{{monitored}:.2f}}",
             auto_insert_metric_name=False,
             monitor=monitored,
             mode="max",

@@ -10,13 +10,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from rexnet.runs.run import Run
-from rexnet.runs.run_folder import TABLE_COLUMNS, TABLE_FILE
+from rexnet.runs.run_folder import TABLE_FILE, table_columns
 from rexnet.system.atomic_files import atomic_write
 from rexnet.training.callbacks.step_log import StepLog
+from rexnet.training.training_module import TrainingModule
 
 log = logging.getLogger(__name__)
-
-LOGGED = {"val/top1": "top-1", "val_ema/top1": "EMA"}
 
 
 class EpochTable(Callback):
@@ -37,7 +36,7 @@ class EpochTable(Callback):
             for damaged in run.damage:
                 log.warning(f"{run.folder}/{damaged}")
             with atomic_write(self.path) as temporary:
-                _write_rows(temporary, rows, mode="w")
+                _write_rows(temporary, rows, pl_module, mode="w")
             self._last_epoch = int(rows[-1]["epoch"]) if rows else 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -54,18 +53,22 @@ class EpochTable(Callback):
         if not trainer.is_global_zero or trainer.current_epoch < self._last_epoch:
             return  # Lightning ends an epoch again that a resumed run had already finished
         values = {**self.steps.latest, **self._validated, "train/loss": pl_module.window.epoch_mean}
-        row = {name: f"{value:.6g}" for name, value in values.items() if name in TABLE_COLUMNS}
+        columns = table_columns(pl_module.metric_names)
+        row = {name: f"{value:.6g}" for name, value in values.items() if name in columns}
         row |= {"epoch": str(trainer.current_epoch + 1), "step": str(trainer.global_step)}
-        _write_rows(self.path, [row | {"seconds": f"{time.perf_counter() - self._began:.1f}"}], mode="a")
+        row |= {"seconds": f"{time.perf_counter() - self._began:.1f}"}
+        _write_rows(self.path, [row], pl_module, mode="a")
         parts = [f"epoch {row['epoch']:>3}/{trainer.max_epochs}", f"loss {values['train/loss']:.3f}"]
-        parts += [f"{label} {values[name]:5.2f}" for name, label in LOGGED.items() if name in self._validated]
+        shown = pl_module.metric_names[0]
+        labels = {f"val/{shown}": shown.replace("top1", "top-1"), f"val_ema/{shown}": "EMA"}
+        parts += [f"{label} {values[name]:5.2f}" for name, label in labels.items() if name in self._validated]
         log.info("  ".join([*parts, self.steps.describe_speed("  ")]))
         self._validated = {}
 
 
-def _write_rows(path: Path, rows: list[dict[str, str]], mode: str) -> None:
+def _write_rows(path: Path, rows: list[dict[str, str]], module: TrainingModule, mode: str) -> None:
     with open(path, mode, newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, TABLE_COLUMNS)
+        writer = csv.DictWriter(file, table_columns(module.metric_names))
         if mode == "w":
             writer.writeheader()
         writer.writerows(rows)

@@ -6,14 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 from rexnet.config import dump_config
-from rexnet.config.data_schema import DataConfig
 from rexnet.config.differences import recipe_of
 from rexnet.errors import first_sentence
 
@@ -35,14 +33,14 @@ class TensorBoardExtras(Callback):
         with may_fail("recipe"):
             logger.experiment.add_text("recipe", "\n".join(f"    {line}" for line in dump_config(config).splitlines()))
         with may_fail("train/augmented"):
-            logger.experiment.add_image("train/augmented", make_image_grid(batch[0][:SHOWN_IMAGES], config.data))
+            logger.experiment.add_image("train/augmented", make_image_grid(pl_module.show_images(batch, SHOWN_IMAGES)))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         best = getattr(trainer.checkpoint_callback, "best_model_score", None)
         if best is None:
             return
         last = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items() if "val" in name}
-        final = {"final/best_top1": float(best), **last}
+        final = {f"final/best_{pl_module.metric_names[0]}": float(best), **last}
         for logger in trainer.loggers:
             logger.log_metrics(final, trainer.global_step)
         board, recipe = find_tensorboard(trainer), recipe_of(pl_module.config)
@@ -70,10 +68,9 @@ def find_tensorboard(trainer: pl.Trainer) -> TensorBoardLogger | None:
     return boards[0] if boards and trainer.is_global_zero else None
 
 
-def make_image_grid(images: Tensor, data: DataConfig) -> Tensor:
-    """Returns normalized images (N, 3, H, W) as one image (3, rows, columns) of 0..1."""
+def make_image_grid(images: Tensor) -> Tensor:
+    """Returns images (N, 3, H, W) of 0..1 as one image (3, rows, columns)."""
     from torchvision.utils import make_grid
 
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
-    grid: Tensor = make_grid((images.float().cpu() * std + mean).clamp(0, 1), nrow=4)
+    grid: Tensor = make_grid(images, nrow=4)
     return grid

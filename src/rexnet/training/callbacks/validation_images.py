@@ -74,7 +74,9 @@ class ValidationImages(Callback):
         if not mistakes:
             return
         with may_fail(f"{prefix}/most_wrong"):
-            grid = make_image_grid(torch.stack([mistake.image for mistake in mistakes]), pl_module.config.data)
+            grid = make_image_grid(
+                pl_module.show_images((torch.stack([m.image for m in mistakes]), None), SHOWN_IMAGES)
+            )
             lines = [f"1. {names[m.label]}, taken for {names[m.predicted]} ({m.confidence:.0%})" for m in mistakes]
             board.add_image(f"{prefix}/most_wrong", grid, step)
             board.add_text(f"{prefix}/most_wrong", "\n".join(lines), step)

@@ -1,0 +1,48 @@
+"""`rexnet study features`."""
+
+import argparse
+from pathlib import Path
+
+from rexnet.cli.arguments import Commands, as_path, as_root
+
+
+def add_parser(studies: Commands) -> None:
+    """Adds the study."""
+    parser = studies.add_parser(
+        "features",
+        help="singular values and rank of the features of trained networks",
+        description="Compute the singular values and the nuclear norm of the classifier's input, and the rank of the "
+        "output of each block, over validation images. Features are computed in fp32 and not centered.",
+        epilog="example: rexnet study features runs/A runs/B --out studies/features",
+    )
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint or timm/NAME")
+    parser.add_argument("--data", metavar="ROOT", type=as_root, help="data set (default: that of each run)")
+    parser.add_argument("--split", choices=("val", "test", "train"), default="val")
+    parser.add_argument(
+        "--tolerance",
+        metavar="T",
+        type=_share,
+        default=0.01,
+        help="smallest singular value that counts for the rank, relative to the largest (default: 0.01)",
+    )
+    parser.add_argument("--out", metavar="FOLDER", type=as_path, default=Path("studies/features"))
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures the networks."""
+    from rexnet.studies.features import describe, measure_sources, save
+    from rexnet.system.atomic_files import require_writable
+
+    require_writable(options.out / "features.csv")
+    networks = measure_sources(options.sources, options.data, options.split, options.tolerance)
+    save(networks, options.out, options.tolerance)
+    print(f"{describe(networks)}\n\nStudy        {options.out}")
+    return 0
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"should be from 0 to below 1, not {text}")
+    return value

@@ -1,0 +1,167 @@
+"""Provides the feature maps of a network of the ReXNet family or of timm for a detector."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rexnet.config.schema import ModelConfig
+from rexnet.errors import ConfigError
+from rexnet.models.backbone import Backbone
+from rexnet.models.factory import build_model, require_timm_name
+from rexnet.models.grad_checkpointing import run_layer
+from rexnet.models.pretrained import load_pretrained
+from rexnet.models.rexnet import InvertedBottleneck, ReXNet
+
+log = logging.getLogger(__name__)
+
+STRIDES = 5  # 2, 4, 8, 16 and 32
+
+
+class ExpandedMaps(nn.Module):
+    """The maps of ReXNet at strides 16 and 32 where they are widest, as MobileNet's SSDLite takes them.
+
+    The first is the expansion in the block that goes from stride 16 to 32 (768 channels in ReXNet 1.0x), the second the
+    input of the pooling (1,280 channels). The layers are shared with `network`, not copied.
+    """
+
+    def __init__(self, network: ReXNet) -> None:
+        super().__init__()
+        self.stem, self.features = network.stem, network.features
+        self.grad_checkpointing = network.grad_checkpointing
+        blocks = network.plan.blocks
+        self.last_downsampling = max(place for place, block in enumerate(blocks) if block.downsamples)
+        self.strides = [16, 32]
+        self.channels = [blocks[self.last_downsampling].expanded_channels, network.plan.head_channels]
+
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """Returns the maps `0` (stride 16) and `1` (stride 32)."""
+        maps: OrderedDict[str, Tensor] = OrderedDict()
+        x = self.stem(images)
+        for place, block in enumerate(self.features):
+            if place == self.last_downsampling:
+                assert isinstance(block, InvertedBottleneck)
+                maps["0"] = block.conv_exp(x)
+                x = block.conv_pwl(block.act_dw(block.se(block.conv_dw(maps["0"]))))
+            else:
+                x = run_layer(block, x, self.grad_checkpointing and self.training)
+        maps["1"] = x
+        return maps
+
+
+class TimmMaps(nn.Module):
+    """The maps of a timm network at some strides.
+
+    Raises:
+        ConfigError: it has no map of one of the strides.
+    """
+
+    def __init__(self, features: Any, strides: Sequence[int], name: str) -> None:
+        super().__init__()
+        reductions, channels = features.feature_info.reduction(), features.feature_info.channels()
+        if missing := [stride for stride in strides if stride not in reductions]:
+            raise ConfigError(
+                f"model.name: {name} has maps of the strides {', '.join(map(str, reductions))}, but the detector needs "
+                f"{missing[0]}"
+            )
+        self.features = features
+        self.strides = list(strides)
+        self.places = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in strides]
+        self.channels: list[int] = [channels[place] for place in self.places]
+
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """Returns the maps by name, fine to coarse."""
+        maps = self.features(images)
+        return OrderedDict((str(number), maps[place]) for number, place in enumerate(self.places))
+
+
+Maps = Backbone | ExpandedMaps | TimmMaps
+
+
+def build_body(
+    config: ModelConfig,
+    strides: Sequence[int],
+    expanded: bool,
+    trainable_layers: int,
+    frozen_norm: bool,
+    pretrained: bool,
+) -> Maps:
+    """Builds a backbone on the CPU, in training mode.
+
+    Args:
+        config: the network; its weights are loaded from `pretrained` unless the argument of that name is False.
+        strides: those of the maps, in ascending order.
+        expanded: of ReXNet, take `ExpandedMaps` instead of the blocks' outputs.
+        trainable_layers: number of strides (32, 16, 8, 4, 2) whose layers train; the finer ones are frozen.
+        frozen_norm: keep the statistics and weights of every BatchNorm, not only of those in frozen layers.
+        pretrained: load `config.pretrained`.
+
+    Raises:
+        ConfigError: the network has no maps of these strides.
+        CheckpointError: the weights are missing, damaged, or of another network.
+    """
+    network = build_model(config, ("object",), pretrained=False)
+    if pretrained and config.pretrained is not None:
+        sentence = load_pretrained(network, config.pretrained, config.name)
+        log.info(f"{sentence.partition(';')[0].removesuffix(', classifier included.')} for the backbone.")
+    body: Maps
+    every: Maps
+    if isinstance(network, ReXNet):
+        every = Backbone(network)
+        levels = [every.strides.index(stride) for stride in strides]
+        names = [str(number) for number in range(len(levels))]  # torchvision's, fine to coarse
+        body = ExpandedMaps(network) if expanded else Backbone(network, levels, names)
+    else:
+        features = _extract_features(network, config)
+        body = TimmMaps(features, strides, config.name)
+        every = TimmMaps(features, sorted({*features.feature_info.reduction()}), config.name)
+    _freeze_layers(body, every, trainable_layers)
+    _freeze_norms(body, frozen_norm)
+    return body.train()
+
+
+def _extract_features(network: nn.Module, config: ModelConfig) -> Any:
+    """Returns a timm network built with `features_only`, with the weights of the whole `network`."""
+    import timm
+
+    drop_path = config.drop_path or None
+    try:
+        features = timm.create_model(require_timm_name(config.name), features_only=True, drop_path_rate=drop_path)
+    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"model.name: {config.name} has no feature maps for a detector: {error}") from None
+    if config.grad_checkpointing:
+        features.set_grad_checkpointing()
+    # Some forms of timm's wrappers put a prefix before the names, or join their parts by underscores.
+    state = {name.replace(".", "_"): value for name, value in network.state_dict().items()}
+    features.load_state_dict(
+        {name: state[name.removeprefix("model.").replace(".", "_")] for name in features.state_dict()}
+    )
+    return features
+
+
+def _freeze_layers(body: nn.Module, every: Maps, trainable_layers: int) -> None:
+    """Turns off the gradients of the layers that the map of the coarsest frozen stride depends on."""
+    if trainable_layers == 0:
+        body.requires_grad_(False)
+    frozen = [place for place, stride in enumerate(every.strides) if stride <= 2 ** (STRIDES - trainable_layers)]
+    if trainable_layers in (0, STRIDES) or not frozen:
+        return
+    parameters = list(body.parameters())
+    device = parameters[0].device
+    maps = list(every.eval()(torch.zeros(1, 3, 64, 64, device=device)).values())
+    gradients = torch.autograd.grad(maps[frozen[-1]].sum(), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.requires_grad_(gradient is None)
+
+
+def _freeze_norms(network: nn.Module, all_of_them: bool) -> None:
+    """Replaces BatchNorm by a fixed scale and shift, in layers without gradients or everywhere."""
+    from timm.layers import freeze_batch_norm_2d
+
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d) and (all_of_them or not child.weight.requires_grad):
+                setattr(parent, name, freeze_batch_norm_2d(child))

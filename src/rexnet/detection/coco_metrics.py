@@ -1,0 +1,142 @@
+"""COCO's average precision (AP) and recall (AR), in percent, computed by faster-coco-eval."""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rexnet.detection.box_index import BoxIndex
+
+log = logging.getLogger(__name__)
+
+BOX_METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
+MASK_METRICS = ("mask_AP", "mask_AP50", "mask_AP75", "mask_AP_small", "mask_AP_medium", "mask_AP_large")
+
+
+class Detections(NamedTuple):
+    """The detections in one image, best first."""
+
+    boxes: np.ndarray
+    """float32 (n, 4): left, top, right and bottom in pixels."""
+    scores: np.ndarray
+    """float32 (n,)."""
+    labels: np.ndarray
+    """int64 (n,), from 1."""
+    masks: tuple[dict[str, Any], ...] = ()
+    """COCO's run lengths of each mask, of Mask R-CNN."""
+
+    @classmethod
+    def of(cls, output: dict[str, Tensor]) -> "Detections":
+        """Takes the output of a detector for one image."""
+        from faster_coco_eval.core import mask
+
+        boxes, scores, labels = (output[key].float().cpu().numpy() for key in ("boxes", "scores", "labels"))
+        pixels = (output["masks"][:, 0] > 0.5).byte().cpu().numpy() if "masks" in output else ()
+        return cls(boxes, scores, labels.astype(np.int64), tuple(mask.encode(np.asfortranarray(m)) for m in pixels))
+
+    def above(self, score: float) -> "Detections":
+        """Returns the detections of at least this score."""
+        kept = np.flatnonzero(self.scores >= score)
+        masks = tuple(self.masks[at] for at in kept) if self.masks else ()
+        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept], masks)
+
+
+class Scores(NamedTuple):
+    """The metrics of a split."""
+
+    values: dict[str, float]
+    """By name; a metric without any object, as of small ones, is missing."""
+    per_class: dict[str, float]
+    """AP by class."""
+    precision: list[float]
+    """Mean precision over the classes at IoU 0.5, at the recalls 0, 0.01, ... 1."""
+
+
+def evaluate_detections(index: BoxIndex, found: Sequence[Detections], class_names: Sequence[str]) -> Scores:
+    """Compares the detections in each image of an index with its objects, as pycocotools does."""
+    boxes = _run_engine(index, found, class_names, "bbox")
+    values = _summarize(boxes, BOX_METRICS)
+    if index.outlines is not None:
+        masks = _run_engine(index, found, class_names, "segm")
+        values |= _summarize(masks, MASK_METRICS)
+    precision = boxes["precision"]  # IoU, recall, class, area, number of detections
+    per_class = {name: _mean(precision[:, :, at, 0, -1]) for at, name in enumerate(class_names)}
+    present = precision[0, :, :, 0, -1]
+    curve = present[:, (present > -1).all(0)].mean(1)
+    return Scores(_without_nan(values), _without_nan(per_class), [float(value) for value in curve])
+
+
+def coco_results(found: Detections, image_id: int) -> list[dict[str, Any]]:
+    """Returns detections in COCO's form of results, with labels as categories."""
+    rows = zip(_sides(found.boxes), found.scores.tolist(), found.labels.tolist(), strict=True)
+    results = [{"image_id": image_id, "category_id": label, "bbox": box, "score": score} for box, score, label in rows]
+    for result, mask in zip(results, found.masks, strict=False):
+        result["segmentation"] = mask
+    return results
+
+
+def coco_truth(index: BoxIndex, class_names: Sequence[str], with_masks: bool = False) -> dict[str, Any]:
+    """Returns the objects of an index in COCO's form, with positions as numbers of images and labels as categories."""
+    images = [{"id": at, "height": high, "width": wide} for at, (high, wide) in enumerate(index.sizes.tolist())]
+    positions = np.repeat(np.arange(len(index)), np.diff(index.starts)).tolist()
+    annotations = []
+    for number, (position, box) in enumerate(zip(positions, _sides(index.boxes), strict=True)):
+        one = {"id": number + 1, "image_id": position, "category_id": int(index.labels[number]), "bbox": box}
+        one |= {"area": float(index.areas[number]), "iscrowd": int(index.crowd[number])}
+        if with_masks and index.outlines is not None:
+            one["segmentation"] = json.loads(index.outlines[number])
+        annotations.append(one)
+    categories = [{"id": label, "name": name} for label, name in enumerate(class_names, 1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def gather_detections(mine: dict[int, Detections], count: int) -> list[Detections]:
+    """Returns the detections of all `count` images in order, in every process; each gives those of its own images."""
+    parts = [mine]
+    if torch.distributed.is_initialized():
+        parts = [{} for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(parts, mine)
+    found = {position: each for part in parts for position, each in part.items()}
+    assert found.keys() == set(range(count)), f"validation saw {len(found)} of {count} images"
+    return [found[position] for position in range(count)]
+
+
+def _run_engine(index: BoxIndex, found: Sequence[Detections], class_names: Sequence[str], kind: str) -> dict[str, Any]:
+    from faster_coco_eval.core import COCO, COCOeval_faster
+
+    truth = COCO(coco_truth(index, class_names, kind == "segm"))
+    results = [result for position, each in enumerate(found) for result in coco_results(each, position)]
+    engine = COCOeval_faster(truth, truth.loadRes(results), kind, print_function=log.debug)
+    engine.evaluate()
+    engine.accumulate()
+    evaluated: dict[str, Any] = engine.eval
+    return evaluated
+
+
+def _summarize(evaluated: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
+    """Returns the first of COCO's twelve numbers under these names."""
+    precision, recall = evaluated["precision"], evaluated["recall"]
+    values = [precision[..., 0, -1], precision[0, ..., 0, -1], precision[5, ..., 0, -1]]
+    values += [precision[..., area, -1] for area in (1, 2, 3)] + [recall[..., 0, most] for most in (0, 1, 2)]
+    return {name: _mean(value) for name, value in zip(names, values, strict=False)}
+
+
+def _sides(boxes: np.ndarray) -> list[list[float]]:
+    """Returns boxes (n, 4) as left, top, width and height."""
+    sides = boxes.astype(np.float64)
+    sides[:, 2:] -= sides[:, :2]
+    return [[*map(float, box)] for box in sides]
+
+
+def _mean(values: np.ndarray) -> float:
+    """Returns the mean in percent of what exists; NaN of nothing."""
+    there = values[values > -1]
+    return 100 * float(there.mean()) if there.size else float("nan")
+
+
+def _without_nan(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value == value}

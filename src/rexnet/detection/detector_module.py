@@ -1,0 +1,143 @@
+"""The detector as Lightning trains and validates it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+
+from rexnet.config import DetectionConfig
+from rexnet.detection.coco_metrics import (
+    BOX_METRICS,
+    MASK_METRICS,
+    Detections,
+    evaluate_detections,
+    gather_detections,
+)
+from rexnet.detection.drawing import draw_boxes, draw_comparison, fit, to_uint8
+from rexnet.training.callbacks.tensorboard_extras import find_tensorboard, make_image_grid, may_fail
+from rexnet.training.loss_window import LossWindow
+from rexnet.training.training_module import TrainingModule
+
+SHOWN_SIDE, SHOWN_IMAGES, SHOWN_SCORE = 320, 8, 0.3
+Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
+
+
+class Detector(TrainingModule):
+    """A detector of torchvision with its losses and COCO's metrics.
+
+    Batches are (images, targets): float32 (3, H, W) of 0..1 each, and their boxes as torchvision wants them, with the
+    position of each image in its index as `image_id`.
+    """
+
+    config: DetectionConfig
+
+    def __init__(
+        self, config: DetectionConfig, model: nn.Module, class_names: Sequence[str], steps_per_epoch: int
+    ) -> None:
+        super().__init__(config, model, steps_per_epoch)
+        self.class_names = tuple(class_names)
+        self.metric_names = BOX_METRICS + (MASK_METRICS if config.detector.name == "mask_rcnn" else ())
+        self.part_windows: dict[str, LossWindow] = {}
+        """Means of the parts of the loss, by name."""
+        self._found: dict[str, dict[int, Detections]] = {}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the sum of the losses of a batch."""
+        losses: dict[str, Tensor] = self.model(*batch)
+        for name, loss in losses.items():
+            if name not in self.part_windows:
+                self._add_part(name)
+            self.part_windows[name].add(loss)
+        return self.record_loss(torch.stack([loss.float() for loss in losses.values()]).sum())
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Returns the mean of each part of the loss."""
+        return {f"train/{name}": window.pop() for name, window in self.part_windows.items()}
+
+    def show_images(self, batch: Batch, number: int) -> Tensor:
+        """Returns the first images of a batch with their boxes."""
+        drawn = [
+            draw_boxes(to_uint8(image), target["boxes"].cpu().numpy(), target["labels"].cpu().numpy(), self.class_names)
+            for image, target in zip(batch[0][:number], batch[1], strict=False)
+        ]
+        return torch.stack([fit(image, SHOWN_SIDE, SHOWN_SIDE) for image in drawn]) / 255
+
+    def on_validation_start(self) -> None:
+        """Forgets the detections of a validation that was not finished."""
+        super().on_validation_start()
+        self._found = {"val": {}} if self.ema_model is None else {"val": {}, "val_ema": {}}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Detections]]:
+        """Detects with the raw network and the EMA; returns the detections of the monitored one."""
+        images, targets = batch
+        found: list[Detections] = []
+        for prefix, network in {"val": self.model, "val_ema": self.ema_model}.items():
+            if network is not None and images:  # there may be fewer images than processes
+                found = [Detections.of(output) for output in network(images)]
+                positions = [int(target["image_id"]) for target in targets]
+                self._found[prefix].update(zip(positions, found, strict=True))
+        return {"found": found}
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs COCO's metrics as `val/*` and `val_ema/*`, and the AP of each class."""
+        index = self.trainer.datamodule.val_index  # type: ignore[attr-defined]
+        for prefix, mine in self._found.items():
+            scores = evaluate_detections(index, gather_detections(mine, len(index)), self.class_names)
+            self.publish({f"{prefix}/{name}": value for name, value in scores.values.items()})
+            for logger in self.loggers:
+                per_class = {f"{prefix}_class/{name}": value for name, value in scores.per_class.items()}
+                logger.log_metrics(per_class, step=self.global_step)
+
+    def on_train_start(self) -> None:
+        """Moves restored sums to the device."""
+        super().on_train_start()
+        for window in self.part_windows.values():
+            window.sums = window.sums.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the state of the logged parts of the loss."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["part_windows"] = {name: window.state_dict() for name, window in self.part_windows.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores that state."""
+        super().on_load_checkpoint(checkpoint)
+        for name, state in checkpoint["part_windows"].items():
+            self._add_part(name)
+            self.part_windows[name].load_state_dict(state)
+
+    def _add_part(self, name: str) -> None:
+        self.part_windows[name] = LossWindow()
+        self.part_windows[name].sums = torch.zeros(2, device=self.device)
+
+
+class DetectionImages(Callback):
+    """Sends the detections in the first validation images, next to their true boxes, to TensorBoard."""
+
+    def __init__(self, every_epochs: int) -> None:
+        self.every_epochs = every_epochs
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        epoch, logger = trainer.current_epoch + 1, find_tensorboard(trainer)
+        is_due = epoch % self.every_epochs == 0 or epoch == trainer.max_epochs
+        if logger is None or not is_due or batch_idx > 0:
+            return
+        tag = f"{pl_module.monitored.partition('/')[0]}/detections_and_truth"
+        with may_fail(tag):
+            pairs = [
+                draw_comparison(
+                    to_uint8(image),
+                    found.above(SHOWN_SCORE),
+                    target["boxes"].cpu().numpy(),
+                    target["labels"].cpu().numpy(),
+                    pl_module.class_names,
+                )
+                for image, found, target in zip(batch[0][:SHOWN_IMAGES], outputs["found"], batch[1], strict=False)
+            ]
+            grid = make_image_grid(torch.stack([fit(pair, SHOWN_SIDE, 2 * SHOWN_SIDE) for pair in pairs]) / 255)
+            logger.experiment.add_image(tag, grid, trainer.global_step)

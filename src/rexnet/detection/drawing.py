@@ -1,0 +1,50 @@
+"""Draws boxes into images, with torchvision."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rexnet.detection.coco_metrics import Detections
+
+COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000", "#000075", "#f032e6")
+
+
+def draw_boxes(
+    image: Tensor, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str], scores: np.ndarray | None = None
+) -> Tensor:
+    """Returns an image, uint8 (3, H, W), with boxes (n, 4), their classes (n,) and scores; a class has one color."""
+    from torchvision.utils import draw_bounding_boxes
+
+    names = [class_names[label - 1] for label in labels]
+    if scores is not None:
+        names = [f"{name} {score:.0%}" for name, score in zip(names, scores.tolist(), strict=True)]
+    colors = [COLORS[(label - 1) % len(COLORS)] for label in labels]
+    width = max(1, max(image.shape) // 200)
+    drawn: Tensor = draw_bounding_boxes(image, torch.as_tensor(boxes), names, colors, width=width)
+    return drawn
+
+
+def draw_comparison(
+    image: Tensor, found: Detections, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> Tensor:
+    """Returns an image with its detections, and to the right of it with its true boxes: uint8 (3, H, 2 W)."""
+    detected = draw_boxes(image, found.boxes, found.labels, class_names, found.scores)
+    return torch.cat([detected, draw_boxes(image, boxes, labels, class_names)], dim=2)
+
+
+def to_uint8(image: Tensor) -> Tensor:
+    """Returns an image of 0..1, float (3, H, W), as uint8 on the CPU."""
+    return (255 * image.detach().float().cpu()).round().clamp(0, 255).byte()
+
+
+def fit(image: Tensor, height: int, width: int) -> Tensor:
+    """Returns a uint8 image resized to fit into a canvas, and the gray canvas around it."""
+    from torchvision.transforms.v2.functional import resize
+
+    scale = min(height / image.shape[1], width / image.shape[2])
+    size = [max(1, round(scale * side)) for side in image.shape[1:]]
+    canvas = torch.full((3, height, width), 128, dtype=torch.uint8)
+    canvas[:, : size[0], : size[1]] = resize(image, size, antialias=True)
+    return canvas
