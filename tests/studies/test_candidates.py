@@ -50,7 +50,7 @@ def test_the_formula_counts_what_the_network_has(name: str) -> None:
     counted = count_cost(network, 32)
     cost = count_candidate(setting, setting.worst)
     assert (counted.params - 12_810, counted.macs - 12_800) == cost  # without the classifier of ten classes
-    assert 3 * (setting.blocks + 2) - 3 == {5: 18, 9: 30, 13: 42}[setting.blocks]  # the paper's depths
+    assert 3 * (len(setting.best) + 2) - 3 == {5: 18, 9: 30, 13: 42}[len(setting.best)]  # the paper's depths
 
 
 def test_widths_are_piecewise_linear_and_as_large_as_the_budget_allows() -> None:
@@ -70,7 +70,7 @@ def test_sampled_widths_never_fall_nor_exceed_the_budget(name: str) -> None:
     setting = SETTINGS[name]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
     sampled = [suggest_widths(study.ask(), setting, setting.budget) for _ in range(100)]
-    assert all(list(widths) == sorted(widths) and len(widths) == setting.blocks for widths in sampled)
+    assert all(list(widths) == sorted(widths) and len(widths) == len(setting.best) for widths in sampled)
     costs = [count_candidate(setting, widths) for widths in sampled]
     assert all(cost.params <= setting.budget.params and cost.macs <= setting.budget.macs for cost in costs)
     assert len(set(sampled)) > 90

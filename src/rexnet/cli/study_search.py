@@ -1,8 +1,11 @@
 """`rexnet study search`."""
 
 import argparse
+from pathlib import Path
 
 from rexnet.cli.arguments import Commands, as_path, count, positive
+
+WEIGHT_DECAY = 5e-4
 
 
 def add_parser(studies: Commands) -> None:
@@ -28,7 +31,7 @@ def add_parser(studies: Commands) -> None:
     parser.add_argument("--activation", default="relu6", help="after expansions (default: relu6)")
     parser.add_argument("--sampler", choices=("random", "tpe"), default="random")
     parser.add_argument("--seed", metavar="N", type=count, default=0)
-    parser.add_argument("--out", metavar="FOLDER", type=as_path, help="default: studies/search-SETTING")
+    parser.add_argument("--out", metavar="FOLDER", type=as_path, default=Path("studies/search"))
     parser.add_argument("--storage", metavar="URL", help="database of the trials (default: SQLite in FOLDER)")
     parser.add_argument(
         "--compare", metavar="FOLDER", type=as_path, nargs="+", default=[], help="other searches to draw"
@@ -38,29 +41,25 @@ def add_parser(studies: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Searches, or continues a search."""
-    from pathlib import Path
-
     from rexnet.config.schema import TrainerConfig
     from rexnet.studies.brief_training import Recipe
     from rexnet.studies.candidates import SETTINGS, Budget
     from rexnet.studies.channel_search import SearchSettings, search_channels
-    from rexnet.studies.search_report import read_top, write_search
+    from rexnet.studies.search_report import write_search
     from rexnet.system.device import resolve_device
 
-    limits = SETTINGS[options.setting].budget
+    setting = SETTINGS[options.setting]
     settings = SearchSettings(
         options.setting,
-        Budget(options.params or limits.params, options.macs or limits.macs),
+        Budget(options.params or setting.budget.params, options.macs or setting.budget.macs),
         f"cifar{options.cifar}" if options.cifar else "folder",
         options.images,
-        Recipe(options.epochs, options.batch_size, options.lr, 5e-4, options.activation),
+        Recipe(options.epochs, options.batch_size, options.lr, WEIGHT_DECAY, options.activation),
         options.repeats,
         options.sampler,
         options.seed,
     )
-    out: Path = options.out or Path(f"studies/search-{options.setting}")
-    url = options.storage or f"sqlite:///{out}/trials.db"
-    tops = {folder.name: read_top(folder) for folder in options.compare}
-    candidates = search_channels(settings, options.data, url, options.trials, resolve_device(TrainerConfig()))
-    print(write_search(out, settings, candidates, tops))
+    url = options.storage or f"sqlite:///{options.out}/trials.db"
+    networks = search_channels(settings, options.data, url, options.trials, resolve_device(TrainerConfig()))
+    print(write_search(options.out, settings._asdict(), setting, networks))
     return 0
