@@ -15,7 +15,9 @@ ROOMS = {
     "data/remote": 610,
     "engines": 200,
     "studies": 1_300,
-    "detection": 1_700,
+    "cli/sweep_command.py": 100,
+    "detection": 2_300,
+    "config/detection_schema.py": 90,
 }  # optional rooms with limits of their own
 CONFIG_SIGNATURES = 30  # functions that take the whole Config; all others take the values they need
 

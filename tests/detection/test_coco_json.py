@@ -49,7 +49,8 @@ def test_objects_follow_their_images_and_labels_follow_the_numbers_of_categories
     assert [index.name(position) for position in range(3)] == [f"{tmp_path}/images/train/{n}.jpg" for n in (10, 20, 30)]
     assert index.image_ids.tolist() == [10, 20, 30]
     assert index.sizes.tolist() == [[8, 10]] * 3
-    assert index.starts.tolist() == [0, 1, 3, 3]
+    assert index.images.tolist() == [0, 1, 1]
+    assert [index.objects_of(position) for position in range(3)] == [slice(0, 1), slice(1, 3), slice(3, 3)]
     assert index.labels.tolist() == [1, 2, 1]
     assert index.boxes.tolist() == [[0, 0, 10, 8], [1, 2, 4, 6], [5.5, 0, 7.75, 8]]
     assert index.boxes.dtype == np.float32
@@ -60,12 +61,12 @@ def test_objects_follow_their_images_and_labels_follow_the_numbers_of_categories
     assert index.remarks == (f"{file}: 1 of 3 images have no object (30.jpg)", f"{file}: has no object of dust")
 
 
-def test_selected_images_keep_their_objects(tmp_path: Path) -> None:
+def test_chosen_images_keep_their_objects(tmp_path: Path) -> None:
     chosen = load(make_coco(tmp_path)).select(np.array([2, 1, 0, 1]))
     assert chosen.image_ids.tolist() == [30, 20, 10, 20]
-    assert chosen.starts.tolist() == [0, 0, 2, 3, 5]
+    assert list(chosen.source.paths) == ["30.jpg", "20.jpg", "10.jpg", "20.jpg"]
+    assert chosen.images.tolist() == [1, 1, 2, 3, 3]
     assert chosen.labels.tolist() == [2, 1, 1, 2, 1]
-    assert chosen.source.paths[2] == "10.jpg"
 
 
 DEFECTS = [
@@ -94,10 +95,8 @@ def test_every_defect_is_counted_with_an_example(tmp_path: Path) -> None:
         load(root)
     assert str(caught.value) == f"{file}: {counts}; correct them, or leave them out with data.on_bad_box=drop"
     index = load(root, on_bad_box="drop")
-    assert index.remarks[:2] == (
-        f"{file}: {counts}; they are left out",
-        f"{file}: clipped 1 boxes that extend beyond their image (10.jpg, box -3 2 2 5)",
-    )
+    assert index.defects == (f"{file}: {counts}; they are left out",)
+    assert index.remarks[0] == f"{file}: clipped 1 boxes that extend beyond their image (10.jpg, box -3 2 2 5)"
     assert index.boxes.tolist() == [[0, 2, 2, 5], [8, 2, 10, 5], [1, 2, 4, 6]]
 
 
@@ -109,7 +108,7 @@ def test_missing_images_are_refused_or_left_out_with_their_objects(tmp_path: Pat
     index = load(root, on_missing_image="drop")
     assert index.image_ids.tolist() == [10, 30]
     assert index.labels.tolist() == [1]
-    assert index.remarks[0].endswith("left out 1 images without a file (20.jpg)")
+    assert index.defects[0].endswith("left out 1 images without a file (20.jpg)")
 
 
 def test_labels_can_follow_the_classes_of_another_split(tmp_path: Path) -> None:
@@ -142,7 +141,11 @@ def test_a_file_in_another_form_is_one_sentence(tmp_path: Path, text: str, messa
 
 def test_images_and_categories_must_differ(tmp_path: Path) -> None:
     for key, values, message in (
-        ("images", [{"id": 1, "file_name": name, "width": 10, "height": 8} for name in "ab"], "images have the same f"),
+        (
+            "images",
+            [{"id": 1, "file_name": name, "width": 10, "height": 8} for name in "ab"],
+            "images have the same name or id",
+        ),
         ("categories", [{"id": number, "name": "cell"} for number in (1, 2)], "categories have the same name or id"),
     ):
         with pytest.raises(DataError, match=f"two of its {message}"):
@@ -154,9 +157,8 @@ def test_annotations_and_images_are_found_where_tools_put_them(tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         load(root, split="val")
     assert str(caught.value) == (
-        f"{root}: has none of annotations/instances_val2017.json, annotations/instances_val.json, "
-        f"val/_annotations.coco.json, valid/_annotations.coco.json, validation/_annotations.coco.json, "
-        f"dev/_annotations.coco.json; name the file with data.val_annotations"
+        f"{root}: has neither annotations/instances_val2017.json with val2017/, nor annotations/instances_val.json "
+        f"with images/val/, nor val/_annotations.coco.json; name them with data.val_annotations and data.val_images"
     )
     (root / "images" / "train").rename(root / "valid")
     (root / "annotations" / "instances_train.json").rename(root / "valid" / "_annotations.coco.json")
@@ -164,10 +166,7 @@ def test_annotations_and_images_are_found_where_tools_put_them(tmp_path: Path) -
     (root / "valid").rename(root / "photos")
     named = {"val_annotations": "photos/_annotations.coco.json"}
     assert load(root, split="val", **named, val_images="photos").root == root / "photos"
-    (root / "photos" / "10.jpg").rename(root / "photos" / "11.jpg")
-    with pytest.raises(
-        DataError, match=r"10\.jpg of _annotations.coco.json is missing, or not in val2017, images/val20"
-    ):
+    with pytest.raises(DataError, match=r"10\.jpg is listed in _annotations\.coco\.json but missing; 3 of 3 images"):
         load(root, split="val", **named)
 
 
@@ -193,6 +192,6 @@ def test_masks_are_kept_as_json_and_must_be_there(tmp_path: Path) -> None:
     index = load(make_coco(tmp_path, masked), with_masks=True, on_bad_box="drop")
     assert index.outlines is not None
     assert [json.loads(outline) for outline in index.outlines] == [polygons, runs]
-    assert "1 without a mask (10.jpg, box 0 0 2 3)" in index.remarks[0]
+    assert "1 without a mask (10.jpg, box 0 0 2 3)" in index.defects[0]
     with pytest.raises(DataError, match=r"data\.dataset: voc has no masks, which mask_rcnn needs; use coco"):
         load(tmp_path, "voc", with_masks=True)

@@ -46,7 +46,7 @@ def test_voc_counts_pixels_from_one_and_difficult_objects_are_ignored(tmp_path: 
     assert index.labels.tolist() == [2, 1, 1]
     assert index.crowd.tolist() == [False, True, False]
     assert index.areas.tolist() == [80, 1, 24]
-    assert index.starts.tolist() == [0, 2, 2, 3]
+    assert index.images.tolist() == [0, 0, 2]
     assert list(index.source.paths) == ["a.png", "b.jpg", "c.jpg"]
     assert load(tmp_path, "val").class_names == ("cat",)
     assert len(load(tmp_path, train_annotations="test")) == 1
@@ -56,8 +56,8 @@ def test_voc_in_another_form_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}: has no ImageSets/Main/train.txt, here or in a folder VOC2007 or VOC2012; it should be in the "
-        f"form of Pascal VOC"
+        f"{tmp_path}: has no ImageSets/Main/train.txt, here or in VOC2007/ or VOC2012/; it should be in the form of "
+        f"Pascal VOC"
     )
     make_voc(tmp_path, a=[("dog", 0, 1, 1, 10, 8)])
     file = tmp_path / "Annotations" / "a.xml"

@@ -20,23 +20,26 @@ def add_parser(studies: Commands) -> None:
         description="Compute the rank of the outputs of random layers, and draw it next to the paper's values. The "
         "same command resumes a study that was interrupted.",
         epilog="example: rexnet study rank --out studies/rank --workers 2",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--out", metavar="FOLDER", type=as_path, default=Path("studies/rank"), help="output folder")
+    out, shown = Path("studies/rank"), "(default: %(default)s)"
+    parser.add_argument("--out", metavar="FOLDER", type=as_path, default=out, help=f"output {shown}")
     parser.add_argument("--sensitivity", action="store_true", help="compare many assumptions with fewer networks")
-    parser.add_argument("--workers", metavar="N", type=positive, default=1, help="threads")
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="auto: a GPU if there is one")
-    group = parser.add_argument_group("assumptions")
-    group.add_argument("--seed", metavar="N", type=count, default=0, help="seed of all draws")
+    parser.add_argument("--workers", metavar="N", type=positive, default=1, help=f"threads {shown}")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help=shown)
+    group = parser.add_argument_group("assumptions", "explained in docs/paper.md")
+    group.add_argument("--seed", metavar="N", type=count, default=default.seed, help=f"seed of all draws {shown}")
     group.add_argument("--draws", metavar="N", type=positive, help="networks per point (1000; 20 for --sensitivity)")
-    group.add_argument("--widths", metavar="N", type=positive, nargs=2, default=default.widths, help="range of d_out")
-    group.add_argument("--samples", metavar="N", type=positive, default=default.samples, help="samples per d_out")
-    group.add_argument("--inputs", choices=get_args(Inputs), default=default.inputs, help="distribution of X")
-    group.add_argument("--weights", choices=get_args(Weights), default=default.weights, help="distribution of W")
-    group.add_argument("--norm", choices=get_args(Norm), default=default.norm, help="BatchNorm and the nonlinearity")
-    group.add_argument("--expansion", metavar="N", type=positive, default=default.expansion, help="of the bottlenecks")
-    group.add_argument("--spatial", metavar="N", type=positive, default=default.spatial, help="height and width of X")
-    group.add_argument("--tolerance", metavar="T", type=float, help="least relative singular value that counts")
+    widths = "range of d_out (default: 10 200)"
+    group.add_argument("--widths", metavar="N", type=positive, nargs=2, default=default.widths, help=widths)
+    numbers = {"samples": "N / d_out", "expansion": "hidden channels / d_in of bottlenecks", "spatial": "pixels a side"}
+    for name, text in numbers.items():
+        value = getattr(default, name)
+        group.add_argument(f"--{name}", metavar="N", type=positive, default=value, help=f"{text} {shown}")
+    for name, words, text in (("inputs", Inputs, "X"), ("weights", Weights, "W"), ("norm", Norm, "place of BatchNorm")):
+        value = getattr(default, name)
+        group.add_argument(f"--{name}", choices=get_args(words), default=value, help=f"{text} {shown}")
+    tolerance = "least singular value that counts / largest (default: as matrix_rank in float32)"
+    group.add_argument("--tolerance", metavar="T", type=float, help=tolerance)
     parser.set_defaults(run=run)
 
 
@@ -60,8 +63,8 @@ def run(options: argparse.Namespace) -> int:
     from rexnet.studies.study_folder import locked_study
 
     if options.device == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("--device gpu: PyTorch finds no CUDA device; use cpu or auto")
-    device = torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+        raise ConfigError("--device gpu: PyTorch finds no CUDA device; use cpu")
+    device = torch.device("cuda" if options.device == "gpu" else "cpu")
     name = "rank sensitivity" if options.sensitivity else "rank"
     with locked_study(options.out, {"study": name, **assumptions._asdict()}):
         if options.sensitivity:

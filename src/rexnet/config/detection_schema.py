@@ -63,8 +63,6 @@ class DetectionAugmentationConfig(Section):
     """Probability of a horizontal flip."""
     color_jitter: Annotated[float, Field(ge=0, le=1)]
     """Largest relative change of brightness, contrast and saturation."""
-    zoom_out: Probability = 0.0
-    """Probability of placing the image on a canvas of up to four times its side, as SSD does."""
     crop: Literal["none", "ssd", "resized"] = "none"
     """`ssd`: a crop that overlaps an object by a random amount (arXiv 1512.02325); `resized`: a random crop that keeps
     at least one object."""

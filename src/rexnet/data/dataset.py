@@ -1,7 +1,7 @@
 """A split as a PyTorch data set: from a key to an augmented uint8 image."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,17 +32,19 @@ class Batch(NamedTuple):
     seed: int
 
 
-class ImageDataset(Dataset[Sample]):
-    """Decodes and transforms the images of an index; randomness depends only on (seed, epoch, position, view)."""
+class KeyedDataset(Dataset[Any]):
+    """The samples of a split for any task; randomness depends only on (seed, epoch, position, view)."""
 
-    def __init__(self, index: Index, transform: Transform, seed: int = 0) -> None:
-        self.index, self.transform, self.seed = index, transform, seed
+    index: Any  # `Index` or that of another task, with `source`, `name` and a length
+
+    def __init__(self, index: Any, seed: int) -> None:
+        self.index, self.seed = index, seed
         self.progress = WorkerProgress()
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitems__(self, samples: list[SampleKey]) -> list[Sample]:
+    def __getitems__(self, samples: list[SampleKey]) -> list[Any]:
         """Returns a batch; PyTorch calls this, so a remote source can fetch it at once, and meanwhile the next one."""
         self.prefetch([sample.position for sample in samples])
         if isinstance(samples, AnnouncingBatch):
@@ -53,11 +55,43 @@ class ImageDataset(Dataset[Sample]):
         """Announces images that will be read."""
         self.index.source.prefetch(positions)
 
-    def __getitem__(self, sample: SampleKey) -> Sample:
+    def __getitem__(self, sample: SampleKey) -> Any:
         self.progress.record(sample.position)
         parts = (sample.epoch, sample.position, sample.view) if sample.view else (sample.epoch, sample.position)
-        key = mix(self.seed, *parts)
-        return Sample(self.view(sample.position, key), int(self.index.labels[sample.position]), key)
+        return self.sample(sample.position, mix(self.seed, *parts))
+
+    @property
+    def sample_bytes(self) -> int:
+        """Size of a sample in a batch."""
+        raise NotImplementedError
+
+    def sample(self, position: int, key: int) -> Any:
+        """Returns the image at `position` with its labels, transformed by the random numbers of `key`."""
+        raise NotImplementedError
+
+    def collate(self, samples: list[Any]) -> Any:
+        """Returns a batch of samples as it travels to the device."""
+        raise NotImplementedError
+
+
+class ImageDataset(KeyedDataset):
+    """Decodes and transforms the images of an index."""
+
+    index: Index
+
+    def __init__(self, index: Index, transform: Transform, seed: int = 0) -> None:
+        super().__init__(index, seed)
+        self.transform = transform
+
+    @property
+    def sample_bytes(self) -> int:
+        return 3 * self.transform.image_size**2
+
+    def sample(self, position: int, key: int) -> Sample:
+        return Sample(self.view(position, key), int(self.index.labels[position]), key)
+
+    def collate(self, samples: list[Sample]) -> Batch:
+        return stack(samples)
 
     def view(self, position: int, key: int) -> np.ndarray:
         """Returns the transformed image at `position`, uint8 (height, width, 3)."""

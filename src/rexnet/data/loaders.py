@@ -2,13 +2,14 @@
 
 import math
 from multiprocessing import set_forkserver_preload
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from torch.utils.data import DataLoader
 
 from rexnet.config.data_schema import LoaderConfig
 from rexnet.config.schema import Config, TrainerConfig
-from rexnet.data.dataset import ImageDataset, Sample, stack
+from rexnet.data.dataset import KeyedDataset
 from rexnet.data.datasets.index import Index
 from rexnet.data.sampling import AnnouncingSampler, EvalBatchSampler, TrainBatchSampler
 from rexnet.data.sources.source import Source
@@ -53,25 +54,30 @@ def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size:
     sampler = TrainBatchSampler(
         len(index), data.batch_size, config.seed, rank, world_size, accumulate, data.last_batch, repeats, balance
     )
+    return require_steps(sampler, index.root)
+
+
+def require_steps(sampler: TrainBatchSampler, root: Path) -> TrainBatchSampler:
+    """Returns the sampler of a split at `root`; one that is smaller than one batch is an error."""
     if sampler.steps == 0:
         raise DataError(
-            f"{index.root}: has {len(index)} images, fewer than one batch of {data.batch_size}; lower "
+            f"{root}: has {sampler.num_samples} images, fewer than one batch of {sampler.batch_size}; lower "
             f"data.batch_size or set data.last_batch=pad"
         )
     return sampler
 
 
 def build_loader(
-    dataset: ImageDataset, sampler: TrainBatchSampler | EvalBatchSampler, settings: LoaderSettings
-) -> DataLoader[Sample]:
-    """Returns a loader of `Batch`es in the order of `sampler`."""
+    dataset: KeyedDataset, sampler: TrainBatchSampler | EvalBatchSampler, settings: LoaderSettings
+) -> DataLoader[Any]:
+    """Returns a loader of batches in the order of `sampler`."""
     source = dataset.index.source
-    size = sampler.device_batch * 3 * dataset.transform.image_size**2  # of a uint8 batch
-    require_shared_memory(settings.local_workers(sampler.world_size), size)
+    batch_bytes = sampler.device_batch * dataset.sample_bytes
+    require_shared_memory(settings.local_workers(sampler.world_size), batch_bytes)
     return DataLoader(
         dataset,
         batch_sampler=sampler if source.fork_safe else AnnouncingSampler(sampler, max(1, settings.workers)),
-        collate_fn=stack,
+        collate_fn=dataset.collate,
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0 and settings.persistent_workers,
         multiprocessing_context=share_source(source, settings, sampler.world_size),
@@ -93,8 +99,8 @@ def share_source(source: Source, settings: LoaderSettings, processes: int) -> st
 
 
 def build_eval_loader(
-    dataset: ImageDataset, batch_size: int, settings: LoaderSettings, rank: int = 0, world_size: int = 1
-) -> DataLoader[Sample]:
+    dataset: KeyedDataset, batch_size: int, settings: LoaderSettings, rank: int = 0, world_size: int = 1
+) -> DataLoader[Any]:
     """Returns the loader of training's validation and of evaluation: each image once over all processes.
 
     The batches are the same for any number of processes, because the last bit of a logit can depend on the size of

@@ -1,10 +1,10 @@
 """The images of a split with their objects, without annotations that cannot be used."""
 
+import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,41 +15,25 @@ from rexnet.data.sources.source import Source
 from rexnet.errors import DataError
 
 OnDefect = Literal["error", "drop"]
-
-
-class Annotations(NamedTuple):
-    """Images and objects as they are in the files; numbers and sizes are in pixels."""
-
-    class_names: Sequence[str]
-    folder: Path
-    paths: Sequence[str]  # of the images below `folder`
-    sizes: np.ndarray  # int (n, 2) height and width
-    image_ids: np.ndarray  # int64 (n,)
-    ids: np.ndarray  # (m,) of the objects, which should differ
-    positions: np.ndarray  # int64 (m,) of their images; -1 for an unknown image
-    labels: np.ndarray  # int64 (m,) from 1; 0 for an unknown class
-    boxes: np.ndarray  # float64 (m, 4) left, top, right, bottom
-    crowd: np.ndarray  # bool (m,)
-    areas: np.ndarray  # float64 (m,), NaN for the area of the box
-    outlines: Names | None = None  # COCO's `segmentation` of each object as JSON; empty without a mask
+OF_OBJECTS = ("images", "boxes", "labels", "crowd", "areas")
 
 
 @dataclass(frozen=True, eq=False)
 class BoxIndex:
-    """The images of one split in a fixed order, each with its objects.
+    """The images of one split in a fixed order, and their objects in that of the images.
 
-    COCO's 118,287 images with 860,001 objects take 31 MB, and 260 MB with masks, which loader processes share.
+    COCO's 118,287 images with 860,001 objects take 37 MB, and 350 MB with masks, which loader processes share.
     """
 
     source: Source
     class_names: tuple[str, ...]
-    """Names of labels 1 to K; label 0 is the background."""
+    """Names of the labels from 1."""
     image_ids: np.ndarray
     """Number of each image in the annotations, int64 (n,)."""
     sizes: np.ndarray
     """Height and width of each image, int32 (n, 2)."""
-    starts: np.ndarray
-    """Image i has objects `starts[i]` up to `starts[i + 1]`: int64 (n + 1,)."""
+    images: np.ndarray
+    """Position of each object's image, int64 (m,)."""
     boxes: np.ndarray
     """Left, top, right and bottom of each object in pixels, inside its image: float32 (m, 4)."""
     labels: np.ndarray
@@ -59,9 +43,11 @@ class BoxIndex:
     areas: np.ndarray
     """Area of each object in square pixels, that of its mask if known: float32 (m,)."""
     outlines: Names | None = None
-    """Masks as COCO's JSON, if they are needed."""
+    """Mask of each object as JSON in COCO's form, if masks are needed."""
+    defects: tuple[str, ...] = ()
+    """Sentences about annotations and images that were left out."""
     remarks: tuple[str, ...] = ()
-    """Sentences about annotations that were left out, and what else a user may not expect."""
+    """Sentences about other properties that a user may not expect."""
 
     def __len__(self) -> int:
         return len(self.source)
@@ -77,96 +63,104 @@ class BoxIndex:
 
     def objects_of(self, position: int) -> slice:
         """Returns the objects of an image, to index `boxes`, `labels`, `crowd`, `areas` and `outlines`."""
-        return slice(int(self.starts[position]), int(self.starts[position + 1]))
+        return slice(*np.searchsorted(self.images, (position, position + 1)).tolist())
 
     def object_counts(self) -> np.ndarray:
         """Returns the number of objects of each class, int64 (K,)."""
         return np.bincount(self.labels, minlength=len(self.class_names) + 1)[1:]
 
+    def runs_of(self, position: int) -> list[dict[str, Any]]:
+        """Returns the mask of each object of an image as COCO's run lengths, which `faster_coco_eval` decodes."""
+        from faster_coco_eval.core import mask
+
+        assert self.outlines is not None
+        height, width = self.sizes[position].tolist()
+        try:
+            outlines = map(json.loads, self.outlines[self.objects_of(position)])
+            runs = [mask.segmToRle(outline, width, height) for outline in outlines]
+            mask.decode(runs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"{printable(self.name(position))}: has a mask that cannot be decoded: {error}") from None
+        return runs
+
+    def take(self, objects: np.ndarray) -> "BoxIndex":
+        """Returns an index of all images with only these objects."""
+        outlines = None if self.outlines is None else self.outlines.select(objects)
+        return replace(self, outlines=outlines, **{key: getattr(self, key)[objects] for key in OF_OBJECTS})
+
     def select(self, positions: np.ndarray) -> "BoxIndex":
         """Returns an index of the images at `positions` (k,), in that order."""
-        counts = np.diff(self.starts)[positions]
-        starts = np.concatenate(([0], np.cumsum(counts)))
-        objects = np.arange(starts[-1]) + np.repeat(self.starts[:-1][positions] - starts[:-1], counts)
-        chosen = {key: getattr(self, key)[positions] for key in ("image_ids", "sizes")}
-        chosen |= {key: getattr(self, key)[objects] for key in ("boxes", "labels", "crowd", "areas")}
-        outlines = None if self.outlines is None else self.outlines.select(objects)
-        return replace(self, source=self.source.select(positions), starts=starts, outlines=outlines, **chosen)
+        first, end = (np.searchsorted(self.images, positions, side) for side in ("left", "right"))
+        images = np.repeat(np.arange(len(positions)), end - first)
+        taken = self.take(np.arange(len(images)) + np.repeat(end - np.cumsum(end - first), end - first))
+        kept = {"image_ids": self.image_ids[positions], "sizes": self.sizes[positions], "images": images}
+        return replace(taken, source=self.source.select(positions), **kept)
 
 
-def build_box_index(
-    found: Annotations, listed_in: Path, on_bad_box: OnDefect = "error", on_missing_image: OnDefect = "error"
+def clean_index(
+    raw: BoxIndex, ids: np.ndarray, listed_in: Path, on_bad_box: OnDefect, on_missing_image: OnDefect
 ) -> BoxIndex:
-    """Sorts annotations by image, clips boxes to their images, and leaves out what is missing or unusable.
+    """Sorts objects by image, clips them to their images, and leaves out what is missing or unusable.
+
+    Args:
+        raw: objects in any order, in images of which -1 is unknown, of classes of which 0 is unknown, and with boxes
+            that may be NaN or outside; an area of NaN means that of the box.
+        ids: numbers of the objects (m,), which should differ.
+        listed_in: the file with the annotations, for messages.
+        on_bad_box: treatment of objects that cannot be used.
+        on_missing_image: treatment of images without a file.
 
     Raises:
         DataError: something has a defect that should not be left out, or nothing is left.
     """
-    remarks = []
-    is_present = np.ones(len(found.paths), bool)
-    if on_missing_image == "drop":
-        is_present[:] = [os.path.lexists(found.folder / path) for path in found.paths]
-        if missing := [found.paths[position] for position in np.flatnonzero(~is_present).tolist()]:
-            remarks.append(f"{listed_in}: left out {len(missing):,} images without a file ({join_names(missing)})")
-    paths = [found.paths[position] for position in np.flatnonzero(is_present).tolist()]
-    source = index_listed(found.folder, paths, [0] * len(paths), found.class_names, listed_in).source
-
-    boxes = np.clip(found.boxes, 0, np.tile(found.sizes[found.positions, ::-1], 2)).astype(np.float32)
-    is_first = np.zeros(len(boxes), bool)
-    is_first[np.unique(found.ids, return_index=True)[1]] = True
+    defects, remarks = [], []
+    boxes = np.clip(raw.boxes, 0, np.tile(raw.sizes[raw.images, ::-1], 2)).astype(np.float32)
     faults = {
-        "of an unknown image": found.positions < 0,
-        "of an unknown class": found.labels == 0,
-        "with the number of another": ~is_first,
+        "of an unknown image": raw.images < 0,
+        "of an unknown class": raw.labels == 0,
+        "with the number of another": ~np.isin(np.arange(len(ids)), np.unique(ids, return_index=True)[1]),
         "without area in its image": ~(boxes[:, 2:] > boxes[:, :2]).all(1),  # true for NaN, too
     }
-    if found.outlines is not None:
-        faults["without a mask"] = np.array([not outline for outline in found.outlines])
+    if raw.outlines is not None:
+        faults["without a mask"] = np.array([not outline for outline in raw.outlines])
     is_bad = np.any(list(faults.values()), axis=0)
     if is_bad.any():
-        counts = f"{is_bad.sum():,} of {len(is_bad):,} annotations cannot be used: " + ", ".join(
-            f"{fault.sum():,} {name} ({_describe(found, int(fault.argmax()))})"
-            for name, fault in faults.items()
-            if fault.any()
-        )
+        found = {name: np.flatnonzero(fault) for name, fault in faults.items() if fault.any()}
+        counts = (f"{len(numbers):,} {name} ({_describe(raw, ids, numbers[0])})" for name, numbers in found.items())
+        text = f"{listed_in}: {is_bad.sum():,} of {len(ids):,} annotations cannot be used: {', '.join(counts)}"
         if on_bad_box == "error":
-            raise DataError(f"{listed_in}: {counts}; correct them, or leave them out with data.on_bad_box=drop")
-        remarks.append(f"{listed_in}: {counts}; they are left out")
-    is_clipped = ~is_bad & (np.abs(boxes - found.boxes).max(1, initial=0) > 1)  # pixel; less is rounding
-    if is_clipped.any():
-        where = _describe(found, int(is_clipped.argmax()))
-        remarks.append(f"{listed_in}: clipped {is_clipped.sum():,} boxes that extend beyond their image ({where})")
+            raise DataError(f"{text}; correct them, or leave them out with data.on_bad_box=drop")
+        defects.append(f"{text}; they are left out")
+    if len(
+        clipped := np.flatnonzero(~is_bad & (np.abs(boxes - raw.boxes).max(1) > 1))
+    ):  # less than a pixel is rounding
+        where = _describe(raw, ids, clipped[0])
+        remarks.append(f"{listed_in}: clipped {len(clipped):,} boxes that extend beyond their image ({where})")
+    good = np.flatnonzero(~is_bad)
+    index = replace(raw, boxes=boxes).take(good[np.argsort(raw.images[good], kind="stable")])
 
-    positions = np.where(is_present, np.cumsum(is_present) - 1, -1)[found.positions]
-    kept = np.flatnonzero(~is_bad & (positions >= 0))
-    kept = kept[np.argsort(positions[kept], kind="stable")]
-    counts_of_images = np.bincount(positions[kept], minlength=len(paths))
-    sides = (boxes[kept, 2:] - boxes[kept, :2]).prod(1)
-    index = BoxIndex(
-        source,
-        tuple(found.class_names),
-        found.image_ids[is_present],
-        found.sizes[is_present],
-        np.concatenate(([0], np.cumsum(counts_of_images))),
-        boxes[kept],
-        found.labels[kept],
-        found.crowd[kept],
-        np.where(np.isnan(found.areas[kept]), sides, found.areas[kept]).astype(np.float32),
-        None if found.outlines is None else found.outlines.select(kept),
-    )
-    if not len(kept):
+    is_there = np.array([os.path.lexists(raw.name(position)) for position in range(len(raw))])
+    if on_missing_image == "drop" and not is_there.all():
+        missing = [raw.source.paths[position] for position in np.flatnonzero(~is_there).tolist()]
+        defects.append(f"{listed_in}: left out {len(missing):,} images without a file ({join_names(missing)})")
+        index = index.select(np.flatnonzero(is_there))
+    paths = list(index.source.paths)
+    index_listed(index.root, paths, [0] * len(paths), raw.class_names, listed_in)  # requires files inside the folder
+    if not len(index.images):
         raise DataError(f"{listed_in}: has no annotation that can be used")
-    if len(empty := np.flatnonzero(counts_of_images == 0)):
+    if len(empty := np.setdiff1d(np.arange(len(index)), index.images)):
         where = printable(paths[empty[0]])
-        remarks.append(f"{listed_in}: {len(empty):,} of {len(paths):,} images have no object ({where})")
-    if absent := [index.class_names[label] for label in np.flatnonzero(index.object_counts() == 0).tolist()]:
+        remarks.append(f"{listed_in}: {len(empty):,} of {len(index):,} images have no object ({where})")
+    if absent := [raw.class_names[label] for label in np.flatnonzero(index.object_counts() == 0).tolist()]:
         remarks.append(f"{listed_in}: has no object of {join_names(absent)}")
-    return replace(index, remarks=tuple(remarks))
+    sides = index.boxes[:, 2:] - index.boxes[:, :2]
+    areas = np.where(np.isnan(index.areas), sides.prod(1), index.areas).astype(np.float32)
+    return replace(index, areas=areas, defects=tuple(defects), remarks=tuple(remarks))
 
 
-def _describe(found: Annotations, number: int) -> str:
-    """Identifies an annotation in a message."""
-    if found.positions[number] < 0:
-        return f"number {found.ids[number]:.0f}"
-    box = " ".join(f"{edge:g}" for edge in found.boxes[number].tolist())
-    return f"{printable(found.paths[found.positions[number]])}, box {box}"
+def _describe(raw: BoxIndex, ids: np.ndarray, number: int) -> str:
+    """Identifies an object in a message."""
+    if raw.images[number] < 0:
+        return f"number {ids[number]:.0f}"
+    box = " ".join(f"{edge:g}" for edge in raw.boxes[number].tolist())
+    return f"{printable(raw.source.paths[int(raw.images[number])])}, box {box}"

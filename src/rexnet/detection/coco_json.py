@@ -3,7 +3,6 @@
 import functools
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,38 +10,32 @@ from typing import Any
 import numpy as np
 
 from rexnet.data.datasets.index import SPLIT_NAMES, Split
-from rexnet.data.sources.image_files import printable
 from rexnet.data.sources.names import Names
-from rexnet.detection.box_index import Annotations
+from rexnet.data.sources.source import FolderSource
+from rexnet.detection.box_index import BoxIndex
 from rexnet.errors import DataError
 
 FORM = "it should be COCO's JSON of instances"
 
 
-def find_annotations(root: Path, split: Split) -> Path:
-    """Returns the annotations of a split in one of the usual places: COCO's, or those of Roboflow's export."""
-    places = [f"annotations/instances_{split}2017.json", f"annotations/instances_{split}.json"]
-    places += [f"{name}/_annotations.coco.json" for name in SPLIT_NAMES[split]]
-    found = next((root / place for place in places if (root / place).exists()), None)
-    if found is None:
-        raise DataError(f"{root}: has none of {', '.join(places)}; name the file with data.{split}_annotations")
-    return found
-
-
-def find_images(root: Path, split: Split, annotations: Path, example: str) -> Path:
-    """Returns the usual folder that contains the image `example` of the split."""
-    names = [f"{split}2017", f"images/{split}2017", f"images/{split}", split, "images", "."]
-    for folder in (*(root / name for name in names), annotations.parent):
-        if os.path.lexists(folder / example):
-            return folder
+def find_coco(root: Path, split: Split) -> tuple[Path, Path]:
+    """Returns annotations and images of a split, where COCO or Roboflow's export have them."""
+    official, short = f"annotations/instances_{split}2017.json", f"annotations/instances_{split}.json"
+    places = [(official, f"{split}2017"), (official, f"images/{split}2017"), (short, f"images/{split}"), (short, split)]
+    places += [(f"{name}/_annotations.coco.json", name) for name in SPLIT_NAMES[split]]
+    for annotations, images in places:
+        if (root / annotations).exists() and (root / images).exists():
+            return root / annotations, root / images
     raise DataError(
-        f"{root}: {printable(example)} of {annotations.name} is missing, or not in {', '.join(names[:-1])}; name the "
-        f"folder with data.{split}_images"
+        f"{root}: has neither {official} with {split}2017/, nor {short} with images/{split}/, nor {places[4][0]}; name "
+        f"them with data.{split}_annotations and data.{split}_images"
     )
 
 
-def read_coco(path: Path, class_names: Sequence[str] | None = None, with_masks: bool = False) -> Annotations:
-    """Reads the annotations of images that are next to the file.
+def read_coco(
+    path: Path, folder: Path, class_names: Sequence[str] | None = None, with_masks: bool = False
+) -> tuple[BoxIndex, np.ndarray]:
+    """Reads annotations of the images in a folder; returns them as `clean_index` takes them, with their numbers.
 
     Labels count the categories from 1, in the order of their numbers, which may have holes, or of `class_names`.
     Annotations shrink to tuples while the file is parsed: one of COCO's size takes 5 s and 0.9 GB, instead of 13 s and
@@ -68,27 +61,25 @@ def read_coco(path: Path, class_names: Sequence[str] | None = None, with_masks: 
     if not (paths and len(rows) and name_of):
         counts = f"{len(paths):,} images, {len(rows):,} annotations and {len(name_of):,} categories"
         raise DataError(f"{path}: has {counts}; at least one of each is needed")
-    if len({*paths}) < len(paths) or len({*image_ids.tolist()}) < len(paths):
-        raise DataError(f"{path}: two of its images have the same file_name or id")
-    if len({*name_of.values()}) < len(categories):
-        raise DataError(f"{path}: two of its categories have the same name or id")
+    for what, values in {"images": image_ids.tolist(), "file_names": paths, "categories": name_of.values()}.items():
+        if len({*values}) < len(categories if what == "categories" else paths):
+            raise DataError(f"{path}: two of its {what} have the same name or id")
     classes = tuple(class_names or (name_of[number] for number in sorted(name_of)))
     label_of = {number: classes.index(name) + 1 for number, name in name_of.items() if name in classes}
     position_of = {number: position for position, number in enumerate(image_ids.tolist())}
-    return Annotations(
+    index = BoxIndex(
+        FolderSource(folder, Names.pack(paths)),
         classes,
-        path.parent,
-        paths,
-        sizes,
         image_ids,
-        numbers[:, 0],
-        np.array([position_of.get(number, -1) for number in numbers[:, 1].tolist()], np.int64),
-        np.array([label_of.get(number, 0) for number in numbers[:, 2].tolist()], np.int64),
+        sizes,
+        np.array([position_of.get(number, -1) for number in numbers[:, 1].tolist()]),
         np.concatenate((numbers[:, 5:7], numbers[:, 5:7] + numbers[:, 7:9]), axis=1),
+        np.array([label_of.get(number, 0) for number in numbers[:, 2].tolist()]),
         numbers[:, 3] == 1,
         numbers[:, 4],
         Names.pack(row[9] for row in rows) if with_masks else None,
     )
+    return index, numbers[:, 0]
 
 
 def _shrink(with_masks: bool, found: dict[str, Any]) -> Any:

@@ -6,16 +6,16 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from rexnet import __version__
-from rexnet.checkpoints.checkpoint import Trained, build_description
+from rexnet.checkpoints.checkpoint import Trained, WeightsKind, build_description
 from rexnet.config.schema import ModelConfig
 from rexnet.errors import ConfigError
 from rexnet.export.deployed import Deployed
@@ -35,26 +35,41 @@ def write_onnx(trained: Trained, deployed: Deployed, path: Path) -> None:
 
 
 def write_graph(
-    model: nn.Module, example: tuple[Tensor], path: Path, description: Mapping[str, str] | None = None
+    model: nn.Module,
+    example: tuple[Tensor],
+    path: Path,
+    description: Mapping[str, str] | None = None,
+    outputs: Sequence[str] = ("probabilities",),
+    axes: Sequence[str] = ("batch",),
+    translations: dict[Any, Callable[..., Any]] | None = None,
 ) -> None:
-    """Writes a network with one argument `images` as ONNX, for any batch size."""
-    require_onnx()
-    import onnx
+    """Writes a network with one argument `images` as ONNX.
 
+    The first dimensions of the images are of any size and named by `axes`. `translations` express custom operators of
+    PyTorch by those of ONNX.
+    """
+    require_onnx()
     with quiet():
         program = torch.onnx.export(
             model,
             example,
             dynamo=True,
             input_names=["images"],
-            output_names=["probabilities"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            output_names=list(outputs),
+            dynamic_shapes=({place: torch.export.Dim(name) for place, name in enumerate(axes)},),
             opset_version=OPSET,
             external_data=False,
+            custom_translation_table=translations,
         )
     assert program is not None
-    proto = program.model_proto
-    for node in proto.graph.node:  # the source line of each node, with full paths of this machine
+    write_proto(program.model_proto, path, description)
+
+
+def write_proto(proto: Any, path: Path, description: Mapping[str, str] | None = None) -> None:
+    """Writes an ONNX graph with metadata, and without the paths of this machine."""
+    import onnx
+
+    for node in proto.graph.node:  # the source line of each node
         for entry in [entry for entry in node.metadata_props if entry.key.endswith("stack_trace")]:
             node.metadata_props.remove(entry)
     onnx.helper.set_model_props(proto, dict(description or {}))
@@ -77,11 +92,16 @@ def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
 
 def write_safetensors(trained: Trained, path: Path) -> None:
     """Writes the weights under timm's names, which are also ours, with the metadata in the header."""
+    write_weights(trained.model, path, describe_export(trained))
+
+
+def write_weights(model: nn.Module, path: Path, description: Mapping[str, str]) -> None:
+    """Writes the weights of a network of any task as safetensors."""
     from safetensors.torch import save
 
-    state = {name: value.contiguous() for name, value in trained.model.state_dict().items()}
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
     with atomic_write(path) as temporary:
-        temporary.write_bytes(save(state, metadata={"format": "pt", **describe_export(trained)}))
+        temporary.write_bytes(save(state, metadata={"format": "pt", **description}))
 
 
 def write_official(trained: Trained, path: Path) -> None:
@@ -124,26 +144,33 @@ def require_onnx() -> None:
 
 def describe_export(trained: Trained) -> dict[str, str]:
     """Returns text entries for the header of a file; this program reads the entry `rexnet` back."""
-    model, view = trained.config.model, trained.preprocessing
-    entry = build_description(trained.config, view.class_names, trained.metrics) | {"weights": trained.weights}
-    calibrated = {} if trained.temperature is None else {"temperature": trained.temperature}
-    network = {"family": model.name}
-    if model.name == "rexnet":
-        network = {"family": f"rexnet-{model.variant}", "width_mult": f"{model.width_mult:g}"}
-    return {
-        **network,
-        "num_classes": str(len(view.class_names)),
-        "class_names": json.dumps(view.class_names),
+    view = trained.preprocessing
+    own = {
         "image_size": str(view.image_size),
         "mean": json.dumps(view.mean),
         "std": json.dumps(view.std),
         "interpolation": view.interpolation,
         "crop_pct": f"{view.crop_pct:g}",
-        "weights": trained.weights,
-        **{key: str(value) for key, value in calibrated.items()},
+    }
+    calibrated = {} if trained.temperature is None else {"temperature": trained.temperature}
+    entry = build_description(trained.config, view.class_names, trained.metrics) | calibrated
+    shown = {key: str(value) for key, value in calibrated.items()}
+    return describe_network(trained.config.model, entry, trained.weights) | own | shown
+
+
+def describe_network(model: ModelConfig, entry: Mapping[str, Any], weights: WeightsKind) -> dict[str, str]:
+    """Returns the text entries that do not depend on the task, for a description of `build_description`."""
+    network = {"family": model.name}
+    if model.name == "rexnet":
+        network = {"family": f"rexnet-{model.variant}", "width_mult": f"{model.width_mult:g}"}
+    return {
+        **network,
+        "num_classes": str(len(entry["class_names"])),
+        "class_names": json.dumps(entry["class_names"]),
+        "weights": weights,
         "config_sha256": hashlib.sha256(entry["config"].encode()).hexdigest(),
         "written_by": f"rexnet-lightning {__version__}",
-        ENTRY: json.dumps(entry | calibrated),
+        ENTRY: json.dumps({**entry, "weights": weights}),
     }
 
 

@@ -37,6 +37,17 @@ def open_onnx(path: Path) -> Exported:
         CheckpointError: the runtime cannot read the file.
         ConfigError: a package is missing.
     """
+    session = open_session(path)
+    name, type_ = session.get_inputs()[0].name, session.get_inputs()[0].type
+    return Exported(
+        lambda images: np.asarray(session.run(None, {name: images})[0]),
+        "uint8" if type_ == "tensor(uint8)" else "float",
+        _description(session.get_modelmeta().custom_metadata_map),
+    )
+
+
+def open_session(path: Path) -> Any:
+    """Returns ONNX Runtime's session of a file on the CPU; see `open_onnx` for the errors."""
     require_onnx()
     import onnxruntime
 
@@ -44,15 +55,9 @@ def open_onnx(path: Path) -> Exported:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own types are not public
         raise CheckpointError(f"{path}: cannot be read as ONNX: {first_sentence(error)}") from None
-    name, type_ = session.get_inputs()[0].name, session.get_inputs()[0].type
-    return Exported(
-        lambda images: np.asarray(session.run(None, {name: images})[0]),
-        "uint8" if type_ == "tensor(uint8)" else "float",
-        _description(session.get_modelmeta().custom_metadata_map),
-    )
 
 
 def open_program(path: Path) -> Exported:

@@ -1,0 +1,148 @@
+"""Tests for exported detectors: equal to torchvision's detectors, for any batch and size of images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rexnet.checkpoints.checkpoint import build_description
+from rexnet.config import DetectionConfig, load_config
+from rexnet.detection.box_sets import load_box_index
+from rexnet.detection.deployed_detector import DeployedSSDLite, mask_of_nms
+from rexnet.detection.detectors import build_detector
+from rexnet.detection.export_detector import export_detector, measure_parity, write_detector
+from rexnet.detection.trained_detector import TrainedDetector, load_trained_detector
+from rexnet.errors import ConfigError, DataError
+from rexnet.export.reading import open_session
+
+NAMES = ("circle", "square")
+MODEL = ["model.width_mult=0.5", "model.depth_mult=0.2", "data.image_size=64"]
+DATA = ["data.val_annotations=val.json", "data.val_images=images"]
+
+
+@pytest.fixture(scope="module")
+def ssdlite() -> Any:
+    """Returns an untrained detector whose BatchNorm knows the images, so that their scores differ."""
+    torch.manual_seed(0)
+    config = load_config("detect/finetune.yaml", MODEL, DetectionConfig)
+    detector: Any = build_detector(config.detector, config.model, 2, 64, config.data.mean, config.data.std)
+    with torch.no_grad():
+        for _ in range(20):
+            detector.backbone(torch.randn(8, 3, 64, 64))
+    return detector.eval()
+
+
+def images(count: int, height: int = 70, width: int = 90) -> Tensor:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randint(256, (count, height, width, 3), generator=generator).byte()
+
+
+def expected(detector: Any, batch: Tensor) -> list[dict[str, Tensor]]:
+    with torch.inference_mode():
+        return detector(list(batch.permute(0, 3, 1, 2).float() / 255))
+
+
+def test_the_batched_form_finds_what_torchvision_finds(ssdlite: Any) -> None:
+    deployed = DeployedSSDLite(ssdlite).eval()
+    with torch.inference_mode():
+        boxes, scores, labels = deployed(images(3))
+    for row, wanted in enumerate(expected(ssdlite, images(3))):
+        there = scores[row] > 0
+        assert len(wanted["scores"]) == there.sum() > 20
+        torch.testing.assert_close(scores[row][there], wanted["scores"], atol=1e-5, rtol=0)
+        mine = sorted(zip(labels[row][there].tolist(), boxes[row][there].round(decimals=2).tolist(), strict=True))
+        assert mine == sorted(zip(wanted["labels"].tolist(), wanted["boxes"].round(decimals=2).tolist(), strict=True))
+
+
+def test_nms_of_groups_keeps_what_nms_keeps() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [21, 20, 30, 30]]).repeat(2, 1, 1)
+    scores = torch.tensor([[0.9, 0.8, 0.3, 0.4], [0.1, 0.8, 0.3, 0.2]])
+    assert mask_of_nms(boxes, scores, 0.5).tolist() == [[True, False, False, True], [False, True, True, False]]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(ssdlite: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a checkpoint next to three images of two sizes with one object each."""
+    folder = tmp_path_factory.mktemp("detection")
+    (folder / "images").mkdir()
+    shapes = [(70, 90), (80, 60), (70, 90)]
+    for number, (height, width) in enumerate(shapes):
+        Image.fromarray(images(number + 1, height, width)[number].numpy()).save(folder / "images" / f"{number}.png")
+    listed = [{"id": i, "file_name": f"{i}.png", "height": h, "width": w} for i, (h, w) in enumerate(shapes)]
+    objects = [{"id": i + 1, "image_id": i, "category_id": 1, "bbox": [5, 5, 40, 40]} for i in range(3)]
+    categories = [{"id": label, "name": name} for label, name in enumerate(NAMES, 1)]
+    content = {"images": listed, "categories": categories, "annotations": objects}
+    (folder / "val.json").write_text(json.dumps(content))
+    config = load_config("detect/finetune.yaml", [*MODEL, f"data.root={folder}", *DATA], DetectionConfig)
+    state = {f"model.{name}": value for name, value in ssdlite.state_dict().items()}
+    content = {"state_dict": state, "rexnet": build_description(config, NAMES, {})}
+    torch.save(content, folder / "detector.ckpt")
+    return folder / "detector.ckpt"
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoint: Path) -> Path:
+    parities = export_detector(checkpoint, ["onnx", "safetensors"], checkpoint.parent / "export")
+    assert list(parities) == ["network", "onnx"]
+    assert parities["onnx"].n == 3
+    assert parities["onnx"].agreement == 100
+    assert parities["onnx"].score_difference < 1e-5
+    assert parities["onnx"].box_difference < 1e-2
+    assert parities["onnx"].ap == pytest.approx(parities["network"].ap, abs=1e-6)
+    return checkpoint.parent / "export"
+
+
+def test_onnx_takes_batches_of_any_size(folder: Path, ssdlite: Any) -> None:
+    session = open_session(folder / "model.onnx")
+    for batch in (images(1), images(5), images(2, 64, 64)):
+        boxes, scores, labels = session.run(None, {"images": batch.numpy()})
+        for row, wanted in enumerate(expected(ssdlite, batch)):
+            there = len(wanted["scores"])
+            np.testing.assert_allclose(scores[row][:there], wanted["scores"], atol=1e-5)
+            assert (scores[row][there:] == 0).all()
+            assert labels.shape == scores.shape == boxes.shape[:2]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert (metadata["detector"], metadata["class_names"]) == ("ssdlite", '["circle", "square"]')
+    assert "same detections" in (folder / "parity.md").read_text()
+
+
+def test_safetensors_are_loaded_as_a_detector(folder: Path, ssdlite: Any) -> None:
+    trained = load_trained_detector(folder / "model.safetensors")
+    assert trained.class_names == NAMES
+    assert all(torch.equal(value, ssdlite.state_dict()[name]) for name, value in trained.model.state_dict().items())
+
+
+def test_other_formats_are_refused(checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match="--to int8: detectors are exported as onnx or safetensors only"):
+        export_detector(checkpoint, ["onnx", "int8"])
+    with pytest.raises(DataError, match="does not exist"):
+        export_detector(checkpoint, ["onnx"], root=Path("/nowhere"))
+
+
+def test_a_changed_file_is_found(checkpoint: Path, folder: Path) -> None:
+    trained = load_trained_detector(checkpoint)
+    with torch.no_grad():
+        trained.model.head.regression_head.module_list[0][1].bias += 0.05
+    index = load_box_index(trained.config.data, "val", NAMES)
+    assert measure_parity(trained, folder / "model.onnx", index)["onnx"].agreement < 100
+
+
+@pytest.mark.slow
+def test_rcnns_are_exported_for_one_image_of_any_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = load_config("detect/mask_rcnn_rexnet_1.0x.yaml", MODEL, DetectionConfig)
+    detector: Any = build_detector(config.detector, config.model, 2, 64, config.data.mean, config.data.std).eval()
+    detector.rpn._post_nms_top_n = {"training": 20, "testing": 20}
+    write_detector(TrainedDetector(detector, config, NAMES, "raw", tmp_path, {}), tmp_path / "model.onnx", {})
+    session = open_session(tmp_path / "model.onnx")
+    for batch in (images(1), images(1, 128, 80)):
+        boxes, scores, labels = session.run(None, {"images": batch.numpy()})
+        wanted = expected(detector, batch)[0]
+        np.testing.assert_allclose(boxes[0], wanted["boxes"], atol=1e-2)
+        np.testing.assert_allclose(scores[0], wanted["scores"], atol=1e-5)
+        assert labels[0].tolist() == wanted["labels"].tolist()
