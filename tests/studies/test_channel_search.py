@@ -1,14 +1,19 @@
 """Tests of the channel search on tiny images."""
 
 import csv
+import hashlib
 import json
+import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import CIFAR10
 
 from rexnet.cli import main
+from rexnet.data.datasets import download
 from rexnet.errors import DataError, DivergenceError
 from rexnet.studies import channel_search
 from rexnet.studies.brief_training import Recipe, load_images, train_briefly
@@ -147,3 +152,45 @@ def test_images_of_another_size_are_one_sentence(images: Path, tmp_path: Path) -
         Image.new("RGB", (40, 32)).save(tmp_path / split / "a" / "x.png")
     with pytest.raises(DataError, match=r"a/x.png: is 40 x 32 pixels; the study needs 32 x 32"):
         load_images("folder", tmp_path, None, CPU.torch_device)
+
+
+@pytest.fixture
+def cifar(served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Serves CIFAR-10 with six training images, in five batches, and one test image."""
+    folder = tmp_path / "archive" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+
+    def write(name: str, content: dict[str, object]) -> tuple[str, str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return name, hashlib.md5((folder / name).read_bytes()).hexdigest()
+
+    def batch(name: str, labels: list[int]) -> tuple[str, str]:
+        return write(name, {"data": np.full((len(labels), 3072), labels[0], np.uint8), "labels": labels})
+
+    train = [batch(f"data_batch_{number}", [number]) for number in range(1, 5)] + [batch("data_batch_5", [5, 6])]
+    test, (meta, meta_md5) = [batch("test_batch", [9])], write("batches.meta", {"label_names": list("abcdefghij")})
+    monkeypatch.setattr(CIFAR10, "train_list", train)
+    monkeypatch.setattr(CIFAR10, "test_list", test)
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": meta, "key": "label_names", "md5": meta_md5})
+    archive = served[0] / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, folder.name)
+    md5 = hashlib.md5(archive.read_bytes()).hexdigest()
+    remote = download.Remote(f"{served[1]}/{archive.name}", md5, folder.name)
+    monkeypatch.setitem(download.SOURCES, "cifar10", (remote,))
+    return archive
+
+
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="Python before 3.11.4 unpacks nothing safely")
+def test_cifar_is_downloaded_once_and_damage_is_one_sentence(cifar: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for _ in range(2):
+        train, test, classes = load_images("cifar10", root, 4, CPU.torch_device)
+        assert (train.pixels.shape, test.pixels.shape, classes) == ((4, 3, 32, 32), (1, 3, 32, 32), 10)
+        assert all(int(pixels[0, 0, 0]) in (label, 5) for pixels, label in zip(*train, strict=True))
+        cifar.unlink(missing_ok=True)
+    (root / "cifar-10-batches-py" / "data_batch_2").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"data: its cifar10 is damaged; delete it to download it again"):
+        load_images("cifar10", root, None, CPU.torch_device)
+    with pytest.raises(DataError, match=r"tar.gz: cannot be downloaded: .*; get cifar-10-python.tar.gz"):
+        load_images("cifar10", tmp_path / "other", None, CPU.torch_device)
