@@ -15,10 +15,15 @@ def add_parser(studies: Commands) -> None:
         help="search for channel widths under a budget (Figures 2 and 4, Table 3)",
         description="Train random networks of equal cost briefly, and compare the widths of the most and the least "
         "accurate. The same command continues a search that was interrupted; further processes and machines join it.",
-        epilog="example: rexnet study search --setting a --data data/cifar10 --cifar 10 --out studies/search-a",
+        epilog="example: rexnet study search --setting a --data data/cifar --dataset cifar10 --out studies/search-a",
     )
-    parser.add_argument("--data", metavar="ROOT", type=as_path, required=True, help="class folders of 32-pixel images")
-    parser.add_argument("--cifar", choices=(10, 100), type=int, help="ROOT has CIFAR, or it is downloaded into ROOT")
+    parser.add_argument("--data", metavar="ROOT", type=as_path, required=True, help="32-pixel images")
+    parser.add_argument(
+        "--dataset",
+        choices=("folder", "cifar10", "cifar100"),
+        default="folder",
+        help="class folders in train/ and test/ (default), or CIFAR, which is downloaded into ROOT if missing",
+    )
     parser.add_argument("--setting", choices="abcd", default="a", help="of Table 3: 5, 9, 9 or 13 blocks (default: a)")
     parser.add_argument("--params", metavar="N", type=positive, help="budget of parameters (default: the setting's)")
     parser.add_argument("--macs", metavar="N", type=positive, help="budget of multiply-adds (default: the setting's)")
@@ -52,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     settings = SearchSettings(
         options.setting,
         Budget(options.params or setting.budget.params, options.macs or setting.budget.macs),
-        f"cifar{options.cifar}" if options.cifar else "folder",
+        options.dataset,
         options.images,
         Recipe(options.epochs, options.batch_size, options.lr, WEIGHT_DECAY, options.activation),
         options.repeats,

@@ -1,6 +1,5 @@
 """A short training of a small network on images that are already on the device, without loader processes."""
 
-import itertools
 import math
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -86,7 +85,8 @@ def train_briefly(
         DivergenceError: the loss is not finite.
     """
     torch.manual_seed(seed)
-    model = device.place(ReXNet(plan, classes, 0.0, 0.0, 3, recipe.activation, grad_checkpointing=False))
+    model = ReXNet(plan, classes, 0.0, 0.0, 3, recipe.activation, grad_checkpointing=False)
+    device.place(model)
     if device.accelerator == "cpu" and device.precision == "bf16-mixed":
         train_depthwise_in_fp32(model)  # half the time of a step of setting a at batch 32
     optimizer = torch.optim.SGD(
@@ -94,8 +94,9 @@ def train_briefly(
     )
     mean, std = (statistic(train.pixels.float(), (0, 2, 3)).view(3, 1, 1) for statistic in (torch.mean, torch.std))
     steps = len(train.labels) // recipe.batch_size
-    orders = [torch.randperm(len(train.labels)).split(recipe.batch_size)[:steps] for _ in range(recipe.epochs)]
-    for step, batch in enumerate(itertools.chain(*orders)):
+    orders = [torch.randperm(len(train.labels)) for _ in range(recipe.epochs)]
+    batches = (batch for order in orders for batch in torch.split(order, recipe.batch_size)[:steps])
+    for step, batch in enumerate(batches):
         images = (_augment(train.pixels[batch]).float() - mean) / std
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * (1 + math.cos(math.pi * step / (steps * recipe.epochs))) / 2
@@ -103,14 +104,14 @@ def train_briefly(
             logits = model(images.contiguous(memory_format=device.memory_format))
         loss = F.cross_entropy(logits.float(), train.labels[batch])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     if not math.isfinite(loss.item()):
         widths = "-".join(str(block.out_channels) for block in plan.blocks)
         raise DivergenceError(f"the loss of the network {widths} is not finite; lower --lr")
     gram, correct = GramMatrix(), 0
     with torch.inference_mode(), device.autocast():
-        for pixels, labels in zip(test.pixels.split(EVAL_BATCH), test.labels.split(EVAL_BATCH), strict=True):
+        for pixels, labels in zip(*(torch.split(each, EVAL_BATCH) for each in test), strict=True):
             images = ((pixels.float() - mean) / std).contiguous(memory_format=device.memory_format)
             features = model.eval().forward_head(model.forward_features(images), pre_logits=True)
             correct += int((model.head.fc(features).argmax(1) == labels).sum())

@@ -64,9 +64,9 @@ def write_search(folder: Path, settings: Mapping[str, object], setting: Setting,
 
 def _summarize(group: Sequence[Trained]) -> Group:
     accuracies = [each.accuracy for each in group] if len(group) > 1 else group[0].accuracies
-    widths, cost = np.array([each.widths for each in group]), np.mean([each.cost for each in group], axis=0)
-    mean, std = float(np.mean(accuracies)), float(np.std(accuracies))
-    return Group(mean, std, *map(float, cost), widths.mean(0).tolist(), widths.std(0).tolist())
+    params, macs = np.mean([each.cost for each in group], axis=0).tolist()
+    widths, mean, std = np.array([each.widths for each in group]), np.mean(accuracies), np.std(accuracies)
+    return Group(float(mean), float(std), params, macs, widths.mean(0).tolist(), widths.std(0).tolist())
 
 
 def _row(each: Trained) -> tuple[object, ...]:
