@@ -38,9 +38,6 @@ def add_parser(studies: Commands) -> None:
     parser.add_argument("--seed", metavar="N", type=count, default=0)
     parser.add_argument("--out", metavar="FOLDER", type=as_path, default=Path("studies/search"))
     parser.add_argument("--storage", metavar="URL", help="database of the trials (default: SQLite in FOLDER)")
-    parser.add_argument(
-        "--compare", metavar="FOLDER", type=as_path, nargs="+", default=[], help="other searches to draw"
-    )
     parser.set_defaults(run=run)
 
 

@@ -108,7 +108,8 @@ def test_every_source_is_checked_by_a_sum() -> None:
     remotes = [remote for remotes in download.SOURCES.values() for remote in remotes]
     assert len(remotes) == 8
     assert all(len(remote.md5) == 32 and remote.url.startswith("http") for remote in remotes)
-    assert download.SOURCES.keys() == download.OTHER_LAYOUTS.keys()
+    # The studies read CIFAR, and only as its archive unpacks.
+    assert download.SOURCES.keys() - {"cifar10", "cifar100"} == download.OTHER_LAYOUTS.keys()
 
 
 def hostile(path: Path, kind: str) -> None:
