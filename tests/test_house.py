@@ -15,6 +15,7 @@ ROOMS = {
     "data/remote": 610,
     "engines": 200,
     "studies": 1_300,
+    "cli/sweep_command.py": 100,
     "detection": 2_300,
     "config/detection_schema.py": 90,
 }  # optional rooms with limits of their own

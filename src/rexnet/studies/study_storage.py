@@ -2,6 +2,8 @@
 
 import json
 import logging
+import random
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,13 +18,14 @@ from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from rexnet.errors import ConfigError, first_sentence
 
 HEARTBEAT_S = 20
 SILENT_HEARTBEATS = 4
 """A running trial that has missed so many heartbeats was killed, and is queued again."""
+OPENING_ATTEMPTS = 10
 BUSY_TIMEOUT_S = 60
 """Time that SQLite waits for another process to finish writing."""
 
@@ -57,13 +60,7 @@ def open_study(
         if place.get_backend_name() == "sqlite":
             options = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
             Path(place.database or "").parent.mkdir(parents=True, exist_ok=True)
-        storage = RDBStorage(
-            url,
-            options,
-            heartbeat_interval=heartbeat_s,
-            grace_period=heartbeat_s * SILENT_HEARTBEATS,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
+        storage = _open_storage(url, options, heartbeat_s)
         sampler = _TrialSeededSampler(make_sampler, seed)
         study = optuna.create_study(
             storage=storage, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
@@ -80,6 +77,24 @@ def open_study(
             "continue it with its own settings, or begin another one elsewhere"
         )
     return study
+
+
+def _open_storage(url: str, options: dict[str, Any], heartbeat_s: int) -> RDBStorage:
+    """Opens a database and creates its tables, also if other processes do so at the same moment."""
+    for attempt in reversed(range(OPENING_ATTEMPTS)):
+        try:
+            return RDBStorage(
+                url,
+                options,
+                heartbeat_interval=heartbeat_s,
+                grace_period=heartbeat_s * SILENT_HEARTBEATS,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
+        except (DatabaseError, StorageInternalError) as error:
+            if not attempt or not re.search("already exists|UNIQUE|duplicate", f"{error} {error.__cause__}"):
+                raise
+            time.sleep(random.uniform(0.2, 1.0))
+    raise AssertionError("the last attempt returns or raises")
 
 
 def run_trials(
