@@ -145,13 +145,18 @@ def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def shapes_run(shapes_root: Path, tmp_path: Path) -> list[str]:
+def shapes_arguments(root: Path) -> list[str]:
     """Arguments of a detector's training that takes seconds."""
     replaced = ("name=", "data.image_size=", "model.depth_mult=")
     arguments = [argument for argument in SMALL_RUN if not argument.startswith(replaced)]
-    more = ["name=shapes", "model.depth_mult=0.3", "data.image_size=64", f"data.root={shapes_root}"]
-    return [*arguments, *more, "augmentation.crop=none", f"trainer.runs_dir={tmp_path / 'runs'}"]
+    more = ["name=shapes", "model.depth_mult=0.3", "data.image_size=64", "augmentation.crop=none"]
+    return [*arguments, *more, f"data.root={root}"]
+
+
+@pytest.fixture
+def shapes_run(shapes_root: Path, tmp_path: Path) -> list[str]:
+    """Arguments of a detector's training that takes seconds."""
+    return [*shapes_arguments(shapes_root), f"trainer.runs_dir={tmp_path / 'runs'}"]
 
 
 @pytest.fixture(scope="session")
