@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from rexnet.checkpoints.checkpoint import build_description
+from rexnet.cli import main
 from rexnet.config import DetectionConfig, load_config
 from rexnet.detection.box_sets import load_box_index
 from rexnet.detection.deployed_detector import DeployedSSDLite, mask_of_nms
@@ -115,6 +116,14 @@ def test_safetensors_are_loaded_as_a_detector(folder: Path, ssdlite: Any) -> Non
     trained = load_trained_detector(folder / "model.safetensors")
     assert trained.class_names == NAMES
     assert all(torch.equal(value, ssdlite.state_dict()[name]) for name, value in trained.model.state_dict().items())
+
+
+def test_the_command_exports_detectors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = folder / "model.safetensors"
+    assert main(["export", str(source), "--to", "safetensors", "--output", str(folder / "again")]) == 0
+    assert (folder / "again" / "model.safetensors").read_bytes() == source.read_bytes()
+    assert main(["export", str(source), "--to", "onnx", "--input", "float"]) == 2
+    assert "--input float: is not for a detector" in capsys.readouterr().err
 
 
 def test_other_formats_are_refused(checkpoint: Path) -> None:
