@@ -98,7 +98,7 @@ DOORS = {
     "onnx": ["export", "detection/export_detector.py"],
     "onnxscript": ["export", "detection/export_detector.py"],
     "onnxruntime": ["export"],
-    "torchvision": ["training", "data/datasets", "detection"],
+    "torchvision": ["training", "data/datasets", "detection", "studies/brief_training.py"],
     "tqdm": ["system/terminal.py"],
     "ray": ["engines"],
     "pytorch_lightning": [
