@@ -20,6 +20,7 @@ from rexnet.detection.export_detector import export_detector, measure_parity, wr
 from rexnet.detection.trained_detector import TrainedDetector, load_trained_detector
 from rexnet.errors import ConfigError, DataError
 from rexnet.export.reading import open_session
+from rexnet.models.weights import read_description
 
 NAMES = ("circle", "square")
 MODEL = ["model.width_mult=0.5", "model.depth_mult=0.2", "data.image_size=64"]
@@ -121,7 +122,7 @@ def test_safetensors_are_loaded_as_a_detector(folder: Path, ssdlite: Any) -> Non
 def test_the_command_exports_detectors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = folder / "model.safetensors"
     assert main(["export", str(source), "--to", "safetensors", "--output", str(folder / "again")]) == 0
-    assert (folder / "again" / "model.safetensors").read_bytes() == source.read_bytes()
+    assert read_description(folder / "again" / "model.safetensors") == read_description(source)
     assert main(["export", str(source), "--to", "onnx", "--input", "float"]) == 2
     assert "--input float: is not for a detector" in capsys.readouterr().err
 
