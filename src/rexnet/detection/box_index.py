@@ -128,6 +128,8 @@ def clean_index(
         found = {name: np.flatnonzero(fault) for name, fault in faults.items() if fault.any()}
         counts = (f"{len(numbers):,} {name} ({_describe(raw, ids, numbers[0])})" for name, numbers in found.items())
         text = f"{listed_in}: {is_bad.sum():,} of {len(ids):,} annotations cannot be used: {', '.join(counts)}"
+        if is_bad.all():
+            raise DataError(text)
         if on_bad_box == "error":
             raise DataError(f"{text}; correct them, or leave them out with data.on_bad_box=drop")
         defects.append(f"{text}; they are left out")
