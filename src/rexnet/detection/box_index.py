@@ -133,9 +133,8 @@ def clean_index(
         if on_bad_box == "error":
             raise DataError(f"{text}; correct them, or leave them out with data.on_bad_box=drop")
         defects.append(f"{text}; they are left out")
-    if len(
-        clipped := np.flatnonzero(~is_bad & (np.abs(boxes - raw.boxes).max(1) > 1))
-    ):  # less than a pixel is rounding
+    clipped = np.flatnonzero(~is_bad & (np.abs(boxes - raw.boxes).max(1) > 1))  # pixel; less is rounding
+    if len(clipped):
         where = _describe(raw, ids, clipped[0])
         remarks.append(f"{listed_in}: clipped {len(clipped):,} boxes that extend beyond their image ({where})")
     good = np.flatnonzero(~is_bad)
