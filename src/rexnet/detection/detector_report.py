@@ -28,7 +28,7 @@ from rexnet.report.summary import Tile, describe_state
 from rexnet.runs.run import Run
 
 JUDGED_SCORE = 0.5  # of detections that the choice of images counts
-BEST, WORST, WIDTH = 3, 6, 900  # images, and pixels of each
+BEST, WORST, WIDTH = 3, 6, 720  # images, and pixels of each
 
 
 def write_detector_report(folders: Sequence[Path], target: Path) -> None:
@@ -51,7 +51,9 @@ def write_detector_report(folders: Sequence[Path], target: Path) -> None:
         values, weights = result.scores.values, result.trained.weights
         tiles = [Tile(name, f"{values[name]:.2f}", "%", f"{weights}, {len(result.found)} images") for name in SHOWN[:3]]
         recall = [(at / 100, value) for at, value in enumerate(result.scores.precision)]
-        curves.append(("Precision over recall, IoU 0.5", draw_lines("Precision", [Line("Precision", recall)])))
+        curves.append(
+            ("Precision over recall, IoU 0.5", draw_lines("Precision", [Line("Precision", recall)], over="recall"))
+        )
         parameters = sum(parameter.numel() for parameter in result.trained.model.parameters()) / 1e6
         tiles.append(Tile("Parameters", f"{parameters:.2f}", "M", f"{config.detector.name} on {config.model.name}"))
     except (CheckpointError, DataError) as error:
