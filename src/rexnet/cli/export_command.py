@@ -2,7 +2,8 @@
 
 import argparse
 
-from rexnet.cli.arguments import Commands, add_moved_data, add_weights, as_path, is_detector, positive, refuse
+from rexnet.cli.arguments import Commands, add_moved_data, add_weights, as_path, positive
+from rexnet.cli.detector_commands import is_detector, run_export
 
 FORMATS = ("onnx", "torch", "safetensors", "official", "int8")
 
@@ -30,11 +31,7 @@ def run(options: argparse.Namespace) -> int:
     """Exports a network."""
     source, images = options.run_or_checkpoint, options.images
     if is_detector(source):
-        from rexnet.detection.export_detector import export_detector
-
-        refuse(source, {"--input float": options.input == "float"}, "detector")
-        export_detector(source, options.to, options.output, options.data, options.weights, images)
-        return 0
+        return run_export(options)
     from rexnet.export.export import export
 
     export(source, options.to, options.input, options.output, options.data, options.weights, images)

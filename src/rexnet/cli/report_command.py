@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from rexnet.cli.arguments import Commands, as_path, is_detector
+from rexnet.cli.arguments import Commands, as_path
+from rexnet.cli.detector_commands import is_detector
 
 
 def add_parser(commands: Commands) -> None:
