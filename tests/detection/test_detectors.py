@@ -225,7 +225,7 @@ def test_weights_of_a_detector_start_another(tmp_path: Path) -> None:
 def test_errors_say_what_would_be_right(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.image_size: 48 px leave a feature map of one pixel.* at least 64"):
         build(image_size=48)
-    with pytest.raises(ConfigError, match=r"timm/vit_tiny_patch16_224 has maps of the strides 16.* needs 32"):
+    with pytest.raises(ConfigError, match=r"timm/vit_tiny_patch16_224 has maps of the strides 16, but .* needs 32"):
         build(model={"name": "timm/vit_tiny_patch16_224"})
     save_file(rexnet(0.5, num_classes=7).state_dict(), tmp_path / "classifier.safetensors")
     with pytest.raises(CheckpointError, match=r"holds no detector; .* as model\.pretrained"):

@@ -3,7 +3,7 @@
 import argparse
 
 from rexnet.cli.arguments import Commands, as_path, as_root, count, positive
-from rexnet.cli.detector_commands import run_evaluate, is_detector
+from rexnet.cli.detector_commands import is_detector, run_evaluate
 
 
 def add_parser(commands: Commands) -> None:
