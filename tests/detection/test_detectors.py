@@ -1,6 +1,7 @@
 """Tests for the detectors: sizes as in the paper, losses and detections, weights, frozen layers, errors."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from rexnet.config import DetectionConfig, load_config
 from rexnet.config.detection_schema import DetectorConfig
 from rexnet.config.schema import ModelConfig
 from rexnet.detection.backbones import ExpandedMaps, TimmMaps, build_body
+from rexnet.detection.detector_module import Detector
 from rexnet.detection.detectors import build_detector
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.backbone import Backbone
@@ -192,6 +195,21 @@ def test_frozen_layers_of_rexnet_end_with_a_stride() -> None:
     body = build(model={"width_mult": 0.5}, trainable_layers=2).backbone.body  # strides 16 and 32
     trained = [place for place, block in enumerate(body.features) if any(p.requires_grad for p in block.parameters())]
     assert trained == [*range(5, 17)]  # blocks 0 to 4 have strides 2, 4 and 8
+
+
+def test_frozen_layers_stay_frozen_after_the_first_epochs() -> None:
+    options = ["model.width_mult=0.5", "data.image_size=64", "optimizer.freeze_backbone_epochs=1"]
+    config = load_config("detect/finetune.yaml", options, DetectionConfig)
+    module = Detector(config, build(model={"width_mult": 0.5}, trainable_layers=2), ("a", "b", "c"), steps_per_epoch=1)
+    before = [p.requires_grad for p in module.model.parameters()]
+    trainer: Any = SimpleNamespace(current_epoch=0)
+    module.trainer = trainer
+    module.on_train_epoch_start()
+    assert not any(p.requires_grad for p in module.model.backbone.body.parameters())  # type: ignore[union-attr]
+    trainer.current_epoch = 1
+    module.on_train_epoch_start()
+    assert [p.requires_grad for p in module.model.parameters()] == before
+    assert {*before} == {True, False}
 
 
 def test_norm_can_be_frozen() -> None:
