@@ -139,7 +139,7 @@ def test_the_command_exports_detectors(folder: Path, capsys: pytest.CaptureFixtu
 def test_other_formats_are_refused(checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match="--to int8: detectors are exported as onnx or safetensors only"):
         export_detector(checkpoint, ["onnx", "int8"])
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match="is not a folder"):
         export_detector(checkpoint, ["onnx"], root=Path("/nowhere"))
 
 
