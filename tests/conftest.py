@@ -3,12 +3,15 @@
 What the calling shell says of launchers, trackers, caches and terminals is not heard, and the current folder is empty.
 """
 
+import functools
 import json
 import logging
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,26 @@ def plain_log_level() -> Iterator[None]:
     logging.getLogger("rexnet").setLevel(logging.NOTSET)
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A folder and the address under which it is served on this machine."""
+    monkeypatch.setenv("no_proxy", "*")
+    folder = tmp_path / "served"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
 @pytest.fixture(scope="session")
 def image_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class folders: 3 classes with 8 training and 5 validation images each."""
@@ -122,13 +145,18 @@ def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def shapes_run(shapes_root: Path, tmp_path: Path) -> list[str]:
+def shapes_arguments(root: Path) -> list[str]:
     """Arguments of a detector's training that takes seconds."""
     replaced = ("name=", "data.image_size=", "model.depth_mult=")
     arguments = [argument for argument in SMALL_RUN if not argument.startswith(replaced)]
-    more = ["name=shapes", "model.depth_mult=0.3", "data.image_size=64", f"data.root={shapes_root}"]
-    return [*arguments, *more, "augmentation.crop=none", f"trainer.runs_dir={tmp_path / 'runs'}"]
+    more = ["name=shapes", "model.depth_mult=0.3", "data.image_size=64", "augmentation.crop=none"]
+    return [*arguments, *more, f"data.root={root}"]
+
+
+@pytest.fixture
+def shapes_run(shapes_root: Path, tmp_path: Path) -> list[str]:
+    """Arguments of a detector's training that takes seconds."""
+    return [*shapes_arguments(shapes_root), f"trainer.runs_dir={tmp_path / 'runs'}"]
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import yaml
 from rexnet.cli import build_parser, main, parse
 from rexnet.config import RunConfig, load_config
 from rexnet.errors import ConfigError
+from rexnet.studies.sweep_space import parse_space
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -81,6 +82,7 @@ def test_the_pages_show_every_command() -> None:
         "data",
         "doctor",
         "study",
+        "sweep",
     }
 
 
@@ -92,6 +94,9 @@ def test_a_shown_command_is_one_that_the_program_takes(line: str, refused: bool)
     options = parse(arguments)
     config = getattr(options, "config", None)
     if config is None or not hasattr(options, "overrides"):
+        return
+    if words[start + 1] == "sweep":
+        parse_space(config, options.overrides)
         return
     if refused:
         with pytest.raises(ConfigError):

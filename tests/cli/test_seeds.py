@@ -1,4 +1,3 @@
-import signal
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def test_each_seed_is_a_command_of_its_own_and_the_runs_are_named(
         (runs / f"small-{len(commands)}").mkdir(parents=True)
         return 0
 
-    monkeypatch.setattr(seeds, "_run_forwarding", start)
+    monkeypatch.setattr(seeds, "run_forwarding", start)
     command = ["train.py", "--seeds", "2", "--config", "x.yaml"]
     assert seeds.train_seeds(range(5, 7), runs, "small", command) == 0
     assert commands == [[sys.executable, "train.py", "--config", "x.yaml", f"seed={seed}"] for seed in (5, 6)]
@@ -26,30 +25,9 @@ def test_each_seed_is_a_command_of_its_own_and_the_runs_are_named(
 
 
 def test_a_run_that_fails_ends_the_series_with_its_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeds, "_run_forwarding", lambda command: 143)
+    monkeypatch.setattr(seeds, "run_forwarding", lambda command: 143)
     assert seeds.train_seeds(range(3), tmp_path, "small", ["train.py", "--seeds=3"]) == 143
     assert seeds.without_seeds(["train.py", "--seeds=3", "--doctor", "a"]) == ["train.py", "a"]  # it looks once
-
-
-def test_a_signal_reaches_the_run_once() -> None:
-    code = (
-        "import os, signal, sys\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        "os.kill(os.getppid(), signal.SIGTERM)\n"
-        "signal.pause()"
-    )
-    before = signal.getsignal(signal.SIGTERM)
-    assert seeds._run_forwarding([sys.executable, "-c", code]) == 143
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_an_ignored_signal_stays_ignored_as_under_nohup() -> None:
-    code = "import os, signal; os.kill(os.getppid(), signal.SIGHUP); os.kill(os.getpid(), signal.SIGHUP)"
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        assert seeds._run_forwarding([sys.executable, "-c", code]) == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_shortened_option_is_none_since_each_seed_would_begin_the_series_again(

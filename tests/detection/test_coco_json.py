@@ -95,10 +95,8 @@ def test_every_defect_is_counted_with_an_example(tmp_path: Path) -> None:
         load(root)
     assert str(caught.value) == f"{file}: {counts}; correct them, or leave them out with data.on_bad_box=drop"
     index = load(root, on_bad_box="drop")
-    assert index.remarks[:2] == (
-        f"{file}: {counts}; they are left out",
-        f"{file}: clipped 1 boxes that extend beyond their image (10.jpg, box -3 2 2 5)",
-    )
+    assert index.defects == (f"{file}: {counts}; they are left out",)
+    assert index.remarks[0] == f"{file}: clipped 1 boxes that extend beyond their image (10.jpg, box -3 2 2 5)"
     assert index.boxes.tolist() == [[0, 2, 2, 5], [8, 2, 10, 5], [1, 2, 4, 6]]
 
 
@@ -110,7 +108,7 @@ def test_missing_images_are_refused_or_left_out_with_their_objects(tmp_path: Pat
     index = load(root, on_missing_image="drop")
     assert index.image_ids.tolist() == [10, 30]
     assert index.labels.tolist() == [1]
-    assert index.remarks[0].endswith("left out 1 images without a file (20.jpg)")
+    assert index.defects[0].endswith("left out 1 images without a file (20.jpg)")
 
 
 def test_labels_can_follow_the_classes_of_another_split(tmp_path: Path) -> None:
@@ -194,6 +192,6 @@ def test_masks_are_kept_as_json_and_must_be_there(tmp_path: Path) -> None:
     index = load(make_coco(tmp_path, masked), with_masks=True, on_bad_box="drop")
     assert index.outlines is not None
     assert [json.loads(outline) for outline in index.outlines] == [polygons, runs]
-    assert "1 without a mask (10.jpg, box 0 0 2 3)" in index.remarks[0]
+    assert "1 without a mask (10.jpg, box 0 0 2 3)" in index.defects[0]
     with pytest.raises(DataError, match=r"data\.dataset: voc has no masks, which mask_rcnn needs; use coco"):
         load(tmp_path, "voc", with_masks=True)

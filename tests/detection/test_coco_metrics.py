@@ -38,7 +38,7 @@ def invent_detections(index: BoxIndex) -> list[Detections]:
             mask[0, top:bottom, left:right] = 0.9
         scores = torch.from_numpy(rng.random(len(boxes)).round(2)).float()  # some are equal
         output = {"boxes": torch.from_numpy(boxes), "scores": scores, "labels": torch.from_numpy(labels)}
-        found.append(Detections.of(output | {"masks": masks}))
+        found.append(Detections.of(output | {"masks": masks}, torch.ones(4)))
     return found
 
 

@@ -22,7 +22,14 @@ def output_dtypes(network: nn.Module) -> set[torch.dtype]:
     return found
 
 
-@pytest.mark.parametrize("network", [rexnet(0.2, num_classes=2), timm.create_model("efficientnet_lite0")])
+@pytest.mark.parametrize(
+    "network",
+    [
+        rexnet(0.2, num_classes=2),
+        timm.create_model("efficientnet_lite0"),
+        timm.create_model("tf_efficientnet_lite0"),  # its convolutions derive from PyTorch's
+    ],
+)
 def test_depthwise_convolutions_train_in_fp32_and_evaluate_in_bf16(network: nn.Module) -> None:
     names = list(network.state_dict())
     assert output_dtypes(copy.deepcopy(network)) == {torch.bfloat16}

@@ -73,7 +73,7 @@ def test_new_labels_and_a_new_order_of_a_table_are_described(root: Path, tmp_pat
     write_image_list(tmp_path, indexes(table))
     swapped = [row.replace(",ant,", ",x,").replace(",bee,", ",ant,").replace(",x,", ",bee,") for row in rows[:2]]
     assert described(*swapped, *rows[2:]) == {
-        "train": "2 with another class (train/ant/000.png, train/bee/000.png)",
+        "train": "2 with another label (train/ant/000.png, train/bee/000.png)",
     }
     assert described(*rows[1::-1], *rows[2:]) == {"train": "the same in another order"}
 

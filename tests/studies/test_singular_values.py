@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from rexnet.studies.singular_values import GramMatrix, effective_rank, nuclear_norm, rank_ratio, singular_values
+from rexnet.studies.singular_values import GramMatrix, effective_rank, nuclear_norm, rank_ratio
+
+
+def singular_values(*batches: torch.Tensor) -> torch.Tensor:
+    gram = GramMatrix()
+    for batch in batches:
+        gram.add(batch)
+    return gram.singular_values()
 
 
 def test_singular_values_of_a_matrix_known_by_hand() -> None:
@@ -17,11 +24,8 @@ def test_singular_values_of_a_matrix_known_by_hand() -> None:
 
 def test_batches_give_the_values_of_a_singular_value_decomposition() -> None:
     features = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    gram = GramMatrix()
-    for batch in features.split(16):
-        gram.add(batch)
-    expected = torch.linalg.svdvals(features.double())
-    assert torch.allclose(gram.singular_values(), expected, rtol=1e-10)
+    values = singular_values(*features.split(16))
+    assert torch.allclose(values, torch.linalg.svdvals(features.double()), rtol=1e-10)
 
 
 def test_fewer_samples_than_channels_have_as_many_values_as_samples() -> None:

@@ -29,6 +29,7 @@ COMMANDS = (
     "doctor",
     "ray",
     "study",
+    "sweep",
 )
 
 

@@ -38,10 +38,18 @@ def _add_check(actions: Commands) -> None:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    """Checks a data set; writes manifest and report."""
+    """Checks a data set: writes manifest and report or, for boxes, prints a report."""
     from rexnet.config.data_schema import SourceConfig
+    from rexnet.config.detection_schema import DetectionDataConfig
     from rexnet.dataset_tools.check import check
+    from rexnet.detection.box_check import check_boxes
+    from rexnet.detection.box_sets import detect_boxes
 
+    form = options.dataset or detect_boxes(options.root)
+    if form in ("coco", "coco2017", "voc"):
+        data = DetectionDataConfig(dataset=form, root=options.root, image_size=320, batch_size=1)
+        check_boxes(data, options.allow_leak)
+        return 0
     check(SourceConfig(dataset=_layout_of(options), root=options.root, manifest=options.manifest), options.allow_leak)
     return 0
 

@@ -3,6 +3,7 @@
 import argparse
 
 from rexnet.cli.arguments import Commands, as_path, as_root, count, positive
+from rexnet.cli.detector_commands import is_detector, run_evaluate
 
 
 def add_parser(commands: Commands) -> None:
@@ -38,6 +39,9 @@ def run(options: argparse.Namespace) -> int:
 
     for path in filter(None, (options.json, options.csv)):
         require_writable(path)
+    detectors = [source for source in options.sources if is_detector(source)]
+    if detectors:
+        return run_evaluate(options, detectors)
     processes = join_processes()
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:

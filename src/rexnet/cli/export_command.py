@@ -3,6 +3,7 @@
 import argparse
 
 from rexnet.cli.arguments import Commands, add_moved_data, add_weights, as_path, positive
+from rexnet.cli.detector_commands import is_detector, run_export
 
 FORMATS = ("onnx", "torch", "safetensors", "official", "int8")
 
@@ -28,8 +29,10 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exports a network."""
+    source, images = options.run_or_checkpoint, options.images
+    if is_detector(source):
+        return run_export(options)
     from rexnet.export.export import export
 
-    source, images = options.run_or_checkpoint, options.images
     export(source, options.to, options.input, options.output, options.data, options.weights, images)
     return 0

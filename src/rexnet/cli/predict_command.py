@@ -3,39 +3,53 @@
 import argparse
 
 from rexnet.cli.arguments import Commands, add_weights, as_path, positive
+from rexnet.cli.detector_commands import is_detector, refuse, run_predict
 
 
 def add_parser(commands: Commands) -> None:
     """Adds the command."""
     parser = commands.add_parser(
         "predict",
-        help="classify images",
-        description="Write one line per image with its most probable classes, or the reason why it cannot be read.",
+        help="classify images, or detect objects in them",
+        description="Write one line per image with its most probable classes, or of a detector one line per box, and "
+        "the reason why an image cannot be read.",
         epilog="example: rexnet predict runs/NAME holiday/ 'more/**/*.jpg' --out holiday.csv",
     )
     parser.add_argument("source", metavar="SOURCE", help="run, checkpoint, export, timm/NAME or timm/NAME=FILE")
     parser.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, folders (recursively) or glob patterns")
-    parser.add_argument("--top", type=positive, default=5, metavar="K", help="classes per line (default: 5)")
-    parser.add_argument("--out", type=as_path, metavar="FILE", help=".csv or .jsonl (default: CSV on standard output)")
-    parser.add_argument("--format", choices=("csv", "jsonl"), help="default: by the extension of FILE")
-    parser.add_argument("--batch", type=positive, default=32, metavar="N", help="batch size (default: 32)")
+    parser.add_argument("--top", type=positive, metavar="K", help="classes per line (default: 5)")
+    parser.add_argument(
+        "--out",
+        type=as_path,
+        metavar="FILE",
+        help=".csv, .jsonl or, of boxes, COCO's .json (default: CSV on standard output)",
+    )
+    parser.add_argument("--format", choices=("csv", "jsonl", "coco"), help="default: by the extension of FILE")
+    parser.add_argument("--batch", type=positive, metavar="N", help="batch size (default: 32)")
     parser.add_argument("--workers", type=positive, metavar="N", help="decoding threads (default: one per core)")
     add_weights(parser)
     parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
+    parser.add_argument("--draw", type=as_path, metavar="FOLDER", help="of a detector: draw the boxes into copies")
+    parser.add_argument("--min-score", type=float, metavar="P", help="of a detector: smallest score (default: 0.3)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Classifies images and writes the table."""
+    """Classifies images, or detects objects, and writes the table."""
+    source = options.source
+    if is_detector(source):
+        return run_predict(options)
     from rexnet.prediction.predict import predict_files
 
+    given = {"--draw": options.draw, "--min-score": options.min_score, "--format coco": options.format == "coco"}
+    refuse(source, given, "classifier")
     predict_files(
-        options.source,
+        source,
         options.inputs,
-        options.top,
+        options.top or 5,
         options.out,
         options.format,
-        options.batch,
+        options.batch or 32,
         options.workers,
         options.weights,
         options.trust_pt2,

@@ -4,7 +4,7 @@ import importlib
 
 from rexnet.cli.arguments import Commands
 
-STUDIES = ("rank", "features")
+STUDIES = ("rank", "features", "search")
 
 
 def add_parser(commands: Commands) -> None:

@@ -18,13 +18,6 @@ def add_parser(studies: Commands) -> None:
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint or timm/NAME")
     parser.add_argument("--data", metavar="ROOT", type=as_root, help="data set (default: that of each run)")
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
-    parser.add_argument(
-        "--tolerance",
-        metavar="T",
-        type=_share,
-        default=0.01,
-        help="smallest singular value that counts for the rank, relative to the largest (default: 0.01)",
-    )
     parser.add_argument("--out", metavar="FOLDER", type=as_path, default=Path("studies/features"))
     parser.set_defaults(run=run)
 
@@ -35,14 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from rexnet.system.atomic_files import require_writable
 
     require_writable(options.out / "features.csv")
-    networks = measure_sources(options.sources, options.data, options.split, options.tolerance)
-    save(networks, options.out, options.tolerance)
+    networks = measure_sources(options.sources, options.data, options.split)
+    save(networks, options.out)
     print(f"{describe(networks)}\n\nStudy        {options.out}")
     return 0
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"should be from 0 to below 1, not {text}")
-    return value

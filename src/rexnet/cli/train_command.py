@@ -38,14 +38,12 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains, or prints the configuration."""
-    from rexnet.config import Config, dump_config
+    from rexnet.config import Config, DetectionConfig, dump_config
     from rexnet.config.load import require_kind
 
     config, resume = _resolve(options)
     if options.print_config:
-        if (
-            isinstance(config, Config) and config.model.name != "rexnet"
-        ):  # only networks of timm have their own preprocessing
+        if config.model.is_of_timm:  # only these have their own preprocessing
             from rexnet.models.factory import adopt_preprocessing
 
             config = adopt_preprocessing(config)
@@ -67,9 +65,14 @@ def run(options: argparse.Namespace) -> int:
         return train_seeds(seeds, config.trainer.runs_dir, config.name, sys.argv)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the first step there is nothing to save
     try:
-        from rexnet.training.classification import train
+        if isinstance(config, DetectionConfig):
+            from rexnet.detection.train_detector import train_detector
 
-        result = train(require_kind(config, Config, config.name), resume=resume, allowed=options.allow_change)
+            result = train_detector(config, resume=resume, allowed=options.allow_change)
+        else:
+            from rexnet.training.classification import train
+
+            result = train(require_kind(config, Config, config.name), resume=resume, allowed=options.allow_change)
         if config.trainer.report and is_rank_zero():
             report_run(result.run)
     finally:
@@ -81,10 +84,9 @@ def report_run(run: Path) -> None:
     """Writes the report; a failure is only logged, because the run itself is complete."""
     log = logging.getLogger(__name__)
     try:
-        from rexnet.report.report import default_target, write_report
+        from rexnet.cli.report_command import write
 
-        write_report([run], target := default_target([run]))
-        log.info(f"Report       {target}")
+        log.info(f"Report       {write([run], None)}")
     except Exception as error:
         log.warning(f"the report could not be written: {error}; try again with rexnet report {run}")
 

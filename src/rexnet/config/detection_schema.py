@@ -43,7 +43,7 @@ class DetectionDataConfig(BatchConfig):
     val_annotations: str | None = None
     """Annotations of the validation images, likewise."""
     train_images: str | None = None
-    """Folder of the training images below `root`, for `coco`; null: the first of the usual ones that has them."""
+    """Folder of the training images below `root`, for `coco`; null: `root` with `train_annotations`, else the usual."""
     val_images: str | None = None
     """Folder of the validation images, likewise."""
     on_bad_box: Literal["error", "drop"] = "error"

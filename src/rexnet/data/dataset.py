@@ -1,7 +1,7 @@
 """A split as a PyTorch data set: from a key to an augmented uint8 image."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from rexnet.data.datasets.index import Index
 from rexnet.data.keys import mix
 from rexnet.data.sampling import BATCH, AnnouncingBatch, SampleKey
 from rexnet.data.sources.decode import Jpeg, crop_to_box, open_image
-from rexnet.data.sources.source import Source
 from rexnet.data.workers import WorkerProgress
 
 
@@ -33,24 +32,12 @@ class Batch(NamedTuple):
     seed: int
 
 
-class Indexed(Protocol):
-    """The images of a split, whatever their labels are."""
-
-    @property
-    def source(self) -> Source:
-        """The encoded images."""
-
-    def __len__(self) -> int: ...
-    def name(self, position: int) -> str:
-        """Returns the full path of an image, for messages."""
-
-
 class KeyedDataset(Dataset[Any]):
     """The samples of a split for any task; randomness depends only on (seed, epoch, position, view)."""
 
-    index: Indexed
+    index: Any  # `Index` or that of another task, with `source`, `name` and a length
 
-    def __init__(self, index: Indexed, seed: int) -> None:
+    def __init__(self, index: Any, seed: int) -> None:
         self.index, self.seed = index, seed
         self.progress = WorkerProgress()
 

@@ -74,13 +74,19 @@ def describe_findings(findings: Findings, changed: Sequence[str] | None) -> str:
     pairs = zip(findings.indexes.items(), np.split(findings.images, ends), strict=True)
     parts = [_describe_split(split, index, images) for (split, index), images in pairs]
     parts += [
-        _list("broken", list(findings.faults.values())),
-        *([] if changed is None else [_list("changed since the manifest was written", list(map(printable, changed)))]),
-        _list("the same image in several splits", [_group(findings, group) for group in leaks]),
-        _list("the same image twice in a split", [_group(findings, group) for group in twice]),
-        _list("the same image in several classes", [_group(findings, group) for group in torn]),
-        _list(f"a side below {SMALL_SIDE} pixels", _unusual(findings, lambda low, high: low < SMALL_SIDE)),
-        _list(f"sides of more than {LONG_RATIO} to 1", _unusual(findings, lambda low, high: high > LONG_RATIO * low)),
+        list_items("broken", list(findings.faults.values())),
+        *(
+            []
+            if changed is None
+            else [list_items("changed since the manifest was written", list(map(printable, changed)))]
+        ),
+        list_items("the same image in several splits", [_group(findings, group) for group in leaks]),
+        list_items("the same image twice in a split", [_group(findings, group) for group in twice]),
+        list_items("the same image in several classes", [_group(findings, group) for group in torn]),
+        list_items(f"a side below {SMALL_SIDE} pixels", _unusual(findings, lambda low, high: low < SMALL_SIDE)),
+        list_items(
+            f"sides of more than {LONG_RATIO} to 1", _unusual(findings, lambda low, high: high > LONG_RATIO * low)
+        ),
     ]
     return "\n".join(parts)
 
@@ -103,7 +109,8 @@ def _describe_split(split: Split, index: Index, images: np.ndarray) -> str:
     return "\n".join(lines)
 
 
-def _list(title: str, items: Sequence[str]) -> str:
+def list_items(title: str, items: Sequence[str]) -> str:
+    """Returns a line with the number of items, then the first of them."""
     shown = [f"       {item}" for item in items[:MAX_SHOWN]]
     rest = [f"       and {len(items) - MAX_SHOWN:,} more"] if len(items) > MAX_SHOWN else []
     return "\n".join([f"{len(items):>6,} {title}", *shown, *rest])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rexnet.config.schema import ModelConfig
-from rexnet.errors import ConfigError
+from rexnet.errors import ConfigError, first_sentence
 from rexnet.models.backbone import Backbone
 from rexnet.models.factory import build_model, require_timm_name
 from rexnet.models.grad_checkpointing import run_layer
@@ -63,9 +63,9 @@ class TimmMaps(nn.Module):
         super().__init__()
         reductions, channels = features.feature_info.reduction(), features.feature_info.channels()
         if missing := [stride for stride in strides if stride not in reductions]:
+            found = ", ".join(map(str, sorted({*reductions})))
             raise ConfigError(
-                f"model.name: {name} has maps of the strides {', '.join(map(str, reductions))}, but the detector needs "
-                f"{missing[0]}"
+                f"model.name: {name} has maps of the strides {found}, but the detector needs {missing[0]}"
             )
         self.features = features
         self.strides = list(strides)
@@ -92,16 +92,12 @@ def build_body(
     """Builds a backbone on the CPU, in training mode.
 
     Args:
-        config: the network; its weights are loaded from `pretrained` unless the argument of that name is False.
+        config: the network.
         strides: those of the maps, in ascending order.
         expanded: of ReXNet, take `ExpandedMaps` instead of the blocks' outputs.
         trainable_layers: number of strides (32, 16, 8, 4, 2) whose layers train; the finer ones are frozen.
-        frozen_norm: keep the statistics and weights of every BatchNorm, not only of those in frozen layers.
-        pretrained: load `config.pretrained`.
-
-    Raises:
-        ConfigError: the network has no maps of these strides.
-        CheckpointError: the weights are missing, damaged, or of another network.
+        frozen_norm: freeze every BatchNorm, not only those of frozen layers.
+        pretrained: load the weights that `config` names.
     """
     network = build_model(config, ("object",), pretrained=False)
     if pretrained and config.pretrained is not None:
@@ -131,28 +127,27 @@ def _extract_features(network: nn.Module, config: ModelConfig) -> Any:
     try:
         features = timm.create_model(require_timm_name(config.name), features_only=True, drop_path_rate=drop_path)
     except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise ConfigError(f"model.name: {config.name} has no feature maps for a detector: {error}") from None
+        raise ConfigError(
+            f"model.name: {config.name} has no feature maps for a detector: {first_sentence(error)}"
+        ) from None
     if config.grad_checkpointing:
         features.set_grad_checkpointing()
-    # Some forms of timm's wrappers put a prefix before the names, or join their parts by underscores.
+    # Some of timm's wrappers put a prefix before the names, others join their parts by underscores.
     state = {name.replace(".", "_"): value for name, value in network.state_dict().items()}
-    features.load_state_dict(
-        {name: state[name.removeprefix("model.").replace(".", "_")] for name in features.state_dict()}
-    )
+    names = {name: name.removeprefix("model.").replace(".", "_") for name in features.state_dict()}
+    features.load_state_dict({name: state[original] for name, original in names.items()})
     return features
 
 
 def _freeze_layers(body: nn.Module, every: Maps, trainable_layers: int) -> None:
     """Turns off the gradients of the layers that the map of the coarsest frozen stride depends on."""
-    if trainable_layers == 0:
-        body.requires_grad_(False)
+    body.requires_grad_(trainable_layers > 0)
     frozen = [place for place, stride in enumerate(every.strides) if stride <= 2 ** (STRIDES - trainable_layers)]
-    if trainable_layers in (0, STRIDES) or not frozen:
+    if trainable_layers == 0 or not frozen:
         return
     parameters = list(body.parameters())
-    device = parameters[0].device
-    maps = list(every.eval()(torch.zeros(1, 3, 64, 64, device=device)).values())
-    gradients = torch.autograd.grad(maps[frozen[-1]].sum(), parameters, allow_unused=True)
+    maps = every.eval()(torch.zeros(1, 3, 64, 64, device=parameters[0].device))
+    gradients = torch.autograd.grad(list(maps.values())[frozen[-1]].sum(), parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is None)
 

@@ -44,8 +44,10 @@ class BoxIndex:
     """Area of each object in square pixels, that of its mask if known: float32 (m,)."""
     outlines: Names | None = None
     """Mask of each object as JSON in COCO's form, if masks are needed."""
+    defects: tuple[str, ...] = ()
+    """Sentences about annotations and images that were left out."""
     remarks: tuple[str, ...] = ()
-    """Sentences about annotations that were left out, and what else a user may not expect."""
+    """Sentences about other properties that a user may not expect."""
 
     def __len__(self) -> int:
         return len(self.source)
@@ -111,7 +113,7 @@ def clean_index(
     Raises:
         DataError: something has a defect that should not be left out, or nothing is left.
     """
-    remarks = []
+    defects, remarks = [], []
     boxes = np.clip(raw.boxes, 0, np.tile(raw.sizes[raw.images, ::-1], 2)).astype(np.float32)
     faults = {
         "of an unknown image": raw.images < 0,
@@ -128,7 +130,7 @@ def clean_index(
         text = f"{listed_in}: {is_bad.sum():,} of {len(ids):,} annotations cannot be used: {', '.join(counts)}"
         if on_bad_box == "error":
             raise DataError(f"{text}; correct them, or leave them out with data.on_bad_box=drop")
-        remarks.append(f"{text}; they are left out")
+        defects.append(f"{text}; they are left out")
     if len(
         clipped := np.flatnonzero(~is_bad & (np.abs(boxes - raw.boxes).max(1) > 1))
     ):  # less than a pixel is rounding
@@ -140,7 +142,7 @@ def clean_index(
     is_there = np.array([os.path.lexists(raw.name(position)) for position in range(len(raw))])
     if on_missing_image == "drop" and not is_there.all():
         missing = [raw.source.paths[position] for position in np.flatnonzero(~is_there).tolist()]
-        remarks.append(f"{listed_in}: left out {len(missing):,} images without a file ({join_names(missing)})")
+        defects.append(f"{listed_in}: left out {len(missing):,} images without a file ({join_names(missing)})")
         index = index.select(np.flatnonzero(is_there))
     paths = list(index.source.paths)
     index_listed(index.root, paths, [0] * len(paths), raw.class_names, listed_in)  # requires files inside the folder
@@ -153,7 +155,7 @@ def clean_index(
         remarks.append(f"{listed_in}: has no object of {join_names(absent)}")
     sides = index.boxes[:, 2:] - index.boxes[:, :2]
     areas = np.where(np.isnan(index.areas), sides.prod(1), index.areas).astype(np.float32)
-    return replace(index, areas=areas, remarks=tuple(remarks))
+    return replace(index, areas=areas, defects=tuple(defects), remarks=tuple(remarks))
 
 
 def _describe(raw: BoxIndex, ids: np.ndarray, number: int) -> str:

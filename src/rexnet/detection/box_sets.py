@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -52,6 +53,14 @@ def load_box_index(
                 f"it, or set data.dataset=coco for images of your own choice"
             )
     return clean_index(index, ids, path, data.on_bad_box, data.on_missing_image)
+
+
+def detect_boxes(root: Path) -> Literal["coco", "voc"] | None:
+    """Returns the form of the annotations at `root`, by its files; None: there are no boxes."""
+    marks = ("annotations/instances_*.json", "*/_annotations.coco.json")
+    if any(any(root.glob(mark)) for mark in marks):
+        return "coco"
+    return "voc" if any(any(root.glob(f"{base}ImageSets/Main")) for base in ("", "VOC2*/", "VOCdevkit/*/")) else None
 
 
 def read_cub(root: Path, split: Split) -> tuple[BoxIndex, np.ndarray]:

@@ -1,7 +1,7 @@
 """Transforms of images with their boxes and masks, made of albumentations transforms as those of classification.
 
-torchvision's transforms of boxes were tried instead: with crop, flip, resize and color jitter, they take ten times as
-long as these (measured: 39 and 4 ms for 640 x 480 pixels, of which decoding takes 4).
+torchvision's transforms of boxes take six times as long: crop, flip, resize to 320 px and color jitter of 640 x 480
+pixels take 6.5 and 1.1 ms on one core (torchvision 0.29), and decoding takes 0.6 ms.
 """
 
 import random

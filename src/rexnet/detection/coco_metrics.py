@@ -1,6 +1,5 @@
 """COCO's average precision (AP) and recall (AR), in percent, computed by faster-coco-eval."""
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -30,12 +29,13 @@ class Detections(NamedTuple):
     """COCO's run lengths of each mask, of Mask R-CNN."""
 
     @classmethod
-    def of(cls, output: dict[str, Tensor]) -> "Detections":
-        """Takes the output of a detector for one image."""
+    def of(cls, output: dict[str, Tensor], scale: Tensor) -> "Detections":
+        """Takes the output of a detector for one image, whose file is larger by `scale` (4,)."""
         from faster_coco_eval.core import mask
 
         boxes, scores, labels = (output[key].float().cpu().numpy() for key in ("boxes", "scores", "labels"))
         pixels = (output["masks"][:, 0] > 0.5).byte().cpu().numpy() if "masks" in output else ()
+        boxes = boxes * scale.cpu().numpy()
         return cls(boxes, scores, labels.astype(np.int64), tuple(mask.encode(np.asfortranarray(m)) for m in pixels))
 
     def above(self, score: float) -> "Detections":
@@ -82,14 +82,15 @@ def coco_results(found: Detections, image_id: int) -> list[dict[str, Any]]:
 def coco_truth(index: BoxIndex, class_names: Sequence[str], with_masks: bool = False) -> dict[str, Any]:
     """Returns the objects of an index in COCO's form, with positions as numbers of images and labels as categories."""
     images = [{"id": at, "height": high, "width": wide} for at, (high, wide) in enumerate(index.sizes.tolist())]
-    positions = index.images.tolist()
     annotations = []
-    for number, (position, box) in enumerate(zip(positions, _sides(index.boxes), strict=True)):
-        one = {"id": number + 1, "image_id": position, "category_id": int(index.labels[number]), "bbox": box}
-        one |= {"area": float(index.areas[number]), "iscrowd": int(index.crowd[number])}
-        if with_masks and index.outlines is not None:
-            one["segmentation"] = json.loads(index.outlines[number])
-        annotations.append(one)
+    for position in range(len(index)):
+        objects = index.objects_of(position)
+        masks = index.runs_of(position) if with_masks else None
+        for number, box in enumerate(_sides(index.boxes[objects])):
+            at = objects.start + number
+            one = {"id": at + 1, "image_id": position, "category_id": int(index.labels[at]), "bbox": box}
+            one |= {"area": float(index.areas[at]), "iscrowd": int(index.crowd[at])}
+            annotations.append(one | ({} if masks is None else {"segmentation": masks[number]}))
     categories = [{"id": label, "name": name} for label, name in enumerate(class_names, 1)]
     return {"images": images, "annotations": annotations, "categories": categories}
 

@@ -81,7 +81,7 @@ class DetectionData(KeyedData):
     @property
     def remarks(self) -> list[str]:
         """Sentences about the data that a user may not expect."""
-        return [*self.train_index.remarks, *self.val_index.remarks]
+        return [text for index in (self.train_index, self.val_index) for text in (*index.defects, *index.remarks)]
 
     def train_sampler(self, rank: int) -> TrainBatchSampler:
         data, index = self.config.data, self.train_index

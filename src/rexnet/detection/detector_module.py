@@ -28,8 +28,7 @@ Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 class Detector(TrainingModule):
     """A detector of torchvision with its losses and COCO's metrics.
 
-    Batches are (images, targets): float32 (3, H, W) of 0..1 each, and their boxes as torchvision wants them, with the
-    position of each image in its index as `image_id`.
+    Batches are those of `DetectionData`. COCO's metrics are of the boxes in pixels of the files.
     """
 
     config: DetectionConfig
@@ -76,7 +75,8 @@ class Detector(TrainingModule):
         found: list[Detections] = []
         for prefix, network in {"val": self.model, "val_ema": self.ema_model}.items():
             if network is not None and images:  # there may be fewer images than processes
-                found = [Detections.of(output) for output in network(images)]
+                outputs = network(images)
+                found = [Detections.of(each, target["scale"]) for each, target in zip(outputs, targets, strict=True)]
                 positions = [int(target["image_id"]) for target in targets]
                 self._found[prefix].update(zip(positions, found, strict=True))
         return {"found": found}
@@ -129,15 +129,10 @@ class DetectionImages(Callback):
             return
         tag = f"{pl_module.monitored.partition('/')[0]}/detections_and_truth"
         with may_fail(tag):
-            pairs = [
-                draw_comparison(
-                    to_uint8(image),
-                    found.above(SHOWN_SCORE),
-                    target["boxes"].cpu().numpy(),
-                    target["labels"].cpu().numpy(),
-                    pl_module.class_names,
-                )
-                for image, found, target in zip(batch[0][:SHOWN_IMAGES], outputs["found"], batch[1], strict=False)
-            ]
+            pairs = []
+            for image, found, target in zip(batch[0][:SHOWN_IMAGES], outputs["found"], batch[1], strict=False):
+                boxes, labels, scale = (target[key].cpu().numpy() for key in ("boxes", "labels", "scale"))
+                shown = found.above(SHOWN_SCORE)._replace(boxes=found.above(SHOWN_SCORE).boxes / scale)
+                pairs.append(draw_comparison(to_uint8(image), shown, boxes, labels, pl_module.class_names))
             grid = make_image_grid(torch.stack([fit(pair, SHOWN_SIDE, 2 * SHOWN_SIDE) for pair in pairs]) / 255)
             logger.experiment.add_image(tag, grid, trainer.global_step)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
-from torchvision.models.detection.ssdlite import SSDLiteHead
-from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
+from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block, _normal_init
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from rexnet.config.detection_schema import DetectorConfig
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 SMALLEST_IMAGE = 64  # its map at stride 32 has 2 x 2 pixels; below, there would be a single one to detect on
 EXTRA_CHANNELS = (512, 256, 256, 128)
+NORM = functools.partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)  # torchvision's, of all but the backbone
 PYRAMID_CHANNELS = 256
 PYRAMID_STRIDES = (4, 8, 16, 32)
 
@@ -50,12 +51,10 @@ class LiteFeatures(nn.Module):
         side = math.ceil(image_size / 32)
         for channels in EXTRA_CHANNELS:
             if side > 1:
-                self.extra.append(_extra_layers(self.channels[-1], channels))
+                self.extra.append(_extra_block(self.channels[-1], channels, NORM))
                 self.channels.append(channels)
                 side = math.ceil(side / 2)
-        for layer in self.extra.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, std=0.03)
+        _normal_init(self.extra)
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Returns the maps by name, fine to coarse."""
@@ -81,21 +80,6 @@ class LiteAnchors(DefaultBoxGenerator):  # type: ignore[misc]  # torchvision has
     def num_anchors_per_location(self) -> list[int]:
         """Returns the number of anchors for each pixel of each map."""
         return [len(sides) for sides in self._wh_pairs]
-
-
-class PyramidFeatures(nn.Module):
-    """A feature pyramid (FPN) with 256 channels over the backbone's maps of strides 4 to 32, and one of stride 64."""
-
-    def __init__(self, body: Maps) -> None:
-        super().__init__()
-        self.body = body
-        self.fpn = FeaturePyramidNetwork(body.channels, PYRAMID_CHANNELS, LastLevelMaxPool())
-        self.out_channels = PYRAMID_CHANNELS
-
-    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        """Returns the maps by name, fine to coarse."""
-        maps: OrderedDict[str, Tensor] = self.fpn(self.body(images))
-        return maps
 
 
 def build_detector(
@@ -136,20 +120,22 @@ def build_detector(
         frozen_norm=config.norm == "frozen",
         pretrained=pretrained and config.weights is None,
     )
-    names = {
-        "score_threshold": "score_thresh" if lite else "box_score_thresh",
-        "nms_threshold": "nms_thresh" if lite else "box_nms_thresh",
-        "max_detections": "detections_per_img" if lite else "box_detections_per_img",
+    prefix = "" if lite else "box_"
+    thresholds = {
+        f"{prefix}score_thresh": config.score_threshold,
+        f"{prefix}nms_thresh": config.nms_threshold,
+        f"{prefix}detections_per_img": config.max_detections,
     }
-    given = {theirs: getattr(config, ours) for ours, theirs in names.items() if getattr(config, ours) is not None}
-    options: dict[str, Any] = {"image_mean": list(mean), "image_std": list(std), **given}
+    options: dict[str, Any] = {"image_mean": list(mean), "image_std": list(std)}
+    options |= {name: value for name, value in thresholds.items() if value is not None}
     if lite:
         detector = _build_ssdlite(body, num_classes, image_size, options)
     else:
-        kind = FasterRCNN if config.name == "faster_rcnn" else MaskRCNN
-        features = PyramidFeatures(body)
+        fpn = FeaturePyramidNetwork(body.channels, PYRAMID_CHANNELS, LastLevelMaxPool())
+        features = nn.Sequential(OrderedDict[str, nn.Module](body=body, fpn=fpn))
+        features.out_channels = PYRAMID_CHANNELS  # type: ignore[assignment]  # torchvision asks for it
         options |= {"min_size": image_size, "max_size": max(config.max_size, image_size)}
-        detector = kind(features, num_classes + 1, **options)
+        detector = (FasterRCNN if config.name == "faster_rcnn" else MaskRCNN)(features, num_classes + 1, **options)
         _compute_boxes_in_float32(detector.rpn.anchor_generator, detector.rpn.head, detector.roi_heads.box_predictor)
     if pretrained and config.weights is not None:
         log.info(load_detector(detector, config.weights, config.name))
@@ -180,29 +166,12 @@ def load_detector(detector: nn.Module, path: Path, name: str) -> str:
 def _build_ssdlite(body: Maps, num_classes: int, image_size: int, options: Mapping[str, Any]) -> nn.Module:
     features = LiteFeatures(body, image_size)
     anchors = LiteAnchors(len(features.channels))
-    norm = functools.partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)  # torchvision's
-    head = SSDLiteHead(features.channels, anchors.num_anchors_per_location(), num_classes + 1, norm)
+    head = SSDLiteHead(features.channels, anchors.num_anchors_per_location(), num_classes + 1, NORM)
     usual = {"score_thresh": 0.001, "nms_thresh": 0.55, "detections_per_img": 300, "topk_candidates": 300}
-    detector: nn.Module = SSD(
-        features, anchors, (image_size, image_size), num_classes + 1, head=head, **{**usual, **options}
-    )
+    size = (image_size, image_size)
+    detector: nn.Module = SSD(features, anchors, size, num_classes + 1, head=head, **{**usual, **options})
     _compute_boxes_in_float32(anchors, head)
     return detector
-
-
-def _extra_layers(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Returns layers that halve a map: 1x1, depthwise 3x3 with stride 2, 1x1."""
-    layer = functools.partial(
-        Conv2dNormActivation,
-        norm_layer=functools.partial(nn.BatchNorm2d, eps=0.001, momentum=0.03),
-        activation_layer=nn.ReLU6,
-    )
-    width = out_channels // 2
-    return nn.Sequential(
-        layer(in_channels, width, kernel_size=1),
-        layer(width, width, kernel_size=3, stride=2, groups=width),
-        layer(width, out_channels, kernel_size=1),
-    )
 
 
 def _compute_boxes_in_float32(anchors: nn.Module, *heads: nn.Module) -> None:

@@ -17,6 +17,8 @@ def draw_boxes(
     """Returns an image, uint8 (3, H, W), with boxes (n, 4), their classes (n,) and scores; a class has one color."""
     from torchvision.utils import draw_bounding_boxes
 
+    if not len(boxes):
+        return image
     names = [class_names[label - 1] for label in labels]
     if scores is not None:
         names = [f"{name} {score:.0%}" for name, score in zip(names, scores.tolist(), strict=True)]

@@ -19,7 +19,12 @@ class Float32Depthwise(nn.Conv2d):
 
 
 def train_depthwise_in_fp32(model: nn.Module) -> None:
-    """Makes the depthwise convolutions of a network `Float32Depthwise` in place; parameters keep their names."""
+    """Makes the depthwise convolutions of a network `Float32Depthwise` in place; parameters keep their names.
+
+    So are those that derive from PyTorch's, such as timm's with TensorFlow's padding.
+    """
     for layer in model.modules():
-        if type(layer) is nn.Conv2d and layer.groups == layer.in_channels > 1:
-            layer.__class__ = Float32Depthwise
+        kind = type(layer)
+        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1 and kind is not Float32Depthwise:
+            derived = type(f"Float32{kind.__name__}", (Float32Depthwise, kind), {})
+            layer.__class__ = Float32Depthwise if kind is nn.Conv2d else derived

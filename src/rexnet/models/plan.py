@@ -60,13 +60,14 @@ class NetworkPlan(NamedTuple):
     head_channels: int
     hidden_channels: int
     """Width of the layer between the pooled features and the classifier; 0: there is none."""
+    stem_stride: int = 2
 
     @property
     def levels(self) -> tuple[FeatureLevel, ...]:
         """Returns the feature pyramid from fine to coarse: five maps, of strides 2 to 32 without dilation."""
         starts = [place for place, block in enumerate(self.blocks) if block.downsamples]
         ends = [start - 1 for start in starts] + [len(self.blocks) - 1]
-        strides = (2 * math.prod(block.stride for block in self.blocks[: end + 1]) for end in ends)
+        strides = (self.stem_stride * math.prod(block.stride for block in self.blocks[: end + 1]) for end in ends)
         return tuple(
             FeatureLevel(end, self.blocks[end].out_channels, stride) for end, stride in zip(ends, strides, strict=True)
         )

@@ -52,7 +52,7 @@ class ReXNet(nn.Module):
         self.num_classes = num_classes
         self.num_features = plan.head_channels
         self.grad_checkpointing = grad_checkpointing
-        self.stem = ConvNorm(in_channels, plan.stem_channels, kernel_size=3, stride=2, activation=act())
+        self.stem = ConvNorm(in_channels, plan.stem_channels, 3, plan.stem_stride, activation=act())
         last = max(len(plan.blocks) - 1, 1)
         blocks = [InvertedBottleneck(block, drop_path * i / last, act()) for i, block in enumerate(plan.blocks)]
         final = ConvNorm(plan.blocks[-1].out_channels, plan.head_channels, activation=act())

@@ -71,7 +71,7 @@ def predict_files(
         log.warning(f"{source}: was trained on images cropped to their boxes, but sees whole images here")
     errors: list[str] = []
     shows_bar = output is not None or not sys.stdout.isatty()  # else the table shows progress
-    with _open_output(output) as file, progress_bar(len(paths), " images", shows_bar) as bar:
+    with open_output(output) as file, progress_bar(len(paths), " images", shows_bar) as bar:
         write = _start_table(file, form, min(top, len(model.class_names)))
         for path, result in classify_stream(model, paths, decode_image, top, batch_size, workers):
             bar.update()
@@ -147,7 +147,7 @@ def _form_of(output: Path | None) -> TableFormat:
 
 
 @contextmanager
-def _open_output(output: Path | None) -> Iterator[IO[str]]:
+def open_output(output: Path | None) -> Iterator[IO[str]]:
     """Yields standard output, or a file that appears when it is complete."""
     if output is not None:
         with atomic_write(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:

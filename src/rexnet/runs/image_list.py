@@ -50,7 +50,7 @@ def _describe_change(listed: Iterator[tuple[str, str]], index: Listed) -> str:
     changes = {
         "added": [path for path in new if path not in old],
         "removed": [path for path in old if path not in new],
-        "with another class": [path for path in new if old.get(path, new[path]) != new[path]],
+        "with another label": [path for path in new if old.get(path, new[path]) != new[path]],
     }
     parts = (f"{len(paths):,} {change} ({join_names(paths)})" for change, paths in changes.items() if paths)
     return ", ".join(parts) or "the same in another order"

@@ -9,24 +9,24 @@ from rexnet.runs.state import describe_duration
 def describe_runs(runs: list[Run]) -> str:
     """Returns a table with one line per run."""
     width = max(len(run.name) for run in runs)
-    lines = [f"{'run':{width}}  {'state':8}  {'epochs':>9}  {'top-1':>7}  {'time':>10}"]
+    lines = [f"{'run':{width}}  {'state':8}  {'epochs':>9}  {'best':>8}  {'time':>10}"]
     for run in runs:
-        epochs, top1 = _describe_progress(run)
+        epochs, best = _describe_progress(run)
         detail = "" if run.state.state == "running" else _describe_detail(run)[:100]
         time = describe_duration(run.state.seconds)
-        line = f"{run.name:{width}}  {run.state.state:8}  {epochs:>9}  {top1:>7}  {time:>10}  {detail}"
+        line = f"{run.name:{width}}  {run.state.state:8}  {epochs:>9}  {best:>8}  {time:>10}  {detail}"
         lines.append(line.rstrip())
     return "\n".join(lines)
 
 
 def describe_run(run: Run) -> str:
     """Returns the state of one run and the commands to resume, evaluate, export or publish it."""
-    epochs, top1 = _describe_progress(run)
+    epochs, best = _describe_progress(run)
     detail = _describe_detail(run)
     lines = [
         f"{run.folder}",
         f"state     {run.state.state}{f' ({detail})' if detail else ''}",
-        f"epochs    {epochs}, best top-1 {top1}, {describe_duration(run.state.seconds)}",
+        f"epochs    {epochs}, best {best}, {describe_duration(run.state.seconds)}",
     ]
     folder = shlex.quote(str(run.folder))
     if run.best_checkpoint:
@@ -45,9 +45,10 @@ def describe_run(run: Run) -> str:
 
 
 def _describe_progress(run: Run) -> tuple[str, str]:
-    """Returns finished and total epochs, and the best validation top-1."""
+    """Returns finished and total epochs, and the best validation top-1 or AP."""
     total = "?" if run.total_epochs is None else run.total_epochs
-    return f"{run.epochs}/{total}", f"{run.best_top1[1]:.2f} %" if run.best_top1 else "-"
+    best = f"{run.best_ap[1]:.2f} AP" if run.best_ap else "-"
+    return f"{run.epochs}/{total}", f"{run.best_top1[1]:.2f} %" if run.best_top1 else best
 
 
 def _describe_detail(run: Run) -> str:

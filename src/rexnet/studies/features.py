@@ -23,7 +23,7 @@ from rexnet.system.terminal import align
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 0.01
+TOLERANCE = 0.01  # share of the largest singular value that counts for the rank
 FINAL = "classifier input"
 
 
@@ -50,9 +50,7 @@ class NetworkRank(NamedTuple):
     """Of the classifier's input (images, channels), descending."""
 
 
-def measure_sources(
-    sources: Sequence[str], root: Path | None = None, split: Split = "val", tolerance: float = TOLERANCE
-) -> list[NetworkRank]:
+def measure_sources(sources: Sequence[str], root: Path | None, split: Split) -> list[NetworkRank]:
     """Measures runs, checkpoints and networks of timm, each on the images of its training or on those at `root`.
 
     Raises:
@@ -60,14 +58,13 @@ def measure_sources(
     """
     models = [load_inference_model(source).in_fp32() for source in dict.fromkeys(sources)]
     images = [images_of(model, split, root)[0] for model in models]
-    return [measure_network(model, index, tolerance) for model, index in zip(models, images, strict=True)]
+    return [measure_network(model, index) for model, index in zip(models, images, strict=True)]
 
 
-def measure_network(model: InferenceModel, index: Index, tolerance: float) -> NetworkRank:
+def measure_network(model: InferenceModel, index: Index) -> NetworkRank:
     """Classifies all images and returns the ranks of the blocks' outputs and of the classifier's input.
 
-    The rank ratio is the share of channels whose singular value exceeds `tolerance` times the largest. Features are
-    not centered, as in the paper.
+    Features are not centered.
     """
     network = model.network
     assert network is not None, "exported graphs have no layers"
@@ -83,7 +80,7 @@ def measure_network(model: InferenceModel, index: Index, tolerance: float) -> Ne
     layers = []
     for name, gram in matrices.items():
         values, channels = gram.singular_values(), len(gram.sum)
-        ratios = rank_ratio(values, channels, tolerance), effective_rank(values) / channels
+        ratios = rank_ratio(values, channels, TOLERANCE), effective_rank(values) / channels
         layers.append(LayerRank(name, channels, *ratios, nuclear_norm(values)))
     values = final.singular_values()
     return NetworkRank(model.name, len(index), inference.metrics["top1"], tuple(layers), tuple(values.tolist()))
@@ -120,29 +117,23 @@ def _watch(block: nn.Module, width: int | None, hooks: ExitStack) -> GramMatrix:
 
 def describe(networks: Sequence[NetworkRank]) -> str:
     """Returns a table of the classifiers' inputs."""
-    header = ["network", "images", "top-1", "channels", "rank ratio", "effective", "nuclear norm", "median s / s max"]
-    rows = [header]
+    rows = [["network", "images", "top-1", "channels", "rank ratio", "effective", "nuclear norm"]]
     for network in networks:
-        layer, values = network.layers[-1], np.array(network.singular_values)
-        counts = f"{network.images}", f"{network.top1:.2f}", f"{layer.channels}"
-        ratios = f"{layer.rank_ratio:.3f}", f"{layer.effective_rank:.3f}"
-        norms = f"{layer.nuclear_norm:.1f}", f"{np.median(values) / values.max():.4f}"
-        rows.append([network.source, *counts, *ratios, *norms])
+        layer = network.layers[-1]
+        ratios = f"{layer.rank_ratio:.3f}", f"{layer.effective_rank:.3f}", f"{layer.nuclear_norm:.1f}"
+        rows.append([network.source, f"{network.images}", f"{network.top1:.2f}", f"{layer.channels}", *ratios])
     return "\n".join(align(rows))
 
 
-def save(networks: Sequence[NetworkRank], folder: Path, tolerance: float) -> None:
+def save(networks: Sequence[NetworkRank], folder: Path) -> None:
     """Writes `features.csv` with a row per layer, `features.json` with the singular values, and the figure."""
     with atomic_write(folder / "features.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("source", "images", "top1", *LayerRank._fields))
         writer.writerows((*network[:3], *layer) for network in networks for layer in network.layers)
-    content = [
-        network._asdict() | {"layers": [layer._asdict() for layer in network.layers], "tolerance": tolerance}
-        for network in networks
-    ]
     with atomic_write(folder / "features.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        values = {network.source: network.singular_values for network in networks}
+        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     _draw(networks, folder / "features")
 
 

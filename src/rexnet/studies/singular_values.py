@@ -32,13 +32,6 @@ def gram_singular_values(gram: Tensor) -> Tensor:
     return values.clamp(min=0).sqrt().flip(-1)
 
 
-def singular_values(features: Tensor) -> Tensor:
-    """Returns the singular values of features (N, C) as float64 (min(N, C),), descending."""
-    gram = GramMatrix()
-    gram.add(features)
-    return gram.singular_values()
-
-
 def nuclear_norm(values: Tensor) -> float:
     """Returns the sum of singular values (K,)."""
     return float(values.sum())

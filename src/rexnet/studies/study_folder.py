@@ -34,13 +34,13 @@ def locked_study(folder: Path, assumptions: Mapping[str, object]) -> Iterator[No
     lock = RunLock(folder)
     content = {"assumptions": wanted, "environment": describe_environment()}
     try:
-        _write_json(folder / STUDY_FILE, content)
+        write_json(folder / STUDY_FILE, content)
         yield
     except BaseException as error:
         lock.fail(error)
         raise
     lock.finish()
-    _write_json(folder / STUDY_FILE, {**content, "seconds": read_state(folder).seconds})
+    write_json(folder / STUDY_FILE, {**content, "seconds": read_state(folder).seconds})
 
 
 def _require_same(path: Path, wanted: dict[str, object]) -> None:
@@ -57,7 +57,8 @@ def _require_same(path: Path, wanted: dict[str, object]) -> None:
         )
 
 
-def _write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object) -> None:
+    """Writes a JSON file atomically; raises ConfigError if it cannot."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

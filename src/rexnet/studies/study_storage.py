@@ -1,20 +1,19 @@
 """Optuna studies in a database: several processes or machines share a study, and a killed one loses no trial."""
 
 import json
-import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
+from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,17 +22,16 @@ from rexnet.errors import ConfigError, first_sentence
 HEARTBEAT_S = 20
 SILENT_HEARTBEATS = 4
 """A running trial that has missed so many heartbeats was killed, and is queued again."""
-BUSY_TIMEOUT_S = 60
-"""Time that SQLite waits for another process to finish writing."""
-
-log = logging.getLogger(__name__)
+SQLITE = {"connect_args": {"isolation_level": None, "timeout": 60}}
+"""Lets us begin its transactions, which wait up to 60 s for other processes. By default, SQLite locks a row only when
+it is written, and two processes that read it at the same time would both start the same trial."""
 
 
 def open_study(
     url: str,
     name: str,
     settings: Mapping[str, object],
-    make_sampler: Callable[[int], BaseSampler],
+    make_sampler: Callable[..., BaseSampler],
     seed: int = 0,
     heartbeat_s: int = HEARTBEAT_S,
 ) -> optuna.Study:
@@ -41,10 +39,10 @@ def open_study(
 
     Args:
         url: Database in SQLAlchemy's form: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`.
-        name: Name of the study in the database.
+        name: Its name in the database.
         settings: JSON values on which the results depend.
-        make_sampler: Makes the sampler of one trial from a seed.
-        seed: Together with its number, determines the seed of each trial, in whichever process it runs.
+        make_sampler: A class of samplers whose argument `seed` is determined by `seed` and the number of the trial.
+        seed: Another setting.
         heartbeat_s: Seconds between the signs of life of a running trial.
 
     Raises:
@@ -52,19 +50,26 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", ExperimentalWarning)
-    with storage_errors(_without_password(url), ImportError, RuntimeError):
-        place, options = make_url(url), dict[str, Any]()
-        if place.get_backend_name() == "sqlite":
-            options = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
-            Path(place.database or "").parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place = make_url(url)
+    except SQLAlchemyError:
+        raise ConfigError(f"{url}: is not the URL of a database, such as sqlite:///studies/trials.db") from None
+    is_file = place.drivername == "sqlite"
+    with _storage_errors(f"{place!r}", ImportError, RuntimeError), ExitStack() as stack:  # repr hides the password
+        if is_file:
+            path = Path(place.database or "")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path.with_name(f"{path.name}.lock")))  # several processes may create it
         storage = RDBStorage(
             url,
-            options,
+            SQLITE if is_file else None,
             heartbeat_interval=heartbeat_s,
             grace_period=heartbeat_s * SILENT_HEARTBEATS,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
-        sampler = _TrialSeededSampler(make_sampler, seed)
+        if is_file:
+            event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        sampler = make_sampler(seed=seed)
         study = optuna.create_study(
             storage=storage, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
         )
@@ -76,7 +81,7 @@ def open_study(
     if differing:
         theirs, ours = (", ".join(f"{key}={each.get(key)}" for key in differing) for each in (found, wanted))
         raise ConfigError(
-            f"{_without_password(url)}: the study {name} in it has {theirs}, not {ours}; "
+            f"{place!r}: the study {name} in it has {theirs}, not {ours}; "
             "continue it with its own settings, or begin another one elsewhere"
         )
     return study
@@ -88,45 +93,39 @@ def run_trials(
     trials: int,
     counted: tuple[TrialState, ...] = (TrialState.COMPLETE,),
 ) -> None:
-    """Runs trials until the study has `trials` of them, counting those of other processes.
+    """Runs trials until the study has `trials` of them in a state of `counted`, including those of other processes.
 
     A trial that was killed or raised an error is queued again with the same parameters. If all missing trials run in
-    other processes, waits for them, or for the end of their heartbeats.
-
-    Args:
-        study: A study of `open_study`.
-        objective: Returns the value of a trial, or raises `optuna.TrialPruned` to leave it out.
-        trials: Number of trials that the study has in the end.
-        counted: States of the trials that are counted.
+    other processes, waits for them, or for the end of their heartbeats. `objective` may raise `optuna.TrialPruned`.
 
     Raises:
         ConfigError: the database cannot be used any more, because the disk is full for instance.
     """
     number = -1
+    make_sampler: Callable[..., BaseSampler] = type(study.sampler)
+    seed: int = study.user_attrs["settings"]["seed"]
 
     def attempt(trial: Trial) -> float:
         nonlocal number
         number = trial.number
+        # One sampler for all trials would repeat itself in each process.
+        study.sampler = make_sampler(seed=(seed * 1_000_003 + number) % 2**32)
         earlier = (each for each in study.get_trials(deepcopy=False) if each.number < number)
         if sum(each.state in (*counted, TrialState.RUNNING) for each in earlier) >= trials:
             raise _SurplusError  # another process started the last trial at the same moment
         return objective(trial)
 
-    with storage_errors(study.study_name):
-        waiting = False
+    with _storage_errors(study.study_name):
         while (missing := trials - len(study.get_trials(deepcopy=False, states=counted))) > 0:
             optuna.storages.fail_stale_trials(study)
-            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            if len(running) >= missing:
-                if not waiting:
-                    log.info("Waiting for %d trials that other processes run, or ran when they were killed", missing)
-                waiting = True
+            if len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))) >= missing:
                 time.sleep(1)
                 continue
             try:
                 study.optimize(attempt, n_trials=1, catch=(_SurplusError,))
             except BaseException:
-                _requeue(study, number)
+                if number >= 0 and (failed := study.trials[number]).state == TrialState.FAIL:
+                    RetryHeartbeatStaleTrialCallback()(study, failed)
                 raise
 
 
@@ -134,57 +133,9 @@ class _SurplusError(Exception):
     """The study has enough trials without this one."""
 
 
-def _requeue(study: optuna.Study, number: int) -> None:
-    """Queues a failed trial again, unless another process has."""
-    trials = study.get_trials(deepcopy=False)
-    retried = {each for trial in trials for each in trial.system_attrs.get("retry_history", ())}
-    for trial in trials:
-        if trial.number == number and trial.state == TrialState.FAIL and number not in retried:
-            RetryHeartbeatStaleTrialCallback()(study, trial)
-
-
-class _TrialSeededSampler(BaseSampler):
-    """Samples each trial with a sampler of its own, seeded by the number of the trial.
-
-    With one sampler for all trials, processes with the same seed would try the same parameters, and so would a study
-    that is continued.
-    """
-
-    def __init__(self, make_sampler: Callable[[int], BaseSampler], seed: int) -> None:
-        self.make_sampler, self.seed = make_sampler, seed
-        self.sampler = make_sampler(seed)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Begins a trial."""
-        self.sampler = self.make_sampler((self.seed * 1_000_003 + trial.number) % 2**32)
-        return self.sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Samples the parameters that depend on each other."""
-        return self.sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Samples one parameter."""
-        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Lets the sampler record constraints."""
-        self.sampler.after_trial(study, trial, state, values)
-
-
 @contextmanager
-def storage_errors(where: str, *more: type[Exception]) -> Iterator[None]:
-    """Turns the errors of a database, and those of the types `more`, into one sentence.
-
-    Raises:
-        ConfigError: the database `where`, or that of the study `where`, cannot be used.
-    """
+def _storage_errors(where: str, *more: type[Exception]) -> Iterator[None]:
+    """Turns the errors of the database `where`, and those of the types `more`, into one sentence."""
     types: tuple[type[Exception], ...] = (SQLAlchemyError, StorageInternalError, *more)
     try:
         yield
@@ -192,10 +143,3 @@ def storage_errors(where: str, *more: type[Exception]) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
         reason = first_sentence(getattr(cause, "orig", None) or cause)
         raise ConfigError(f"{where}: the database cannot be used: {reason}") from None
-
-
-def _without_password(url: str) -> str:
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return url

@@ -26,6 +26,7 @@ class Remote(NamedTuple):
 OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
 BIRDS = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 AIRCRAFT = f"{OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"
+CIFAR = "https://www.cs.toronto.edu/~kriz/cifar"
 FOOD = "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz"
 SOURCES: dict[str, tuple[Remote, ...]] = {
     "cub200": (Remote(BIRDS, "97eceeb196236b17998738112f37df78", "CUB_200_2011"),),
@@ -36,6 +37,8 @@ SOURCES: dict[str, tuple[Remote, ...]] = {
     ),
     "aircraft": (Remote(AIRCRAFT, "d4acdd33327262359767eeaa97a4f732", "fgvc-aircraft-2013b"),),
     "food101": (Remote(FOOD, "85eeb15f3717b99a5da872d97d918f87", "food-101"),),
+    "cifar10": (Remote(f"{CIFAR}-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", "cifar-10-batches-py"),),
+    "cifar100": (Remote(f"{CIFAR}-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", "cifar-100-python"),),
 }
 OTHER_LAYOUTS = {
     "cub200": ("images.txt",),

@@ -1,0 +1,123 @@
+"""Candidates of the channel search: networks for 32-pixel images whose widths are a piecewise linear function."""
+
+import bisect
+import itertools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from optuna.trial import Trial
+
+from rexnet.errors import ConfigError
+from rexnet.models.plan import EXPANSION, BlockPlan, NetworkPlan
+
+IMAGE_SIZE, STEM, HEAD, MAX_WIDTH = 32, 16, 1280, 4096
+MAX_RISE = 4
+"""f rises by 0 to 4 parts between two knots, so that level stretches, as in MobileNetV2, are not rare."""
+Widths = tuple[int, ...]
+
+
+class Budget(NamedTuple):
+    """Parameters and multiply-adds, without the classifier: the cost of a network, or a limit."""
+
+    params: int
+    macs: int
+
+    def allows(self, cost: "Budget") -> bool:
+        """Returns True if a network keeps to both limits."""
+        return cost.params <= self.params and cost.macs <= self.macs
+
+    def filled_by(self, cost: "Budget") -> float:
+        """Returns the share that a network uses of the limit that it uses less."""
+        return min(cost.params / self.params, cost.macs / self.macs)
+
+
+class Setting(NamedTuple):
+    """A search of the paper's Table 3.
+
+    The positions of the strides and the widths of stem and head are inferred: the paper does not state them, and these
+    give its networks about their published cost. The budgets are what they cost here. The paper writes 0.2, 0.5, 1.0
+    and 3.0 million parameters and 30, 100, 200 and 300 million FLOPs, of which its own tables exceed the last.
+    """
+
+    strided: tuple[int, int]
+    """Positions of the blocks with stride 2."""
+    budget: Budget
+    best: Widths
+    worst: Widths
+
+
+BEST_D, WORST_D = (34, 34, 34, 40, 64, 88, 112, 136, 160, 184, 208, 232, 256), (*(52,) * 9, 115, 263, 263, 412)
+BEST_B, BEST_C = (24, 33, 42, 50, 59, 68, 77, 85, 94), (30, 45, 59, 74, 88, 103, 117, 132, 146)
+SETTINGS = {
+    "a": Setting((1, 3), Budget(204_100, 32_600_000), (34, 34, 45, 55, 66), (36, 36, 36, 36, 83)),
+    "b": Setting((3, 6), Budget(512_900, 97_600_000), BEST_B, (*(39,) * 7, 87, 158)),
+    "c": Setting((3, 6), Budget(1_053_900, 199_700_000), BEST_C, (47, 47, *(70,) * 6, 364)),
+    "d": Setting((4, 8), Budget(3_095_400, 347_800_000), BEST_D, WORST_D),
+}
+
+
+def plan_candidate(setting: Setting, widths: Widths) -> NetworkPlan:
+    """Returns the network whose blocks have the given output channels; it has no squeeze-and-excitation."""
+    blocks = []
+    for position, (before, after) in enumerate(itertools.pairwise((STEM, *widths))):
+        downsamples = position in setting.strided
+        blocks.append(BlockPlan(before, EXPANSION * before, 0, after, downsamples, 1 + downsamples, 1))
+    return NetworkPlan("v1", STEM, tuple(blocks), HEAD, 0, stem_stride=1)
+
+
+def count_candidate(setting: Setting, widths: Widths) -> Budget:
+    """Returns the cost of a candidate by formula."""
+    pixels, weights, norms, macs = IMAGE_SIZE**2, 27 * STEM, STEM + HEAD, 27 * STEM * IMAGE_SIZE**2
+    for block in plan_candidate(setting, widths).blocks:
+        expand, depthwise = block.in_channels * block.expanded_channels, 9 * block.expanded_channels
+        project = block.expanded_channels * block.out_channels
+        macs += expand * pixels
+        pixels //= block.stride**2
+        macs += (depthwise + project) * pixels
+        weights += expand + depthwise + project
+        norms += 2 * block.expanded_channels + block.out_channels
+    return Budget(weights + widths[-1] * HEAD + 2 * norms, macs + widths[-1] * HEAD * pixels)
+
+
+def suggest_widths(trial: Trial, setting: Setting, budget: Budget) -> Widths:
+    """Samples c_i = a f(i) + b: f is linear between randomly chosen blocks, and a + b as large as the budget allows."""
+    last = len(setting.best) - 1
+    knots = [block for block in range(1, last) if trial.suggest_categorical(f"knot{block}", (False, True))]
+    rises = {knot: trial.suggest_int(f"rise{knot}", 0, MAX_RISE) for knot in (*knots, last)}
+    return fill_budget(setting, budget, rises, trial.suggest_float("first", 0.1, 1.0))
+
+
+def fill_budget(setting: Setting, budget: Budget, rises: Mapping[int, float], first: float) -> Widths:
+    """Returns the widest network within a budget for one piecewise linear f.
+
+    `rises` maps the position of each knot, of which the last block is one, to the rise of f up to it. `first` is the
+    width of the first block as a share of the last, b / (a + b).
+
+    Raises:
+        ConfigError: no network fits the budget.
+    """
+    heights = list(itertools.accumulate(rises.values(), initial=0.0))
+    f = np.interp(range(len(setting.best)), (0, *rises), heights) / (heights[-1] or 1)
+    shape = first + (1 - first) * f if heights[-1] else np.ones(len(f))
+
+    def widths(last: int) -> Widths:
+        return tuple(max(1, round(float(share) * last)) for share in shape)
+
+    def exceeds(last: int) -> bool:
+        return not budget.allows(count_candidate(setting, widths(last)))
+
+    widest = bisect.bisect_left(range(1, MAX_WIDTH), True, key=exceeds)
+    if widest == 0:
+        least = count_candidate(setting, widths(1))
+        raise ConfigError(
+            f"the budget of {budget.params:,} parameters and {budget.macs:,} multiply-adds is impossible: networks of "
+            f"one channel have {least.params:,} and {least.macs:,}; set --params and --macs higher"
+        )
+    return widths(widest)
+
+
+def linear_rule(setting: Setting, budget: Budget) -> Widths:
+    """Returns the widths that grow by the same number at each block and fill both limits of the budget best."""
+    lines = (fill_budget(setting, budget, {len(setting.best) - 1: 1}, percent / 100) for percent in range(5, 101))
+    return max(lines, key=lambda widths: budget.filled_by(count_candidate(setting, widths)))

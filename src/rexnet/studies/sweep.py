@@ -1,0 +1,160 @@
+"""Tries values of configuration keys: each trial of a sweep is a run of `rexnet train`, or one run per seed."""
+
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+from filelock import FileLock
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from rexnet.config.differences import recipe_of
+from rexnet.data.datasets import load_index
+from rexnet.errors import ConfigError
+from rexnet.metrics.statistics import mean_and_deviation
+from rexnet.runs.run import Run
+from rexnet.runs.state import read_state
+from rexnet.studies.study_figure import study_figure
+from rexnet.studies.study_storage import open_study, run_trials
+from rexnet.studies.sweep_space import Distribution, Space
+from rexnet.system.child_process import FORWARDED, run_forwarding
+
+SAMPLERS = {"tpe": TPESampler, "random": RandomSampler, "grid": RandomSampler}
+TRIED = (TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed is pruned
+SAME_FAILURES = 3
+
+
+class Sweep(NamedTuple):
+    """All that determines the trials of a sweep."""
+
+    config: str
+    """Path or name of the YAML file."""
+    space: Space
+    folder: Path
+    seeds: int = 1
+    """Runs per trial, whose mean is the result."""
+
+    def runs(self, trial: FrozenTrial) -> list[Path]:
+        """Returns the run folders of a trial, one per seed; Optuna gives a new number to a trial that is resumed."""
+        name = self.folder / f"trial-{trial.system_attrs.get('failed_trial', trial.number):03d}"
+        first = self.space.config.seed
+        return [name] if self.seeds == 1 else [Path(f"{name}-seed{first + each}") for each in range(self.seeds)]
+
+    def arguments(self, values: Mapping[str, Any]) -> list[str]:
+        """Returns the arguments of `rexnet` that train with sampled values."""
+        return ["train", "--config", self.config, *self.space.fixed, *self.space.overrides(values)]
+
+
+def open_sweep(sweep: Sweep, sampler: str, storage: str | None) -> optuna.Study:
+    """Creates the study of a sweep, or opens that of an earlier or simultaneous process.
+
+    Args:
+        sweep: keys, values and folder.
+        sampler: `tpe`, `random`, or `grid` for all combinations in order.
+        storage: database in SQLAlchemy's form; None: `sweep.db` in the folder.
+
+    Raises:
+        RexnetError: the images are missing, the database cannot be used, or the sweep was begun with other settings.
+    """
+    config = sweep.space.config
+    load_index(config.data, "train")  # missing images would fail in every trial
+    settings = {**recipe_of(config), "seeds": sweep.seeds}
+    settings |= {key: str(each) for key, each in sweep.space.distributions.items()}
+    url = storage or f"sqlite:///{sweep.folder.resolve()}/sweep.db"
+    study = open_study(url, sweep.folder.name, settings, lambda seed: SAMPLERS[sampler](seed=seed), config.seed)
+    if sampler == "grid":
+        sweep.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(sweep.folder / ".grid.lock"):
+            for values in sweep.space.grid():
+                study.enqueue_trial(values, skip_if_exists=True)
+    return study
+
+
+def run_sweep(study: optuna.Study, sweep: Sweep, trials: int) -> None:
+    """Runs trials until the study has so many, with those of other processes.
+
+    Raises:
+        ConfigError: the database cannot be used any more, or the first trials failed in the same way.
+        KeyboardInterrupt: a signal ended the training of a trial.
+    """
+    run_trials(study, lambda trial: _run_trial(trial, sweep), trials, TRIED)
+
+
+def rank_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Returns the trials that have finished, the best first, and then those that failed."""
+    return sorted(study.get_trials(deepcopy=False, states=TRIED), key=lambda each: -(each.value or -1.0))
+
+
+def _run_trial(trial: Trial, sweep: Sweep) -> float:
+    """Trains the runs of a trial that have not finished, and returns the mean of their best top-1.
+
+    Raises:
+        TrialPruned: a run failed.
+    """
+    values = {key: _suggest(trial, key, each) for key, each in sweep.space.distributions.items()}
+    runs = sweep.runs(trial.study.get_trials(deepcopy=False)[trial.number])
+    print(f"\n{runs[0].name}: {' '.join(sweep.space.overrides(values))}", flush=True)
+    for seed, run in enumerate(runs, start=sweep.space.config.seed):
+        own = [f"trainer.runs_dir={sweep.folder}", f"trainer.run_name={run.name}"]
+        own += [f"seed={seed}"] if sweep.seeds > 1 else []
+        error = _train(run, [*sweep.arguments(values), *own])
+        trial.set_user_attr("seconds", sum(read_state(run).seconds for run in runs))
+        if error:
+            _stop_if_all_fail(trial, error)
+            raise optuna.TrialPruned
+    top1 = [best[1] for run in runs if (best := Run(run).best_top1)]
+    trial.set_user_attr("top1", top1)
+    return mean_and_deviation(top1)[0]
+
+
+def _train(run: Path, arguments: Sequence[str]) -> str:
+    """Starts or resumes a run and returns the reason of its failure, if any."""
+    while read_state(run).state == "running":  # it has survived the process that started it
+        time.sleep(1)
+    if read_state(run).state != "finished":
+        code = run_forwarding([sys.executable, sys.argv[0], *arguments])
+        if (code < 0 or code > 128) and abs(code) % 128 in FORWARDED:
+            raise KeyboardInterrupt
+        state = read_state(run)
+        if code:
+            return state.detail if state.state == "failed" else f"exit code {code} before the first step"
+    return "" if Run(run).best_top1 else "there was no validation"
+
+
+def _stop_if_all_fail(trial: Trial, error: str) -> None:
+    """Keeps the reason of a failure, and ends the sweep if it is that of all of the first trials."""
+    trial.set_user_attr("error", error)
+    errors = [each.user_attrs.get("error", "") for each in trial.study.get_trials(deepcopy=False, states=TRIED)]
+    if len(errors) >= SAME_FAILURES - 1 and len({re.sub(r"[\d.]+", "N", each) for each in (*errors, error)}) == 1:
+        raise ConfigError(f"the first {SAME_FAILURES} trials failed in the same way: {error}")
+
+
+def _suggest(trial: Trial, key: str, distribution: Distribution) -> Any:
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(key, choices)
+        case FloatDistribution(low=low, high=high, log=log):
+            return trial.suggest_float(key, low, high, log=log)
+        case IntDistribution(low=low, high=high, log=log):
+            return trial.suggest_int(key, low, high, log=log)
+
+
+def draw_sweep(space: Space, trials: Sequence[FrozenTrial], path: Path) -> None:
+    """Draws top-1 by value, one plot per key, as PNG and SVG."""
+    top1 = [trial.value for trial in trials]
+    with study_figure(path, 2.6 * len(space.distributions) + 0.4, 2.7) as figure:
+        plots = figure.subplots(1, len(space.distributions), sharey=True, squeeze=False)[0]
+        for axes, (key, distribution) in zip(plots, space.distributions.items(), strict=True):
+            if isinstance(distribution, CategoricalDistribution):
+                axes.scatter([distribution.choices.index(trial.params[key]) for trial in trials], top1, s=14)
+                axes.set_xticks(range(len(distribution.choices)), distribution.choices)
+            else:
+                axes.scatter([trial.params[key] for trial in trials], top1, s=14)
+                axes.set_xscale("log" if distribution.log else "linear")
+            axes.set_xlabel(key)
+        plots[0].set_ylabel("top-1 in %")
