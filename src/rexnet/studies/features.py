@@ -1,7 +1,5 @@
 """Singular values of the features of trained networks: `rexnet study features`."""
 
-import csv
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +16,7 @@ from rexnet.evaluation.inference_model import InferenceModel, load_inference_mod
 from rexnet.models.rexnet import ReXNet
 from rexnet.studies.singular_values import GramMatrix, effective_rank, nuclear_norm, rank_ratio
 from rexnet.studies.study_figure import study_figure
-from rexnet.system.atomic_files import atomic_write
+from rexnet.studies.study_folder import write_json, write_table
 from rexnet.system.terminal import align
 
 log = logging.getLogger(__name__)
@@ -127,13 +125,9 @@ def describe(networks: Sequence[NetworkRank]) -> str:
 
 def save(networks: Sequence[NetworkRank], folder: Path) -> None:
     """Writes `features.csv` with a row per layer, `features.json` with the singular values, and the figure."""
-    with atomic_write(folder / "features.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("source", "images", "top1", *LayerRank._fields))
-        writer.writerows((*network[:3], *layer) for network in networks for layer in network.layers)
-    with atomic_write(folder / "features.json") as temporary:
-        values = {network.source: network.singular_values for network in networks}
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    rows = ((*network[:3], *layer) for network in networks for layer in network.layers)
+    write_table(folder / "features.csv", ("source", "images", "top1", *LayerRank._fields), rows)
+    write_json(folder / "features.json", {network.source: network.singular_values for network in networks})
     _draw(networks, folder / "features")
 
 
