@@ -27,7 +27,7 @@ def test_the_shipped_files_are_those_that_are_promised() -> None:
     widths.add("rexnet_lite_1.0x.yaml")
     tuned = {f"finetune/{name}.yaml" for name in ("aircraft", "cars", "cub200", "flowers102", "folder", "food101")}
     detect = {f"detect/{name}_rexnet_1.0x.yaml" for name in ("ssdlite", "faster_rcnn", "mask_rcnn")}
-    studies = {f"studies/{name}.yaml" for name in ("nonlinearity", "widths")}
+    studies = {f"studies/{name}.yaml" for name in ("nonlinearity", "redesigns", "widths")}
     assert names == widths | tuned | detect | studies | {"imagenet.yaml", "quickstart.yaml", "detect/finetune.yaml"}
 
 

@@ -1,6 +1,7 @@
 """Tests for the detectors: sizes as in the paper, losses and detections, weights, frozen layers, errors."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from rexnet.config import DetectionConfig, load_config
 from rexnet.config.detection_schema import DetectorConfig
 from rexnet.config.schema import ModelConfig
 from rexnet.detection.backbones import ExpandedMaps, TimmMaps, build_body
+from rexnet.detection.detector_module import Detector
 from rexnet.detection.detectors import build_detector
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.backbone import Backbone
@@ -194,6 +197,21 @@ def test_frozen_layers_of_rexnet_end_with_a_stride() -> None:
     assert trained == [*range(5, 17)]  # blocks 0 to 4 have strides 2, 4 and 8
 
 
+def test_frozen_layers_stay_frozen_after_the_first_epochs() -> None:
+    options = ["model.width_mult=0.5", "data.image_size=64", "optimizer.freeze_backbone_epochs=1"]
+    config = load_config("detect/finetune.yaml", options, DetectionConfig)
+    module = Detector(config, build(model={"width_mult": 0.5}, trainable_layers=2), ("a", "b", "c"), steps_per_epoch=1)
+    before = [p.requires_grad for p in module.model.parameters()]
+    trainer: Any = SimpleNamespace(current_epoch=0)
+    module.trainer = trainer
+    module.on_train_epoch_start()
+    assert not any(p.requires_grad for p in module.model.backbone.body.parameters())  # type: ignore[union-attr]
+    trainer.current_epoch = 1
+    module.on_train_epoch_start()
+    assert [p.requires_grad for p in module.model.parameters()] == before
+    assert {*before} == {True, False}
+
+
 def test_norm_can_be_frozen() -> None:
     detector = build("faster_rcnn", model={"width_mult": 0.5}, norm="frozen").train()
     before = {name: value.clone() for name, value in detector.backbone.body.named_buffers()}
@@ -225,7 +243,7 @@ def test_weights_of_a_detector_start_another(tmp_path: Path) -> None:
 def test_errors_say_what_would_be_right(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.image_size: 48 px leave a feature map of one pixel.* at least 64"):
         build(image_size=48)
-    with pytest.raises(ConfigError, match=r"timm/vit_tiny_patch16_224 has maps of the strides 16.* needs 32"):
+    with pytest.raises(ConfigError, match=r"timm/vit_tiny_patch16_224 has maps of the strides 16, but .* needs 32"):
         build(model={"name": "timm/vit_tiny_patch16_224"})
     save_file(rexnet(0.5, num_classes=7).state_dict(), tmp_path / "classifier.safetensors")
     with pytest.raises(CheckpointError, match=r"holds no detector; .* as model\.pretrained"):

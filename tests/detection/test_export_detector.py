@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from rexnet.checkpoints.checkpoint import build_description
+from rexnet.cli import main
 from rexnet.config import DetectionConfig, load_config
 from rexnet.detection.box_sets import load_box_index
 from rexnet.detection.deployed_detector import DeployedSSDLite, mask_of_nms
@@ -19,6 +20,7 @@ from rexnet.detection.export_detector import export_detector, measure_parity, wr
 from rexnet.detection.trained_detector import TrainedDetector, load_trained_detector
 from rexnet.errors import ConfigError, DataError
 from rexnet.export.reading import open_session
+from rexnet.models.weights import read_description
 
 NAMES = ("circle", "square")
 MODEL = ["model.width_mult=0.5", "model.depth_mult=0.2", "data.image_size=64"]
@@ -115,6 +117,14 @@ def test_safetensors_are_loaded_as_a_detector(folder: Path, ssdlite: Any) -> Non
     trained = load_trained_detector(folder / "model.safetensors")
     assert trained.class_names == NAMES
     assert all(torch.equal(value, ssdlite.state_dict()[name]) for name, value in trained.model.state_dict().items())
+
+
+def test_the_command_exports_detectors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = folder / "model.safetensors"
+    assert main(["export", str(source), "--to", "safetensors", "--output", str(folder / "again")]) == 0
+    assert read_description(folder / "again" / "model.safetensors") == read_description(source)
+    assert main(["export", str(source), "--to", "onnx", "--input", "float"]) == 2
+    assert "--input float: is not for a detector" in capsys.readouterr().err
 
 
 def test_other_formats_are_refused(checkpoint: Path) -> None:

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
     config, resume = _resolve(options)
     if options.print_config:
-        if config.model.name != "rexnet":  # only networks of timm have their own preprocessing
+        if config.model.is_of_timm:  # only these have their own preprocessing
             from rexnet.models.factory import adopt_preprocessing
 
             config = adopt_preprocessing(config)

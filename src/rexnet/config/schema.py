@@ -18,8 +18,9 @@ RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_leng
 class ModelConfig(Section):
     """The network."""
 
-    name: Annotated[str, Field(pattern=r"^(rexnet|timm/[\w.-]+)$")]
-    """`rexnet`, or `timm/NAME` for a classifier of timm."""
+    name: Annotated[str, Field(pattern=r"^(rexnet|(mobilenet_v1|mobilenet_v2|resnet50|vgg16)_rex|timm/[\w.-]+)$")]
+    """`rexnet`; `timm/NAME` for a classifier of timm; or `mobilenet_v1_rex`, `mobilenet_v2_rex`, `resnet50_rex` or
+    `vgg16_rex` for a redesign of another network by the principles of ReXNet."""
     width_mult: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Width multiplier of ReXNet; 0.9 to 3.0 were published."""
     variant: Literal["v1", "lite", "r"] = "v1"
@@ -47,6 +48,11 @@ class ModelConfig(Section):
     pretrained: Annotated[str, AfterValidator(expand_home)] | None = None
     """Initial weights: a file (.pth, .safetensors, .ckpt), `https://HOST/FILE#sha256=HEX`, or the tag of weights on
     the Hugging Face hub, such as `nav_in1k`."""
+
+    @property
+    def is_of_timm(self) -> bool:
+        """True if timm builds the network."""
+        return self.name.startswith("timm/")
 
     @model_validator(mode="after")
     def _shape_belongs_to_rexnet(self) -> Self:

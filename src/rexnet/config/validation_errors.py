@@ -10,7 +10,11 @@ from pydantic import BaseModel, ValidationError
 from rexnet.config.section import Section, walk_keys
 
 NAME = "letters, digits, '.', '_' and '-'"
-FORMS = {"model.name": "rexnet or timm/NAME", "name": NAME, "trainer.run_name": NAME}
+FORMS = {
+    "model.name": "rexnet, timm/NAME or one of {mobilenet_v1,mobilenet_v2,resnet50,vgg16}_rex",
+    "name": NAME,
+    "trainer.run_name": NAME,
+}
 REMOVED = {"augmentation.trivialaugment", "trainer.histograms", "trainer.model_graph", "trainer.profile"}
 
 

@@ -63,9 +63,9 @@ class TimmMaps(nn.Module):
         super().__init__()
         reductions, channels = features.feature_info.reduction(), features.feature_info.channels()
         if missing := [stride for stride in strides if stride not in reductions]:
+            found = ", ".join(map(str, sorted({*reductions})))
             raise ConfigError(
-                f"model.name: {name} has maps of the strides {', '.join(map(str, reductions))}, but the detector needs "
-                f"{missing[0]}"
+                f"model.name: {name} has maps of the strides {found}, but the detector needs {missing[0]}"
             )
         self.features = features
         self.strides = list(strides)

@@ -18,7 +18,7 @@ from rexnet.detection.coco_metrics import Detections, evaluate_detections
 from rexnet.detection.deployed_detector import OUTPUTS, DeployedRCNN, DeployedSSDLite
 from rexnet.detection.trained_detector import TrainedDetector, load_trained_detector
 from rexnet.errors import ConfigError, DataError, ExportError
-from rexnet.export.formats import OPSET, describe_network, quiet, require_onnx, write_graph, write_proto, write_weights
+from rexnet.export.formats import OPSET, describe_network, quiet, require_onnx, write_proto, write_weights
 from rexnet.export.reading import open_session
 from rexnet.runs.checkpoint_files import run_of
 from rexnet.system.atomic_files import atomic_write
@@ -99,28 +99,29 @@ def describe_detector(trained: TrainedDetector) -> dict[str, str]:
 def write_detector(trained: TrainedDetector, path: Path, description: dict[str, str]) -> None:
     """Writes an ONNX graph with input `images` and outputs `boxes`, `scores` and `labels`."""
     require_onnx()
-    example = torch.zeros(2, 96, 128, 3, dtype=torch.uint8)
-    if trained.config.detector.name == "ssdlite":
-        translations = {torch.ops.rexnet.mask_of_nms.default: _translate_nms}
-        axes = ("batch", "height", "width")
-        write_graph(DeployedSSDLite(trained.model).eval(), (example,), path, description, OUTPUTS, axes, translations)
-        return
     import onnx
 
-    sizes = {"images": {1: "height", 2: "width"}, **{name: {1: "detections"} for name in OUTPUTS}}
+    example = torch.zeros(2, 96, 128, 3, dtype=torch.uint8)
+    axes = {place: torch.export.Dim(name) for place, name in enumerate(("batch", "height", "width"))}
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": list(OUTPUTS), "opset_version": OPSET}
     with quiet(), tempfile.TemporaryDirectory() as folder:
-        # The exporter of TorchScript; the newer one cannot follow torchvision's R-CNNs (torch 2.15).
-        torch.onnx.export(
-            DeployedRCNN(trained.model).eval(),
-            (example[:1],),
-            f"{folder}/model.onnx",
-            dynamo=False,
-            input_names=["images"],
-            output_names=list(OUTPUTS),
-            dynamic_axes=sizes,
-            opset_version=OPSET,
-        )
-        write_proto(onnx.load(f"{folder}/model.onnx"), path, description)
+        if trained.config.detector.name == "ssdlite":
+            program = torch.onnx.export(
+                DeployedSSDLite(trained.model).eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes=(axes,),
+                custom_translation_table={torch.ops.rexnet.mask_of_nms.default: _translate_nms},
+                **names,
+            )
+            assert program is not None
+            proto = program.model_proto
+        else:  # the exporter of TorchScript; the newer one cannot follow torchvision's R-CNNs (torch 2.15)
+            sizes = {"images": {1: "height", 2: "width"}, **{name: {1: "detections"} for name in OUTPUTS}}
+            network, file = DeployedRCNN(trained.model).eval(), f"{folder}/model.onnx"
+            torch.onnx.export(network, (example[:1],), file, dynamo=False, dynamic_axes=sizes, **names)
+            proto = onnx.load(file)
+    write_proto(proto, path, description)
 
 
 def measure_parity(

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -35,19 +35,9 @@ def write_onnx(trained: Trained, deployed: Deployed, path: Path) -> None:
 
 
 def write_graph(
-    model: nn.Module,
-    example: tuple[Tensor],
-    path: Path,
-    description: Mapping[str, str] | None = None,
-    outputs: Sequence[str] = ("probabilities",),
-    axes: Sequence[str] = ("batch",),
-    translations: dict[Any, Callable[..., Any]] | None = None,
+    model: nn.Module, example: tuple[Tensor], path: Path, description: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a network with one argument `images` as ONNX.
-
-    The first dimensions of the images are of any size and named by `axes`. `translations` express custom operators of
-    PyTorch by those of ONNX.
-    """
+    """Writes a network with one argument `images` as ONNX, for any batch size."""
     require_onnx()
     with quiet():
         program = torch.onnx.export(
@@ -55,11 +45,10 @@ def write_graph(
             example,
             dynamo=True,
             input_names=["images"],
-            output_names=list(outputs),
-            dynamic_shapes=({place: torch.export.Dim(name) for place, name in enumerate(axes)},),
+            output_names=["probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
             external_data=False,
-            custom_translation_table=translations,
         )
     assert program is not None
     write_proto(program.model_proto, path, description)

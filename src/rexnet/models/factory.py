@@ -84,34 +84,39 @@ def build_model(config: ModelConfig, class_names: Sequence[str], pretrained: boo
     """Builds the configured network for these classes on the CPU; `pretrained=False` leaves out `config.pretrained`.
 
     Raises:
-        ConfigError: timm has no network of that name.
+        ConfigError: timm has no network of that name, or the network has no drop path or gradient checkpointing.
         CheckpointError: the pretrained weights are missing, damaged or of another network.
     """
     source = config.pretrained if pretrained else None
     if config.name == "rexnet":
         options = config.model_dump(exclude={"name", "own_preprocessing", "pretrained"})
         return rexnet(num_classes=len(class_names), pretrained=source, class_names=class_names, **options)
-    model = _build_timm(config, len(class_names))
+    model = _build_other(config, len(class_names))
     if source is not None:
         log.info(load_pretrained(model, source, config.name, class_names))
     return model
 
 
-def _build_timm(config: ModelConfig, num_classes: int) -> nn.Module:
+def _build_other(config: ModelConfig, num_classes: int) -> nn.Module:
+    """Builds a network of timm or a redesign."""
     import timm
 
-    name = require_timm_name(config.name)
+    from rexnet.models.redesigns import build_redesign
+
+    model: nn.Module
+    options = {"drop_rate": config.dropout} | ({"drop_path_rate": config.drop_path} if config.drop_path else {})
     try:
-        model: nn.Module = timm.create_model(
-            name, num_classes=num_classes, drop_rate=config.dropout, drop_path_rate=config.drop_path or None
-        )
-    except TypeError as error:  # a few networks have no drop path
+        if config.is_of_timm:
+            model = timm.create_model(require_timm_name(config.name), num_classes=num_classes, **options)
+        else:
+            model = build_redesign(config.name, num_classes, **options)
+        if config.grad_checkpointing:
+            model.set_grad_checkpointing()  # type: ignore[operator]
+    except (TypeError, AssertionError) as error:  # a few networks have no drop path or no gradient checkpointing
         raise ConfigError(f"model: {config.name} cannot be built: {error}") from None
     classifier = model.get_classifier()  # type: ignore[operator]
     if not isinstance(classifier, nn.Module) or not list(classifier.parameters()):
         raise ConfigError(f"model.name: {config.name} has no single last layer to train for other classes")
-    if config.grad_checkpointing:
-        model.set_grad_checkpointing()  # type: ignore[operator]
     return model
 
 
@@ -143,7 +148,7 @@ def adopt_preprocessing(config: Kind) -> Kind:
         ConfigError: timm has no such network, or `data.mean` or `data.std` is set to something else.
     """
     name, data = config.model.name, config.data
-    own = _find_timm_config(config.model) if name != "rexnet" and config.model.own_preprocessing else None
+    own = _find_timm_config(config.model) if config.model.is_of_timm and config.model.own_preprocessing else None
     if own is None:
         return config
     for key, value in {"mean": own.mean, "std": own.std}.items():

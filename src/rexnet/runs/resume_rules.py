@@ -25,7 +25,7 @@ def load_run_config(
     if not path.is_file():
         raise ConfigError(f"{run}: is not a run that can be resumed: {path} is missing")
     old, wanted = load_config(path, (), RunConfig), load_config(config or path, overrides, RunConfig)
-    if wanted.model.name != "rexnet" and wanted.model.own_preprocessing:
+    if wanted.model.is_of_timm and wanted.model.own_preprocessing:
         # A run stores the preprocessing of its timm network, a file leaves it out; training compares both once adopted.
         data = old.data.model_copy(update={"mean": wanted.data.mean, "std": wanted.data.std})
         changes = {"eval_transform": wanted.eval_transform} if isinstance(wanted, Config) else {}

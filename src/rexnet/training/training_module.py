@@ -43,6 +43,7 @@ class TrainingModule(pl.LightningModule):
         self.model = model
         self.ema_model = build_ema(model) if config.ema else None
         self.steps_per_epoch = steps_per_epoch
+        self.trained_backbone = [parameter for parameter in split_parameters(model)[0] if parameter.requires_grad]
         self.guard = NonFiniteGuard()
         self.window = LossWindow()
         self.grad_norm = torch.zeros(())
@@ -103,8 +104,7 @@ class TrainingModule(pl.LightningModule):
         """Freezes the backbone with its BatchNorm statistics in the configured first epochs."""
         if self.config.optimizer.freeze_backbone_epochs:
             frozen = self.current_epoch < self.config.optimizer.freeze_backbone_epochs
-            backbone, _ = split_parameters(self.model)
-            for parameter in backbone:
+            for parameter in self.trained_backbone:
                 parameter.requires_grad_(not frozen)
             for module in (find_body(self.model) or self.model).modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
