@@ -51,9 +51,7 @@ def test_a_study_resumes_where_it_was_killed(
     assert main(command) == 0
     lines = (tmp_path / "out" / "factors.csv").read_text().splitlines()
     assert "\n".join(lines).startswith(kept.strip())
-    assert [line.split(",")[:2] for line in lines[1:]] == [
-        [factor.name, seed] for seed in ("0", "1") for factor in FACTORS
-    ]
+    assert [line.split(",")[:2] for line in lines[1:]] == [[factor.name, "0"] for factor in FACTORS]
     assert "48.0" in capsys.readouterr().out
     assert main([*command, "--lr", "0.2"]) == 2
     assert "lr=0.1" in capsys.readouterr().err

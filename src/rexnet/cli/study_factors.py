@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from rexnet.cli.arguments import Commands, as_path, positive
-
-WEIGHT_DECAY = 5e-4
+from rexnet.cli.study_search import WEIGHT_DECAY, add_training
 
 
 def add_parser(studies: Commands) -> None:
@@ -16,14 +15,9 @@ def add_parser(studies: Commands) -> None:
         description="Train two inverted bottlenecks with the width ratios and activations of Table 2, at equal cost.",
         epilog="example: rexnet study factors --data data/cifar --dataset cifar100",
     )
-    parser.add_argument("--data", metavar="ROOT", type=as_path, required=True, help="class folders of 32-pixel images")
-    parser.add_argument("--dataset", choices=("folder", "cifar10", "cifar100"), default="folder", help="layout of ROOT")
+    add_training(parser)
     parser.add_argument("--macs", metavar="N", type=positive, default=103_000_000, help="default: 103,000,000")
     parser.add_argument("--seeds", metavar="N", type=positive, default=3, help="trainings of each row (default: 3)")
-    parser.add_argument("--images", metavar="N", type=positive, help="training images (default: all)")
-    parser.add_argument("--epochs", metavar="N", type=positive, default=30)
-    parser.add_argument("--batch-size", metavar="N", type=positive, default=128)
-    parser.add_argument("--lr", metavar="X", type=float, default=0.1, help="peak learning rate (default: 0.1)")
     parser.add_argument("--out", metavar="FOLDER", type=as_path, default=Path("studies/factors"))
     parser.set_defaults(run=run)
 

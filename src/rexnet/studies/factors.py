@@ -1,7 +1,6 @@
 """The paper's factor analysis (Table 2): two inverted bottlenecks whose width ratios and activation change in turn."""
 
 import itertools
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,18 +14,17 @@ from rexnet.studies.study_folder import locked_study, read_table, write_table
 from rexnet.system.device import Device
 from rexnet.system.terminal import align, progress_bar
 
+COLUMNS = ("factor", "seed", "macs", "top1", "nuclear_norm")
+
 
 class Factor(NamedTuple):
     """A row of the table, which adds one change to the row above, and the paper's results on CIFAR-100."""
 
     name: str
-    expansion: int
-    """d_out / d_in of the first 1x1 convolution of a block."""
-    ratio: float
-    """d_in / d_out of a block."""
+    expansion: int  # d_out / d_in of the first 1x1 convolution of a block
+    ratio: float  # d_in / d_out of a block
     activation: ActivationName
-    macs: float
-    """In millions."""
+    macs: float  # in millions
     top1: float
     nuclear_norm: float
 
@@ -37,17 +35,6 @@ FACTORS = (
     Factor("block ratio 0.22 -> 0.8", 6, 0.8, "relu6", 105, 53.8, 6703.2),
     Factor("ReLU6 -> SiLU", 6, 0.8, "silu", 105, 54.6, 6895.9),
 )
-
-
-class Training(NamedTuple):
-    """A row of `factors.csv`."""
-
-    factor: str
-    seed: int
-    macs: float
-    top1: float
-    nuclear_norm: float
-    seconds: float
 
 
 def plan_factor(factor: Factor, macs: float) -> NetworkPlan:
@@ -69,40 +56,29 @@ def study_factors(
 ) -> str:
     """Trains each row with each seed, keeps each result in `factors.csv`, and returns a table beside the paper's.
 
-    Args:
-        folder: where a study with the same assumptions is resumed.
-        data: kind of the images at `root`.
-        root: folder of the images.
-        images: number of training images; None: all.
-        recipe: recipe of all trainings; each row has its own activation.
-        macs: multiply-adds of each network.
-        seeds: trainings of each row.
-        device: where to train.
+    It resumes a study with the same assumptions. `load_images` explains the arguments of the data.
     """
     assumptions = {"study": "factors", "data": data, "images": images, "macs": macs, "seeds": seeds}
     table = folder / "factors.csv"
     with locked_study(folder, assumptions | recipe._asdict()):
-        done = read_table(table, lambda name, seed, *cells: Training(name, int(seed), *map(float, cells)))
+        done = read_table(table, lambda *cells: cells)
         train, test, classes = load_images(data, root, images, device.torch_device)
         todo = list(itertools.product(range(seeds), FACTORS))[len(done) :]
         with progress_bar(len(todo), " trainings") as bar:
             for seed, factor in todo:
-                start, plan = time.perf_counter(), plan_factor(factor, macs)
-                own = recipe._replace(activation=factor.activation)
+                plan, own = plan_factor(factor, macs), recipe._replace(activation=factor.activation)
                 results = train_briefly(plan, own, train, test, classes, device, seed)
-                cost, seconds = count_plan(plan).macs / 1e6, round(time.perf_counter() - start, 1)
-                done.append(Training(factor.name, seed, cost, *results, seconds))
-                write_table(table, Training._fields, done)
+                numbers = count_plan(plan).macs / 1e6, *results
+                done.append((factor.name, str(seed), *map("{:.2f}".format, numbers)))
+                write_table(table, COLUMNS, done)
                 bar.update()
     return _describe(done)
 
 
-def _describe(trainings: Sequence[Training]) -> str:
+def _describe(trainings: Sequence[tuple[str, ...]]) -> str:
     rows = [["", "M MACs", "top-1", "std", "nuclear norm", "std", "paper: M MACs", "top-1", "nuclear norm"]]
     for factor in FACTORS:
-        own = [each for each in trainings if each.factor == factor.name]
-        measured = [f"{own[0].macs:.1f}"]
-        for values in ([each.top1 for each in own], [each.nuclear_norm for each in own]):
-            measured += [f"{number:.2f}" for number in mean_and_deviation(values)]
-        rows.append([factor.name, *measured, *map(str, factor[-3:])])
+        _, _, macs, *results = zip(*(each for each in trainings if each[0] == factor.name), strict=True)
+        measured = [f"{number:.2f}" for values in results for number in mean_and_deviation([*map(float, values)])]
+        rows.append([factor.name, macs[0], *measured, *map(str, factor[-3:])])
     return "\n".join(align(rows))
