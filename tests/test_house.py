@@ -15,7 +15,13 @@ ROOMS = {
     "remote": (610, "src/rexnet/data/remote"),
     "engines": (200, "src/rexnet/engines"),
     "studies": (2_000, "src/rexnet/studies", "src/rexnet/cli/study_*", "src/rexnet/cli/sweep_*", "configs/studies"),
-    "detection": (2_500, "src/rexnet/detection", "src/rexnet/config/detection_schema.py", "configs/detect"),
+    "detection": (
+        2_650,
+        "src/rexnet/detection",
+        "src/rexnet/config/detection_schema.py",
+        "src/rexnet/cli/detector_*",
+        "configs/detect",
+    ),
 }  # optional rooms with limits of their own, and all that belongs to them
 CONFIG_SIGNATURES = 30  # functions that take the whole Config; all others take the values they need
 

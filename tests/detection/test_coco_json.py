@@ -176,7 +176,7 @@ def test_coco_2017_has_the_published_numbers_of_images(tmp_path: Path) -> None:
     ):
         load(make_coco(tmp_path), "coco2017")
     with pytest.raises(
-        DataError, match=r"data\.root: .*nothing does not exist; it should contain the coco2017 data set"
+        DataError, match=r"data\.root: .*nothing is not a folder; it should contain the coco2017 data set"
     ):
         load(tmp_path / "nothing", "coco2017")
 
@@ -193,5 +193,9 @@ def test_masks_are_kept_as_json_and_must_be_there(tmp_path: Path) -> None:
     assert index.outlines is not None
     assert [json.loads(outline) for outline in index.outlines] == [polygons, runs]
     assert "1 without a mask (10.jpg, box 0 0 2 3)" in index.defects[0]
+    with pytest.raises(
+        DataError, match=r"json: 3 of 3 annotations cannot be used: 3 without a mask \(20\.jpg, box 1 2 4 6\)$"
+    ):
+        load(make_coco(tmp_path / "other"), with_masks=True, on_bad_box="drop")
     with pytest.raises(DataError, match=r"data\.dataset: voc has no masks, which mask_rcnn needs; use coco"):
         load(tmp_path, "voc", with_masks=True)

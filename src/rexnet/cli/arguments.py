@@ -30,38 +30,6 @@ def add_moved_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="ROOT", type=as_root, help="data set (default: where the run found it)")
 
 
-def is_detector(source: str | Path) -> bool:
-    """Returns True for a run, checkpoint or exported weights of a detector; the commands report what cannot be read."""
-    from rexnet.checkpoints.checkpoint import parse_entry, read_checkpoint
-    from rexnet.config import DetectionConfig
-    from rexnet.errors import RexnetError
-    from rexnet.models.weights import ENTRY, read_description
-    from rexnet.runs.checkpoint_files import run_of
-    from rexnet.runs.run import Run
-    from rexnet.runs.run_folder import is_run
-
-    path = Path(source)
-    run = path if path.is_dir() else run_of(path)
-    try:
-        if run is not None and is_run(run):
-            return isinstance(Run(run).any_config, DetectionConfig)
-        if path.suffix not in (".ckpt", ".safetensors") or not path.is_file():
-            return False
-        entry = read_checkpoint(path)[ENTRY] if path.suffix == ".ckpt" else read_description(path)
-        return isinstance(parse_entry(entry, path).config, DetectionConfig)
-    except RexnetError:
-        return False
-
-
-def refuse(source: str | Path, options: dict[str, object], kind: str) -> None:
-    """Raises a ConfigError if one of the options is given, by name, for a source of a kind that has no such option."""
-    from rexnet.errors import ConfigError
-
-    for name, value in options.items():
-        if value:
-            raise ConfigError(f"{name}: is not for a {kind}, which {source} is")
-
-
 def as_path(text: str) -> Path:
     """Parses a path; shells expand `~` at the beginning of a word only, not in `--out=~/x`."""
     try:

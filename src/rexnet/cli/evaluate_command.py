@@ -2,7 +2,8 @@
 
 import argparse
 
-from rexnet.cli.arguments import Commands, as_path, as_root, count, is_detector, positive, refuse
+from rexnet.cli.arguments import Commands, as_path, as_root, count, positive
+from rexnet.cli.detector_commands import is_detector, run_evaluate
 
 
 def add_parser(commands: Commands) -> None:
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         require_writable(path)
     detectors = [source for source in options.sources if is_detector(source)]
     if detectors:
-        return _evaluate_detectors(options, detectors)
+        return run_evaluate(options, detectors)
     processes = join_processes()
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:
@@ -51,18 +52,4 @@ def run(options: argparse.Namespace) -> int:
     results = evaluate(options.sources, request)
     if processes.is_first:
         print_and_save(results, options.json, options.csv)
-    return 0
-
-
-def _evaluate_detectors(options: argparse.Namespace, detectors: list[str]) -> int:
-    from rexnet.detection.evaluate_detector import evaluate_and_print
-    from rexnet.errors import ConfigError
-
-    if others := [source for source in options.sources if source not in detectors]:
-        raise ConfigError(f"{others[0]}: is no detector, but {detectors[0]} is; evaluate them separately")
-    given = {"--tta": options.tta, "--calibrate": options.calibrate, "--image-size": options.image_size}
-    given |= {"--split": options.split != "val", "--workers": options.workers, "several --data": options.data[1:]}
-    refuse(detectors[0], given | {"--weights soup": "soup" in options.weights}, "detector")
-    root = options.data[0] if options.data else None
-    evaluate_and_print(detectors, options.weights, root, options.json, options.csv)
     return 0

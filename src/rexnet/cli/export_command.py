@@ -2,7 +2,8 @@
 
 import argparse
 
-from rexnet.cli.arguments import Commands, add_moved_data, add_weights, as_path, is_detector, positive, refuse
+from rexnet.cli.arguments import Commands, add_moved_data, add_weights, as_path, positive
+from rexnet.cli.detector_commands import is_detector, run_export
 
 FORMATS = ("onnx", "torch", "safetensors", "official", "int8")
 
@@ -13,8 +14,7 @@ def add_parser(commands: Commands) -> None:
         "export",
         help="export a trained network for other programs, and verify the files",
         description="Export a network as ONNX (float or int8) or torch.export program (.pt2), which map RGB bytes to "
-        "probabilities, or as weights for timm (safetensors) or the authors' code (official). Each file is verified. "
-        "Detectors are exported as onnx, which maps RGB bytes to boxes, or safetensors.",
+        "probabilities, or as weights for timm (safetensors) or the authors' code (official). Each file is verified.",
         epilog="example: rexnet export runs/NAME --to onnx torch safetensors",
     )
     parser.add_argument("run_or_checkpoint", metavar="RUN_OR_CHECKPOINT", type=as_path)
@@ -29,14 +29,10 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exports a network."""
-    source, images, root = options.run_or_checkpoint, options.images, options.data
+    source, images = options.run_or_checkpoint, options.images
     if is_detector(source):
-        from rexnet.detection.export_detector import export_detector
-
-        refuse(source, {"--input float": options.input == "float"}, "detector")
-        export_detector(source, options.to, options.output, root, options.weights, images)
-        return 0
+        return run_export(options)
     from rexnet.export.export import export
 
-    export(source, options.to, options.input, options.output, root, options.weights, images)
+    export(source, options.to, options.input, options.output, options.data, options.weights, images)
     return 0

@@ -2,7 +2,8 @@
 
 import argparse
 
-from rexnet.cli.arguments import Commands, add_weights, as_path, is_detector, positive, refuse
+from rexnet.cli.arguments import Commands, add_weights, as_path, positive
+from rexnet.cli.detector_commands import is_detector, refuse, run_predict
 
 
 def add_parser(commands: Commands) -> None:
@@ -37,12 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Classifies images, or detects objects, and writes the table."""
     source = options.source
     if is_detector(source):
-        from rexnet.detection.predict_boxes import predict_boxes
-
-        refuse(source, {"--top": options.top, "--batch": options.batch, "--workers": options.workers}, "detector")
-        score = 0.3 if options.min_score is None else options.min_score
-        predict_boxes(source, options.inputs, options.out, options.format, options.draw, score, options.weights)
-        return 0
+        return run_predict(options)
     from rexnet.prediction.predict import predict_files
 
     given = {"--draw": options.draw, "--min-score": options.min_score, "--format coco": options.format == "coco"}

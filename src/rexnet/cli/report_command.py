@@ -1,8 +1,10 @@
 """`rexnet report`."""
 
 import argparse
+from pathlib import Path
 
 from rexnet.cli.arguments import Commands, as_path
+from rexnet.cli.detector_commands import is_detector
 
 
 def add_parser(commands: Commands) -> None:
@@ -23,11 +25,20 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Writes the report."""
+    print(f"Report       {write(options.runs, options.out)}")
+    return 0
+
+
+def write(runs: list[Path], out: Path | None) -> Path:
+    """Writes the report of runs of either task and returns its path."""
     from rexnet.report.report import default_target, write_report
     from rexnet.system.atomic_files import require_writable
 
-    target = options.out or default_target(options.runs)
-    require_writable(target)
-    write_report(options.runs, target)
-    print(f"Report       {target}")
-    return 0
+    require_writable(target := out or default_target(runs))
+    if is_detector(runs[0]):
+        from rexnet.detection.detector_report import write_detector_report
+
+        write_detector_report(runs, target)
+    else:
+        write_report(runs, target)
+    return target

@@ -84,10 +84,9 @@ def report_run(run: Path) -> None:
     """Writes the report; a failure is only logged, because the run itself is complete."""
     log = logging.getLogger(__name__)
     try:
-        from rexnet.report.report import default_target, write_report
+        from rexnet.cli.report_command import write
 
-        write_report([run], target := default_target([run]))
-        log.info(f"Report       {target}")
+        log.info(f"Report       {write([run], None)}")
     except Exception as error:
         log.warning(f"the report could not be written: {error}; try again with rexnet report {run}")
 

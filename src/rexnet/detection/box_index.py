@@ -128,12 +128,13 @@ def clean_index(
         found = {name: np.flatnonzero(fault) for name, fault in faults.items() if fault.any()}
         counts = (f"{len(numbers):,} {name} ({_describe(raw, ids, numbers[0])})" for name, numbers in found.items())
         text = f"{listed_in}: {is_bad.sum():,} of {len(ids):,} annotations cannot be used: {', '.join(counts)}"
+        if is_bad.all():
+            raise DataError(text)
         if on_bad_box == "error":
             raise DataError(f"{text}; correct them, or leave them out with data.on_bad_box=drop")
         defects.append(f"{text}; they are left out")
-    if len(
-        clipped := np.flatnonzero(~is_bad & (np.abs(boxes - raw.boxes).max(1) > 1))
-    ):  # less than a pixel is rounding
+    clipped = np.flatnonzero(~is_bad & (np.abs(boxes - raw.boxes).max(1) > 1))  # pixel; less is rounding
+    if len(clipped):
         where = _describe(raw, ids, clipped[0])
         remarks.append(f"{listed_in}: clipped {len(clipped):,} boxes that extend beyond their image ({where})")
     good = np.flatnonzero(~is_bad)

@@ -34,7 +34,7 @@ def load_box_index(
     """
     root, path = data.root, data.root
     if not root.is_dir():
-        raise DataError(f"data.root: {root.absolute()} does not exist; it should contain the {data.dataset} data set")
+        raise DataError(f"data.root: {root.absolute()} is not a folder; it should contain the {data.dataset} data set")
     if with_masks and not data.dataset.startswith("coco"):
         raise DataError(f"data.dataset: {data.dataset} has no masks, which mask_rcnn needs; use coco")
     keys = ("train_annotations", "train_images") if split == "train" else ("val_annotations", "val_images")

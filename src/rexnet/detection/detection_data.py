@@ -19,10 +19,10 @@ GROUP = 3  # purpose of a key, besides those of `rexnet.data.sampling`
 
 
 class AspectBatchSampler(TrainBatchSampler):
-    """Keyed batches of images that are all wide (or square) or all tall, except for one that takes what is left.
+    """Keyed batches of images that are all wide (or square) or all tall, except for one that has both.
 
-    As in any `TrainBatchSampler`, the images of a step do not depend on the number of processes, and an epoch has the
-    same length and no image twice.
+    An epoch has the images of a `TrainBatchSampler`, in other steps, which do not depend on the number of processes
+    either.
 
     Args:
         is_tall: True for each image that is taller than wide, bool (n,).
@@ -35,14 +35,10 @@ class AspectBatchSampler(TrainBatchSampler):
 
     def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         order, views = super()._plan(epoch)
-        groups = [np.flatnonzero(self.is_tall[order] == is_tall) for is_tall in (False, True)]
-        ends = [len(group) // self.batch_size * self.batch_size for group in groups]
-        rest = np.sort(np.concatenate([group[end:] for group, end in zip(groups, ends, strict=True)]))
-        end = len(rest) // self.batch_size * self.batch_size
-        full = np.concatenate([*(group[:end] for group, end in zip(groups, ends, strict=True)), rest[:end]])
-        steps = full.reshape(-1, self.batch_size)
+        is_tall = self.is_tall[order[: self.steps * self.batch_size]]
+        steps = np.argsort(is_tall, kind="stable").reshape(-1, self.batch_size)
         generator = torch.Generator().manual_seed(mix(self.seed, epoch, GROUP) >> 1)
-        places = np.concatenate((steps[torch.randperm(len(steps), generator=generator).numpy()].ravel(), rest[end:]))
+        places = steps[torch.randperm(self.steps, generator=generator).numpy()].ravel()
         return order[places], views[places]
 
 

@@ -52,7 +52,9 @@ class Line(NamedTuple):
     """`solid`, `dashed` or `dotted`: names that matplotlib and CSS share."""
 
 
-def draw_lines(title: str, lines: Sequence[Line], unit: str = "", log: bool = False, legend: bool = True) -> str:
+def draw_lines(
+    title: str, lines: Sequence[Line], unit: str = "", log: bool = False, legend: bool = True, over: str = "epoch"
+) -> str:
     """Returns curves over epochs as SVG with a description for screen readers; empty if no line has a point."""
     lines = [line for line in lines if line.points]
     if not lines:
@@ -72,7 +74,7 @@ def draw_lines(title: str, lines: Sequence[Line], unit: str = "", log: bool = Fa
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set(xlabel="epoch", ylabel=unit)
+        axes.set(xlabel=over, ylabel=unit)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if len({x for line in lines for x, _ in line.points}) == 1:
             axes.set_xticks([lines[0].points[0][0]])  # else a single epoch gets fractional ticks

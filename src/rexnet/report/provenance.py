@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rexnet.class_names import readable_names
-from rexnet.config import Config, dump_config
+from rexnet.config import RunConfig, dump_config
 from rexnet.config.data_schema import DataConfig
 from rexnet.config.differences import recipe_of
 from rexnet.config.load import find_config, load_config
@@ -41,14 +41,14 @@ def describe_data(data: DataConfig, train: Index | None, val: Index | None) -> d
     return {"dataset": data.dataset, "splits": splits, "remarks": remarks}
 
 
-def describe_recipe(config: Config, command: Any) -> dict[str, Any]:
+def describe_recipe(config: RunConfig, command: Any) -> dict[str, Any]:
     """Returns the config, the file that the run started with (None if unknown), and the keys that differ from it."""
     base = _load_base(command)
     differences = [] if base is None else compare_recipes([config, base[1]])
     return {"text": dump_config(config), "base": base and base[0], "differences": differences}
 
 
-def compare_recipes(configs: Sequence[Config]) -> list[tuple[str, list[Any]]]:
+def compare_recipes(configs: Sequence[RunConfig]) -> list[tuple[str, list[Any]]]:
     """Returns every key of the recipe whose value differs between configs, with its value in each."""
     recipes = [recipe_of(config) for config in configs]
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
@@ -81,7 +81,7 @@ def _smallest_and_largest(index: Index) -> tuple[str, str]:
     return f"{names[0]} ({counts[least]:,})", f"{names[1]} ({counts[most]:,})"
 
 
-def _load_base(command: Any) -> tuple[str, Config] | None:
+def _load_base(command: Any) -> tuple[str, RunConfig] | None:
     """Loads the config that a command names."""
     words = [str(word) for word in command] if isinstance(command, list) else []
     named = [after for word, after in itertools.pairwise(words) if word == "--config"]
@@ -90,6 +90,6 @@ def _load_base(command: Any) -> tuple[str, Config] | None:
         return None
     try:
         path = find_config(named[-1])
-        return path.name, load_config(path, ["data.root=data"])  # a recipe may leave the folder open
+        return path.name, load_config(path, ["data.root=data"], RunConfig)  # a recipe may leave the folder open
     except ConfigError:  # the file was deleted, or is incomplete
         return None

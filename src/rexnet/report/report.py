@@ -32,7 +32,7 @@ from rexnet.system.atomic_files import atomic_write
 log = logging.getLogger(__name__)
 
 AUGMENTED_WIDTH = 640  # pixels
-SECTIONS = ("curves", "results", "mistakes", "classes", "calibration", "data", "recipe", "environment")
+SECTIONS = ("curves", "results", "mistakes", "classes", "calibration", "detections", "data", "recipe", "environment")
 """Keys of a run's context and, capitalized, headings; a section without content is left out."""
 
 Context = dict[str, Any]
@@ -54,13 +54,18 @@ def write_report(folders: Sequence[Path], target: Path, title: str | None = None
     for run in opened:
         run.config  # noqa: B018 - raises if it is damaged, before anything is evaluated
     contexts, runs, results = zip(*(_describe(run, title) for run in opened), strict=True)
+    write_page(target, contexts, compare_runs(runs, results) if len(runs) > 1 else None)
+
+
+def write_page(target: Path, runs: Sequence[Context], comparison: Context | None = None) -> None:
+    """Writes the page of runs whose contexts have the keys `SECTIONS` and those of `_describe`."""
     page = _template().render(
-        title=contexts[0]["name"] if len(runs) == 1 else f"{len(runs)} runs",
+        title=runs[0]["name"] if len(runs) == 1 else f"{len(runs)} runs",
         made=time.strftime("%Y-%m-%d %H:%M"),
         version=__version__,
         style=_package_file("report.css"),
-        runs=contexts,
-        comparison=compare_runs(runs, results) if len(runs) > 1 else None,
+        runs=[run | {"sections": [section for section in SECTIONS if run[section]]} for run in runs],
+        comparison=comparison,
     )
     with atomic_write(target) as temporary:
         temporary.write_bytes(page.encode("utf-8", "replace"))
@@ -113,7 +118,6 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
     context["notes"] += [
         f"Images of {split} have changed since the training: {text}." for split, text in changes.items()
     ]
-    context["sections"] = [section for section in SECTIONS if context[section]]
     return context, run, best
 
 

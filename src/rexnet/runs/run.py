@@ -122,6 +122,11 @@ class Run:
         return self._events[1]
 
     @property
+    def tags(self) -> list[str]:
+        """Names of the scalars that TensorBoard has."""
+        return sorted(self._events[0])
+
+    @property
     def best_checkpoint(self) -> Path | None:
         """The checkpoint with the best validation metric, else the last one; None if there is none."""
         try:

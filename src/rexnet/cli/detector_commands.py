@@ -1,0 +1,72 @@
+"""The part of the commands that is for detectors."""
+
+import argparse
+from pathlib import Path
+
+
+def is_detector(source: str | Path) -> bool:
+    """Returns True for a run, checkpoint or exported weights of a detector; the commands report what cannot be read."""
+    from rexnet.checkpoints.checkpoint import parse_entry, read_checkpoint
+    from rexnet.config import DetectionConfig
+    from rexnet.errors import RexnetError
+    from rexnet.models.weights import ENTRY, read_description
+    from rexnet.runs.checkpoint_files import run_of
+    from rexnet.runs.run import Run
+    from rexnet.runs.run_folder import is_run
+
+    path = Path(source)
+    run = path if path.is_dir() else run_of(path)
+    try:
+        if run is not None and is_run(run):
+            return isinstance(Run(run).any_config, DetectionConfig)
+        if path.suffix not in (".ckpt", ".safetensors") or not path.is_file():
+            return False
+        entry = read_checkpoint(path)[ENTRY] if path.suffix == ".ckpt" else read_description(path)
+        return isinstance(parse_entry(entry, path).config, DetectionConfig)
+    except RexnetError:
+        return False
+
+
+def refuse(source: str | Path, options: dict[str, object], kind: str) -> None:
+    """Raises a ConfigError if one of the options is given, by name, for a source of a kind that has no such option."""
+    from rexnet.errors import ConfigError
+
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f"{name}: is not for a {kind}, which {source} is")
+
+
+def run_evaluate(options: argparse.Namespace, detectors: list[str]) -> int:
+    """Runs `rexnet evaluate`."""
+    from rexnet.detection.evaluate_detector import evaluate_and_print
+    from rexnet.errors import ConfigError
+
+    if others := [source for source in options.sources if source not in detectors]:
+        raise ConfigError(f"{others[0]}: is no detector, but {detectors[0]} is; evaluate them separately")
+    given = {"--tta": options.tta, "--calibrate": options.calibrate, "--image-size": options.image_size}
+    given |= {"--split": options.split != "val", "--workers": options.workers, "several --data": options.data[1:]}
+    refuse(detectors[0], given | {"--weights soup": "soup" in options.weights}, "detector")
+    root = options.data[0] if options.data else None
+    evaluate_and_print(detectors, options.weights, root, options.json, options.csv)
+    return 0
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """Runs `rexnet predict`."""
+    from rexnet.detection.predict_boxes import predict_boxes
+
+    source, given = options.source, {"--top": options.top, "--batch": options.batch, "--workers": options.workers}
+    refuse(source, given | {"--trust-pt2": options.trust_pt2}, "detector")
+    score = 0.3 if options.min_score is None else options.min_score
+    predict_boxes(source, options.inputs, options.out, options.format, options.draw, score, options.weights)
+    return 0
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Runs `rexnet export`."""
+    from rexnet.detection.export_detector import export_detector
+
+    source = options.run_or_checkpoint
+    refuse(source, {"--input float": options.input == "float"}, "detector")
+    export_detector(source, options.to, options.output, options.data, options.weights, options.images)
+    return 0
