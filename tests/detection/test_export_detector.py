@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.models.detection.ssd import SSD
 
 from rexnet.checkpoints.checkpoint import build_description
 from rexnet.cli import main
@@ -45,8 +46,16 @@ def images(count: int, height: int = 70, width: int = 90) -> Tensor:
 
 
 def expected(detector: Any, batch: Tensor) -> list[dict[str, Tensor]]:
+    """Returns what torchvision's detector finds; SSDLite sees images that are resized to bytes, as in training."""
+    images = batch.permute(0, 3, 1, 2).float()
+    if not isinstance(detector, SSD):
+        with torch.inference_mode():
+            return detector(list(images / 255))
+    resized = nn.functional.interpolate(images, size=(64, 64), mode="bilinear").round()
     with torch.inference_mode():
-        return detector(list(batch.permute(0, 3, 1, 2).float() / 255))
+        found = detector(list(resized / 255))
+    scale = torch.tensor([batch.shape[2], batch.shape[1]] * 2) / 64
+    return [{**each, "boxes": each["boxes"] * scale} for each in found]
 
 
 def test_the_batched_form_finds_what_torchvision_finds(ssdlite: Any) -> None:

@@ -4,7 +4,7 @@ import importlib
 
 from rexnet.cli.arguments import Commands
 
-STUDIES = ("rank", "features", "search")
+STUDIES = ("rank", "features", "search", "factors")
 
 
 def add_parser(commands: Commands) -> None:

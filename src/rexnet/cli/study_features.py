@@ -11,9 +11,8 @@ def add_parser(studies: Commands) -> None:
     parser = studies.add_parser(
         "features",
         help="singular values and rank of the features of trained networks",
-        description="Compute the singular values and the nuclear norm of the classifier's input, and the rank of the "
-        "output of each block, over validation images. Features are computed in fp32 and not centered.",
-        epilog="example: rexnet study features runs/A runs/B --out studies/features",
+        description="Compute the singular values of the classifier's input, and the rank of each block's output.",
+        epilog="example: rexnet study features runs/A runs/B",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint or timm/NAME")
     parser.add_argument("--data", metavar="ROOT", type=as_root, help="data set (default: that of each run)")
@@ -25,9 +24,7 @@ def add_parser(studies: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measures the networks."""
     from rexnet.studies.features import describe, measure_sources, save
-    from rexnet.system.atomic_files import require_writable
 
-    require_writable(options.out / "features.csv")
     networks = measure_sources(options.sources, options.data, options.split)
     save(networks, options.out)
     print(f"{describe(networks)}\n\nStudy        {options.out}")

@@ -17,28 +17,29 @@ def add_parser(studies: Commands) -> None:
         "accurate. The same command continues a search that was interrupted; further processes and machines join it.",
         epilog="example: rexnet study search --setting a --data data/cifar --dataset cifar10 --out studies/search-a",
     )
-    parser.add_argument("--data", metavar="ROOT", type=as_path, required=True, help="32-pixel images")
-    parser.add_argument(
-        "--dataset",
-        choices=("folder", "cifar10", "cifar100"),
-        default="folder",
-        help="class folders in train/ and test/ (default), or CIFAR, which is downloaded into ROOT if missing",
-    )
+    add_training(parser)
     parser.add_argument("--setting", choices="abcd", default="a", help="of Table 3: 5, 9, 9 or 13 blocks (default: a)")
     parser.add_argument("--params", metavar="N", type=positive, help="budget of parameters (default: the setting's)")
     parser.add_argument("--macs", metavar="N", type=positive, help="budget of multiply-adds (default: the setting's)")
     parser.add_argument("--trials", metavar="N", type=positive, default=203, help="networks in all (default: 203)")
-    parser.add_argument("--epochs", metavar="N", type=positive, default=30)
     parser.add_argument("--repeats", metavar="N", type=positive, default=3, help="trainings of each (default: 3)")
-    parser.add_argument("--images", metavar="N", type=positive, help="training images (default: all)")
-    parser.add_argument("--batch-size", metavar="N", type=positive, default=128)
-    parser.add_argument("--lr", metavar="X", type=float, default=0.1, help="peak learning rate (default: 0.1)")
     parser.add_argument("--activation", default="relu6", help="after expansions (default: relu6)")
     parser.add_argument("--sampler", choices=("random", "tpe"), default="random")
     parser.add_argument("--seed", metavar="N", type=count, default=0)
     parser.add_argument("--out", metavar="FOLDER", type=as_path, default=Path("studies/search"))
     parser.add_argument("--storage", metavar="URL", help="database of the trials (default: SQLite in FOLDER)")
     parser.set_defaults(run=run)
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the images and of brief trainings."""
+    parser.add_argument("--data", metavar="ROOT", type=as_path, required=True, help="32-pixel images")
+    words = "class folders in train/ and test/ (default), or CIFAR, which is downloaded into ROOT if missing"
+    parser.add_argument("--dataset", choices=("folder", "cifar10", "cifar100"), default="folder", help=words)
+    parser.add_argument("--epochs", metavar="N", type=positive, default=30)
+    parser.add_argument("--images", metavar="N", type=positive, help="training images (default: all)")
+    parser.add_argument("--batch-size", metavar="N", type=positive, default=128)
+    parser.add_argument("--lr", metavar="X", type=float, default=0.1, help="peak learning rate (default: 0.1)")
 
 
 def run(options: argparse.Namespace) -> int:

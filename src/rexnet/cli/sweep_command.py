@@ -40,27 +40,31 @@ def run(options: argparse.Namespace) -> int:
     """Runs the trials, and shows those that have finished also if they are interrupted."""
     from rexnet.config.schema import TrainerConfig
     from rexnet.errors import ConfigError
-    from rexnet.studies.sweep import Sweep, open_sweep, rank_trials, run_sweep
+    from rexnet.studies.study_storage import run_trials
+    from rexnet.studies.sweep import TRIED, Sweep, open_sweep, run_trial
     from rexnet.studies.sweep_space import parse_space
 
     space = parse_space(options.config, options.overrides)
-    sampler = options.sampler or ("grid" if space.is_grid else "tpe")
-    if sampler == "grid" and not space.is_grid:
+    combinations = len(space.grid())
+    sampler = options.sampler or ("grid" if combinations else "tpe")
+    if sampler == "grid" and not combinations:
         raise ConfigError("--sampler: grid needs lists, such as 0.01,0.1, and no ranges")
     if options.seeds > 1 and "seed" in space.distributions:
         raise ConfigError("--seeds: gives each trial several seeds; leave out seed=")
-    most = len(space.grid()) if sampler == "grid" else None
-    trials = min(options.trials or most or TRIALS, most or sys.maxsize)
+    trials = options.trials or (combinations if sampler == "grid" else TRIALS)
+    if sampler == "grid":
+        trials = min(trials, combinations)
     folder = options.out or TrainerConfig().runs_dir / f"sweep-{space.config.name}"
     sweep = Sweep(options.config, space, folder, options.seeds)
     study = open_sweep(sweep, sampler, options.storage)
     try:
-        run_sweep(study, sweep, trials)
+        run_trials(study, lambda trial: run_trial(trial, sweep), trials, TRIED)
     except KeyboardInterrupt:
         print("\nThe same command resumes the sweep and this trial", file=sys.stderr)
         raise
     finally:
-        _show(sweep, rank_trials(study))
+        tried = study.get_trials(deepcopy=False, states=TRIED)
+        _show(sweep, sorted(tried, key=lambda trial: -(trial.value or -1.0)))
     return 0
 
 
@@ -85,9 +89,7 @@ def _show(sweep: "Sweep", trials: Sequence[Any]) -> None:
         csv.writer(file).writerows(rows)
     shown = [column for column in zip(*rows[: SHOWN + 1], strict=True) if any(column[1:])]
     print("", *align(list(zip(*shown, strict=True))), sep="\n")
-    if len(trials) > SHOWN:
-        print(f"and {len(trials) - SHOWN} more in {sweep.folder / 'sweep.csv'}")
     if finished := [trial for trial in trials if trial.value is not None]:
         draw_sweep(sweep.space, finished, sweep.folder / "sweep")
         print(f"\nBest         rexnet {shlex.join(sweep.arguments(finished[0].params))}")
-    print(f"Sweep        {sweep.folder}")
+    print(f"Sweep        {sweep.folder} ({len(trials)} trials)")

@@ -42,8 +42,7 @@ class DeployedSSDLite(nn.Module):
         """Returns boxes, scores and labels."""
         network: Any = self.detector
         n, height, width, _ = images.shape
-        x = (images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
-        x = F.interpolate(x, size=(self.side, self.side), mode="bilinear", align_corners=False)
+        x = (resize(images, self.side) - self.mean) / self.std
         outputs = network.head(list(network.backbone(x).values()))
         boxes = network.box_coder.decode_single(
             outputs["bbox_regression"].flatten(0, 1), self.anchors.expand(n, -1, -1).flatten(0, 1)
@@ -85,6 +84,12 @@ def mask_of_nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
 @mask_of_nms.register_fake
 def _(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     return torch.empty_like(scores, dtype=torch.bool)
+
+
+def resize(images: Tensor, side: int) -> Tensor:
+    """Returns RGB bytes (N, H, W, 3) as float (N, 3, side, side) of 0..1, rounded to bytes as in training."""
+    x = F.interpolate(images.permute(0, 3, 1, 2).float(), size=(side, side), mode="bilinear", align_corners=False)
+    return x.round() / 255
 
 
 def _take(boxes: Tensor, places: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from rexnet.data.sources.decode import open_image
 from rexnet.detection.box_index import BoxIndex
 from rexnet.detection.box_sets import load_box_index
 from rexnet.detection.coco_metrics import Detections, evaluate_detections
-from rexnet.detection.deployed_detector import OUTPUTS, DeployedRCNN, DeployedSSDLite
+from rexnet.detection.deployed_detector import OUTPUTS, DeployedRCNN, DeployedSSDLite, resize
 from rexnet.detection.trained_detector import TrainedDetector, load_trained_detector
 from rexnet.errors import ConfigError, DataError, ExportError
 from rexnet.export.formats import OPSET, describe_network, quiet, require_onnx, write_proto, write_weights
@@ -131,13 +131,17 @@ def measure_parity(
 
     Two detections are the same if class, score (to 0.001) and box (to 0.1 % of the image's long side) agree.
     """
-    size = BATCH if trained.config.detector.name == "ssdlite" else 1
+    lite = trained.config.detector.name == "ssdlite"
     session, network = open_session(path), trained.model.to(memory_format=torch.channels_last)
 
     def run_network(images: np.ndarray) -> list[Detections]:
         with torch.inference_mode():
-            outputs = network(list(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255))
-        return [Detections.of({name: output[name] for name in OUTPUTS}, torch.ones(4)) for output in outputs]
+            pixels = torch.from_numpy(images)
+            x = resize(pixels, trained.config.data.image_size) if lite else pixels.permute(0, 3, 1, 2).float() / 255
+            outputs = network(list(x))
+        height, width = (images.shape[axis] / x.shape[axis + 1] for axis in (1, 2))
+        scale = torch.tensor([width, height, width, height])
+        return [Detections.of({name: output[name] for name in OUTPUTS}, scale) for output in outputs]
 
     def run_file(images: np.ndarray) -> list[Detections]:
         outputs = zip(*session.run(None, {"images": images}), strict=True)
@@ -148,7 +152,7 @@ def measure_parity(
     forms = {"network": run_network, "onnx": run_file}
     found: dict[str, list[Detections]] = {form: [] for form in forms}
     seconds, order = dict.fromkeys(forms, 0.0), list[int]()
-    for positions in _batches_of_one_size(index, max_images, size):
+    for positions in _batches_of_one_size(index, max_images, BATCH if lite else 1):
         images = np.stack([np.asarray(open_image(index.source.read(at), index.name(at))) for at in positions])
         order += positions
         for form, run in forms.items():

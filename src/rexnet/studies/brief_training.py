@@ -18,7 +18,7 @@ from rexnet.models.depthwise import train_depthwise_in_fp32
 from rexnet.models.plan import NetworkPlan
 from rexnet.models.rexnet import ActivationName, ReXNet
 from rexnet.studies.candidates import IMAGE_SIZE
-from rexnet.studies.singular_values import GramMatrix, nuclear_norm
+from rexnet.studies.singular_values import GramMatrix
 from rexnet.system.device import Device
 
 PAD = 4  # pixels around the image, from which a random crop is taken
@@ -116,7 +116,7 @@ def train_briefly(
             features = model.eval().forward_head(model.forward_features(images), pre_logits=True)
             correct += int((model.head.fc(features).argmax(1) == labels).sum())
             gram.add(features)
-    return 100 * correct / len(test.labels), nuclear_norm(gram.singular_values())
+    return 100 * correct / len(test.labels), float(gram.singular_values().sum())
 
 
 def _decode(content: bytes, name: str) -> np.ndarray:

@@ -67,9 +67,15 @@ def plan_candidate(setting: Setting, widths: Widths) -> NetworkPlan:
 
 
 def count_candidate(setting: Setting, widths: Widths) -> Budget:
-    """Returns the cost of a candidate by formula."""
-    pixels, weights, norms, macs = IMAGE_SIZE**2, 27 * STEM, STEM + HEAD, 27 * STEM * IMAGE_SIZE**2
-    for block in plan_candidate(setting, widths).blocks:
+    """Returns the cost of a candidate."""
+    return count_plan(plan_candidate(setting, widths))
+
+
+def count_plan(plan: NetworkPlan) -> Budget:
+    """Returns the cost of a network without squeeze-and-excitation by formula."""
+    stem, last = plan.stem_channels, plan.blocks[-1].out_channels
+    pixels, weights, norms, macs = IMAGE_SIZE**2, 27 * stem, stem + HEAD, 27 * stem * IMAGE_SIZE**2
+    for block in plan.blocks:
         expand, depthwise = block.in_channels * block.expanded_channels, 9 * block.expanded_channels
         project = block.expanded_channels * block.out_channels
         macs += expand * pixels
@@ -77,7 +83,7 @@ def count_candidate(setting: Setting, widths: Widths) -> Budget:
         macs += (depthwise + project) * pixels
         weights += expand + depthwise + project
         norms += 2 * block.expanded_channels + block.out_channels
-    return Budget(weights + widths[-1] * HEAD + 2 * norms, macs + widths[-1] * HEAD * pixels)
+    return Budget(weights + last * HEAD + 2 * norms, macs + last * HEAD * pixels)
 
 
 def suggest_widths(trial: Trial, setting: Setting, budget: Budget) -> Widths:

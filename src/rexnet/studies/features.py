@@ -1,7 +1,5 @@
 """Singular values of the features of trained networks: `rexnet study features`."""
 
-import csv
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -16,9 +14,9 @@ from rexnet.evaluation.evaluate import images_of
 from rexnet.evaluation.inference import run_inference
 from rexnet.evaluation.inference_model import InferenceModel, load_inference_model
 from rexnet.models.rexnet import ReXNet
-from rexnet.studies.singular_values import GramMatrix, effective_rank, nuclear_norm, rank_ratio
+from rexnet.studies.singular_values import GramMatrix, effective_rank, rank_ratio
 from rexnet.studies.study_figure import study_figure
-from rexnet.system.atomic_files import atomic_write
+from rexnet.studies.study_folder import write_json, write_table
 from rexnet.system.terminal import align
 
 log = logging.getLogger(__name__)
@@ -32,10 +30,8 @@ class LayerRank(NamedTuple):
 
     name: str
     channels: int
-    rank_ratio: float
-    """Share of the channels whose singular value exceeds the tolerance."""
-    effective_rank: float
-    """As a share of the channels."""
+    rank_ratio: float  # share of the channels whose singular value exceeds the tolerance
+    effective_rank: float  # as a share of the channels
     nuclear_norm: float
 
 
@@ -46,8 +42,7 @@ class NetworkRank(NamedTuple):
     images: int
     top1: float
     layers: tuple[LayerRank, ...]
-    singular_values: tuple[float, ...]
-    """Of the classifier's input (images, channels), descending."""
+    singular_values: tuple[float, ...]  # of the classifier's input, descending
 
 
 def measure_sources(sources: Sequence[str], root: Path | None, split: Split) -> list[NetworkRank]:
@@ -62,10 +57,7 @@ def measure_sources(sources: Sequence[str], root: Path | None, split: Split) -> 
 
 
 def measure_network(model: InferenceModel, index: Index) -> NetworkRank:
-    """Classifies all images and returns the ranks of the blocks' outputs and of the classifier's input.
-
-    Features are not centered.
-    """
+    """Classifies all images and returns the ranks of the blocks' outputs and of the classifier's input."""
     network = model.network
     assert network is not None, "exported graphs have no layers"
     with ExitStack() as hooks:
@@ -81,7 +73,7 @@ def measure_network(model: InferenceModel, index: Index) -> NetworkRank:
     for name, gram in matrices.items():
         values, channels = gram.singular_values(), len(gram.sum)
         ratios = rank_ratio(values, channels, TOLERANCE), effective_rank(values) / channels
-        layers.append(LayerRank(name, channels, *ratios, nuclear_norm(values)))
+        layers.append(LayerRank(name, channels, *ratios, float(values.sum())))
     values = final.singular_values()
     return NetworkRank(model.name, len(index), inference.metrics["top1"], tuple(layers), tuple(values.tolist()))
 
@@ -117,28 +109,17 @@ def _watch(block: nn.Module, width: int | None, hooks: ExitStack) -> GramMatrix:
 
 def describe(networks: Sequence[NetworkRank]) -> str:
     """Returns a table of the classifiers' inputs."""
-    rows = [["network", "images", "top-1", "channels", "rank ratio", "effective", "nuclear norm"]]
-    for network in networks:
-        layer = network.layers[-1]
-        ratios = f"{layer.rank_ratio:.3f}", f"{layer.effective_rank:.3f}", f"{layer.nuclear_norm:.1f}"
-        rows.append([network.source, f"{network.images}", f"{network.top1:.2f}", f"{layer.channels}", *ratios])
+    rows: list[Sequence[str]] = [("network", "images", "top-1", *LayerRank._fields[1:])]
+    rows += [(each.source, *(f"{cell:.4g}" for cell in (*each[1:3], *each.layers[-1][1:]))) for each in networks]
     return "\n".join(align(rows))
 
 
 def save(networks: Sequence[NetworkRank], folder: Path) -> None:
     """Writes `features.csv` with a row per layer, `features.json` with the singular values, and the figure."""
-    with atomic_write(folder / "features.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("source", "images", "top1", *LayerRank._fields))
-        writer.writerows((*network[:3], *layer) for network in networks for layer in network.layers)
-    with atomic_write(folder / "features.json") as temporary:
-        values = {network.source: network.singular_values for network in networks}
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    _draw(networks, folder / "features")
-
-
-def _draw(networks: Sequence[NetworkRank], path: Path) -> None:
-    with study_figure(path, 8.0, 3.2) as figure:
+    rows = ((*network[:3], *layer) for network in networks for layer in network.layers)
+    write_table(folder / "features.csv", ("source", "images", "top1", *LayerRank._fields), rows)
+    write_json(folder / "features.json", {network.source: network.singular_values for network in networks})
+    with study_figure(folder / "features", 8.0, 3.2) as figure:
         left, right = figure.subplots(1, 2)
         for network in networks:
             values = np.array(network.singular_values)

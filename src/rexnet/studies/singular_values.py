@@ -32,11 +32,6 @@ def gram_singular_values(gram: Tensor) -> Tensor:
     return values.clamp(min=0).sqrt().flip(-1)
 
 
-def nuclear_norm(values: Tensor) -> float:
-    """Returns the sum of singular values (K,)."""
-    return float(values.sum())
-
-
 def rank_ratio(values: Tensor, channels: int, tolerance: float) -> float:
     """Returns the share of `channels` whose singular value (K,) exceeds `tolerance` times the largest."""
     return float((values > values.max() * max(tolerance, RESOLUTION)).sum()) / channels

@@ -20,7 +20,7 @@ from rexnet.metrics.statistics import mean_and_deviation
 from rexnet.runs.run import Run
 from rexnet.runs.state import read_state
 from rexnet.studies.study_figure import study_figure
-from rexnet.studies.study_storage import open_study, run_trials
+from rexnet.studies.study_storage import open_study
 from rexnet.studies.sweep_space import Distribution, Space
 from rexnet.system.child_process import FORWARDED, run_forwarding
 
@@ -32,12 +32,10 @@ SAME_FAILURES = 3
 class Sweep(NamedTuple):
     """All that determines the trials of a sweep."""
 
-    config: str
-    """Path or name of the YAML file."""
+    config: str  # path or name of the YAML file
     space: Space
     folder: Path
-    seeds: int = 1
-    """Runs per trial, whose mean is the result."""
+    seeds: int = 1  # runs per trial, whose mean is the result
 
     def runs(self, trial: FrozenTrial) -> list[Path]:
         """Returns the run folders of a trial, one per seed; Optuna gives a new number to a trial that is resumed."""
@@ -53,10 +51,7 @@ class Sweep(NamedTuple):
 def open_sweep(sweep: Sweep, sampler: str, storage: str | None) -> optuna.Study:
     """Creates the study of a sweep, or opens that of an earlier or simultaneous process.
 
-    Args:
-        sweep: keys, values and folder.
-        sampler: `tpe`, `random`, or `grid` for all combinations in order.
-        storage: database in SQLAlchemy's form; None: `sweep.db` in the folder.
+    `storage` is a database in SQLAlchemy's form; None: `sweep.db` in the folder.
 
     Raises:
         RexnetError: the images are missing, the database cannot be used, or the sweep was begun with other settings.
@@ -66,7 +61,7 @@ def open_sweep(sweep: Sweep, sampler: str, storage: str | None) -> optuna.Study:
     settings = {**recipe_of(config), "seeds": sweep.seeds}
     settings |= {key: str(each) for key, each in sweep.space.distributions.items()}
     url = storage or f"sqlite:///{sweep.folder.resolve()}/sweep.db"
-    study = open_study(url, sweep.folder.name, settings, lambda seed: SAMPLERS[sampler](seed=seed), config.seed)
+    study = open_study(url, sweep.folder.name, settings, SAMPLERS[sampler], config.seed)
     if sampler == "grid":
         sweep.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(sweep.folder / ".grid.lock"):
@@ -75,26 +70,13 @@ def open_sweep(sweep: Sweep, sampler: str, storage: str | None) -> optuna.Study:
     return study
 
 
-def run_sweep(study: optuna.Study, sweep: Sweep, trials: int) -> None:
-    """Runs trials until the study has so many, with those of other processes.
-
-    Raises:
-        ConfigError: the database cannot be used any more, or the first trials failed in the same way.
-        KeyboardInterrupt: a signal ended the training of a trial.
-    """
-    run_trials(study, lambda trial: _run_trial(trial, sweep), trials, TRIED)
-
-
-def rank_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Returns the trials that have finished, the best first, and then those that failed."""
-    return sorted(study.get_trials(deepcopy=False, states=TRIED), key=lambda each: -(each.value or -1.0))
-
-
-def _run_trial(trial: Trial, sweep: Sweep) -> float:
+def run_trial(trial: Trial, sweep: Sweep) -> float:
     """Trains the runs of a trial that have not finished, and returns the mean of their best top-1.
 
     Raises:
         TrialPruned: a run failed.
+        ConfigError: the first trials failed in the same way.
+        KeyboardInterrupt: a signal ended a training.
     """
     values = {key: _suggest(trial, key, each) for key, each in sweep.space.distributions.items()}
     runs = sweep.runs(trial.study.get_trials(deepcopy=False)[trial.number])

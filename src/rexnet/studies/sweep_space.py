@@ -19,29 +19,21 @@ COMMA = re.compile(r",(?![^\[]*\])")  # outside of a YAML list
 DIGITS = 4  # significant digits of sampled numbers, so that commands stay readable
 CHECKED = 500  # combinations of extreme values that are checked before the first trial
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
-
 OWN_KEYS = ("name", "trainer.run_name", "trainer.runs_dir")
 
 
 class Space(NamedTuple):
     """The values that a sweep tries, and those that all its trials share."""
 
-    config: Config
-    """The configuration of a trial, with the first of all values."""
-    fixed: tuple[str, ...]
-    """Overrides that all trials share."""
-    distributions: dict[str, Distribution]
-    """By dotted key."""
-
-    @property
-    def is_grid(self) -> bool:
-        """True if there are lists only."""
-        return all(isinstance(each, CategoricalDistribution) for each in self.distributions.values())
+    config: Config  # with the first of all values
+    fixed: tuple[str, ...]  # overrides that all trials share
+    distributions: dict[str, Distribution]  # by dotted key
 
     def grid(self) -> list[dict[str, Any]]:
-        """Returns all combinations of lists; the last key changes fastest."""
+        """Returns all combinations if there are lists only, otherwise none; the last key changes fastest."""
         lists = [each.choices for each in self.distributions.values() if isinstance(each, CategoricalDistribution)]
-        return [dict(zip(self.distributions, values, strict=True)) for values in itertools.product(*lists)]
+        combinations = itertools.product(*lists) if len(lists) == len(self.distributions) else ()
+        return [dict(zip(self.distributions, values, strict=True)) for values in combinations]
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """Returns the overrides of a trial with sampled values."""
@@ -70,7 +62,10 @@ def parse_space(config: str, arguments: Sequence[str]) -> Space:
             raise ConfigError(f"{key}: is given twice")
         else:
             distributions[key] = found
-    extremes = [[f"{key}={value}" for value in _extremes(each)] for key, each in distributions.items()]
+    extremes = []
+    for key, each in distributions.items():
+        ends = each.choices if isinstance(each, CategoricalDistribution) else (each.low, each.high)
+        extremes.append([f"{key}={value}" for value in ends])
     combinations = list(itertools.islice(itertools.product(*extremes), CHECKED))
     base = load_config(config, [*fixed, *combinations[0]])
     if not distributions:
@@ -111,12 +106,6 @@ def _kinds(annotation: Any) -> set[Any]:
     """Returns the types that a key accepts, also within unions and annotations."""
     members = get_args(annotation)
     return set().union(*map(_kinds, members)) if members else {annotation}
-
-
-def _extremes(distribution: Distribution) -> Sequence[Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices
-    return distribution.low, distribution.high
 
 
 def _round(value: Any, distribution: Distribution) -> Any:
