@@ -81,7 +81,7 @@ def test_training_evaluating_and_resuming_through_the_doors(
             r"^--seeds: .* leave out trainer\.run_",
         ),
         (["train", "--config", "quickstart", "trainer.run_name=a/b"], r"trainer\.run_name: .*, found 'a/b'"),
-        (["train"], r"give --config CONFIG for a new run, or --resume RUN"),
+        (["train"], r"give IMAGES or --config CONFIG for a new run, or --resume RUN"),
         (
             ["train", "--resume", "{tmp}/nowhere"],
             r"can be resumed: .*/nowhere/config\.yaml is missing$",
