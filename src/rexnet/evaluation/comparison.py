@@ -75,7 +75,7 @@ def describe_table(results: Sequence[Result]) -> str:
     remarks = dict.fromkeys(
         f"{', '.join([_label(result), *data[result.data]])}: {remark}"
         for result in results
-        for remark in result.remarks
+        for remark in (*result.remarks, *(line for analysis in result.analyses for line in analysis.lines))
     )
     return "\n".join([*lines, *([""] if remarks else []), *remarks])
 
