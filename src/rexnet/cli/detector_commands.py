@@ -46,6 +46,7 @@ def run_evaluate(options: argparse.Namespace, detectors: list[str]) -> int:
     given = {"--tta": options.tta, "--calibrate": options.calibrate, "--image-size": options.image_size}
     given |= {"--split": options.split != "val", "--workers": options.workers, "several --data": options.data[1:]}
     given |= {"--coverage-at-error": options.max_risk, "--ood": options.unknown, "--slices": options.slices is not None}
+    given |= {"--suite": options.suite}
     refuse(detectors[0], given | {"--weights soup": "soup" in options.weights}, "detector")
     root = options.data[0] if options.data else None
     evaluate_and_print(detectors, options.weights, root, options.json, options.csv)

@@ -28,6 +28,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--ood", metavar="FOLDER", dest="unknown", type=as_path, help="images of none of the classes")
     text = "accuracy by size, brightness, and the columns of tables"
     parser.add_argument("--slices", metavar="CSV", type=as_path, nargs="*", help=text)
+    parser.add_argument("--suite", choices=("imagenet",), help="robustness sets, those that are in --root")
+    parser.add_argument("--root", metavar="DIR", type=as_path, help="folder of the sets of --suite")
     parser.add_argument("--json", metavar="FILE", type=as_path, help="result as JSON (default: in the run folder)")
     parser.add_argument("--csv", metavar="FILE", type=as_path, help="table as CSV")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
@@ -37,7 +39,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluates, alone or as one of the processes that torchrun started."""
-    from rexnet.evaluation.comparison import print_and_save
+    from rexnet.evaluation.comparison import print_and_save, print_and_save_suite
     from rexnet.evaluation.evaluate import Request, evaluate
     from rexnet.evaluation.inference import View
     from rexnet.evaluation.processes import join_processes
@@ -56,6 +58,9 @@ def run(options: argparse.Namespace) -> int:
     given: dict[str, Any] = {name: getattr(options, name) for name in same}
     weights = tuple(dict.fromkeys(options.weights))
     request = Request(roots=tuple(options.data), weights=weights, views=views, processes=processes, **given)
+    if options.suite:
+        print_and_save_suite(options.sources, request, options.root, options.json)
+        return 0
     results = evaluate(options.sources, request)
     if processes.is_first:
         print_and_save(results, options.json, options.csv)

@@ -81,7 +81,7 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     for path in filter(None, (request.unknown, *(request.slices or ()))):
         if not path.exists():
             raise DataError(f"{path}: does not exist")
-    models = [_load_model(str(source), kind, request) for source in sources for kind in (request.weights or (None,))]
+    models = load_models(sources, request)
     images = [(model, *images_of(model, request.split, root)) for model in models for root in request.roots or (None,)]
     jobs = list(itertools.product(images, request.views))
     results = []
@@ -91,6 +91,11 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
             log.info(f"{title}: {model.name} {model.weights}, {view.describe(model.preprocessing)}, {index.root}")
         results.append(_evaluate(model, index, view, request, title, (*model.remarks, *([remark] if remark else []))))
     return results
+
+
+def load_models(sources: Sequence[str | Path], request: Request) -> list[InferenceModel]:
+    """Loads each source with each of the requested kinds of weights."""
+    return [_load_model(str(source), kind, request) for source in sources for kind in (request.weights or (None,))]
 
 
 def _load_model(source: str, weights: str | None, request: Request) -> InferenceModel:
