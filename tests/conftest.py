@@ -150,7 +150,7 @@ def shapes_arguments(root: Path) -> list[str]:
     replaced = ("name=", "data.image_size=", "model.depth_mult=")
     arguments = [argument for argument in SMALL_RUN if not argument.startswith(replaced)]
     more = ["name=shapes", "model.depth_mult=0.3", "data.image_size=64", "augmentation.crop=none"]
-    return [*arguments, *more, f"data.root={root}"]
+    return [*arguments, *more, "data.dataset=coco", f"data.root={root}"]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ __version__ = "0.2.0"
 
 if "OMP_WAIT_POLICY" not in os.environ:  # OpenMP's threads soon sleep, not spin, while another program has their core
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # of 300,000: see benchmarks/busy_machine.py
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would look for updates on the network
 
 PUBLIC = {
     "Predictor": "rexnet.api",

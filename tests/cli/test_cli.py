@@ -81,7 +81,7 @@ def test_training_evaluating_and_resuming_through_the_doors(
             r"^--seeds: .* leave out trainer\.run_",
         ),
         (["train", "--config", "quickstart", "trainer.run_name=a/b"], r"trainer\.run_name: .*, found 'a/b'"),
-        (["train"], r"give --config CONFIG for a new run, or --resume RUN"),
+        (["train"], r"give IMAGES or --config CONFIG for a new run, or --resume RUN"),
         (
             ["train", "--resume", "{tmp}/nowhere"],
             r"can be resumed: .*/nowhere/config\.yaml is missing$",
@@ -195,7 +195,7 @@ def test_a_folder_that_may_not_be_looked_into_is_one_sentence(
 
     monkeypatch.setattr(Path, "stat", refuse)
     message = refused(capsys, "data", "check", str(tmp_path))
-    assert message == f"{tmp_path}/images.txt: Permission denied"
+    assert message == f"{tmp_path}: Permission denied"
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

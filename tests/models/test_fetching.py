@@ -1,5 +1,7 @@
 import hashlib
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -151,3 +153,17 @@ def test_a_tag_that_cannot_be_fetched_is_said_in_words(
         fetch_weights("missing", "rexnet_100")
     with pytest.raises(CheckpointError, match=r"missing_in1k: neither .* nearest: nav_in1k: .*path"):
         fetch_weights("missing_in1k", "rexnet_100")
+
+
+def test_a_hub_that_does_not_answer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its client would try for half a minute; `rexnet train IMAGES` then starts from scratch."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # refuses connections, because it does not listen
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+        start = time.monotonic()
+        with pytest.raises(
+            CheckpointError, match=r"timm/rexnet_100\.nav_in1k: http://127\.0\.0\.1:\d+ cannot be reached; where"
+        ):
+            fetch_weights("nav_in1k", "rexnet_100")
+        assert time.monotonic() - start < 10

@@ -178,8 +178,8 @@ def test_missing_images_are_one_sentence_before_the_first_trial(
 @pytest.mark.slow
 def test_two_processes_share_the_trials_of_real_trainings(tmp_path: Path, image_root: Path) -> None:
     given = [*SMALL_RUN, f"data.root={image_root}", "schedule.epochs=1", "optimizer.lr=0.02,0.05", "--out", "s"]
-    (tmp_path / "rexnet.py").write_text("import sys\nfrom rexnet.cli import main\nsys.exit(main())\n")
-    command = [sys.executable, "rexnet.py", "sweep", "--config", "finetune/folder.yaml", *given]
+    (tmp_path / "program.py").write_text("import sys\nfrom rexnet.cli import main\nsys.exit(main())\n")
+    command = [sys.executable, "program.py", "sweep", "--config", "finetune/folder.yaml", *given]
     processes = [subprocess.Popen(command, cwd=tmp_path) for _ in range(2)]
     assert [process.wait(300) for process in processes] == [0, 0]
     runs = [Run(tmp_path / "s" / f"trial-00{number}") for number in range(2)]

@@ -1,12 +1,15 @@
 from typing import Any
 
 import pytest
+import timm
 import torch
 from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
 
+from rexnet import rexnet
 from rexnet.config import Config, load_config
 from rexnet.errors import ConfigError
-from rexnet.training.trainer import build_trainer
+from rexnet.training.trainer import SyncBatchNorm, build_trainer
 
 
 def configured(small_run: list[str], *overrides: str) -> Config:
@@ -44,3 +47,13 @@ def test_settings_for_several_gpus_reach_the_trainer(small_run: list[str], monke
     assert arguments["use_distributed_sampler"] is False
     with pytest.raises(ConfigError, match=r"trainer\.devices: 5 are asked for, but there are 4 GPUs"):
         build_trainer(configured(small_run, *gpus, "trainer.devices=5"))
+
+
+@pytest.mark.parametrize("network", [rexnet(0.2, num_classes=2), timm.create_model("efficientnet_lite0")])
+def test_synchronizing_batchnorm_keeps_the_function(network: nn.Module) -> None:
+    images = torch.randn(1, 3, 64, 64)
+    before = network.eval()(images)
+    synchronized = SyncBatchNorm().apply(network)
+    assert torch.equal(synchronized(images), before)
+    assert any(isinstance(layer, nn.SyncBatchNorm) for layer in synchronized.modules())
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in synchronized.modules())

@@ -3,6 +3,8 @@
 import argparse
 import logging
 import os
+import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -20,8 +22,9 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "train",
         help="train or fine-tune a network",
-        description="Train or fine-tune a network with the recipe of a configuration file.",
+        description="Train or fine-tune a network with the recipe of a configuration file, or on a folder of images.",
         allow_abbrev=False,  # so that `--seed 3` is not taken for `--seeds 3`
+        usage="%(prog)s [options] [IMAGES] [section.key=value ...]",
         epilog="example: rexnet train --config finetune/cub200.yaml data.root=/data/CUB_200_2011 trainer.devices=2",
     )
     parser.add_argument("--config", metavar="CONFIG", help=CONFIG_HELP)
@@ -100,8 +103,12 @@ def _resolve(options: argparse.Namespace) -> tuple["RunConfig", Path | None]:
     from rexnet.runs.run_folder import find_run_folders
 
     if options.resume is None:
+        if options.config is None and options.overrides and not re.match(r"[\w.]+=", options.overrides[0]):
+            return _choose(Path(os.path.expanduser(options.overrides[0])), options.overrides[1:]), None
         if options.config is None or options.allow_change:
-            raise ConfigError("give --config CONFIG for a new run, or --resume RUN with any --allow-change KEY")
+            raise ConfigError(
+                "give IMAGES or --config CONFIG for a new run, or --resume RUN with any --allow-change KEY"
+            )
         return load_config(options.config, options.overrides, RunConfig), None
     if options.seeds > 1:
         raise ConfigError("--seeds: starts new runs only; resume each run separately")
@@ -111,3 +118,15 @@ def _resolve(options: argparse.Namespace) -> tuple["RunConfig", Path | None]:
         given = [override.removeprefix(prefix) for override in options.overrides if override.startswith(prefix)]
         resume = find_run_folders(Path(os.path.expanduser(given[-1])) if given else TrainerConfig().runs_dir)[-1]
     return load_run_config(resume, options.overrides, options.allow_change, options.config), resume
+
+
+def _choose(images: Path, overrides: list[str]) -> "RunConfig":
+    """Returns a configuration for a folder of images, and prints how it was chosen."""
+    from rexnet.config import RunConfig, load_config
+    from rexnet.dataset_tools.own_images import choose_recipe
+
+    recipe, overrides, reasons = choose_recipe(images, overrides)
+    reasons["Command"] = shlex.join(("rexnet", "train", "--config", recipe, *overrides))
+    if is_rank_zero():
+        logging.getLogger(__name__).info("\n".join(f"{label:<13}{text}" for label, text in reasons.items()))
+    return load_config(recipe, overrides, RunConfig)

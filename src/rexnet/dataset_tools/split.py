@@ -41,7 +41,7 @@ def write_split(root: Path, target: Path, val: float, test: float = 0.0) -> dict
         require_writable(target)
     except ConfigError as error:
         raise ConfigError(f"{error}; choose another file with --out") from None
-    index = _index(root)
+    index = index_unsplit(root)
     base, folder = (Path(os.path.abspath(place)) for place in (index.root, target.parent))
     prefix = base.relative_to(folder) if base.is_relative_to(folder) else base
     for remark in remark_left_out(index):
@@ -55,7 +55,7 @@ def write_split(root: Path, target: Path, val: float, test: float = 0.0) -> dict
     return {name: splits.count(name) for name in ("train", "val", "test")}
 
 
-def _index(root: Path) -> Index:
+def index_unsplit(root: Path) -> Index:
     """Indexes all images of `root`, or of `train/` in it."""
     if not root.is_dir():
         raise DataError(f"{root}: is not a folder; it should contain one folder for each class")

@@ -140,11 +140,11 @@ def clean_index(
     good = np.flatnonzero(~is_bad)
     index = replace(raw, boxes=boxes).take(good[np.argsort(raw.images[good], kind="stable")])
 
-    is_there = np.array([os.path.lexists(raw.name(position)) for position in range(len(raw))])
-    if on_missing_image == "drop" and not is_there.all():
-        missing = [raw.source.paths[position] for position in np.flatnonzero(~is_there).tolist()]
-        defects.append(f"{listed_in}: left out {len(missing):,} images without a file ({join_names(missing)})")
-        index = index.select(np.flatnonzero(is_there))
+    if on_missing_image == "drop":
+        is_there = np.array([os.path.lexists(raw.name(position)) for position in range(len(raw))])
+        if missing := [raw.source.paths[position] for position in np.flatnonzero(~is_there).tolist()]:
+            defects.append(f"{listed_in}: left out {len(missing):,} images without a file ({join_names(missing)})")
+            index = index.select(np.flatnonzero(is_there))
     paths = list(index.source.paths)
     index_listed(index.root, paths, [0] * len(paths), raw.class_names, listed_in)  # requires files inside the folder
     if not len(index.images):

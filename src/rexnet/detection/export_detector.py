@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("onnx", "safetensors")
 COMPARED_SCORE = 0.05
+MIN_AGREEMENT = 99.9  # percent; rounding decides where two overlaps or scores are nearly equal
 SAME = 1e-3  # largest difference of scores, and of boxes relative to the image's long side
 BATCH = 4
 
@@ -75,7 +76,6 @@ def export_detector(
     path = folder / "model.onnx"
     write_detector(trained, path, description)
     if index is None:
-        log.warning("the file was not compared with the network: the images are not here; name them with --data")
         return {}
     parities = measure_parity(trained, path, index, max_images)
     report, table = folder / "parity.md", describe_parity(parities)
@@ -83,8 +83,10 @@ def export_detector(
     with atomic_write(report) as temporary:
         temporary.write_text(f"# {title}\n\n{table}\n", encoding="utf-8")
     log.info(f"\n{title}\n{table}\nwritten to {report}")
-    if parities["onnx"].agreement < 100:
-        raise ExportError(f"{path}: differs from the network; see {report}")
+    if parities["onnx"].agreement < MIN_AGREEMENT:
+        raise ExportError(
+            f"{path}: differs from the network in {100 - parities['onnx'].agreement:.2f} % of the detections"
+        )
     return parities
 
 
@@ -207,13 +209,13 @@ def _compare(wanted: Detections, found: Detections, side: int) -> np.ndarray:
 def _find_images(trained: TrainedDetector, root: Path | None) -> BoxIndex | None:
     """Returns the validation images; None if those of the training are not here."""
     data = trained.config.data
+    given = data if root is None else data.model_copy(update={"root": root})
     try:
-        return load_box_index(
-            data if root is None else data.model_copy(update={"root": root}), "val", trained.class_names
-        )
-    except DataError:
+        return load_box_index(given, "val", trained.class_names)
+    except DataError as error:
         if root is not None:
             raise
+        log.warning(f"the file will not be compared with the network ({error}); name the images with --data")
         return None
 
 

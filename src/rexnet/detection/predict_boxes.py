@@ -102,23 +102,22 @@ class BoxTable:
         """Writes the boxes of an image."""
         image = os.fsencode(path).decode(errors="backslashreplace")
         self.boxes += len(found.boxes)
+        self.images.append({"id": len(self.images) + 1, "file_name": image, "height": height, "width": width})
+        if self.form == "coco":
+            for result in coco_results(found, len(self.images)):
+                result |= {"id": len(self.annotations) + 1, "area": result["bbox"][2] * result["bbox"][3]}
+                if mask := result.get("segmentation"):
+                    result["segmentation"] = mask | {"counts": mask["counts"].decode()}
+                self.annotations.append(result | {"iscrowd": 0})
+            return
         rows = [
             (self.class_names[label - 1], round(score, 4), [round(edge, 1) for edge in box])
             for label, score, box in zip(found.labels, found.scores.tolist(), found.boxes.tolist(), strict=True)
         ]
-        self.images.append({"id": len(self.images) + 1, "file_name": image, "height": height, "width": width})
-        match self.form:
-            case "csv":
-                self.writer.writerows([image, name, score, *box, ""] for name, score, box in rows)
-            case "jsonl":
-                boxes = [{"class": name, "score": score, "box": box} for name, score, box in rows]
-                print(json.dumps({"image": image, "boxes": boxes}, ensure_ascii=False), file=self.file)
-            case "coco":
-                for result in coco_results(found, len(self.images)):
-                    result |= {"id": len(self.annotations) + 1, "area": result["bbox"][2] * result["bbox"][3]}
-                    if mask := result.get("segmentation"):
-                        result["segmentation"] = mask | {"counts": mask["counts"].decode()}
-                    self.annotations.append(result | {"iscrowd": 0})
+        if self.form == "csv":
+            self.writer.writerows([image, name, score, *box, ""] for name, score, box in rows)
+        else:
+            self._print({"image": image, "boxes": [{"class": c, "score": score, "box": box} for c, score, box in rows]})
 
     def write_error(self, path: str, error: str) -> None:
         """Writes why an image cannot be read; COCO's form has no place for it."""
@@ -126,11 +125,13 @@ class BoxTable:
         if self.form == "csv":
             self.writer.writerow([image, *[""] * 6, error])
         elif self.form == "jsonl":
-            print(json.dumps({"image": image, "boxes": [], "error": error}, ensure_ascii=False), file=self.file)
+            self._print({"image": image, "boxes": [], "error": error})
 
     def close(self) -> None:
         """Writes COCO's file, which is complete only now."""
         if self.form == "coco":
             categories = [{"id": label, "name": name} for label, name in enumerate(self.class_names, 1)]
-            content = {"images": self.images, "annotations": self.annotations, "categories": categories}
-            print(json.dumps(content, ensure_ascii=False), file=self.file)
+            self._print({"images": self.images, "annotations": self.annotations, "categories": categories})
+
+    def _print(self, content: dict[str, Any]) -> None:
+        print(json.dumps(content, ensure_ascii=False), file=self.file)

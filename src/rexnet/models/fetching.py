@@ -6,6 +6,8 @@ import re
 import socket
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from filelock import FileLock
 from torch.hub import download_url_to_file
@@ -15,6 +17,7 @@ from rexnet.system.atomic_files import cache_folder, sha256_of
 from rexnet.system.terminal import is_interactive
 
 TIMEOUT_S = 30
+CONNECT_S = 5
 ADVICE = "where there is no network, fetch the file elsewhere and give its path"
 
 
@@ -36,22 +39,37 @@ def fetch_weights(source: str, model_name: str) -> Path:
 
 def _fetch_from_hub(source: str, tag: str, model_name: str) -> Path:
     """Returns the weights of `timm/NAME.TAG`; the hub's client caches and verifies them."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
 
     logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
     name = model_name.removeprefix("timm/").partition(".")[0]
     repository = f"timm/{name}.{tag}"
+    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    cached_only = not _is_reachable(endpoint)  # the client would try again for half a minute
     try:
-        return Path(hf_hub_download(repository, "model.safetensors", endpoint=os.environ.get("HF_ENDPOINT")))
+        return Path(hf_hub_download(repository, "model.safetensors", endpoint=endpoint, local_files_only=cached_only))
     except Exception as error:  # the hub, its cache and its transport raise errors of many libraries
-        import timm
+        hint, reason = "", f"{endpoint} cannot be reached"
+        if not cached_only:
+            import timm  # takes seconds
 
-        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
-        hint = "" if tag in tags else nearest(tag, tags)
+            tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+            hint, reason = "" if tag in tags else nearest(tag, tags), first_sentence(error)
         raise CheckpointError(
             f"{source}: neither a file here nor weights that could be fetched from the hub as {repository}{hint}: "
-            f"{first_sentence(error)}; {ADVICE}"
+            f"{reason}; {ADVICE}"
         ) from None
+
+
+def _is_reachable(address: str) -> bool:
+    """Returns True if a server accepts connections, or if there is a proxy to ask."""
+    place = urlsplit(address)
+    try:
+        if not getproxies():
+            socket.create_connection((place.hostname, place.port or 443), timeout=CONNECT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _fetch_url(source: str) -> Path:

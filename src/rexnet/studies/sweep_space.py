@@ -19,7 +19,7 @@ COMMA = re.compile(r",(?![^\[]*\])")  # outside of a YAML list
 DIGITS = 4  # significant digits of sampled numbers, so that commands stay readable
 CHECKED = 500  # combinations of extreme values that are checked before the first trial
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
-OWN_KEYS = ("name", "trainer.run_name", "trainer.runs_dir")
+OWN_KEYS = ("trainer.run_name", "trainer.runs_dir")
 
 
 class Space(NamedTuple):

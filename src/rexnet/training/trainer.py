@@ -11,7 +11,9 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
 from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
 
 from rexnet.config import RunConfig
 from rexnet.engines.ray_plugins import build_ray_cluster, build_ray_strategy
@@ -42,6 +44,7 @@ def build_trainer(config: RunConfig, callbacks: Sequence[Callback] = ()) -> pl.T
     devices, nodes = resolve_devices(settings), resolve_nodes(settings)
     single = nodes * devices == 1
     frozen = config.optimizer.freeze_backbone_epochs > 0
+    syncs = settings.sync_batchnorm and not single
     build_strategy = build_ray_strategy if detect_launcher() == "ray" else DDPStrategy
     return pl.Trainer(
         accelerator=device.accelerator,
@@ -50,13 +53,13 @@ def build_trainer(config: RunConfig, callbacks: Sequence[Callback] = ()) -> pl.T
         # Parameters without a gradient are expected only while the backbone is frozen.
         strategy="auto" if single else build_strategy(find_unused_parameters=frozen, gradient_as_bucket_view=True),
         precision=device.precision,
-        plugins=[DurableCheckpointIO(), detect_cluster()],
+        plugins=[DurableCheckpointIO(), detect_cluster(), *([SyncBatchNorm()] if syncs else [])],
         max_epochs=config.schedule.total_epochs,
         max_steps=settings.max_steps or -1,
         accumulate_grad_batches=settings.micro_batches,
         check_val_every_n_epoch=settings.val_every_epochs,
         log_every_n_steps=settings.log_every_steps,
-        sync_batchnorm=settings.sync_batchnorm and not single,
+        sync_batchnorm=syncs,
         deterministic=settings.deterministic,
         benchmark=False,  # `TrainingModule.on_train_start` decides by the length of the run
         use_distributed_sampler=False,  # ours gives each process its own images already
@@ -67,6 +70,21 @@ def build_trainer(config: RunConfig, callbacks: Sequence[Callback] = ()) -> pl.T
         enable_model_summary=False,
         callbacks=list(callbacks),
     )
+
+
+class SyncBatchNorm(TorchSyncBatchNorm):
+    """Synchronizes also timm's BatchNorm with an activation, whose activation PyTorch's conversion would drop."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Returns the module with synchronized layers."""
+        from timm.layers import convert_sync_batchnorm
+
+        converted: nn.Module = convert_sync_batchnorm(model)
+        return converted
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Returns the module as it is; after training, only its checkpoints are used."""
+        return model
 
 
 def detect_cluster() -> ClusterEnvironment:

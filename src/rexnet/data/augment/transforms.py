@@ -4,12 +4,9 @@ Both map uint8 arrays (height, width, 3) to uint8 arrays; `batch.py` normalizes 
 """
 
 import math
-import os
 import random
 from collections.abc import Sequence
 from typing import Any
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it would look for updates on the network
 
 import albumentations as A  # noqa: N812 - the name in its documentation
 import cv2

@@ -1,0 +1,71 @@
+"""Chooses how to train on a folder of images: `rexnet train /path/to/images`."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rexnet.config import load_config
+from rexnet.data.datasets import load_index
+from rexnet.data.datasets.by_name import detect_layout
+from rexnet.data.datasets.class_folders import find_split
+from rexnet.dataset_tools.split import index_unsplit, write_split
+from rexnet.errors import CheckpointError, ConfigError
+from rexnet.models.fetching import fetch_weights
+from rexnet.models.plan import timm_name
+from rexnet.system.device import resolve_device
+
+HELD_OUT = 0.2  # of the images of each class
+SIZES = {"gpu": 224, "cpu": 128}  # pixels; a CPU trains on 128 about three times as fast as on 224
+WEIGHTS = "nav_in1k"  # on the Hugging Face hub
+FEWEST_STEPS, MOST_EPOCHS = 900, 100  # 12 species of flowers need 900 steps from scratch
+
+
+def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str], dict[str, str]]:
+    """Returns a recipe for images, overrides for it that end with the given ones, and the reasons by label.
+
+    Class folders without splits are split by a table next to the runs, which depends on the images only.
+
+    Raises:
+        RexnetError: the images, or their splits, cannot be used.
+    """
+    if not root.exists():
+        raise ConfigError(f"{root}: no such images; give their folder, --config CONFIG or --resume RUN")
+    layout, splits = detect_layout(root), "splits as found there"
+    recipe = "finetune/folder" if layout == "csv" else f"finetune/{layout}"
+    chosen = [f"data.dataset={layout}", f"data.root={root}"]
+    if layout == "folder" and root.is_dir() and find_split(root, "val") is None:
+        text = "\n".join((str(root.resolve()), *index_unsplit(root).paths))
+        name = (
+            f"split-{root.resolve().name}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}.csv"
+        )
+        table = load_config(recipe, overrides).trainer.runs_dir / name
+        if not table.exists():
+            write_split(root, table, HELD_OUT)
+        chosen = ["data.dataset=csv", f"data.root={table}"]
+        splits = f"{HELD_OUT:.0%} of each class held out by {table}"
+    config = load_config(recipe, [*chosen, *overrides])
+    train, val = (load_index(config.data, split) for split in ("train", "val"))
+    accelerator = resolve_device(config.trainer).accelerator
+    batch_size, lr, weights = 32, config.optimizer.lr, f"{config.model.pretrained}, as given"
+    if not any(override.startswith("model.pretrained=") for override in overrides):
+        try:
+            fetch_weights(WEIGHTS, timm_name(config.model.variant, config.model.width_mult))
+            chosen.append(f"model.pretrained={WEIGHTS}")
+            weights = f"fine-tunes {WEIGHTS} of the Hugging Face hub"
+        except CheckpointError:
+            chosen.append("model.pretrained=null")
+            batch_size, lr = 16, 0.05
+            weights = "from scratch, as the hub gives none; model.pretrained=FILE would be more accurate"
+    batch_size = min(batch_size, len(train))
+    epochs = min(MOST_EPOCHS, max(config.schedule.epochs, math.ceil(FEWEST_STEPS / (len(train) // batch_size))))
+    chosen += [f"data.image_size={SIZES[accelerator]}", f"data.batch_size={batch_size}"]
+    chosen += [f"optimizer.lr={lr:g}", f"schedule.epochs={epochs}", *overrides]
+    config = load_config(recipe, chosen)
+    reasons = {
+        "Images": f"{len(train):,} and {len(val):,} for validation, {len(train.class_names)} classes; {splits}",
+        "Weights": weights,
+        "Image size": f"{config.data.image_size} px, for training on a {accelerator.upper()}",
+        "Epochs": f"{config.schedule.epochs}, of {len(train) // config.data.batch_size} steps each",
+    }
+    return recipe, chosen, reasons
