@@ -195,7 +195,7 @@ def test_a_folder_that_may_not_be_looked_into_is_one_sentence(
 
     monkeypatch.setattr(Path, "stat", refuse)
     message = refused(capsys, "data", "check", str(tmp_path))
-    assert message == f"{tmp_path}/images.txt: Permission denied"
+    assert message == f"{tmp_path}: Permission denied"
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -13,11 +13,9 @@ import torch
 from conftest import shapes_arguments
 
 from rexnet.cli import main
-from rexnet.config import DetectionConfig, load_config
 from rexnet.detection.coco_metrics import Detections
 from rexnet.detection.detector_report import judge
 from rexnet.detection.evaluate_detector import PlacedDetector, evaluate_detector
-from rexnet.detection.train_detector import train_detector
 from rexnet.detection.trained_detector import load_trained_detector
 from rexnet.errors import ConfigError
 
@@ -25,8 +23,11 @@ from rexnet.errors import ConfigError
 @pytest.fixture(scope="module")
 def run(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run; tests leave it as it is."""
-    more = ["schedule.epochs=1", f"trainer.runs_dir={tmp_path_factory.mktemp('detectors')}"]
-    return train_detector(load_config("detect/finetune", [*shapes_arguments(shapes_root), *more], DetectionConfig)).run
+    runs = tmp_path_factory.mktemp("detectors")
+    more = ["schedule.epochs=1", "trainer.run_name=shapes", "trainer.report=true", f"trainer.runs_dir={runs}"]
+    assert main(["train", "--config", "detect/finetune", *shapes_arguments(shapes_root), *more]) == 0
+    assert (runs / "shapes" / "report.html").is_file()
+    return runs / "shapes"
 
 
 def test_a_file_has_the_detections_of_evaluation(run: Path, shapes_root: Path) -> None:

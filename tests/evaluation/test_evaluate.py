@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import SMALL_RUN, write_images
@@ -17,7 +18,8 @@ from rexnet.evaluation.evaluate import evaluate as evaluate_all
 from rexnet.evaluation.inference import View
 from rexnet.export.formats import write_safetensors
 from rexnet.metrics.predictions import load_predictions
-from rexnet.metrics.statistics import split_in_halves
+from rexnet.metrics.selective import Threshold
+from rexnet.metrics.statistics import probabilities_of, split_in_halves
 from rexnet.report.report import write_report
 from rexnet.training.classification import train
 
@@ -147,8 +149,40 @@ def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(
     assert "was fitted on 7 of the 15 images of val, a random half: calibrated numbers" in again.remarks[0]
     assert evaluate_all([run], Request(weights=("raw",)))[0].temperature is None
     Path(result.source).with_name(f"{Path(result.source).stem}-ema-temperature.json").unlink()
-    with pytest.raises(ConfigError, match="--calibrate: fits one temperature, without --tta"):
+    with pytest.raises(ConfigError, match="--calibrate and --coverage-at-error: fit one value, one after the other"):
         evaluate_all([run], Request(calibrate=True, views=(View(flip=True),)))
+
+
+def test_a_threshold_is_chosen_on_one_half_kept_and_reported_on_the_other(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=r"at most 1 % on 8 of the 15 images .*they are too few; .*\(299 without a mis"):
+        evaluate_all([run], Request(max_risk=0.01))
+    plain = evaluate_all([run], Request())[0]
+    reported, chosen = split_in_halves(15)
+    confidence = probabilities_of(plain.predictions.logits).max(1)
+    asked: list[Any] = []
+    value = float(np.sort(confidence[reported])[-3])  # three of the seven images of the other half reach it
+
+    def choose(*arguments: Any) -> Threshold:
+        asked.append(arguments)
+        return Threshold(value, 4, 0)
+
+    monkeypatch.setattr("rexnet.evaluation.evaluate.choose_threshold", choose)
+    result = evaluate_all([run], Request(max_risk=0.25))[0]
+    assert (asked[0][0].tolist(), asked[0][2]) == (confidence[chosen].tolist(), 0.25)
+    assert result.summary.n == len(reported) == 7
+    assert "chosen on 8 of the 15 images of val, a random half, for an error of at most 25 %" in result.remarks[0]
+    assert "of the other 7, 42.9 % are answered" in result.remarks[0]
+    trained = load_trained(Path(result.source))
+    assert trained.threshold == value
+    write_safetensors(trained, tmp_path / "m.safetensors")
+    assert load_trained(tmp_path / "m.safetensors").threshold == value
+    kept = Path(result.source).with_name(f"{Path(result.source).stem}-ema-temperature.json")
+    kept.write_text(kept.read_text().replace(str(value), "1.5"))
+    with pytest.raises(CheckpointError, match=r"its threshold should be a number from 0 to 1, not 1\.5"):
+        load_trained(Path(result.source))
+    kept.unlink()
 
 
 def test_some_of_the_classes_may_be_measured_and_all_compete(run: Path, tmp_path: Path) -> None:

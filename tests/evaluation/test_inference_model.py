@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch._dynamo.utils import counters
 
 from rexnet.checkpoints.checkpoint import load_trained
-from rexnet.checkpoints.temperature import load_temperature, save_temperature, temperature_path
+from rexnet.checkpoints.temperature import load_fitted, save_temperature, temperature_path
 from rexnet.config.load import replace_values
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.evaluation import inference_model
@@ -180,13 +180,13 @@ def test_a_temperature_belongs_to_one_file(trained_run: Path, pictures: torch.Te
     assert load_inference_model(checkpoint).temperature is None
     save_temperature(checkpoint, "ema", 2.0, "val", 15)
     opened = load_inference_model(checkpoint)
-    assert (opened.temperature, load_temperature(checkpoint, "raw")) == (2.0, None)
+    assert (opened.temperature, load_fitted(checkpoint, "raw")[0]) == (2.0, None)
     torch.testing.assert_close(
         opened.probabilities(pictures), (expected(trained_run, pictures) / 2).softmax(1), atol=1e-5, rtol=0
     )
     path = temperature_path(checkpoint, "ema")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": "0" * 64}))
-    assert load_temperature(checkpoint, "ema") is None
+    assert load_fitted(checkpoint, "ema") == (None, None)
     for content, message in (("{}", "cannot be read as a temperature"), (None, "should be a number above 0, not -1")):
         save_temperature(checkpoint, "ema", -1, "val", 15)
         if content is not None:

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from conftest import write_images
 
+import rexnet
+from rexnet.checkpoints.temperature import save_threshold
 from rexnet.cli import main
 from rexnet.errors import CheckpointError, DataError
 from rexnet.prediction import classify as module
 from rexnet.prediction.predict import find_files, predict_files
+from rexnet.runs.checkpoint_files import find_checkpoint
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -32,6 +35,25 @@ def test_each_image_has_a_line_with_its_likeliest_classes(trained_run: Path, ima
         assert sum(values) == pytest.approx(1, abs=1e-5)
         assert {row[f"class_{rank}"] for rank in "123"} == {"ant", "bee", "cow"}
         assert row["error"] == ""
+
+
+def test_answers_below_the_threshold_are_unknown(trained_run: Path, image_root: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    images = [str(image_root / "val")]
+    predict_files(str(run), images, output=tmp_path / "a.csv", top=1)
+    sure = sorted(float(row["probability_1"]) for row in rows(tmp_path / "a.csv"))
+    save_threshold(find_checkpoint(run), "ema", (sure[4] + sure[5]) / 2, "chosen by hand")
+    predict_files(str(run), images, output=tmp_path / "b.csv", top=1)
+    table = rows(tmp_path / "b.csv")
+    assert list(table[0]) == ["image", "answer", "class_1", "probability_1", "error"]
+    assert sum(row["answer"] == "unknown" for row in table) == 5
+    assert all(row["answer"] in ("unknown", row["class_1"]) for row in table)
+    predict_files(str(run), images, output=tmp_path / "c.jsonl", top=1)
+    lines = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert [line["answer"] for line in lines] == [row["answer"] for row in table]
+    assert [one.answer for one in rexnet.load(run).predict(image_root / "val" / "ant" / "000.png")] == [
+        table[0]["answer"]
+    ]
 
 
 def test_a_folder_is_walked_in_order_of_name(tmp_path: Path) -> None:

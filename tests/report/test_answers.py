@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rexnet.checkpoints.temperature import save_temperature
+from rexnet.checkpoints.temperature import save_temperature, save_threshold
 from rexnet.config import Config
 from rexnet.data.datasets import load_index
 from rexnet.metrics.predictions import Predictions
@@ -63,13 +63,20 @@ def test_calibration_compares_confidence_and_accuracy(tmp_path: Path) -> None:
         "The mean confidence is 80.0 % and the accuracy 62.5 % (overconfident); the expected calibration error is "
         "17.5 % (15 bins)."
     )
-    assert "confidence 80 %: accuracy 62 %, 8 images" in calibration["svg"]
+    (_, diagram), (heading, curve) = calibration["figures"]
+    assert "confidence 80 %: accuracy 62 %, 8 images" in diagram
+    # One confidence, so that images stay in order: 0/1, 0/2, 1/3, 2/4, 2/5, 2/6, 2/7, 3/8.
+    assert heading == "Wrong among the most confident answers, on average 27.84 % (AURC)"
+    assert "from 0 to 37.5" in curve
     kept = save_temperature(checkpoint, "ema", 2.0, "half", 4)
     calibration = describe_calibration(PREDICTIONS, checkpoint, "ema")
     # exp(log(8) / 2) = 2.828, so that the confidence is 58.6 %
     assert re.search(
         r"With the temperature .* it is 3\.9 % \(temperature 2\.000 was fitted on half\)", calibration["sentence"]
     )
+    save_threshold(checkpoint, "ema", 0.75, "answers below a probability of 0.7500 are unknown (so it is)")
+    sentence = describe_calibration(PREDICTIONS, checkpoint, "ema")["sentence"]
+    assert sentence.endswith(" In predictions, answers below a probability of 0.7500 are unknown (so it is).")
     kept.write_text("{}")
     sentence = describe_calibration(PREDICTIONS, checkpoint, "ema")["sentence"]
     assert " (15 bins). last-ema-temperature.json: cannot be read as a temperature" in sentence

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -228,3 +229,16 @@ def test_a_failed_report_does_not_fail_the_run(
     arguments = [*small_run, "trainer.report=true", "trainer.max_steps=1"]
     assert main(["train", "--config", "finetune/folder.yaml", *arguments]) == 0
     assert re.search(r"could not be written: no space left; try again with rexnet report .*small", caplog.text)
+
+
+def test_slices_and_images_of_no_class_are_shown(run: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    kept = next((copied / "evaluation").glob("*-ema-val.json"))
+    slices = [{"column": "camera", "value": "old", "n": 12, "top1": 50.0, "interval": [25.4, 74.6]}]
+    others = {"folder": "cells", "images": 87, "auroc": 93.4, "fpr95": 57.9}
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"slices": slices, "unknown_images": others}))
+    write_report([copied], tmp_path / "report.html")
+    text = Page(tmp_path / "report.html").text
+    assert "Column Value Images Top-1 95 % camera old 12 50.0 25.4 to 74.6" in text
+    assert "87 images of none of the classes (cells) are told from the others" in text
+    assert "with an AUROC of 93.4 % (FPR95 57.9 %)." in text

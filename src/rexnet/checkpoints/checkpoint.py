@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from rexnet.checkpoints.durable import find_damage
-from rexnet.checkpoints.temperature import load_temperature, require_temperature
+from rexnet.checkpoints.temperature import load_fitted, require_fitted
 from rexnet.config import Config, RunConfig
 from rexnet.config.load import parse_any_config, require_kind
 from rexnet.errors import CheckpointError, first_sentence
@@ -42,6 +42,8 @@ class Trained(NamedTuple):
     """Metrics of the validation before the save, such as `val/top1`."""
     temperature: float | None = None
     """Divisor of the logits for calibrated probabilities; None if none was fitted."""
+    threshold: float | None = None
+    """Probability below which an answer is `unknown`; None if none was chosen."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -89,13 +91,10 @@ def load_trained(path: Path, weights: WeightsKind | None = None) -> Trained:
     """
     file, entry, state, kind = read_state(path, weights)
     preprocessing, config, metrics = parse_description(entry, file)
-    if file.suffix != ".safetensors":
-        temperature = load_temperature(file, kind)
-    else:
-        temperature = require_temperature(entry["temperature"], file) if entry.get("temperature") is not None else None
+    fitted = require_fitted(entry, file) if file.suffix == ".safetensors" else load_fitted(file, kind)
     model = build_model(config.model, preprocessing.class_names, pretrained=False)
     load_state(model, state, file)
-    return Trained(model.eval(), preprocessing, config, kind, file, metrics, temperature)
+    return Trained(model.eval(), preprocessing, config, kind, file, metrics, *fitted)
 
 
 class State(NamedTuple):

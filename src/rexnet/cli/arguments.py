@@ -56,6 +56,14 @@ def positive(text: str) -> int:
     return _at_least(1, text)
 
 
+def share(text: str) -> float:
+    """Parses a share above 0 and below 1, such as `1%` or `0.01`."""
+    value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"should be between 0% and 100%, such as 1% or 0.01, not {text}")
+    return value
+
+
 def _at_least(bound: int, text: str) -> int:
     number = int(text)
     if number < bound:

@@ -1,8 +1,9 @@
 """`rexnet evaluate`."""
 
 import argparse
+from typing import Any
 
-from rexnet.cli.arguments import Commands, as_path, as_root, count, positive
+from rexnet.cli.arguments import Commands, as_path, as_root, count, positive, share
 from rexnet.cli.detector_commands import is_detector, run_evaluate
 
 
@@ -22,6 +23,13 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")
     parser.add_argument("--tta", choices=("flip",), help="test-time augmentation: average over mirrored images")
     parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
+    text = "choose and store a threshold, such as 1%%, on other images"
+    parser.add_argument("--coverage-at-error", metavar="E", dest="max_risk", type=share, help=text)
+    parser.add_argument("--ood", metavar="FOLDER", dest="unknown", type=as_path, help="images of none of the classes")
+    text = "accuracy by size, brightness, and the columns of tables"
+    parser.add_argument("--slices", metavar="CSV", type=as_path, nargs="*", help=text)
+    parser.add_argument("--suite", choices=("imagenet",), help="robustness sets, those that are in --root")
+    parser.add_argument("--root", metavar="DIR", type=as_path, help="folder of the sets of --suite")
     parser.add_argument("--json", metavar="FILE", type=as_path, help="result as JSON (default: in the run folder)")
     parser.add_argument("--csv", metavar="FILE", type=as_path, help="table as CSV")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
@@ -31,7 +39,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluates, alone or as one of the processes that torchrun started."""
-    from rexnet.evaluation.comparison import print_and_save
+    from rexnet.evaluation.comparison import print_and_save, print_and_save_suite
     from rexnet.evaluation.evaluate import Request, evaluate
     from rexnet.evaluation.inference import View
     from rexnet.evaluation.processes import join_processes
@@ -46,9 +54,13 @@ def run(options: argparse.Namespace) -> int:
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:
         views += tuple(view._replace(flip=True) for view in views)
-    roots, weights = tuple(options.data), tuple(dict.fromkeys(options.weights))
-    calibrate, trusts = options.calibrate, options.trust_pt2
-    request = Request(options.split, roots, weights, views, options.workers, calibrate, trusts, processes)
+    same = ("split", "workers", "calibrate", "max_risk", "unknown", "slices", "trust_pt2")
+    given: dict[str, Any] = {name: getattr(options, name) for name in same}
+    weights = tuple(dict.fromkeys(options.weights))
+    request = Request(roots=tuple(options.data), weights=weights, views=views, processes=processes, **given)
+    if options.suite:
+        print_and_save_suite(options.sources, request, options.root, options.json)
+        return 0
     results = evaluate(options.sources, request)
     if processes.is_first:
         print_and_save(results, options.json, options.csv)

@@ -23,6 +23,7 @@ from rexnet.system.atomic_files import atomic_write
 log = logging.getLogger(__name__)
 
 COMPARED_SCORE = 0.05
+MIN_AGREEMENT = 99.9  # percent; rounding decides where two overlaps or scores are nearly equal
 SAME = 1e-3  # largest difference of scores, and of boxes relative to the image's long side
 
 
@@ -79,9 +80,10 @@ def export_detector(
     try:
         data = config.data if root is None else config.data.model_copy(update={"root": root})
         index = load_box_index(data, "val", trained.class_names)
-    except DataError:
+    except DataError as error:
         if root is not None:
             raise
+        log.warning(f"the file will not be compared with the network ({error}); name the images with --data")
         index = None
     path, report = folder / "model.onnx", folder / "parity.md"
     write_graph(
@@ -94,7 +96,6 @@ def export_detector(
         translations={torch.ops.rexnet.mask_of_nms.default: _translate_nms},
     )
     if index is None:
-        log.warning("the file was not compared with the network: the images are not here; name them with --data")
         return None
     if max_images is not None:
         index = index.select(np.linspace(0, len(index) - 1, min(max_images, len(index))).astype(np.int64))
@@ -103,8 +104,8 @@ def export_detector(
     with atomic_write(report) as temporary:
         temporary.write_text(f"# {text}", encoding="utf-8")
     log.info(f"\n{text}written to {report}")
-    if parity.agreement < 100:
-        raise ExportError(f"{path}: differs from the network; see {report}")
+    if parity.agreement < MIN_AGREEMENT:
+        raise ExportError(f"{path}: differs from the network in {100 - parity.agreement:.2f} % of the detections")
     return parity
 
 

@@ -10,7 +10,10 @@ from typing import Any
 
 from rexnet.config import Config
 from rexnet.config.differences import recipe_of
+from rexnet.errors import ConfigError
+from rexnet.evaluation.evaluate import Request, load_models
 from rexnet.evaluation.results import Result, write_json
+from rexnet.evaluation.suite import evaluate_suite
 from rexnet.metrics.statistics import mcnemar, mean_and_deviation
 from rexnet.system.atomic_files import atomic_write
 from rexnet.system.terminal import align
@@ -75,9 +78,28 @@ def describe_table(results: Sequence[Result]) -> str:
     remarks = dict.fromkeys(
         f"{', '.join([_label(result), *data[result.data]])}: {remark}"
         for result in results
-        for remark in result.remarks
+        for remark in (*result.remarks, *(line for analysis in result.analyses for line in analysis.lines))
     )
     return "\n".join([*lines, *([""] if remarks else []), *remarks])
+
+
+def print_and_save_suite(
+    sources: Sequence[str], request: Request, root: Path | None, json_path: Path | None = None
+) -> None:
+    """Evaluates a source on the sets of ImageNet below `root`; prints a table and writes it as JSON."""
+    if root is None or len(sources) > 1 or len(request.weights) > 1 or request.roots:
+        raise ConfigError("--suite: takes one SOURCE with one kind of --weights, and --root DIR instead of --data")
+    [model] = load_models(sources, request)
+    rows = evaluate_suite(model, root, request.processes)
+    if request.processes.is_first:
+        cells = [["set", "images", "top-1 [95 %]", "note"]]
+        for row in rows:
+            low, high = row.get("interval", (0, 0))
+            numbers = [f"{row['images']:,}", f"{row['top1']:.2f} [{low:.1f}, {high:.1f}]"] if high else ["-", "-"]
+            cells.append([row["set"], *numbers, row["note"] or "-"])
+        print(f"{model.name} {model.weights}".strip(), *align(cells), sep="\n")
+        if json_path is not None:
+            write_json(json_path, rows)
 
 
 def compare(results: Sequence[Result]) -> list[dict[str, Any]]:

@@ -3,22 +3,33 @@
 import dataclasses
 import itertools
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rexnet.checkpoints.checkpoint import WeightsKind
-from rexnet.checkpoints.temperature import describe_temperature, save_temperature
+from rexnet.checkpoints.temperature import describe_temperature, save_temperature, save_threshold
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.remarks import remark_left_out
 from rexnet.errors import ConfigError, DataError
+from rexnet.evaluation.analyses import compare_with_unknown, slice_images
 from rexnet.evaluation.eval_images import find_images, fit_to_classes
 from rexnet.evaluation.inference import PLAIN, InferenceResult, View, run_inference
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model, wrap_trained
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result
 from rexnet.evaluation.soup import build_soup
-from rexnet.metrics.statistics import TEMPERATURES, fit_temperature, split_in_halves, summarize
+from rexnet.metrics.selective import choose_threshold
+from rexnet.metrics.statistics import (
+    TEMPERATURES,
+    fit_temperature,
+    is_among_top,
+    probabilities_of,
+    split_in_halves,
+    summarize,
+    wilson_interval,
+)
 from rexnet.runs.checkpoint_files import run_of
 from rexnet.runs.image_list import describe_changes
 
@@ -41,6 +52,12 @@ class Request:
     """Loader processes; None: as in training."""
     calibrate: bool = False
     """Fit a temperature on other images than the reported ones and save it next to the checkpoint."""
+    max_risk: float | None = None
+    """Choose the threshold that keeps the share of wrong answers this small, and save it next to the checkpoint."""
+    unknown: Path | None = None
+    """Folder of images that show none of the classes."""
+    slices: Sequence[Path] | None = None
+    """Measure the accuracy of slices of the images, also by the columns of these CSV files."""
     trust_pt2: bool = False
     processes: Processes = ALONE
     """The processes of this evaluation; each makes the same request, and only the first writes files."""
@@ -57,9 +74,14 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     for view in request.views:
         if view.image_size is not None and not 16 <= view.image_size <= 4096:
             raise ConfigError(f"--image-size: should be 16 to 4096, as data.image_size, not {view.image_size}")
-    if request.calibrate and (request.views != (PLAIN,) or len(request.roots) > 1):
-        raise ConfigError("--calibrate: fits one temperature, without --tta and --image-size, on one --data at most")
-    models = [_load_model(str(source), kind, request) for source in sources for kind in (request.weights or (None,))]
+    others = request.views != (PLAIN,) or len(request.roots) > 1 or (request.calibrate and request.max_risk)
+    if (request.calibrate or request.max_risk) and others:
+        options = "--calibrate and --coverage-at-error: fit one value"
+        raise ConfigError(f"{options}, one after the other, without --tta and --image-size, on one --data at most")
+    for path in filter(None, (request.unknown, *(request.slices or ()))):
+        if not path.exists():
+            raise DataError(f"{path}: does not exist")
+    models = load_models(sources, request)
     images = [(model, *images_of(model, request.split, root)) for model in models for root in request.roots or (None,)]
     jobs = list(itertools.product(images, request.views))
     results = []
@@ -69,6 +91,11 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
             log.info(f"{title}: {model.name} {model.weights}, {view.describe(model.preprocessing)}, {index.root}")
         results.append(_evaluate(model, index, view, request, title, (*model.remarks, *([remark] if remark else []))))
     return results
+
+
+def load_models(sources: Sequence[str | Path], request: Request) -> list[InferenceModel]:
+    """Loads each source with each of the requested kinds of weights."""
+    return [_load_model(str(source), kind, request) for source in sources for kind in (request.weights or (None,))]
 
 
 def _load_model(source: str, weights: str | None, request: Request) -> InferenceModel:
@@ -107,13 +134,23 @@ def _evaluate(
     )
     remarks += tuple(remark_left_out(index))
     inference, temperature = run_inference(model, index, view, request.processes, title), model.temperature
-    if request.calibrate:
+    analyses = []
+    if request.unknown is not None:
+        known, processes = inference.predictions, request.processes
+        analyses.append(compare_with_unknown(model, known, request.unknown, view, processes))
+    if request.max_risk is not None:
+        inference, remark = _choose_threshold(model, inference, request, request.max_risk)
+        remarks = (*remarks, f"{remark}; all results are of the other half")
+    elif request.calibrate:
         inference, temperature, remark = _calibrate(model, inference, request)
         remarks = (*remarks, remark)
     elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
         fitted = describe_temperature(model.path, model.weights)
         remarks = (*remarks, f"{fitted}: calibrated numbers on those images are optimistic")
-    as_trained = view == PLAIN and not request.roots and not request.calibrate and request.split == "val"
+    if request.slices is not None and request.processes.is_first:
+        analyses.append(slice_images(inference.predictions, index, request.slices))
+    fits = request.calibrate or request.max_risk
+    as_trained = view == PLAIN and not request.roots and not fits and request.split == "val"
     return Result(
         model,
         index,
@@ -126,6 +163,7 @@ def _evaluate(
         model.metrics.get(f"val{'_ema' * (model.weights == 'ema')}/top1") if as_trained and not changes else None,
         remarks,
         _file_name(model, index, view, request),
+        tuple(analyses),
     )
 
 
@@ -137,8 +175,8 @@ def _file_name(model: InferenceModel, index: Index, view: View, request: Request
         file = model.path.stem if model.path.suffix in ("", ".ckpt") else model.path.name
     of_root = index.root.resolve().parts[1:][-3:] if request.roots else ()
     of_view = "" if view == PLAIN else view.describe(model.preprocessing).replace(", ", "-").replace(" ", "")
-    calibrated = "calibrated" if request.calibrate else ""
-    return "-".join(filter(None, (file, model.weights, request.split, *of_root, of_view, calibrated)))
+    fitted = "calibrated" if request.calibrate else "accepted" if request.max_risk is not None else ""
+    return "-".join(filter(None, (file, model.weights, request.split, *of_root, of_view, fitted)))
 
 
 def _calibrate(
@@ -159,3 +197,35 @@ def _calibrate(
         saved = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
         remark += f"; saved in {saved}"
     return inference._replace(predictions=predictions.select(second), metrics={}), temperature, remark
+
+
+def _choose_threshold(
+    model: InferenceModel, inference: InferenceResult, request: Request, risk: float
+) -> tuple[InferenceResult, str]:
+    """Chooses a threshold on half of the images and returns the results of the other half, and a remark on it.
+
+    It is the half that `--calibrate` does not fit on, so that the temperature does not depend on it.
+    """
+    confidence = probabilities_of(inference.predictions.logits, model.temperature or 1.0).max(1)
+    is_right = is_among_top(inference.predictions, 1)
+    reported, chosen = split_in_halves(len(is_right))
+    chosen_on = f"{len(chosen)} of the {len(is_right)} images of {request.split}, a random half"
+    aim = f"an error of at most {100 * risk:.4g} %"
+    threshold, answers, wrong = choose_threshold(confidence[chosen], is_right[chosen], risk)
+    if math.isinf(threshold):
+        why = f"{wrong} of the {answers} most confident answers are wrong" if answers else "they are too few"
+        raise DataError(
+            f"--coverage-at-error: no threshold shows {aim} on {chosen_on}: {why}; allow a "
+            f"larger error, or use more images with --data ({math.ceil(math.log(0.05, 1 - risk))} without a mistake)"
+        )
+    accepted = confidence[reported] >= threshold
+    n, wrong = int(accepted.sum()), int((accepted & ~is_right[reported]).sum())
+    low, high = wilson_interval(wrong, n) if n else (0.0, 100.0)
+    remark = (
+        f"answers below a probability of {threshold:.4f} are unknown, chosen on {chosen_on}, for {aim} "
+        f"with 95 % confidence; of the other {len(reported)}, {100 * accepted.mean():.1f} % are answered, "
+        f"{100 * wrong / max(1, n):.2f} % [{low:.1f}, {high:.1f}] of these wrongly"
+    )
+    if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt":
+        save_threshold(model.path, model.weights, threshold, remark)
+    return inference._replace(predictions=inference.predictions.select(reported), metrics={}), remark

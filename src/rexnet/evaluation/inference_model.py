@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind, load_trained, parse_description, require_weights
+from rexnet.checkpoints.temperature import require_fitted
 from rexnet.config import Config
 from rexnet.config.data_schema import LoaderConfig
 from rexnet.config.schema import TrainerConfig
@@ -61,6 +62,8 @@ class InferenceModel:
     """Divisor of the logits for calibrated probabilities; None if none was fitted or an exported graph applies it."""
     weights: str = ""
     """`ema`, `raw` or `soup`; empty for a network of timm."""
+    threshold: float | None = None
+    """Probability below which an answer is `unknown`; None if none was chosen."""
     path: Path | None = None
     """The checkpoint or file; None for a network of timm."""
     network: nn.Module | None = None
@@ -162,6 +165,7 @@ def wrap_trained(trained: Trained, name: str, fold: bool = False) -> InferenceMo
         _logits(network, device, trained.preprocessing),
         trained.temperature,
         trained.weights,
+        trained.threshold,
         trained.path,
         network,
         trained.config,
@@ -200,6 +204,7 @@ def _wrap_export(path: Path, weights: WeightsKind | None, trust_pt2: bool) -> In
         eval_batch_size(config.data.batch_size),
         _log_probabilities(graph, preprocessing, path),
         weights=kind,
+        threshold=require_fitted(graph.description, path)[1],
         path=path,
         config=config,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rexnet.data.datasets.index import Index, Split
+from rexnet.evaluation.analyses import Analysis
 from rexnet.evaluation.inference import View
 from rexnet.evaluation.inference_model import InferenceModel
 from rexnet.metrics.predictions import EVALUATION_FOLDER, Predictions, save_predictions
@@ -35,6 +36,7 @@ class Result:
     remarks: tuple[str, ...] = ()
     file_name: str = ""
     """Stem of the files of this result."""
+    analyses: tuple[Analysis, ...] = ()
 
     @property
     def source(self) -> str:
@@ -90,10 +92,11 @@ class Result:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the row with the scores of each class and the most confused pairs."""
+        """Returns the row with the scores of each class, the most confused pairs, and the analyses."""
         classes = [scores._asdict() for scores in class_scores(self.predictions) if scores.support]
         pairs = [pair._asdict() for pair in most_confused(self.predictions, most=20)]
-        plain: dict[str, Any] = plain_json({**self.row(), "classes": classes, "most_confused": pairs})
+        analyses = {analysis.name: analysis.content for analysis in self.analyses}
+        plain: dict[str, Any] = plain_json({**self.row(), "classes": classes, "most_confused": pairs, **analyses})
         return plain
 
     def save(self) -> list[Path]:
@@ -128,6 +131,7 @@ class Result:
         if pairs:
             listed = ", ".join(f"{p.truth} for {p.taken_for} ({p.images} of {p.support})" for p in pairs)
             lines.append(f"most often mistaken: {listed}")
+        lines += [line for analysis in self.analyses for line in analysis.lines]
         return "\n".join([*lines, f"n     {summary.n}", f"speed {self.images_per_s:.0f} images/s"])
 
 

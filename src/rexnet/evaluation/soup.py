@@ -34,7 +34,9 @@ def build_soup(run: Path) -> tuple[Trained, str]:
         raise CheckpointError(f"{run}: a soup needs a run folder with two of its best checkpoints, not {len(paths)}")
     soup = average([load_trained(path) for path in paths])
     remark = f"mean of {len(paths)} checkpoints ({', '.join(path.stem for path in paths)})"
-    return soup._replace(path=checkpoint_folder(run) / f"top{len(paths)}", temperature=None, metrics={}), remark
+    return soup._replace(
+        path=checkpoint_folder(run) / f"top{len(paths)}", temperature=None, threshold=None, metrics={}
+    ), remark
 
 
 def average(ingredients: Sequence[Trained]) -> Trained:

@@ -148,7 +148,8 @@ def describe_export(trained: Trained) -> dict[str, str]:
         "interpolation": view.interpolation,
         "crop_pct": f"{view.crop_pct:g}",
     }
-    calibrated = {} if trained.temperature is None else {"temperature": trained.temperature}
+    fitted = {"temperature": trained.temperature, "threshold": trained.threshold}
+    calibrated = {name: value for name, value in fitted.items() if value is not None}
     entry = build_description(trained.config, view.class_names, trained.metrics) | calibrated
     shown = {key: str(value) for key, value in calibrated.items()}
     return describe_network(trained.config.model, entry, trained.weights) | own | shown

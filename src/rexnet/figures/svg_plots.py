@@ -55,7 +55,7 @@ class Line(NamedTuple):
 def draw_lines(
     title: str, lines: Sequence[Line], unit: str = "", log: bool = False, legend: bool = True, over: str = "epoch"
 ) -> str:
-    """Returns curves over epochs as SVG with a description for screen readers; empty if no line has a point."""
+    """Returns curves as SVG with a description for screen readers; empty if no line has a point."""
     lines = [line for line in lines if line.points]
     if not lines:
         return ""

@@ -138,10 +138,7 @@ def class_scores(predictions: Predictions) -> list[ClassScores]:
 
 def balanced_accuracy(predictions: Predictions) -> float:
     """Returns the mean recall of the classes that occur, in percent."""
-    labels = predictions.labels
-    support = np.bincount(labels)
-    right = np.bincount(labels[predictions.logits.argmax(1) == labels], minlength=len(support))
-    return float(np.nanmean(_percent(right, support)))
+    return float(np.nanmean([scores.recall for scores in class_scores(predictions)]))
 
 
 def most_confused(predictions: Predictions, most: int = 10) -> list[ConfusedPair]:

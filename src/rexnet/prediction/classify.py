@@ -23,6 +23,13 @@ class Prediction(NamedTuple):
     class_names: tuple[str, ...]
     probabilities: tuple[float, ...]
     """Calibrated if a temperature was fitted."""
+    threshold: float = 0.0
+    """Of `rexnet evaluate --coverage-at-error`; 0 if none was chosen."""
+
+    @property
+    def answer(self) -> str:
+        """The most probable class, or `unknown` if its probability is below the threshold."""
+        return self.class_names[0] if self.probabilities[0] >= self.threshold else "unknown"
 
     @property
     def pairs(self) -> list[tuple[str, float]]:
@@ -74,7 +81,7 @@ def classify(model: InferenceModel, views: np.ndarray, top: int) -> list[Predict
     top = min(top, len(model.class_names))
     values, rows = model.probabilities(torch.from_numpy(views)).cpu().topk(top, dim=1)
     return [
-        Prediction(tuple(model.class_names[row] for row in places), tuple(probabilities))
+        Prediction(tuple(model.class_names[row] for row in places), tuple(probabilities), model.threshold or 0.0)
         for places, probabilities in zip(rows.tolist(), values.tolist(), strict=True)
     ]
 

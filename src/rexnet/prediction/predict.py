@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import IO, Literal
 
 from rexnet.checkpoints.checkpoint import WeightsKind
-from rexnet.checkpoints.temperature import describe_temperature
+from rexnet.checkpoints.temperature import describe_temperature, describe_threshold
 from rexnet.class_names import readable_names
 from rexnet.data.sources.decode import decode_image
-from rexnet.data.sources.image_files import describe_left_out, is_image, printable
+from rexnet.data.sources.image_files import images_below, printable
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model
-from rexnet.prediction.classify import classify_stream
+from rexnet.prediction.classify import Prediction, classify_stream
 from rexnet.system.atomic_files import atomic_write
 from rexnet.system.terminal import progress_bar
 
@@ -67,26 +67,30 @@ def predict_files(
         log.info(f"{source}: no temperature was fitted, so probabilities are not calibrated")
     if model.temperature is not None and model.path is not None:
         log.info(f"{source}: its {describe_temperature(model.path, model.weights)}")
+    if model.threshold is not None and model.path is not None:
+        log.info(f"{source}: {describe_threshold(model.path, model.weights, model.threshold)}")
     if model.config is not None and model.config.data.crop_to_box:
         log.warning(f"{source}: was trained on images cropped to their boxes, but sees whole images here")
-    errors: list[str] = []
+    errors, unknown = list[str](), 0
     shows_bar = output is not None or not sys.stdout.isatty()  # else the table shows progress
     with open_output(output) as file, progress_bar(len(paths), " images", shows_bar) as bar:
-        write = _start_table(file, form, min(top, len(model.class_names)))
+        write = _start_table(file, form, min(top, len(model.class_names)), model.threshold is not None)
         for path, result in classify_stream(model, paths, decode_image, top, batch_size, workers):
             bar.update()
             if isinstance(result, DataError):
                 errors.append(str(result))
-                write(path, [], str(result))
+                write(path, None, str(result))
             else:
-                write(path, result.pairs, "")
+                unknown += result.answer not in result.class_names[:1]
+                write(path, result, "")
     where = "" if output is None else f"; written to {output}"
     if errors:
         more = [f"... and {len(errors) - LISTED_ERRORS} more"] if len(errors) > LISTED_ERRORS else []
         log.warning("\n".join([*errors[:LISTED_ERRORS], *more]))
     if len(errors) == len(paths):
         raise DataError(f"none of {len(paths)} files could be read as an image{where}")
-    log.info(f"{len(paths) - len(errors)} images, {len(errors)} that could not be read{where}")
+    rejected = "" if model.threshold is None else f", {unknown} of them unknown"
+    log.info(f"{len(paths) - len(errors)} images{rejected}, {len(errors)} that could not be read{where}")
 
 
 def find_files(inputs: Sequence[str]) -> list[str]:
@@ -112,16 +116,11 @@ def find_files(inputs: Sequence[str]) -> list[str]:
 
 
 def _images_below(folder: str) -> list[str]:
-    """Returns the images as class folders would have them, and logs what is left out; follows no links to folders."""
-
-    def fail(error: OSError) -> None:
-        raise DataError(f"{printable(error.filename)}: cannot be listed: {error.strerror}") from None
-
-    paths = [os.path.join(below, name) for below, _, names in os.walk(folder, onerror=fail) for name in names]
-    inner = {path: os.path.relpath(path, folder) for path in sorted(paths)}
-    if text := describe_left_out(name for name in inner.values() if not is_image(name)):
-        log.warning(f"{printable(folder)}: left out {text}")
-    return [path for path, name in inner.items() if is_image(name)]
+    """Returns the images as class folders would have them, and logs what is left out."""
+    names, left_out = images_below(folder)
+    if left_out:
+        log.warning(f"{printable(folder)}: left out {left_out}")
+    return [os.path.join(folder, name) for name in names]
 
 
 def _matching(pattern: str) -> list[str]:
@@ -160,25 +159,28 @@ def open_output(output: Path | None) -> Iterator[IO[str]]:
 
 
 def _start_table(
-    file: IO[str], form: TableFormat, top: int
-) -> Callable[[str, Sequence[tuple[str, float]], str], object]:
-    r"""Returns a function that writes the line of an image from its path, its classes with probabilities, and an error.
+    file: IO[str], form: TableFormat, top: int, rejects: bool
+) -> Callable[[str, Prediction | None, str], object]:
+    r"""Returns a function that writes the line of an image from its path, its prediction, and an error.
 
-    Both formats are UTF-8 and quote line breaks in names; bytes that are not UTF-8 become `\\xff`.
+    Both formats are UTF-8 and quote line breaks in names; bytes that are not UTF-8 become `\\xff`. Of a model that
+    rejects answers, they have the answer, too: a class or `unknown`.
     """
     writer = csv.writer(file, lineterminator="\n")
     if form == "csv":
         header = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "probability")]
-        writer.writerow(["image", *header, "error"])
+        writer.writerow(["image", *(["answer"] if rejects else []), *header, "error"])
 
-    def write(path: str, pairs: Sequence[tuple[str, float]], error: str) -> None:
+    def write(path: str, result: Prediction | None, error: str) -> None:
         image = os.fsencode(path).decode(errors="backslashreplace")
+        pairs, answer = (result.pairs, result.answer) if result else ([], "")
         if form == "csv":
             cells = [text for name, probability in pairs for text in (name, f"{probability:.6f}")]
-            writer.writerow([image, *cells, *[""] * (2 * top - len(cells)), error])
+            writer.writerow([image, *([answer] if rejects else []), *cells, *[""] * (2 * top - len(cells)), error])
         else:
             classes = [{"class": name, "probability": round(probability, 6)} for name, probability in pairs]
-            entry = {"image": image, "classes": classes} | ({"error": error} if error else {})
+            entry = {"image": image} | ({"answer": answer} if rejects else {}) | {"classes": classes}
+            entry |= {"error": error} if error else {}
             print(json.dumps(entry, ensure_ascii=False), file=file)
 
     return write

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rexnet.checkpoints.temperature import describe_temperature, load_temperature
+from rexnet.checkpoints.temperature import describe_temperature, describe_threshold, load_fitted
 from rexnet.class_names import readable_names
 from rexnet.data.augment.transforms import build_eval_transform
 from rexnet.data.dataset import ImageDataset
@@ -14,13 +14,15 @@ from rexnet.data.datasets.index import Index
 from rexnet.data.sources.image_files import printable
 from rexnet.errors import CheckpointError, DataError
 from rexnet.figures.data_uri import embed_picture
-from rexnet.figures.svg_plots import draw_reliability
+from rexnet.figures.svg_plots import Line, draw_lines, draw_reliability
 from rexnet.metrics.predictions import Predictions
+from rexnet.metrics.selective import risk_by_coverage
 from rexnet.metrics.statistics import (
     ConfusedPair,
     calibration_error,
     class_scores,
     confusion_matrix,
+    is_among_top,
     most_confused,
     most_wrong,
     probabilities_of,
@@ -60,9 +62,10 @@ def describe_classes(predictions: Predictions, train: Index | None) -> list[dict
     return sorted((row for row in rows if row["support"]), key=lambda row: (row["recall"], row["f1"]))
 
 
-def describe_calibration(predictions: Predictions, checkpoint: Path, weights: str) -> dict[str, str]:
-    """Returns the reliability diagram with its summary."""
-    bins = reliability_bins(probabilities_of(predictions.logits), predictions.labels)
+def describe_calibration(predictions: Predictions, checkpoint: Path, weights: str) -> dict[str, Any]:
+    """Returns the reliability diagram and the risk by coverage with their summary."""
+    probabilities = probabilities_of(predictions.logits)
+    bins = reliability_bins(probabilities, predictions.labels)
     filled = bins.images > 0
     share = bins.images[filled] / bins.images.sum()
     confidence, accuracy = (float((values[filled] * share).sum()) for values in (bins.confidence, bins.accuracy))
@@ -80,13 +83,19 @@ def describe_calibration(predictions: Predictions, checkpoint: Path, weights: st
     shares = [np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy)]
     svg = draw_reliability(shares[0], shares[1], bins.images, f"Reliability diagram. {words}")
     try:
-        temperature = load_temperature(checkpoint, weights) if checkpoint.is_file() else None
+        temperature, threshold = load_fitted(checkpoint, weights) if checkpoint.is_file() else (None, None)
         if temperature is not None:
             error, source = summarize(predictions, temperature).ece, describe_temperature(checkpoint, weights)
             sentence += f" With the temperature that predictions and exports use it is {error:.1f} % ({source})."
+        if threshold is not None:
+            sentence += f" In predictions, {describe_threshold(checkpoint, weights, threshold)}."
     except CheckpointError as fault:
         sentence += " " + str(fault).replace(f"{checkpoint.parent}/", "")
-    return {"sentence": sentence, "svg": svg}
+    risks = risk_by_coverage(probabilities.max(1), is_among_top(predictions, 1))
+    title = f"Wrong among the most confident answers, on average {risks.mean():.2f} % (AURC)"
+    line = Line(title, list(zip(100 * np.arange(1, len(risks) + 1) / len(risks), risks, strict=True)))
+    curve = draw_lines(title, [line], "%", over="coverage in %")
+    return {"sentence": sentence, "figures": [("Reliability", svg), (title, curve)]}
 
 
 def _lay_out(matrix: np.ndarray, names: tuple[str, ...], pairs: list[ConfusedPair]) -> dict[str, Any]:

@@ -32,7 +32,10 @@ from rexnet.system.atomic_files import atomic_write
 log = logging.getLogger(__name__)
 
 AUGMENTED_WIDTH = 640  # pixels
-SECTIONS = ("curves", "results", "mistakes", "classes", "calibration", "detections", "data", "recipe", "environment")
+SECTIONS = (
+    *("curves", "results", "mistakes", "classes", "calibration", "slices"),
+    *("detections", "data", "recipe", "environment"),
+)
 """Keys of a run's context and, capitalized, headings; a section without content is left out."""
 
 Context = dict[str, Any]
@@ -89,7 +92,8 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
         if kept.images in get_args(Split)  # others name folders
     ]
     best = results[0] if results else None
-    context: Context = dict.fromkeys(SECTIONS)
+    context: Context = dict.fromkeys(SECTIONS) | {"analyses": best.analyses if best is not None else {}}
+    context["slices"] = context["analyses"].get("slices")
     classes = val.class_names if val is not None else ()
     if best is not None:
         classes = best.predictions.class_names

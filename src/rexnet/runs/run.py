@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ class KeptPredictions(NamedTuple):
     predictions: Predictions
     is_best: bool = False
     """True for the run's best checkpoint on the validation images."""
+    analyses: Mapping[str, Any] = {}
+    """The results of options such as `--slices`, by name."""
 
 
 class Run:
@@ -79,11 +82,7 @@ class Run:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Content of `environment.json`; empty if it cannot be read."""
-        try:
-            return dict(json.loads((self.folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            self._report(ENVIRONMENT_FILE, error)
-            return {}
+        return self._read_json(self.folder / ENVIRONMENT_FILE)
 
     @cached_property
     def rows(self) -> list[dict[str, str]]:
@@ -142,7 +141,9 @@ class Run:
             try:
                 if name := KEPT.fullmatch(path.stem):
                     is_best = name[3] == "val" and (best is None or name[1] == best.stem)
-                    kept.append(KeptPredictions(name[1], name[2], name[3], load_predictions(path), is_best))
+                    result = path.with_suffix(".json")
+                    analyses = self._read_json(result) if result.is_file() else {}
+                    kept.append(KeptPredictions(name[1], name[2], name[3], load_predictions(path), is_best, analyses))
             except DataError as error:
                 self._report(path.name, error)
         return sorted(kept, key=lambda one: (not one.is_best, one.images != "val", one.weights != "ema"))
@@ -181,6 +182,13 @@ class Run:
             self._report(EVENTS, error)
             return {}, None
         return scalars, pictures[0].encoded_image_string if pictures else None
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            self._report(path.name, error)
+            return {}
 
     def _report(self, file: str, error: Exception) -> None:
         text = f"{file}: cannot be read: {first_sentence(error)}"

@@ -121,7 +121,12 @@ def _spelled_as_on_disk(folder: Path, path: str) -> str:
     return next((form for form in forms if os.path.lexists(os.path.join(folder, form))), path)
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
+def read_table(path: Path, columns: tuple[str, ...]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Returns the names of all columns in lower case, and line number and cells of each row that is not empty.
+
+    Raises:
+        DataError: the file cannot be read, or lacks one of `columns`.
+    """
     rows = []
     try:
         content = path.read_bytes()
@@ -133,14 +138,19 @@ def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
         if not set(columns) <= set(names):
             found = printable(", ".join(names))[:MAX_SHOWN] or "nothing"
             raise DataError(f"{path}: its first line should name the columns {', '.join(columns)}; found {found}")
-        places = [names.index(column) for column in columns]
         for cells in reader:
             cells = [cell.strip() for cell in cells]
             if any(cells):
-                rows.append(_row(cells, places, len(names), path.parent, f"{path}, line {reader.line_num}"))
+                rows.append((reader.line_num, cells))
     except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV: {error}; {ADVICE}") from None
-    return rows
+    return names, rows
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
+    names, rows = read_table(path, columns)
+    places = [names.index(column) for column in columns]
+    return [_row(cells, places, len(names), path.parent, f"{path}, line {line}") for line, cells in rows]
 
 
 def _row(cells: Sequence[str], places: Sequence[int], columns: int, folder: Path, where: str) -> Row:

@@ -29,6 +29,17 @@ def is_image(path: str) -> bool:
     return not any(map(is_hidden, parts)) and os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES
 
 
+def images_below(folder: str) -> tuple[list[str], str]:
+    """Returns the paths of the images below a folder, sorted, and words for what is left out; follows no links."""
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"{printable(error.filename)}: cannot be listed: {error.strerror}") from None
+
+    paths = [os.path.join(below, name) for below, _, names in os.walk(folder, onerror=fail) for name in names]
+    inner = [os.path.relpath(path, folder) for path in sorted(paths)]
+    return [name for name in inner if is_image(name)], describe_left_out(name for name in inner if not is_image(name))
+
+
 def describe_left_out(paths: Iterable[str]) -> str:
     """Counts paths that are not taken as images by suffix or reason, with an example of each and advice.
 
