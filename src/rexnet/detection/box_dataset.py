@@ -78,7 +78,7 @@ class BoxDataset(KeyedDataset):
         views = [sample.view for sample in samples]
         sizes = [(view.image.shape[0], view.image.shape[1]) for view in views]
         counts = [len(view.boxes) for view in views]
-        height, width = (max(sides) for sides in zip((1, 1), *sizes, strict=True))
+        height, width = np.max([(1, 1), *sizes], axis=0).tolist()
         images = torch.zeros(len(views), height, width, 3, dtype=torch.uint8)
         masks = torch.zeros(sum(counts), height, width, dtype=torch.uint8) if self.with_masks else None
         for number, (view, (rows, columns)) in enumerate(zip(views, sizes, strict=True)):

@@ -27,28 +27,17 @@ class BoxIndex:
     """
 
     source: Source
-    class_names: tuple[str, ...]
-    """Names of the labels from 1."""
-    image_ids: np.ndarray
-    """Number of each image in the annotations, int64 (n,)."""
-    sizes: np.ndarray
-    """Height and width of each image, int32 (n, 2)."""
-    images: np.ndarray
-    """Position of each object's image, int64 (m,)."""
-    boxes: np.ndarray
-    """Left, top, right and bottom of each object in pixels, inside its image: float32 (m, 4)."""
-    labels: np.ndarray
-    """Class of each object, int64 (m,)."""
-    crowd: np.ndarray
-    """True for objects that training leaves out and evaluation ignores, bool (m,)."""
-    areas: np.ndarray
-    """Area of each object in square pixels, that of its mask if known: float32 (m,)."""
-    outlines: Names | None = None
-    """Mask of each object as JSON in COCO's form, if masks are needed."""
-    defects: tuple[str, ...] = ()
-    """Sentences about annotations and images that were left out."""
-    remarks: tuple[str, ...] = ()
-    """Sentences about other properties that a user may not expect."""
+    class_names: tuple[str, ...]  # of the labels from 1
+    image_ids: np.ndarray  # number of each image in the annotations, int64 (n,)
+    sizes: np.ndarray  # height and width of each image, int32 (n, 2)
+    images: np.ndarray  # position of each object's image, int64 (m,)
+    boxes: np.ndarray  # left, top, right and bottom of each object in pixels, inside its image: float32 (m, 4)
+    labels: np.ndarray  # class of each object, int64 (m,)
+    crowd: np.ndarray  # True for objects that training leaves out and evaluation ignores, bool (m,)
+    areas: np.ndarray  # of each object in square pixels, that of its mask if known: float32 (m,)
+    outlines: Names | None = None  # mask of each object as JSON in COCO's form, if masks are needed
+    defects: tuple[str, ...] = ()  # sentences about annotations and images that were left out
+    remarks: tuple[str, ...] = ()  # sentences about other properties that a user may not expect
 
     def __len__(self) -> int:
         return len(self.source)

@@ -1,32 +1,30 @@
 """COCO's average precision (AP) and recall (AR), in percent, computed by faster-coco-eval."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from rexnet.detection.box_index import BoxIndex
 
 log = logging.getLogger(__name__)
 
 BOX_METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
-MASK_METRICS = ("mask_AP", "mask_AP50", "mask_AP75", "mask_AP_small", "mask_AP_medium", "mask_AP_large")
+MASK_METRICS = tuple(f"mask_{name}" for name in BOX_METRICS[:6])
 
 
 class Detections(NamedTuple):
     """The detections in one image, best first."""
 
-    boxes: np.ndarray
-    """float32 (n, 4): left, top, right and bottom in pixels."""
-    scores: np.ndarray
-    """float32 (n,)."""
-    labels: np.ndarray
-    """int64 (n,), from 1."""
-    masks: tuple[dict[str, Any], ...] = ()
-    """COCO's run lengths of each mask, of Mask R-CNN."""
+    boxes: np.ndarray  # float32 (n, 4): left, top, right and bottom in pixels
+    scores: np.ndarray  # float32 (n,)
+    labels: np.ndarray  # int64 (n,), from 1
+    masks: tuple[dict[str, Any], ...] = ()  # COCO's run lengths of each mask, of Mask R-CNN
 
     @classmethod
     def of(cls, output: dict[str, Tensor], scale: Tensor) -> "Detections":
@@ -38,12 +36,6 @@ class Detections(NamedTuple):
         boxes = boxes * scale.cpu().numpy()
         return cls(boxes, scores, labels.astype(np.int64), tuple(mask.encode(np.asfortranarray(m)) for m in pixels))
 
-    @classmethod
-    def true(cls, target: Mapping[str, Any]) -> "Detections":
-        """Takes the `boxes` and `labels` of a target; their scores are 1."""
-        boxes, labels = (np.asarray(torch.as_tensor(target[key]).cpu()) for key in ("boxes", "labels"))
-        return cls(boxes, np.ones(len(boxes), np.float32), labels)
-
     def above(self, score: float) -> "Detections":
         """Returns the detections of at least this score."""
         kept = np.flatnonzero(self.scores >= score)
@@ -54,12 +46,9 @@ class Detections(NamedTuple):
 class Scores(NamedTuple):
     """The metrics of a split."""
 
-    values: dict[str, float]
-    """By name; a metric without any object, as of small ones, is missing."""
-    per_class: dict[str, float]
-    """AP by class."""
-    precision: list[float]
-    """Mean precision over the classes at IoU 0.5, at the recalls 0, 0.01, ... 1."""
+    values: dict[str, float]  # by name; a metric without any object, as of small ones, is missing
+    per_class: dict[str, float]  # AP by class
+    precision: list[float]  # mean over the classes at IoU 0.5, at the recalls 0, 0.01, ... 1
 
 
 def evaluate_detections(index: BoxIndex, found: Sequence[Detections], class_names: Sequence[str]) -> Scores:
@@ -75,6 +64,12 @@ def evaluate_detections(index: BoxIndex, found: Sequence[Detections], class_name
     return Scores(values, per_class, precision[0][:, present].mean(1).tolist())
 
 
+def find_truth(index: BoxIndex, position: int) -> Detections:
+    """Returns the objects of an image, without crowds, as detections with a score of 1."""
+    objects = np.flatnonzero((index.images == position) & ~index.crowd)
+    return Detections(index.boxes[objects], np.ones(len(objects), np.float32), index.labels[objects])
+
+
 def coco_results(found: Detections, image_id: int) -> list[dict[str, Any]]:
     """Returns detections in COCO's form of results, with labels as categories."""
     rows = zip(_sides(found.boxes), found.scores.tolist(), found.labels.tolist(), strict=True)
@@ -87,15 +82,14 @@ def coco_results(found: Detections, image_id: int) -> list[dict[str, Any]]:
 def coco_truth(index: BoxIndex, class_names: Sequence[str], with_masks: bool = False) -> dict[str, Any]:
     """Returns the objects of an index in COCO's form, with positions as numbers of images and labels as categories."""
     images = [{"id": at, "height": high, "width": wide} for at, (high, wide) in enumerate(index.sizes.tolist())]
-    annotations = []
-    for position in range(len(index)):
-        objects = index.objects_of(position)
-        masks = index.runs_of(position) if with_masks else None
-        for number, box in enumerate(_sides(index.boxes[objects])):
-            at = objects.start + number
-            one = {"id": at + 1, "image_id": position, "category_id": int(index.labels[at]), "bbox": box}
-            one |= {"area": float(index.areas[at]), "iscrowd": int(index.crowd[at])}
-            annotations.append(one | ({} if masks is None else {"segmentation": masks[number]}))
+    columns = (index.images.tolist(), index.labels.tolist(), _sides(index.boxes), index.areas.tolist())
+    annotations: list[dict[str, Any]] = [
+        {"id": number, "image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": int(crowd)}
+        for number, (image, label, box, area, crowd) in enumerate(zip(*columns, index.crowd, strict=True), 1)
+    ]
+    if with_masks:
+        for one, mask in zip(annotations, chain.from_iterable(map(index.runs_of, range(len(index)))), strict=True):
+            one["segmentation"] = mask
     return {"images": images, "annotations": annotations, "categories": coco_categories(class_names)}
 
 
@@ -127,6 +121,5 @@ def _run_engine(index: BoxIndex, found: Sequence[Detections], class_names: Seque
 
 def _sides(boxes: np.ndarray) -> list[list[float]]:
     """Returns boxes (n, 4) as left, top, width and height."""
-    sides = boxes.astype(np.float64)
-    sides[:, 2:] -= sides[:, :2]
-    return [[*map(float, box)] for box in sides]
+    sides: list[list[float]] = box_convert(torch.from_numpy(boxes).double(), "xyxy", "xywh").tolist()
+    return sides

@@ -19,8 +19,6 @@ class DeployedSSDLite(nn.Module):
     """
 
     anchors: Tensor
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, detector: Any) -> None:
         super().__init__()
@@ -32,15 +30,12 @@ class DeployedSSDLite(nn.Module):
             maps = list(network.backbone(images).values())
             anchors = network.anchor_generator(ImageList(images, [(self.side, self.side)]), maps)[0]
         self.register_buffer("anchors", anchors)
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(network.transform, f"image_{name}"))
-            self.register_buffer(name, values.view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns boxes, scores and labels."""
         network: Any = self.detector
         n, height, width, _ = images.shape
-        x = (resize(images, self.side) - self.mean) / self.std
+        x = network.transform.normalize(resize(images, self.side))
         outputs = network.head(list(network.backbone(x).values()))
         boxes = network.box_coder.decode_single(
             outputs["bbox_regression"].flatten(0, 1), self.anchors.expand(n, -1, -1).flatten(0, 1)
@@ -53,8 +48,8 @@ class DeployedSSDLite(nn.Module):
         kept = kept.reshape(scores.shape) & (scores > network.score_thresh)
         most = min(network.detections_per_img, scores.shape[1] * candidates)
         scores, places = (scores * kept).flatten(1).topk(most)
-        boxes = _take(boxes, places) / self.side * torch.tensor([width, height, width, height])
-        return boxes, scores, places // candidates + 1
+        boxes = _take(boxes, places) / self.side
+        return boxes * torch.tensor([width, height, width, height]), scores, places // candidates + 1
 
 
 @torch.library.custom_op("rexnet::mask_of_nms", mutates_args=())
@@ -78,5 +73,5 @@ def resize(images: Tensor, side: int) -> Tensor:
 
 
 def _take(boxes: Tensor, places: Tensor) -> Tensor:
-    """Returns the boxes (N, D, 4) at places (N, D) of boxes (N, A, 4)."""
+    """Returns the boxes (N, D, 4) at places (N, D) of boxes (N, A, 4); `take_along_dim` would fix N in the export."""
     return boxes.gather(1, places.unsqueeze(2).expand(-1, -1, 4))

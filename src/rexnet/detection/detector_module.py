@@ -39,6 +39,8 @@ class Detector(TrainingModule):
         self.class_names = tuple(class_names)
         self.metric_names = BOX_METRICS + (MASK_METRICS if config.detector.name == "mask_rcnn" else ())
         self._found: dict[str, dict[int, Detections]] = {}
+        self.detections: list[Detections] = []
+        """Those of the latest validation in each image, by the EMA if there is one."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the sum of the losses of a batch."""
@@ -48,34 +50,31 @@ class Detector(TrainingModule):
 
     def show_images(self, batch: Batch, number: int) -> Tensor:
         """Returns the first images of a batch with their boxes."""
-        drawn = [
-            draw_boxes(to_uint8(image), Detections.true(target), self.class_names)
-            for image, target in zip(batch[0][:number], batch[1], strict=False)
-        ]
-        return torch.stack([fit(image, SHOWN_SIDE, SHOWN_SIDE) for image in drawn]) / 255
+        drawn = []
+        for image, target in zip(batch[0][:number], batch[1], strict=False):
+            truth = Detections.of(target | {"scores": torch.ones(len(target["labels"]))}, torch.ones(4))
+            drawn.append(fit(draw_boxes(to_uint8(image), truth, self.class_names), SHOWN_SIDE, SHOWN_SIDE))
+        return torch.stack(drawn) / 255
 
     def on_validation_start(self) -> None:
         """Forgets the detections of a validation that was not finished."""
         super().on_validation_start()
         self._found = {"val": {}} if self.ema_model is None else {"val": {}, "val_ema": {}}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Detections]]:
-        """Detects with the raw network and the EMA; returns the detections of the monitored one."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Detects with the raw network and the EMA."""
         images, targets = batch
-        found: list[Detections] = []
         for prefix, network in {"val": self.model, "val_ema": self.ema_model}.items():
             if network is not None and images:  # there may be fewer images than processes
-                outputs = network(images)
-                found = [Detections.of(each, target["scale"]) for each, target in zip(outputs, targets, strict=True)]
-                positions = [int(target["image_id"]) for target in targets]
-                self._found[prefix].update(zip(positions, found, strict=True))
-        return {"found": found}
+                for output, target in zip(network(images), targets, strict=True):
+                    self._found[prefix][int(target["image_id"])] = Detections.of(output, target["scale"])
 
     def on_validation_epoch_end(self) -> None:
         """Logs COCO's metrics as `val/*` and `val_ema/*`, and the AP of each class."""
         index = self.trainer.datamodule.val_index  # type: ignore[attr-defined]
         for prefix, mine in self._found.items():
-            scores = evaluate_detections(index, gather_detections(mine, len(index)), self.class_names)
+            self.detections = gather_detections(mine, len(index))
+            scores = evaluate_detections(index, self.detections, self.class_names)
             self.publish({f"{prefix}/{name}": value for name, value in scores.values.items()})
             for logger in self.loggers:
                 per_class = {f"{prefix}_class/{name}": value for name, value in scores.per_class.items()}
@@ -88,20 +87,14 @@ class DetectionImages(Callback):
     def __init__(self, every_epochs: int) -> None:
         self.every_epochs = every_epochs
 
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         epoch, logger = trainer.current_epoch + 1, find_tensorboard(trainer)
-        is_due = epoch % self.every_epochs == 0 or epoch == trainer.max_epochs
-        if logger is None or not is_due or batch_idx > 0:
+        if logger is None or (epoch % self.every_epochs and epoch != trainer.max_epochs):
             return
         tag = f"{pl_module.monitored.partition('/')[0]}/detections_and_truth"
         with may_fail(tag):
-            pairs = []
-            for image, found, target in zip(batch[0][:SHOWN_IMAGES], outputs["found"], batch[1], strict=False):
-                shown = found.above(SHOWN_SCORE)
-                shown = shown._replace(boxes=shown.boxes / target["scale"].cpu().numpy())
-                truth = Detections.true(target)
-                pairs.append(draw_comparison(to_uint8(image), shown, truth, pl_module.class_names))
-            grid = make_image_grid(torch.stack([fit(pair, SHOWN_SIDE, 2 * SHOWN_SIDE) for pair in pairs]) / 255)
-            logger.experiment.add_image(tag, grid, trainer.global_step)
+            index, names, pairs = trainer.datamodule.val_index, pl_module.class_names, []  # type: ignore[attr-defined]
+            for position, found in enumerate(pl_module.detections[:SHOWN_IMAGES]):
+                pair = draw_comparison(index, position, found.above(SHOWN_SCORE), names)
+                pairs.append(fit(pair, SHOWN_SIDE, 2 * SHOWN_SIDE))
+            logger.experiment.add_image(tag, make_image_grid(torch.stack(pairs) / 255), trainer.global_step)

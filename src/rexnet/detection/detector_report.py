@@ -13,7 +13,7 @@ from rexnet.config.load import require_kind
 from rexnet.config.portable import make_portable
 from rexnet.data.sources.image_files import printable
 from rexnet.detection.box_index import BoxIndex
-from rexnet.detection.coco_metrics import Detections
+from rexnet.detection.coco_metrics import Detections, find_truth
 from rexnet.detection.drawing import draw_comparison
 from rexnet.detection.evaluate_detector import SHOWN, Evaluated, evaluate_detector
 from rexnet.detection.trained_detector import load_trained_detector
@@ -21,9 +21,8 @@ from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.figures.data_uri import embed_picture
 from rexnet.figures.svg_plots import Line, draw_lines
 from rexnet.report.curves import Figure, add_quantities
-from rexnet.report.provenance import describe_environment, describe_recipe
-from rexnet.report.report import AUGMENTED_WIDTH, SECTIONS, Context, write_page
-from rexnet.report.summary import Tile, describe_state
+from rexnet.report.report import Context, describe_start, write_page
+from rexnet.report.summary import Tile
 from rexnet.runs.run import Run
 
 JUDGED_SCORE = 0.5  # of detections that the choice of images counts
@@ -40,7 +39,7 @@ def write_detector_report(folders: Sequence[Path], target: Path) -> None:
         raise ConfigError(f"{folders[1]}: a report is of one detector; rexnet evaluate compares several")
     run = Run(folders[0])
     config = require_kind(run.any_config, DetectionConfig, run.folder)
-    context: Context = dict.fromkeys(SECTIONS) | {"name": run.name, "state": describe_state(run), "notes": []}
+    context = describe_start(run, make_portable(config)) | {"notes": run.damage}
     context["data"] = {"dataset": config.data.dataset, "splits": [], "remarks": []}
     tiles = [Tile("Best AP", f"{run.best_ap[1]:.2f}", "%", f"epoch {run.best_ap[0]}, as logged")] if run.best_ap else []
     curves = []
@@ -50,20 +49,14 @@ def write_detector_report(folders: Sequence[Path], target: Path) -> None:
         values, weights = result.scores.values, result.trained.weights
         tiles = [Tile(name, f"{values[name]:.2f}", "%", f"{weights}, {len(result.found)} images") for name in SHOWN[:3]]
         recall = [(at / 100, value) for at, value in enumerate(result.scores.precision)]
-        curves.append(
-            ("Precision over recall, IoU 0.5", draw_lines("Precision", [Line("Precision", recall)], over="recall"))
-        )
+        line = draw_lines("Precision", [Line("Precision", recall)], over="recall")
+        curves.append(("Precision over recall, IoU 0.5", line))
         parameters = sum(parameter.numel() for parameter in result.trained.model.parameters()) / 1e6
         tiles.append(Tile("Parameters", f"{parameters:.2f}", "M", f"{config.detector.name} on {config.model.name}"))
     except (CheckpointError, DataError) as error:
-        context["notes"].append(
-            f"The best checkpoint was not evaluated: {str(error).replace(str(config.data.root), '')}"
-        )
+        reason = str(error).replace(str(config.data.root), "")
+        context["notes"] = [*run.damage, f"The best checkpoint was not evaluated: {reason}"]
     context |= {"tiles": tiles, "curves": _draw_curves(run) + curves}
-    context["augmented"] = run.augmented and embed_picture(run.augmented, AUGMENTED_WIDTH)
-    context["recipe"] = describe_recipe(make_portable(config), run.environment.get("command"))
-    context["environment"] = describe_environment(run.environment)
-    context["notes"] += run.damage
     write_page(target, [context])
 
 
@@ -92,13 +85,6 @@ def _describe_result(result: Evaluated, splits: list[Any]) -> Context:
     }
 
 
-def find_truth(index: BoxIndex, position: int) -> Detections:
-    """Returns the objects of an image without crowds."""
-    objects = index.objects_of(position)
-    is_counted = ~index.crowd[objects]
-    return Detections.true({"boxes": index.boxes[objects][is_counted], "labels": index.labels[objects][is_counted]})
-
-
 def judge(index: BoxIndex, position: int, found: Detections) -> float:
     """Returns the F1 of an image's detections, 0 to 1: twice the right ones, relative to all found and true boxes."""
     truth, found = find_truth(index, position), found.above(JUDGED_SCORE)
@@ -115,8 +101,7 @@ def judge(index: BoxIndex, position: int, found: Detections) -> float:
 def _draw(result: Evaluated, position: int, quality: float) -> tuple[str, str]:
     """Returns the picture of an image's detections and true boxes, and its caption."""
     index, found = result.objects, result.found[position].above(JUDGED_SCORE)
-    image = torch.from_numpy(index.read_pixels(position)).permute(2, 0, 1)
-    drawn = draw_comparison(image, found, find_truth(index, position), result.trained.class_names)
+    drawn = draw_comparison(index, position, found, result.trained.class_names)
     name = printable(Path(index.name(position)).name)
     return embed_picture(drawn.permute(1, 2, 0).numpy(), WIDTH), f"{name}: F1 {quality:.2f}"
 

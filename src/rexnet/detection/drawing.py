@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rexnet.detection.coco_metrics import Detections
+from rexnet.detection.box_index import BoxIndex
+from rexnet.detection.coco_metrics import Detections, find_truth
 
 COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000", "#000075", "#f032e6")
 
@@ -24,9 +25,10 @@ def draw_boxes(image: Tensor, found: Detections, class_names: Sequence[str]) -> 
     return drawn
 
 
-def draw_comparison(image: Tensor, found: Detections, truth: Detections, class_names: Sequence[str]) -> Tensor:
+def draw_comparison(index: BoxIndex, position: int, found: Detections, class_names: Sequence[str]) -> Tensor:
     """Returns an image with its detections, and to the right of it with its true boxes: uint8 (3, H, 2 W)."""
-    return torch.cat([draw_boxes(image, each, class_names) for each in (found, truth)], dim=2)
+    image = torch.tensor(index.read_pixels(position)).permute(2, 0, 1)
+    return torch.cat([draw_boxes(image, each, class_names) for each in (found, find_truth(index, position))], dim=2)
 
 
 def to_uint8(image: Tensor) -> Tensor:

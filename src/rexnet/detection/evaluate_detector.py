@@ -29,7 +29,6 @@ class PlacedDetector:
     """A trained detector on the device of its config, as far as this machine has it."""
 
     def __init__(self, trained: TrainedDetector) -> None:
-        self.trained = trained
         self.device = resolve_device(adapt_to_hardware(trained.config.trainer))
         self.model = self.device.place(trained.model)
         lite = trained.config.detector.name == "ssdlite"
@@ -52,8 +51,7 @@ class PlacedDetector:
 class Evaluated(NamedTuple):
     """The results of a detector on the validation images."""
 
-    name: str
-    """The run, or else the file."""
+    name: str  # of the run, or else of the file
     trained: TrainedDetector
     objects: BoxIndex
     found: list[Detections]

@@ -30,16 +30,11 @@ SAME = 1e-3  # largest difference of scores, and of boxes relative to the image'
 class DetectionParity(NamedTuple):
     """The agreement of an ONNX file with its network in PyTorch."""
 
-    network_ap: float
-    """In percent."""
-    ap: float
-    """Of the file, in percent."""
-    agreement: float
-    """Percentage of the network's detections with a score of at least 0.05 that the file finds, too."""
-    score_difference: float
-    """Largest difference of their scores."""
-    box_difference: float
-    """Largest difference of their coordinates, in pixels."""
+    network_ap: float  # in percent
+    ap: float  # of the file
+    agreement: float  # percentage of the network's detections (of at least 0.05) that the file finds, too
+    score_difference: float  # largest difference of their scores
+    box_difference: float  # largest difference of their coordinates, in pixels
 
     def describe(self) -> str:
         """Returns a Markdown table."""

@@ -40,15 +40,9 @@ def predict_boxes(
 ) -> None:
     """Writes the boxes in all images, and logs how many images could not be read.
 
-    Args:
-        source: a run or checkpoint of a detector.
-        inputs: files, folders, and patterns with `*`, `?` and `**`.
-        output: the file; None: standard output.
-        form: `csv` with one line per box, `jsonl` with one per image, or `coco` for one JSON file that annotation tools
-            read; by default that of the suffix of `output`, else CSV.
-        drawings: a folder for the images with their boxes drawn.
-        min_score: the smallest score of a box, 0 to 1.
-        weights: `ema` or `raw`; None: EMA if there are any.
+    The inputs are files, folders and patterns, and the form is by default that of the suffix of `output`, else `csv`
+    with one line per box. `jsonl` has one per image, and `coco` is one JSON file that annotation tools read. Images
+    with their boxes drawn go to the folder `drawings`.
 
     Raises:
         RexnetError: the source, an argument or the output is faulty, or no image could be read.

@@ -12,15 +12,12 @@ from rexnet.detection.detectors import build_detector
 class TrainedDetector(NamedTuple):
     """A detector loaded from a checkpoint or exported file."""
 
-    model: Any
-    """On the CPU, in evaluation mode."""
+    model: Any  # on the CPU, in evaluation mode
     config: DetectionConfig
-    class_names: tuple[str, ...]
-    """Of the labels, which count from 1."""
+    class_names: tuple[str, ...]  # of the labels, which count from 1
     weights: WeightsKind
     path: Path
-    metrics: dict[str, float]
-    """Metrics of the validation before the save, such as `val/AP`."""
+    metrics: dict[str, float]  # of the validation before the save, such as `val/AP`
 
 
 def load_trained_detector(path: Path, weights: WeightsKind | None = None) -> TrainedDetector:

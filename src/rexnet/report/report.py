@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 
 from rexnet import __version__
+from rexnet.config import RunConfig
 from rexnet.config.portable import make_portable
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.sources.image_files import printable
@@ -92,7 +93,7 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
         if kept.images in get_args(Split)  # others name folders
     ]
     best = results[0] if results else None
-    context: Context = dict.fromkeys(SECTIONS) | {"analyses": best.analyses if best is not None else {}}
+    context = describe_start(run, config) | {"analyses": best.analyses if best is not None else {}}
     context["slices"] = context["analyses"].get("slices")
     classes = val.class_names if val is not None else ()
     if best is not None:
@@ -108,13 +109,9 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
         context["results"] = {"columns": RESULT_COLUMNS, "evaluated": evaluated, "logged": logged}
     context |= {
         "name": title or run.name,
-        "state": describe_state(run),
         "tiles": describe_tiles(run, best, classes),
         "curves": draw_run(run),
         "data": describe_data(run.config.data, train, val),
-        "augmented": run.augmented and embed_picture(run.augmented, AUGMENTED_WIDTH),
-        "recipe": describe_recipe(config, run.environment.get("command")),
-        "environment": describe_environment(run.environment),
     }
     for damaged in run.damage:
         log.warning(f"{run.folder}/{damaged}")
@@ -123,6 +120,17 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
         f"Images of {split} have changed since the training: {text}." for split, text in changes.items()
     ]
     return context, run, best
+
+
+def describe_start(run: Run, config: RunConfig) -> Context:
+    """Returns the context of a run of any task with a portable config, as far as it was known at its start."""
+    return dict.fromkeys(SECTIONS) | {
+        "name": run.name,
+        "state": describe_state(run),
+        "augmented": run.augmented and embed_picture(run.augmented, AUGMENTED_WIDTH),
+        "recipe": describe_recipe(config, run.environment.get("command")),
+        "environment": describe_environment(run.environment),
+    }
 
 
 def _with_predictions(run: Run, val: Index | None) -> tuple[Run, str]:
