@@ -101,7 +101,7 @@ DOORS = {
     "huggingface_hub": ["models/fetching.py"],
     "faster_coco_eval": ["detection"],
     "torchmetrics": ["metrics/classification_metrics.py"],
-    "onnx": ["export", "detection/export_detector.py"],
+    "onnx": ["export"],
     "onnxscript": ["export", "detection/export_detector.py"],
     "onnxruntime": ["export"],
     "torchvision": ["training", "data/datasets", "detection", "studies/brief_training.py"],

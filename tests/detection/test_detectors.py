@@ -20,14 +20,14 @@ from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.backbone import Backbone
 from rexnet.models.factory import build_model, rexnet, split_parameters
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 def build(name: str = "ssdlite", image_size: int = 96, classes: int = 3, model: Any = None, **options: Any) -> Any:
     torch.manual_seed(0)
     network = ModelConfig(**{"name": "rexnet", "dropout": 0.0, "drop_path": 0.0, **(model or {})})
-    config = DetectorConfig.model_validate({"name": name, **options})
-    detector: Any = build_detector(config, network, classes, image_size, MEAN, STD)
+    base = load_config("detect/finetune", ["model.pretrained=null"], DetectionConfig)
+    data = base.data.model_copy(update={"image_size": image_size})
+    parts = {"detector": DetectorConfig.model_validate({"name": name, **options}), "model": network, "data": data}
+    detector: Any = build_detector(base.model_copy(update=parts), classes)
     if name != "ssdlite":  # few proposals, for speed
         detector.rpn._post_nms_top_n = {"training": 20, "testing": 20}
         detector.roi_heads.fg_bg_sampler.batch_size_per_image = 8
@@ -107,7 +107,8 @@ def test_the_rcnns_have_the_size_of_the_paper(width: float, parameters: int, mac
     ],
 )
 def test_detectors_learn_and_detect(name: str, model: dict[str, Any], losses: list[str]) -> None:
-    detector = build(name, model=model, score_threshold=0.0, max_detections=7)
+    detector = build(name, model=model, max_detections=7)
+    (detector if name == "ssdlite" else detector.roi_heads).score_thresh = 0.0
     images = [torch.rand(3, 96, 96), torch.rand(3, 96, 96)]
     computed = detector(images, targets(masks=name == "mask_rcnn"))
     assert sorted(computed) == losses
@@ -182,7 +183,8 @@ def test_the_body_is_the_pretrained_network_of_timm(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", [{"width_mult": 0.5}, {"name": "timm/resnet10t"}])
 def test_fine_layers_can_be_frozen(model: dict[str, Any]) -> None:
     config = ModelConfig(**{"name": "rexnet", "dropout": 0.0, "drop_path": 0.0, **model})
-    bodies = [build_body(config, (4, 8, 16, 32), False, number, False, pretrained=False) for number in range(6)]
+    frozen = [DetectorConfig(name="faster_rcnn", trainable_layers=number) for number in range(6)]
+    bodies = [build_body(config, each, pretrained=False) for each in frozen]
     trained = [sum(p.numel() for p in body.parameters() if p.requires_grad) for body in bodies]
     norms = [sum(isinstance(layer, nn.BatchNorm2d) for layer in body.modules()) for body in bodies]
     assert trained[0] == norms[0] == 0

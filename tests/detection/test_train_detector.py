@@ -97,7 +97,7 @@ def test_a_run_that_is_stopped_in_mid_epoch_resumes_bit_for_bit(stop: str, shape
     resumed = train_detector(configured(shapes_run, *more), resume=part)
     one, other = final_state(whole.run), final_state(resumed.run)
     keys = ["state_dict", "optimizer_states", "lr_schedulers", "global_step"]
-    for key in keys if stop == "max_steps" else [*keys, "part_windows"]:  # max_steps ends with an entry of the log
+    for key in keys if stop == "max_steps" else [*keys, "loss_window"]:  # max_steps ends with an entry of the log
         assert_same_tensors(one[key], other[key])
     tables = [[{k: v for k, v in row.items() if k.startswith(("val", "train/l"))} for row in Run(r.run).rows]
               for r in (whole, resumed)]  # fmt: skip

@@ -27,7 +27,7 @@ def write_checkpoint(path: Path, config: Any, model: Any) -> None:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("detector") / "detector.ckpt"
     config = load_config("detect/finetune.yaml", ["model.width_mult=0.5", "data.image_size=64"], DetectionConfig)
-    model = build_detector(config.detector, config.model, 2, 64, config.data.mean, config.data.std)
+    model = build_detector(config, 2)
     write_checkpoint(path, config, model)
     return path
 

@@ -44,12 +44,11 @@ def run_evaluate(options: argparse.Namespace, detectors: list[str]) -> int:
     if others := [source for source in options.sources if source not in detectors]:
         raise ConfigError(f"{others[0]}: is no detector, but {detectors[0]} is; evaluate them separately")
     given = {"--tta": options.tta, "--calibrate": options.calibrate, "--image-size": options.image_size}
-    given |= {"--split": options.split != "val", "--workers": options.workers, "several --data": options.data[1:]}
+    given |= {"--split": options.split != "val", "--workers": options.workers, "--csv": options.csv}
     given |= {"--coverage-at-error": options.max_risk, "--ood": options.unknown, "--slices": options.slices is not None}
-    given |= {"--suite": options.suite}
-    refuse(detectors[0], given | {"--weights soup": "soup" in options.weights}, "detector")
-    root = options.data[0] if options.data else None
-    evaluate_and_print(detectors, options.weights, root, options.json, options.csv)
+    given |= {"--suite": options.suite, "--weights soup": "soup" in options.weights, "several --data": options.data[1:]}
+    refuse(detectors[0], given, "detector")
+    evaluate_and_print(detectors, options.weights, options.data[0] if options.data else None, options.json)
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rexnet.config.detection_schema import DetectorConfig
 from rexnet.config.schema import ModelConfig
 from rexnet.errors import ConfigError, first_sentence
 from rexnet.models.backbone import Backbone
@@ -81,24 +82,14 @@ class TimmMaps(nn.Module):
 Maps = Backbone | ExpandedMaps | TimmMaps
 
 
-def build_body(
-    config: ModelConfig,
-    strides: Sequence[int],
-    expanded: bool,
-    trainable_layers: int,
-    frozen_norm: bool,
-    pretrained: bool,
-) -> Maps:
-    """Builds a backbone on the CPU, in training mode.
+def build_body(config: ModelConfig, detector: DetectorConfig, pretrained: bool) -> Maps:
+    """Builds the backbone of a detector on the CPU, in training mode but for the layers that the detector freezes.
 
-    Args:
-        config: the network.
-        strides: those of the maps, in ascending order.
-        expanded: of ReXNet, take `ExpandedMaps` instead of the blocks' outputs.
-        trainable_layers: number of strides (32, 16, 8, 4, 2) whose layers train; the finer ones are frozen.
-        frozen_norm: freeze every BatchNorm, not only those of frozen layers.
-        pretrained: load the weights that `config` names.
+    With `pretrained`, it loads the weights that `config` names. SSDLite takes `ExpandedMaps` of ReXNet, and the R-CNNs
+    take the blocks' outputs.
     """
+    lite = detector.name == "ssdlite"
+    strides = (16, 32) if lite else (4, 8, 16, 32)
     network = build_model(config, ("object",), pretrained=False)
     if pretrained and config.pretrained is not None:
         sentence = load_pretrained(network, config.pretrained, config.name)
@@ -109,13 +100,13 @@ def build_body(
         every = Backbone(network)
         levels = [every.strides.index(stride) for stride in strides]
         names = [str(number) for number in range(len(levels))]  # torchvision's, fine to coarse
-        body = ExpandedMaps(network) if expanded else Backbone(network, levels, names)
+        body = ExpandedMaps(network) if lite else Backbone(network, levels, names)
     else:
         features = _extract_features(network, config)
         body = TimmMaps(features, strides, config.name)
         every = TimmMaps(features, sorted({*features.feature_info.reduction()}), config.name)
-    _freeze_layers(body, every, trainable_layers)
-    _freeze_norms(body, frozen_norm)
+    _freeze_layers(body, every, detector.trainable_layers)
+    _freeze_norms(body, detector.norm == "frozen")
     return body.train()
 
 

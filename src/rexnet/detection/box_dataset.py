@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from rexnet.data.dataset import KeyedDataset
-from rexnet.data.sources.decode import open_image
 from rexnet.data.sources.image_files import printable
 from rexnet.detection.box_index import BoxIndex
 from rexnet.detection.box_transforms import BoxTransform, View
@@ -53,7 +52,7 @@ class BoxDataset(KeyedDataset):
 
     def sample(self, position: int, key: int) -> BoxSample:
         index, name = self.index, self.index.name(position)
-        image = np.asarray(open_image(index.source.read(position), name))
+        image = index.read_pixels(position)
         height, width = index.sizes[position].tolist()
         if image.shape[:2] != (height, width):
             raise DataError(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rexnet.data.datasets.list_files import index_listed
+from rexnet.data.sources.decode import open_image
 from rexnet.data.sources.image_files import join_names, printable
 from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source
@@ -60,6 +61,10 @@ class BoxIndex:
     def name(self, position: int) -> str:
         """Returns the full path of an image, for messages."""
         return self.source.name(position)
+
+    def read_pixels(self, position: int) -> np.ndarray:
+        """Returns an image, RGB uint8 (H, W, 3)."""
+        return np.asarray(open_image(self.source.read(position), self.name(position)))
 
     def objects_of(self, position: int) -> slice:
         """Returns the objects of an image, to index `boxes`, `labels`, `crowd`, `areas` and `outlines`."""

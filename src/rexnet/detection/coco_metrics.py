@@ -1,7 +1,7 @@
 """COCO's average precision (AP) and recall (AR), in percent, computed by faster-coco-eval."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,12 @@ class Detections(NamedTuple):
         boxes = boxes * scale.cpu().numpy()
         return cls(boxes, scores, labels.astype(np.int64), tuple(mask.encode(np.asfortranarray(m)) for m in pixels))
 
+    @classmethod
+    def true(cls, target: Mapping[str, Any]) -> "Detections":
+        """Takes the `boxes` and `labels` of a target; their scores are 1."""
+        boxes, labels = (np.asarray(torch.as_tensor(target[key]).cpu()) for key in ("boxes", "labels"))
+        return cls(boxes, np.ones(len(boxes), np.float32), labels)
+
     def above(self, score: float) -> "Detections":
         """Returns the detections of at least this score."""
         kept = np.flatnonzero(self.scores >= score)
@@ -59,15 +65,14 @@ class Scores(NamedTuple):
 def evaluate_detections(index: BoxIndex, found: Sequence[Detections], class_names: Sequence[str]) -> Scores:
     """Compares the detections in each image of an index with its objects, as pycocotools does."""
     boxes = _run_engine(index, found, class_names, "bbox")
-    values = _summarize(boxes, BOX_METRICS)
+    values = dict(zip(BOX_METRICS, boxes.stats, strict=False))
     if index.outlines is not None:
-        masks = _run_engine(index, found, class_names, "segm")
-        values |= _summarize(masks, MASK_METRICS)
-    precision = boxes["precision"]  # IoU, recall, class, area, number of detections
-    per_class = {name: _mean(precision[:, :, at, 0, -1]) for at, name in enumerate(class_names)}
-    present = precision[0, :, :, 0, -1]
-    curve = present[:, (present > -1).all(0)].mean(1)
-    return Scores(_without_nan(values), _without_nan(per_class), [float(value) for value in curve])
+        values |= dict(zip(MASK_METRICS, _run_engine(index, found, class_names, "segm").stats, strict=False))
+    precision = boxes.eval["precision"][..., 0, -1]  # IoU, recall, class; -1 without objects
+    present = (precision[0] > -1).all(0)
+    per_class = {name: 100 * float(precision[..., at].mean()) for at, name in enumerate(class_names) if present[at]}
+    values = {name: 100 * float(value) for name, value in values.items() if value > -1}
+    return Scores(values, per_class, precision[0][:, present].mean(1).tolist())
 
 
 def coco_results(found: Detections, image_id: int) -> list[dict[str, Any]]:
@@ -91,8 +96,12 @@ def coco_truth(index: BoxIndex, class_names: Sequence[str], with_masks: bool = F
             one = {"id": at + 1, "image_id": position, "category_id": int(index.labels[at]), "bbox": box}
             one |= {"area": float(index.areas[at]), "iscrowd": int(index.crowd[at])}
             annotations.append(one | ({} if masks is None else {"segmentation": masks[number]}))
-    categories = [{"id": label, "name": name} for label, name in enumerate(class_names, 1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"images": images, "annotations": annotations, "categories": coco_categories(class_names)}
+
+
+def coco_categories(class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the classes in COCO's form."""
+    return [{"id": label, "name": name} for label, name in enumerate(class_names, 1)]
 
 
 def gather_detections(mine: dict[int, Detections], count: int) -> list[Detections]:
@@ -106,24 +115,14 @@ def gather_detections(mine: dict[int, Detections], count: int) -> list[Detection
     return [found[position] for position in range(count)]
 
 
-def _run_engine(index: BoxIndex, found: Sequence[Detections], class_names: Sequence[str], kind: str) -> dict[str, Any]:
+def _run_engine(index: BoxIndex, found: Sequence[Detections], class_names: Sequence[str], kind: str) -> Any:
     from faster_coco_eval.core import COCO, COCOeval_faster
 
     truth = COCO(coco_truth(index, class_names, kind == "segm"))
     results = [result for position, each in enumerate(found) for result in coco_results(each, position)]
     engine = COCOeval_faster(truth, truth.loadRes(results), kind, print_function=log.debug)
-    engine.evaluate()
-    engine.accumulate()
-    evaluated: dict[str, Any] = engine.eval
-    return evaluated
-
-
-def _summarize(evaluated: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
-    """Returns the first of COCO's twelve numbers under these names."""
-    precision, recall = evaluated["precision"], evaluated["recall"]
-    values = [precision[..., 0, -1], precision[0, ..., 0, -1], precision[5, ..., 0, -1]]
-    values += [precision[..., area, -1] for area in (1, 2, 3)] + [recall[..., 0, most] for most in (0, 1, 2)]
-    return {name: _mean(value) for name, value in zip(names, values, strict=False)}
+    engine.run()
+    return engine
 
 
 def _sides(boxes: np.ndarray) -> list[list[float]]:
@@ -131,13 +130,3 @@ def _sides(boxes: np.ndarray) -> list[list[float]]:
     sides = boxes.astype(np.float64)
     sides[:, 2:] -= sides[:, :2]
     return [[*map(float, box)] for box in sides]
-
-
-def _mean(values: np.ndarray) -> float:
-    """Returns the mean in percent of what exists; NaN of nothing."""
-    there = values[values > -1]
-    return 100 * float(there.mean()) if there.size else float("nan")
-
-
-def _without_nan(values: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if value == value}

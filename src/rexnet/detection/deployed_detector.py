@@ -1,4 +1,4 @@
-"""Detectors for deployment: RGB bytes of any size in, a fixed form of detections out."""
+"""SSDLite for deployment: RGB bytes of any size in, a fixed form of detections out."""
 
 from typing import Any
 
@@ -9,8 +9,6 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image, nms
 
 from rexnet.models.folding import fold_batchnorm
-
-OUTPUTS = ("boxes", "scores", "labels")
 
 
 class DeployedSSDLite(nn.Module):
@@ -57,19 +55,6 @@ class DeployedSSDLite(nn.Module):
         scores, places = (scores * kept).flatten(1).topk(most)
         boxes = _take(boxes, places) / self.side * torch.tensor([width, height, width, height])
         return boxes, scores, places // candidates + 1
-
-
-class DeployedRCNN(nn.Module):
-    """Maps the RGB bytes (1, H, W, 3) of one image to boxes (1, D, 4), scores (1, D) and labels (1, D), from 1."""
-
-    def __init__(self, detector: Any) -> None:
-        super().__init__()
-        self.detector = fold_batchnorm(detector.cpu().float())
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Returns the detections; D differs from image to image."""
-        found = self.detector([images[0].permute(2, 0, 1).float() / 255])[0]
-        return tuple(found[name].unsqueeze(0) for name in OUTPUTS)
 
 
 @torch.library.custom_op("rexnet::mask_of_nms", mutates_args=())

@@ -18,7 +18,6 @@ from rexnet.detection.coco_metrics import (
 )
 from rexnet.detection.drawing import draw_boxes, draw_comparison, fit, to_uint8
 from rexnet.training.callbacks.tensorboard_extras import find_tensorboard, make_image_grid, may_fail
-from rexnet.training.loss_window import LossWindow
 from rexnet.training.training_module import TrainingModule
 
 SHOWN_SIDE, SHOWN_IMAGES, SHOWN_SCORE = 320, 8, 0.3
@@ -39,27 +38,18 @@ class Detector(TrainingModule):
         super().__init__(config, model, steps_per_epoch)
         self.class_names = tuple(class_names)
         self.metric_names = BOX_METRICS + (MASK_METRICS if config.detector.name == "mask_rcnn" else ())
-        self.part_windows: dict[str, LossWindow] = {}
-        """Means of the parts of the loss, by name."""
         self._found: dict[str, dict[int, Detections]] = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the sum of the losses of a batch."""
         losses: dict[str, Tensor] = self.model(*batch)
-        for name, loss in losses.items():
-            if name not in self.part_windows:
-                self._add_part(name)
-            self.part_windows[name].add(loss)
-        return self.record_loss(torch.stack([loss.float() for loss in losses.values()]).sum())
-
-    def pop_metrics(self) -> dict[str, float]:
-        """Returns the mean of each part of the loss."""
-        return {f"train/{name}": window.pop() for name, window in self.part_windows.items()}
+        parts = {name: loss.float() for name, loss in losses.items()}
+        return self.record_loss(torch.stack(list(parts.values())).sum(), parts)
 
     def show_images(self, batch: Batch, number: int) -> Tensor:
         """Returns the first images of a batch with their boxes."""
         drawn = [
-            draw_boxes(to_uint8(image), target["boxes"].cpu().numpy(), target["labels"].cpu().numpy(), self.class_names)
+            draw_boxes(to_uint8(image), Detections.true(target), self.class_names)
             for image, target in zip(batch[0][:number], batch[1], strict=False)
         ]
         return torch.stack([fit(image, SHOWN_SIDE, SHOWN_SIDE) for image in drawn]) / 255
@@ -91,28 +81,6 @@ class Detector(TrainingModule):
                 per_class = {f"{prefix}_class/{name}": value for name, value in scores.per_class.items()}
                 logger.log_metrics(per_class, step=self.global_step)
 
-    def on_train_start(self) -> None:
-        """Moves restored sums to the device."""
-        super().on_train_start()
-        for window in self.part_windows.values():
-            window.sums = window.sums.to(self.device)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the state of the logged parts of the loss."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["part_windows"] = {name: window.state_dict() for name, window in self.part_windows.items()}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores that state."""
-        super().on_load_checkpoint(checkpoint)
-        for name, state in checkpoint["part_windows"].items():
-            self._add_part(name)
-            self.part_windows[name].load_state_dict(state)
-
-    def _add_part(self, name: str) -> None:
-        self.part_windows[name] = LossWindow()
-        self.part_windows[name].sums = torch.zeros(2, device=self.device)
-
 
 class DetectionImages(Callback):
     """Sends the detections in the first validation images, next to their true boxes, to TensorBoard."""
@@ -131,8 +99,9 @@ class DetectionImages(Callback):
         with may_fail(tag):
             pairs = []
             for image, found, target in zip(batch[0][:SHOWN_IMAGES], outputs["found"], batch[1], strict=False):
-                boxes, labels, scale = (target[key].cpu().numpy() for key in ("boxes", "labels", "scale"))
-                shown = found.above(SHOWN_SCORE)._replace(boxes=found.above(SHOWN_SCORE).boxes / scale)
-                pairs.append(draw_comparison(to_uint8(image), shown, boxes, labels, pl_module.class_names))
+                shown = found.above(SHOWN_SCORE)
+                shown = shown._replace(boxes=shown.boxes / target["scale"].cpu().numpy())
+                truth = Detections.true(target)
+                pairs.append(draw_comparison(to_uint8(image), shown, truth, pl_module.class_names))
             grid = make_image_grid(torch.stack([fit(pair, SHOWN_SIDE, 2 * SHOWN_SIDE) for pair in pairs]) / 255)
             logger.experiment.add_image(tag, grid, trainer.global_step)

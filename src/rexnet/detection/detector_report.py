@@ -11,7 +11,6 @@ from torchvision.ops import box_iou
 from rexnet.config import DetectionConfig
 from rexnet.config.load import require_kind
 from rexnet.config.portable import make_portable
-from rexnet.data.sources.decode import open_image
 from rexnet.data.sources.image_files import printable
 from rexnet.detection.box_index import BoxIndex
 from rexnet.detection.coco_metrics import Detections
@@ -21,7 +20,7 @@ from rexnet.detection.trained_detector import load_trained_detector
 from rexnet.errors import CheckpointError, ConfigError, DataError
 from rexnet.figures.data_uri import embed_picture
 from rexnet.figures.svg_plots import Line, draw_lines
-from rexnet.report.curves import QUANTITIES
+from rexnet.report.curves import Figure, add_quantities
 from rexnet.report.provenance import describe_environment, describe_recipe
 from rexnet.report.report import AUGMENTED_WIDTH, SECTIONS, Context, write_page
 from rexnet.report.summary import Tile, describe_state
@@ -93,40 +92,40 @@ def _describe_result(result: Evaluated, splits: list[Any]) -> Context:
     }
 
 
+def find_truth(index: BoxIndex, position: int) -> Detections:
+    """Returns the objects of an image without crowds."""
+    objects = index.objects_of(position)
+    is_counted = ~index.crowd[objects]
+    return Detections.true({"boxes": index.boxes[objects][is_counted], "labels": index.labels[objects][is_counted]})
+
+
 def judge(index: BoxIndex, position: int, found: Detections) -> float:
     """Returns the F1 of an image's detections, 0 to 1: twice the right ones, relative to all found and true boxes."""
-    objects, found = index.objects_of(position), found.above(JUDGED_SCORE)
-    is_counted = ~index.crowd[objects]
-    boxes, labels = index.boxes[objects][is_counted], index.labels[objects][is_counted]
-    overlap = box_iou(torch.from_numpy(found.boxes), torch.from_numpy(boxes)).numpy()
-    overlap[found.labels[:, None] != labels] = 0
+    truth, found = find_truth(index, position), found.above(JUDGED_SCORE)
+    overlap = box_iou(torch.from_numpy(found.boxes), torch.from_numpy(truth.boxes)).numpy()
+    overlap[found.labels[:, None] != truth.labels] = 0
     right = 0
     for row in overlap:  # the best detection first
         if row.max(initial=0) >= 0.5:
             overlap[:, row.argmax()] = 0
             right += 1
-    return 2 * right / max(1, len(found.boxes) + len(boxes))
+    return 2 * right / max(1, len(found.boxes) + len(truth.boxes))
 
 
 def _draw(result: Evaluated, position: int, quality: float) -> tuple[str, str]:
     """Returns the picture of an image's detections and true boxes, and its caption."""
-    index, objects = result.objects, result.objects.objects_of(position)
-    pixels = np.array(open_image(index.source.read(position), index.name(position)))
-    found = result.found[position].above(JUDGED_SCORE)
-    image, labels = torch.from_numpy(pixels).permute(2, 0, 1), index.labels[objects]
-    drawn = draw_comparison(image, found, index.boxes[objects], labels, result.trained.class_names)
+    index, found = result.objects, result.found[position].above(JUDGED_SCORE)
+    image = torch.from_numpy(index.read_pixels(position)).permute(2, 0, 1)
+    drawn = draw_comparison(image, found, find_truth(index, position), result.trained.class_names)
     name = printable(Path(index.name(position)).name)
     return embed_picture(drawn.permute(1, 2, 0).numpy(), WIDTH), f"{name}: F1 {quality:.2f}"
 
 
-def _draw_curves(run: Run) -> list[tuple[str, str]]:
+def _draw_curves(run: Run) -> list[Figure]:
     losses = [tag for tag in run.tags if tag.startswith(("train/loss", "train/bbox", "train/class"))]
     lines = [Line(tag.partition("/")[2], run.curve(tag), number) for number, tag in enumerate(losses)]
     figures = [("Loss and its parts", draw_lines("Loss", lines))]
     for name in ("AP", "AP50"):
         scores = [Line("raw", run.column(f"val/{name}"), 1), Line("EMA", run.column(f"val_ema/{name}"), 2)]
         figures.append((f"Validation {name}", draw_lines(f"Validation {name}", scores, "%")))
-    for heading, unit, tag, factor, log in QUANTITIES:
-        points = [(x, factor * y) for x, y in run.curve(tag)]
-        figures.append((heading, draw_lines(heading, [Line(heading, points)], unit, log=log)))
-    return [(heading, svg) for heading, svg in figures if svg]
+    return add_quantities(figures, run)

@@ -9,12 +9,12 @@ import functools
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
@@ -22,8 +22,7 @@ from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block, _nor
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from rexnet.config.detection_schema import DetectorConfig
-from rexnet.config.schema import ModelConfig
+from rexnet.config import DetectionConfig
 from rexnet.detection.backbones import Maps, build_body
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.weights import read_weights
@@ -34,7 +33,6 @@ SMALLEST_IMAGE = 64  # its map at stride 32 has 2 x 2 pixels; below, there would
 EXTRA_CHANNELS = (512, 256, 256, 128)
 NORM = functools.partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)  # torchvision's, of all but the backbone
 PYRAMID_CHANNELS = 256
-PYRAMID_STRIDES = (4, 8, 16, 32)
 
 
 class LiteFeatures(nn.Module):
@@ -82,64 +80,43 @@ class LiteAnchors(DefaultBoxGenerator):  # type: ignore[misc]  # torchvision has
         return [len(sides) for sides in self._wh_pairs]
 
 
-def build_detector(
-    config: DetectorConfig,
-    model: ModelConfig,
-    num_classes: int,
-    image_size: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    pretrained: bool = True,
-) -> nn.Module:
-    """Builds a detector on the CPU, in training mode.
+def build_detector(config: DetectionConfig, num_classes: int, pretrained: bool = True) -> nn.Module:
+    """Builds a detector on the CPU, in training mode, for a number of classes of objects.
 
-    Args:
-        config: kind of detector, and its thresholds.
-        model: backbone; of its weights, `pretrained` loads all but the classifier.
-        num_classes: number of classes of objects, without the background.
-        image_size: side of SSDLite's square input, or short side of the R-CNNs' images, in pixels.
-        mean: channel means of RGB in 0..1 that the backbone expects.
-        std: channel standard deviations, likewise.
-        pretrained: load `config.weights`, or else `model.pretrained`.
+    With `pretrained`, it loads `detector.weights`, or else `model.pretrained` without the classifier.
 
     Raises:
         ConfigError: the image size leaves no feature map, or the network has no maps of the needed strides.
         CheckpointError: a weight file is missing, damaged, or of another network.
     """
-    if image_size < SMALLEST_IMAGE:
+    wanted, size = config.detector, config.data.image_size
+    if size < SMALLEST_IMAGE:
         raise ConfigError(
-            f"data.image_size: {image_size} px leave a feature map of one pixel; a detector needs at least "
-            f"{SMALLEST_IMAGE}"
+            f"data.image_size: {size} px leave a feature map of one pixel; a detector needs at least {SMALLEST_IMAGE}"
         )
-    lite = config.name == "ssdlite"
-    body = build_body(
-        model,
-        strides=(16, 32) if lite else PYRAMID_STRIDES,
-        expanded=lite,
-        trainable_layers=config.trainable_layers,
-        frozen_norm=config.norm == "frozen",
-        pretrained=pretrained and config.weights is None,
-    )
-    prefix = "" if lite else "box_"
-    thresholds = {
-        f"{prefix}score_thresh": config.score_threshold,
-        f"{prefix}nms_thresh": config.nms_threshold,
-        f"{prefix}detections_per_img": config.max_detections,
-    }
-    options: dict[str, Any] = {"image_mean": list(mean), "image_std": list(std)}
-    options |= {name: value for name, value in thresholds.items() if value is not None}
+    lite = wanted.name == "ssdlite"
+    body = build_body(config.model, wanted, pretrained and wanted.weights is None)
+    options: dict[str, Any] = {"image_mean": list(config.data.mean), "image_std": list(config.data.std)}
+    if wanted.max_detections is not None:
+        options["detections_per_img" if lite else "box_detections_per_img"] = wanted.max_detections
+    detector: Any
     if lite:
-        detector = _build_ssdlite(body, num_classes, image_size, options)
+        features = LiteFeatures(body, size)
+        anchors = LiteAnchors(len(features.channels))
+        head = SSDLiteHead(features.channels, anchors.num_anchors_per_location(), num_classes + 1, NORM)
+        usual = {"score_thresh": 0.001, "nms_thresh": 0.55, "detections_per_img": 300, "topk_candidates": 300}
+        detector = SSD(features, anchors, (size, size), num_classes + 1, head=head, **{**usual, **options})
+        _compute_boxes_in_float32(anchors, head)
     else:
         fpn = FeaturePyramidNetwork(body.channels, PYRAMID_CHANNELS, LastLevelMaxPool())
-        features = nn.Sequential(OrderedDict[str, nn.Module](body=body, fpn=fpn))
-        features.out_channels = PYRAMID_CHANNELS  # type: ignore[assignment]  # torchvision asks for it
-        options |= {"min_size": image_size, "max_size": max(config.max_size, image_size)}
-        detector = (FasterRCNN if config.name == "faster_rcnn" else MaskRCNN)(features, num_classes + 1, **options)
+        pyramid = nn.Sequential(OrderedDict[str, nn.Module](body=body, fpn=fpn))
+        pyramid.out_channels = PYRAMID_CHANNELS  # type: ignore[assignment]  # torchvision asks for it
+        options |= {"min_size": size, "max_size": max(wanted.max_size, size)}
+        detector = (FasterRCNN if wanted.name == "faster_rcnn" else MaskRCNN)(pyramid, num_classes + 1, **options)
         _compute_boxes_in_float32(detector.rpn.anchor_generator, detector.rpn.head, detector.roi_heads.box_predictor)
-    if pretrained and config.weights is not None:
-        log.info(load_detector(detector, config.weights, config.name))
-    return detector
+    if pretrained and wanted.weights is not None:
+        log.info(load_detector(detector, wanted.weights, wanted.name))
+    return detector  # type: ignore[no-any-return]
 
 
 def load_detector(detector: nn.Module, path: Path, name: str) -> str:
@@ -163,36 +140,14 @@ def load_detector(detector: nn.Module, path: Path, name: str) -> str:
     return f"Weights from {path}{'; it has other classes, so their layers were initialized' if other else ''}."
 
 
-def _build_ssdlite(body: Maps, num_classes: int, image_size: int, options: Mapping[str, Any]) -> nn.Module:
-    features = LiteFeatures(body, image_size)
-    anchors = LiteAnchors(len(features.channels))
-    head = SSDLiteHead(features.channels, anchors.num_anchors_per_location(), num_classes + 1, NORM)
-    usual = {"score_thresh": 0.001, "nms_thresh": 0.55, "detections_per_img": 300, "topk_candidates": 300}
-    size = (image_size, image_size)
-    detector: nn.Module = SSD(features, anchors, size, num_classes + 1, head=head, **{**usual, **options})
-    _compute_boxes_in_float32(anchors, head)
-    return detector
-
-
 def _compute_boxes_in_float32(anchors: nn.Module, *heads: nn.Module) -> None:
     """Keeps coordinates in float32 under autocast: torchvision computes them in the type of maps and head outputs.
 
     In bf16, coordinates above 256 px would be multiples of 2 px.
     """
-    anchors.register_forward_pre_hook(lambda module, inputs: _as_float32(inputs))
+    anchors.register_forward_pre_hook(lambda module, inputs: tree_map_only(Tensor, Tensor.float, inputs))
     for head in heads:
-        head.register_forward_hook(lambda module, inputs, outputs: _as_float32(outputs))
-
-
-def _as_float32(value: Any) -> Any:
-    match value:
-        case Tensor():
-            return value.float()
-        case Mapping():
-            return {name: _as_float32(each) for name, each in value.items()}
-        case list() | tuple():
-            return type(value)(map(_as_float32, value))
-    return value
+        head.register_forward_hook(lambda module, inputs, outputs: tree_map_only(Tensor, Tensor.float, outputs))
 
 
 def _differs_in_classes(found: Tensor, wanted: Tensor) -> bool:

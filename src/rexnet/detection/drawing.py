@@ -1,8 +1,7 @@
-"""Draws boxes into images, with torchvision."""
+"""Draws detections into images, with torchvision."""
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,29 +10,23 @@ from rexnet.detection.coco_metrics import Detections
 COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000", "#000075", "#f032e6")
 
 
-def draw_boxes(
-    image: Tensor, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str], scores: np.ndarray | None = None
-) -> Tensor:
-    """Returns an image, uint8 (3, H, W), with boxes (n, 4), their classes (n,) and scores; a class has one color."""
+def draw_boxes(image: Tensor, found: Detections, class_names: Sequence[str]) -> Tensor:
+    """Returns an image, uint8 (3, H, W), with boxes, classes and scores (not those of 1); a class has one color."""
     from torchvision.utils import draw_bounding_boxes
 
-    if not len(boxes):
+    if not len(found.boxes):
         return image
-    names = [class_names[label - 1] for label in labels]
-    if scores is not None:
-        names = [f"{name} {score:.0%}" for name, score in zip(names, scores.tolist(), strict=True)]
-    colors = [COLORS[(label - 1) % len(COLORS)] for label in labels]
+    scores = ["" if score == 1 else f" {score:.0%}" for score in found.scores.tolist()]
+    names = [class_names[label - 1] + score for label, score in zip(found.labels, scores, strict=True)]
+    colors = [COLORS[(label - 1) % len(COLORS)] for label in found.labels]
     width = max(1, max(image.shape) // 200)
-    drawn: Tensor = draw_bounding_boxes(image, torch.as_tensor(boxes), names, colors, width=width)
+    drawn: Tensor = draw_bounding_boxes(image, torch.as_tensor(found.boxes), names, colors, width=width)
     return drawn
 
 
-def draw_comparison(
-    image: Tensor, found: Detections, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
-) -> Tensor:
+def draw_comparison(image: Tensor, found: Detections, truth: Detections, class_names: Sequence[str]) -> Tensor:
     """Returns an image with its detections, and to the right of it with its true boxes: uint8 (3, H, 2 W)."""
-    detected = draw_boxes(image, found.boxes, found.labels, class_names, found.scores)
-    return torch.cat([detected, draw_boxes(image, boxes, labels, class_names)], dim=2)
+    return torch.cat([draw_boxes(image, each, class_names) for each in (found, truth)], dim=2)
 
 
 def to_uint8(image: Tensor) -> Tensor:

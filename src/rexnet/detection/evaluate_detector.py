@@ -1,7 +1,6 @@
 """Runs trained detectors: on images of any size, and on a split as training's validation does."""
 
-import csv
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,8 @@ from rexnet.detection.coco_metrics import Detections, Scores, evaluate_detection
 from rexnet.detection.detection_data import DetectionData
 from rexnet.detection.trained_detector import TrainedDetector, load_trained_detector
 from rexnet.errors import ConfigError
+from rexnet.evaluation.results import write_json
 from rexnet.runs.checkpoint_files import run_of
-from rexnet.system.atomic_files import atomic_write
 from rexnet.system.device import adapt_to_hardware, resolve_device
 from rexnet.system.terminal import align, progress_bar
 
@@ -53,16 +52,12 @@ class PlacedDetector:
 class Evaluated(NamedTuple):
     """The results of a detector on the validation images."""
 
+    name: str
+    """The run, or else the file."""
     trained: TrainedDetector
     objects: BoxIndex
     found: list[Detections]
     scores: Scores
-
-    @property
-    def name(self) -> str:
-        """The run, or else the file."""
-        run = run_of(self.trained.path)
-        return self.trained.path.name if run is None else run.resolve().name
 
 
 def evaluate_detector(trained: TrainedDetector, root: Path | None = None) -> Evaluated:
@@ -83,38 +78,32 @@ def evaluate_detector(trained: TrainedDetector, root: Path | None = None) -> Eva
             images, targets = data.on_after_batch_transfer(batch, 0)
             found += detector.detect(images, [target["scale"] for target in targets])
             bar.update(len(images))
-    return Evaluated(trained, index, found, evaluate_detections(index, found, trained.class_names))
+    name = (run_of(trained.path) or trained.path).resolve().name
+    return Evaluated(name, trained, index, found, evaluate_detections(index, found, trained.class_names))
 
 
 def evaluate_and_print(
-    sources: Sequence[str], weights: Sequence[WeightsKind], root: Path | None, as_json: Path | None, as_csv: Path | None
+    sources: Sequence[str], weights: Sequence[WeightsKind], root: Path | None, as_json: Path | None
 ) -> None:
-    """Evaluates runs and checkpoints of detectors, prints a table and the AP of each class, and writes files."""
+    """Evaluates runs and checkpoints of detectors, prints a table and the AP of each class, and writes both as JSON."""
     results = [
         evaluate_detector(load_trained_detector(Path(source), kind), root)
         for source in sources
         for kind in (weights or (None,))
     ]
-    rows = [["detector", "weights", *SHOWN, "images"]]
-    for result in results:
-        cells = [f"{result.scores.values[name]:.2f}" if name in result.scores.values else "-" for name in SHOWN]
-        rows.append([result.name, result.trained.weights, *cells, str(len(result.found))])
-    kept = [at for at in range(len(rows[0])) if any(row[at] != "-" for row in rows[1:])]
-    print("\n".join(align([[row[at] for at in kept] for row in rows])))
-    for result in results:
-        print("\n".join(["", f"AP of the classes ({result.name}, {result.trained.weights})"]))
-        print("\n".join(align([[name, f"{value:.2f}"] for name, value in result.scores.per_class.items()])))
-    found = [
-        {"detector": each.name, "checkpoint": each.trained.path.name, "weights": each.trained.weights}
-        | {"images": len(each.found), **each.scores.values, "AP_of_classes": each.scores.per_class}
-        for each in results
-    ]
+    names = [name for name in SHOWN if any(name in result.scores.values for result in results)]
+    rows = [["detector", "weights", *names, "images"]]
+    for name, trained, _, found, scores in results:
+        cells = (f"{scores.values.get(metric, math.nan):.2f}" for metric in names)
+        rows.append([name, trained.weights, *cells, str(len(found))])
+    print("\n".join(align(rows)))
+    for name, trained, _, _, scores in results:
+        print(f"\nAP of the classes ({name}, {trained.weights})")
+        print("\n".join(align([[each, f"{value:.2f}"] for each, value in scores.per_class.items()])))
     if as_json is not None:
-        with atomic_write(as_json) as temporary:
-            temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    if as_csv is not None:
-        with atomic_write(as_csv) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            columns = [key for key in found[0] if key != "AP_of_classes"]
-            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(found)
+        content = [
+            {"detector": name, "checkpoint": trained.path.name, "weights": trained.weights, "images": len(found)}
+            | {**scores.values, "AP_of_classes": scores.per_class}
+            for name, trained, _, found, scores in results
+        ]
+        write_json(as_json, content)

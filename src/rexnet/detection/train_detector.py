@@ -66,14 +66,7 @@ def train_detector(
     result = run_training(
         module, data, trainer, resumed, allowed, lambda folder: write_image_list(folder, listed), pictures
     )
-    if result.best_checkpoint is not None and "best_AP" in result.metrics:
-        weights = "EMA" if module.ema_model is not None else "raw weights"
-        log.info(
-            f"\nBest AP      {result.metrics['best_AP']:.2f}  ({weights}, {result.best_checkpoint.name})\n"
-            f"Results      {result.run}\n"
-            f"Evaluate     rexnet evaluate {result.run}\n"
-            f"TensorBoard  tensorboard --logdir {result.run.parent}"
-        )
+    result.log_best(module, "Best AP     ", "")
     return result
 
 
@@ -82,10 +75,8 @@ def build_module(
 ) -> Detector:
     """Builds the detector with weights that depend on the seed, or pretrained ones."""
     torch.manual_seed(mix(config.seed) >> 1)
-    data, device = config.data, resolve_device(config.trainer)
-    model = build_detector(
-        config.detector, config.model, len(class_names), data.image_size, data.mean, data.std, pretrained
-    ).to(memory_format=device.memory_format)
+    device = resolve_device(config.trainer)
+    model = build_detector(config, len(class_names), pretrained).to(memory_format=device.memory_format)
     if device.accelerator == "cpu" and device.precision == "bf16-mixed":
         train_depthwise_in_fp32(model)
     return Detector(config, model, class_names, steps_per_epoch)

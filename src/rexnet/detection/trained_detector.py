@@ -28,9 +28,6 @@ def load_trained_detector(path: Path, weights: WeightsKind | None = None) -> Tra
     file, entry, state, kind = read_state(path, weights)
     parsed, names, metrics = parse_entry(entry, file)
     config = require_kind(parsed, DetectionConfig, file)
-    data = config.data
-    model = build_detector(
-        config.detector, config.model, len(names), data.image_size, data.mean, data.std, pretrained=False
-    )
+    model = build_detector(config, len(names), pretrained=False)
     load_state(model, state, file)
     return TrainedDetector(model.eval(), config, names, kind, file, metrics)

@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -35,9 +35,15 @@ def write_onnx(trained: Trained, deployed: Deployed, path: Path) -> None:
 
 
 def write_graph(
-    model: nn.Module, example: tuple[Tensor], path: Path, description: Mapping[str, str] | None = None
+    model: nn.Module,
+    example: tuple[Tensor],
+    path: Path,
+    description: Mapping[str, str] | None = None,
+    axes: Sequence[str] = ("batch",),
+    outputs: Sequence[str] = ("probabilities",),
+    translations: dict[Any, Any] | None = None,
 ) -> None:
-    """Writes a network with one argument `images` as ONNX, for any batch size."""
+    """Writes a network with one argument `images` as ONNX, for any size of its first axes, such as the batch."""
     require_onnx()
     with quiet():
         program = torch.onnx.export(
@@ -45,16 +51,17 @@ def write_graph(
             example,
             dynamo=True,
             input_names=["images"],
-            output_names=["probabilities"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            output_names=list(outputs),
+            dynamic_shapes=({place: torch.export.Dim(name) for place, name in enumerate(axes)},),
+            custom_translation_table=translations,
             opset_version=OPSET,
             external_data=False,
         )
     assert program is not None
-    write_proto(program.model_proto, path, description)
+    _write_proto(program.model_proto, path, description)
 
 
-def write_proto(proto: Any, path: Path, description: Mapping[str, str] | None = None) -> None:
+def _write_proto(proto: Any, path: Path, description: Mapping[str, str] | None = None) -> None:
     """Writes an ONNX graph with metadata, and without the paths of this machine."""
     import onnx
 

@@ -34,6 +34,11 @@ def draw_run(run: Run) -> list[Figure]:
         ("Loss", draw_lines("Loss", loss)),
         ("Validation accuracy", draw_lines("Validation accuracy", accuracy, "%")),
     ]
+    return add_quantities(figures, run)
+
+
+def add_quantities(figures: list[Figure], run: Run) -> list[Figure]:
+    """Returns the figures, and those of quantities that all tasks log, that have any point."""
     for heading, unit, tag, factor, log in QUANTITIES:
         figures.append((heading, draw_lines(heading, [Line(heading, _scaled(run.curve(tag), factor))], unit, log=log)))
     return [(heading, svg) for heading, svg in figures if svg]

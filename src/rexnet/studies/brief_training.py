@@ -88,7 +88,7 @@ def train_briefly(
     model = ReXNet(plan, classes, 0.0, 0.0, 3, recipe.activation, grad_checkpointing=False)
     device.place(model)
     if device.accelerator == "cpu" and device.precision == "bf16-mixed":
-        train_depthwise_in_fp32(model)  # half the time of a step of setting a at batch 32
+        train_depthwise_in_fp32(model)  # 1.9 times the speed in setting a
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True
     )

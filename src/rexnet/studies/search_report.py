@@ -65,8 +65,9 @@ def write_search(folder: Path, settings: Mapping[str, object], setting: Setting,
 def _summarize(group: Sequence[Trained]) -> Group:
     accuracies = [each.accuracy for each in group] if len(group) > 1 else group[0].accuracies
     params, macs = np.mean([each.cost for each in group], axis=0).tolist()
-    widths, mean, std = np.array([each.widths for each in group]), np.mean(accuracies), np.std(accuracies)
-    return Group(float(mean), float(std), params, macs, widths.mean(0).tolist(), widths.std(0).tolist())
+    widths = np.array([each.widths for each in group])
+    std, widths_std = (np.std(values, axis=0, ddof=min(1, len(values) - 1)) for values in (accuracies, widths))
+    return Group(float(np.mean(accuracies)), float(std), params, macs, widths.mean(0).tolist(), widths_std.tolist())
 
 
 def _row(each: Trained) -> tuple[object, ...]:

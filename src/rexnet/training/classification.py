@@ -84,14 +84,7 @@ def train(
     result = run_training(
         module, data, trainer, resumed, allowed, lambda folder: write_image_list(folder, data.indexes), pictures
     )
-    if result.best_checkpoint is not None and "best_top1" in result.metrics:
-        weights = "EMA" if module.ema_model is not None else "raw weights"
-        log.info(
-            f"\nBest top-1   {result.metrics['best_top1']:.2f} %  ({weights}, {result.best_checkpoint.name})\n"
-            f"Results      {result.run}\n"
-            f"Evaluate     rexnet evaluate {result.run}\n"
-            f"TensorBoard  tensorboard --logdir {result.run.parent}"
-        )
+    result.log_best(module, "Best top-1  ", " %")
     return result
 
 

@@ -1,6 +1,7 @@
 """The mean training loss since the last log entry and over the epoch."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ class LossWindow:
 
     def __init__(self) -> None:
         self.sums = torch.zeros(2)
-        """Finite losses of this process since the last `pop`: their sum and their number."""
+        """Finite losses of this process since the last `pop`: their sum, their number, and the sums of their parts."""
+        self.parts: dict[str, float] = {}
+        """Means of the parts of the loss over all processes at the last `pop`."""
         self.epoch_mean = 0.0
         """Mean over all processes and the epoch up to the last `pop`."""
         self._epoch_sum, self._epoch_number = 0.0, 0.0
@@ -25,18 +28,23 @@ class LossWindow:
         """Starts the mean of a new epoch at the next `pop`."""
         self._epoch_sum, self._epoch_number = 0.0, 0.0
 
-    def add(self, loss: Tensor) -> None:
-        """Adds the loss of one batch."""
-        loss = loss.detach()
+    def add(self, loss: Tensor, parts: Mapping[str, Tensor] | None = None) -> None:
+        """Adds the loss of one batch, and what it is the sum of."""
+        parts, loss = parts or {}, loss.detach()
         finite = torch.isfinite(loss)
-        self.sums += torch.stack([torch.where(finite, loss, 0.0), finite]).float()
+        if self.parts.keys() != parts.keys():  # the first batch
+            self.parts = dict.fromkeys(parts, math.nan)
+            self.sums = torch.cat([self.sums, self.sums.new_zeros(2 + len(parts) - len(self.sums))])
+        values = [torch.where(finite, value, 0.0) for value in (loss, *(part.detach() for part in parts.values()))]
+        self.sums += torch.stack([values[0], finite, *values[1:]]).float()
 
     def pop(self) -> float:
         """Returns the mean over all processes since the last call, or NaN without any finite loss."""
         if distributed.is_initialized():
             distributed.all_reduce(self.sums)
-        total, number = self.sums.tolist()
+        total, number, *parts = self.sums.tolist()
         self.sums.zero_()
+        self.parts = {name: part / number if number else math.nan for name, part in zip(self.parts, parts, strict=True)}
         if not number:
             return math.nan
         self._epoch_sum += total
@@ -59,6 +67,6 @@ class LossWindow:
         rank, world_size = (distributed.get_rank(), distributed.get_world_size()) if shared else (0, 1)
         sums = torch.tensor(state["sums"])
         if len(sums) != world_size:
-            sums = torch.cat([sums.sum(0, keepdim=True), torch.zeros(world_size - 1, 2)])
+            sums = torch.cat([sums.sum(0, keepdim=True), sums.new_zeros(world_size - 1, sums.shape[1])])
         self.sums = sums[rank].to(self.sums.device)
         self._epoch_sum, self._epoch_number, self.epoch_mean = state["epoch"]

@@ -56,9 +56,9 @@ class TrainingModule(pl.LightningModule):
         """Metric that decides which checkpoint is best."""
         return f"{'val' if self.ema_model is None else 'val_ema'}/{self.metric_names[0]}"
 
-    def record_loss(self, loss: Tensor) -> Tensor:
-        """Adds a loss to the log's mean and returns it, with a gradient that shows if it is not finite."""
-        self.window.add(loss)
+    def record_loss(self, loss: Tensor, parts: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Adds a loss to the log's means and returns it, with a gradient that shows if it is not finite."""
+        self.window.add(loss, parts)
         return propagate_nonfinite(loss)
 
     def trial_loss(self, images: Tensor) -> Tensor:
@@ -68,10 +68,6 @@ class TrainingModule(pl.LightningModule):
     def show_images(self, batch: Any, number: int) -> Tensor:
         """Returns the first images of a batch, (N, 3, H, W) of 0..1, for TensorBoard."""
         raise NotImplementedError
-
-    def pop_metrics(self) -> dict[str, float]:
-        """Returns further values of training since the last call, by name, for TensorBoard."""
-        return {}
 
     def publish(self, values: Mapping[str, Any]) -> None:
         """Logs metrics of a validation."""

@@ -73,7 +73,7 @@ class StepLog(Callback):
             "train/images_per_s": images / seconds,
             "train/data_wait_share": self._waited / seconds,
             "system/memory_gb": peak_memory_gb(module.device),
-            **module.pop_metrics(),
+            **{f"train/{name}": part for name, part in module.window.parts.items()},
         }
         for logger in trainer.loggers:
             logger.log_metrics(self.latest, step=trainer.global_step)
