@@ -18,7 +18,6 @@ class BoxSample(NamedTuple):
 
     view: View
     labels: np.ndarray  # int64 (n,) from 1
-    scale: np.ndarray  # float32 (4,) width, height, width, height of the file relative to the view
     position: int  # in the index
 
 
@@ -63,8 +62,7 @@ class BoxDataset(KeyedDataset):
         if self.is_training:
             chosen = chosen[~index.crowd[chosen]]
         view = self.transform(image, index.boxes[chosen], self._masks(position, chosen), key)
-        scale = np.array((width, height), np.float32) / view.image.shape[1::-1]
-        return BoxSample(view, index.labels[chosen[view.kept]], np.tile(scale, 2).astype(np.float32), position)
+        return BoxSample(view, index.labels[chosen[view.kept]], position)
 
     def _masks(self, position: int, objects: np.ndarray) -> list[np.ndarray]:
         if not self.with_masks:
@@ -78,6 +76,8 @@ class BoxDataset(KeyedDataset):
         views = [sample.view for sample in samples]
         sizes = [(view.image.shape[0], view.image.shape[1]) for view in views]
         counts = [len(view.boxes) for view in views]
+        positions = [sample.position for sample in samples]
+        scales = self.index.sizes[np.array(positions, np.int64)] / np.array(sizes, np.int64).reshape(-1, 2)
         height, width = np.max([(1, 1), *sizes], axis=0).tolist()
         images = torch.zeros(len(views), height, width, 3, dtype=torch.uint8)
         masks = torch.zeros(sum(counts), height, width, dtype=torch.uint8) if self.with_masks else None
@@ -90,9 +90,9 @@ class BoxDataset(KeyedDataset):
             images,
             torch.from_numpy(np.concatenate([np.zeros((0, 4), np.float32), *(view.boxes for view in views)])),
             torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])),
-            torch.from_numpy(np.array([sample.scale for sample in samples], np.float32).reshape(-1, 4)),
+            torch.from_numpy(np.tile(scales[:, ::-1], 2).astype(np.float32)),
             masks,
             sizes,
             counts,
-            [sample.position for sample in samples],
+            positions,
         )

@@ -16,7 +16,7 @@ from rexnet.detection.coco_metrics import (
     evaluate_detections,
     gather_detections,
 )
-from rexnet.detection.drawing import draw_boxes, draw_comparison, fit, to_uint8
+from rexnet.detection.drawing import draw_boxes, draw_comparison, fit
 from rexnet.training.callbacks.tensorboard_extras import find_tensorboard, make_image_grid, may_fail
 from rexnet.training.training_module import TrainingModule
 
@@ -53,7 +53,8 @@ class Detector(TrainingModule):
         drawn = []
         for image, target in zip(batch[0][:number], batch[1], strict=False):
             truth = Detections.of(target | {"scores": torch.ones(len(target["labels"]))}, torch.ones(4))
-            drawn.append(fit(draw_boxes(to_uint8(image), truth, self.class_names), SHOWN_SIDE, SHOWN_SIDE))
+            pixels = (255 * image).round().byte().cpu()
+            drawn.append(fit(draw_boxes(pixels, truth, self.class_names), SHOWN_SIDE, SHOWN_SIDE))
         return torch.stack(drawn) / 255
 
     def on_validation_start(self) -> None:

@@ -130,7 +130,8 @@ def load_detector(detector: nn.Module, path: Path, name: str) -> str:
     weights, wanted = dict(read_weights(path).weights), detector.state_dict()
     if not any(key.startswith("backbone.") for key in weights):
         raise CheckpointError(f"{path}: holds no detector; give the weights of a classifier as model.pretrained")
-    other = [key for key in wanted.keys() & weights.keys() if _differs_in_classes(weights[key], wanted[key])]
+    common = {key: (weights[key].shape, wanted[key].shape) for key in wanted.keys() & weights.keys()}
+    other = [key for key, (old, new) in common.items() if old != new and old[1:] == new[1:]]
     weights |= {key: wanted[key] for key in other}
     try:
         detector.load_state_dict(weights)
@@ -148,8 +149,3 @@ def _compute_boxes_in_float32(anchors: nn.Module, *heads: nn.Module) -> None:
     anchors.register_forward_pre_hook(lambda module, inputs: tree_map_only(Tensor, Tensor.float, inputs))
     for head in heads:
         head.register_forward_hook(lambda module, inputs, outputs: tree_map_only(Tensor, Tensor.float, outputs))
-
-
-def _differs_in_classes(found: Tensor, wanted: Tensor) -> bool:
-    """True if only the number of outputs differs."""
-    return found.shape != wanted.shape and found.ndim == wanted.ndim and found.shape[1:] == wanted.shape[1:]

@@ -31,11 +31,6 @@ def draw_comparison(index: BoxIndex, position: int, found: Detections, class_nam
     return torch.cat([draw_boxes(image, each, class_names) for each in (found, find_truth(index, position))], dim=2)
 
 
-def to_uint8(image: Tensor) -> Tensor:
-    """Returns an image of 0..1, float (3, H, W), as uint8 on the CPU."""
-    return (255 * image.detach().float().cpu()).round().clamp(0, 255).byte()
-
-
 def fit(image: Tensor, height: int, width: int) -> Tensor:
     """Returns a uint8 image resized to fit into a canvas, and the gray canvas around it."""
     from torchvision.transforms.v2.functional import resize

@@ -1,6 +1,5 @@
 """Trains a detector: assembles network and data from a config, and runs them."""
 
-import logging
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -21,11 +20,9 @@ from rexnet.runs.image_list import Listed, write_image_list
 from rexnet.runs.run_folder import find_named_run
 from rexnet.system.device import resolve_device
 from rexnet.training.resume import find_resumed, require_same_data
-from rexnet.training.run_training import TrainingResult, run_training
+from rexnet.training.run_training import TrainingResult, log_start, run_training
 from rexnet.training.signals import end_with_parent
 from rexnet.training.trainer import build_trainer
-
-log = logging.getLogger(__name__)
 
 
 def train_detector(
@@ -49,18 +46,11 @@ def train_detector(
     if resumed is not None:
         require_same_data(resumed, data.class_names, listed, allowed)
     module = build_module(config, data.class_names, data.steps_per_epoch, pretrained=resume is None)
-    hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
-    parameters = sum(parameter.numel() for parameter in module.model.parameters()) / 1e6
-    log.info(
-        f"{config.detector.name} with {config.model.name}, {parameters:.2f} M parameters, {config.data.image_size} px, "
-        f"{trainer.precision} on {trainer.world_size} x {hardware}\n"
+    images = (
         f"{len(data.train_index):,} training and {len(data.val_index):,} validation images with "
-        f"{len(data.train_index.boxes):,} and {len(data.val_index.boxes):,} objects of {len(data.class_names)} "
-        f"classes\n"
-        f"{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with {config.data.batch_size} images"
+        f"{len(data.train_index.boxes):,} and {len(data.val_index.boxes):,} objects of {len(data.class_names)} classes"
     )
-    for remark in data.remarks:
-        log.warning(remark)
+    log_start(module, trainer, f"{config.detector.name} with {config.model.name}", images, data.remarks)
     every = config.trainer.pictures_every_epochs
     pictures = [] if every is None else [DetectionImages(every)]
     result = run_training(

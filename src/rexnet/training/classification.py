@@ -13,7 +13,7 @@ from rexnet.data.datasets.remarks import describe_splits
 from rexnet.data.keys import mix
 from rexnet.models.depthwise import train_depthwise_in_fp32
 from rexnet.models.factory import adopt_preprocessing, build_model
-from rexnet.models.padding import pad_channels, true_shapes
+from rexnet.models.padding import pad_channels
 from rexnet.runs.image_list import write_image_list
 from rexnet.runs.run_folder import find_named_run
 from rexnet.system.device import resolve_device
@@ -22,7 +22,7 @@ from rexnet.training.callbacks.validation_images import ValidationImages
 from rexnet.training.classifier import Classifier
 from rexnet.training.losses import build_loss
 from rexnet.training.resume import find_resumed, require_same_data
-from rexnet.training.run_training import TrainingResult, run_training
+from rexnet.training.run_training import TrainingResult, log_start, run_training
 from rexnet.training.signals import end_with_parent
 from rexnet.training.trainer import build_trainer
 
@@ -67,18 +67,12 @@ def train(
             data = ImageData(module.config, trainer.world_size)
         trainer.accumulate_grad_batches = number
         trainer.callbacks.append(SameMicroBatches())  # type: ignore[attr-defined]
-    hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
-    parameters = sum(shape.numel() for _, shape in true_shapes(module.model)) / 1e6
     name = f"rexnet {config.model.width_mult:g}x" if config.model.name == "rexnet" else config.model.name
-    log.info(
-        f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
-        f"{trainer.world_size} x {hardware}\n"
+    images = (
         f"{len(data.train_index):,} training and {len(data.val_index):,} validation images of {len(data.class_names)} "
-        f"classes{describe_splits(config.data)}\n"
-        f"{config.schedule.total_epochs} epochs of {data.steps_per_epoch} steps with {config.data.batch_size} images"
+        f"classes{describe_splits(config.data)}"
     )
-    for remark in data.remarks:
-        log.warning(remark)
+    log_start(module, trainer, name, images, data.remarks)
     every = config.trainer.pictures_every_epochs
     pictures = [] if every is None else [ValidationImages(every)]
     result = run_training(

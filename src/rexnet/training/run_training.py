@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.data.workers import explained_faults
 from rexnet.errors import ConfigError, ProcessError
+from rexnet.models.padding import true_shapes
 from rexnet.runs.checkpoint_files import best_first
 from rexnet.runs.run_folder import close_run, describe_run, open_run
 from rexnet.runs.state import RunLock
@@ -49,6 +50,20 @@ class TrainingResult(NamedTuple):
             f"Evaluate     rexnet evaluate {self.run}\n"
             f"TensorBoard  tensorboard --logdir {self.run.parent}"
         )
+
+
+def log_start(module: TrainingModule, trainer: pl.Trainer, name: str, images: str, remarks: Sequence[str]) -> None:
+    """Logs what will be trained: the network's name, its size, its images in words, and remarks on them as warnings."""
+    config = module.config
+    hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
+    parameters = sum(shape.numel() for _, shape in true_shapes(module.model)) / 1e6
+    log.info(
+        f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
+        f"{trainer.world_size} x {hardware}\n{images}\n"
+        f"{config.schedule.total_epochs} epochs of {module.steps_per_epoch} steps with {config.data.batch_size} images"
+    )
+    for remark in remarks:
+        log.warning(remark)
 
 
 def run_training(
