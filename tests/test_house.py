@@ -16,7 +16,7 @@ ROOMS = {
     "engines": (200, "src/rexnet/engines"),
     "studies": (2_000, "src/rexnet/studies", "src/rexnet/cli/study_*", "src/rexnet/cli/sweep_*", "configs/studies"),
     "detection": (
-        2_306,
+        2_310,
         "src/rexnet/detection",
         "src/rexnet/config/detection_schema.py",
         "src/rexnet/cli/detector_*",

@@ -107,8 +107,7 @@ def test_the_rcnns_have_the_size_of_the_paper(width: float, parameters: int, mac
     ],
 )
 def test_detectors_learn_and_detect(name: str, model: dict[str, Any], losses: list[str]) -> None:
-    detector = build(name, model=model, max_detections=7)
-    (detector if name == "ssdlite" else detector.roi_heads).score_thresh = 0.0
+    detector = build(name, model=model, score_threshold=0.0, max_detections=7)
     images = [torch.rand(3, 96, 96), torch.rand(3, 96, 96)]
     computed = detector(images, targets(masks=name == "mask_rcnn"))
     assert sorted(computed) == losses

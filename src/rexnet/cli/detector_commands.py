@@ -6,10 +6,9 @@ from pathlib import Path
 
 def is_detector(source: str | Path) -> bool:
     """Returns True for a run, checkpoint or exported weights of a detector; the commands report what cannot be read."""
-    from rexnet.checkpoints.checkpoint import parse_entry, read_checkpoint
+    from rexnet.checkpoints.checkpoint import parse_entry, read_state
     from rexnet.config import DetectionConfig
     from rexnet.errors import RexnetError
-    from rexnet.models.weights import ENTRY, read_description
     from rexnet.runs.checkpoint_files import run_of
     from rexnet.runs.run import Run
     from rexnet.runs.run_folder import is_run
@@ -19,10 +18,9 @@ def is_detector(source: str | Path) -> bool:
     try:
         if run is not None and is_run(run):
             return isinstance(Run(run).any_config, DetectionConfig)
-        if path.suffix not in (".ckpt", ".safetensors") or not path.is_file():
+        if path.suffix not in (".ckpt", ".safetensors"):
             return False
-        entry = read_checkpoint(path)[ENTRY] if path.suffix == ".ckpt" else read_description(path)
-        return isinstance(parse_entry(entry, path).config, DetectionConfig)
+        return isinstance(parse_entry(read_state(path).entry, path).config, DetectionConfig)
     except RexnetError:
         return False
 

@@ -22,6 +22,11 @@ class DetectorConfig(Section):
     """Largest long side of an image in the R-CNNs, which resize the short side to `data.image_size`."""
     weights: Annotated[FilePath | None, Role.MECHANICS] = None
     """File with the weights of a whole detector to start from; its backbone needs no `model.pretrained` then."""
+    score_threshold: Probability | None = None
+    """Smallest score of a detection; null: torchvision's, 0.001 for SSDLite and 0.05 for the R-CNNs."""
+    nms_threshold: Probability | None = None
+    """Overlap (IoU) above which non-maximum suppression keeps only the better box of a class; null: torchvision's,
+    0.55 for SSDLite and 0.5 for the R-CNNs."""
     max_detections: PositiveInt | None = None
     """Most detections of an image; null: torchvision's, 300 for SSDLite and 100 for the R-CNNs."""
 

@@ -97,8 +97,9 @@ def build_detector(config: DetectionConfig, num_classes: int, pretrained: bool =
     lite = wanted.name == "ssdlite"
     body = build_body(config.model, wanted, pretrained and wanted.weights is None)
     options: dict[str, Any] = {"image_mean": list(config.data.mean), "image_std": list(config.data.std)}
-    if wanted.max_detections is not None:
-        options["detections_per_img" if lite else "box_detections_per_img"] = wanted.max_detections
+    thresholds = {"score_thresh": wanted.score_threshold, "nms_thresh": wanted.nms_threshold}
+    limits = thresholds | {"detections_per_img": wanted.max_detections}
+    options |= {name if lite else f"box_{name}": value for name, value in limits.items() if value is not None}
     detector: Any
     if lite:
         features = LiteFeatures(body, size)
