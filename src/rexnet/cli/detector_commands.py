@@ -1,11 +1,11 @@
-"""The part of the commands that is for detectors."""
+"""Runs the commands that a detector shares with a classifier: `evaluate`, `predict` and `export`."""
 
 import argparse
 from pathlib import Path
 
 
 def is_detector(source: str | Path) -> bool:
-    """Returns True for a run, checkpoint or exported weights of a detector; the commands report what cannot be read."""
+    """Returns True for a run, checkpoint or exported weights of a detector, and False for what cannot be read."""
     from rexnet.checkpoints.checkpoint import parse_entry, read_state
     from rexnet.config import DetectionConfig
     from rexnet.errors import RexnetError
@@ -26,7 +26,7 @@ def is_detector(source: str | Path) -> bool:
 
 
 def refuse(source: str | Path, options: dict[str, object], kind: str) -> None:
-    """Raises a ConfigError if one of the options is given, by name, for a source of a kind that has no such option."""
+    """Raises ConfigError if one of the options, by name, is given for a source of a kind that does not support it."""
     from rexnet.errors import ConfigError
 
     for name, value in options.items():
@@ -40,7 +40,7 @@ def run_evaluate(options: argparse.Namespace, detectors: list[str]) -> int:
     from rexnet.errors import ConfigError
 
     if others := [source for source in options.sources if source not in detectors]:
-        raise ConfigError(f"{others[0]}: is no detector, but {detectors[0]} is; evaluate them separately")
+        raise ConfigError(f"{others[0]}: is not a detector, but {detectors[0]} is; evaluate them separately")
     given = {"--tta": options.tta, "--calibrate": options.calibrate, "--image-size": options.image_size}
     given |= {"--split": options.split != "val", "--workers": options.workers, "--csv": options.csv}
     given |= {"--coverage-at-error": options.max_risk, "--ood": options.unknown, "--slices": options.slices is not None}

@@ -23,12 +23,12 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")
     parser.add_argument("--tta", choices=("flip",), help="test-time augmentation: average over mirrored images")
     parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
-    text = "choose and store a threshold, such as 1%%, on other images"
+    text = "choose and store a threshold for `unknown`, such as 1%%"
     parser.add_argument("--coverage-at-error", metavar="E", dest="max_risk", type=share, help=text)
-    parser.add_argument("--ood", metavar="FOLDER", dest="unknown", type=as_path, help="images of none of the classes")
-    text = "accuracy by size, brightness, and the columns of tables"
+    parser.add_argument("--ood", metavar="FOLDER", dest="unknown", type=as_path, help="images of other classes")
+    text = "accuracy by size, brightness, and the columns of CSV tables"
     parser.add_argument("--slices", metavar="CSV", type=as_path, nargs="*", help=text)
-    parser.add_argument("--suite", choices=("imagenet",), help="robustness sets, those that are in --root")
+    parser.add_argument("--suite", choices=("imagenet",), help="evaluate on the robustness sets in --root")
     parser.add_argument("--root", metavar="DIR", type=as_path, help="folder of the sets of --suite")
     parser.add_argument("--json", metavar="FILE", type=as_path, help="result as JSON (default: in the run folder)")
     parser.add_argument("--csv", metavar="FILE", type=as_path, help="table as CSV")

@@ -11,8 +11,8 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "predict",
         help="classify images, or detect objects in them",
-        description="Write one line per image with its most probable classes, or of a detector one line per box, and "
-        "the reason why an image cannot be read.",
+        description="Write one line per image with its most probable classes or, for a detector, one line per box. For "
+        "images that cannot be read, the line gives the reason.",
         epilog="example: rexnet predict runs/NAME holiday/ 'more/**/*.jpg' --out holiday.csv",
     )
     parser.add_argument("source", metavar="SOURCE", help="run, checkpoint, export, timm/NAME or timm/NAME=FILE")
@@ -22,15 +22,15 @@ def add_parser(commands: Commands) -> None:
         "--out",
         type=as_path,
         metavar="FILE",
-        help=".csv, .jsonl or, of boxes, COCO's .json (default: CSV on standard output)",
+        help=".csv, .jsonl or, for boxes, COCO's .json (default: CSV on standard output)",
     )
     parser.add_argument("--format", choices=("csv", "jsonl", "coco"), help="default: by the extension of FILE")
     parser.add_argument("--batch", type=positive, metavar="N", help="batch size (default: 32)")
     parser.add_argument("--workers", type=positive, metavar="N", help="decoding threads (default: one per core)")
     add_weights(parser)
     parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
-    parser.add_argument("--draw", type=as_path, metavar="FOLDER", help="of a detector: draw the boxes into copies")
-    parser.add_argument("--min-score", type=float, metavar="P", help="of a detector: smallest score (default: 0.3)")
+    parser.add_argument("--draw", type=as_path, metavar="FOLDER", help="detector only: copies with boxes drawn")
+    parser.add_argument("--min-score", type=float, metavar="P", help="detector only: smallest score (default: 0.3)")
     parser.set_defaults(run=run)
 
 

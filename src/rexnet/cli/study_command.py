@@ -1,4 +1,4 @@
-"""`rexnet study NAME`: the paper's studies, with one file `study_NAME.py` each."""
+"""`rexnet study NAME`: the paper's studies, each in a file `study_NAME.py`."""
 
 import importlib
 

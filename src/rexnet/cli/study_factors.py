@@ -23,7 +23,7 @@ def add_parser(studies: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Trains the networks that are missing, and shows all."""
+    """Trains the missing networks and prints the table of all."""
     from rexnet.config.schema import TrainerConfig
     from rexnet.studies.brief_training import Recipe
     from rexnet.studies.factors import study_factors

@@ -15,14 +15,14 @@ def add_parser(studies: Commands) -> None:
         epilog="example: rexnet study features runs/A runs/B",
     )
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="run, checkpoint or timm/NAME")
-    parser.add_argument("--data", metavar="ROOT", type=as_root, help="data set (default: that of each run)")
+    parser.add_argument("--data", metavar="ROOT", type=as_root, help="data set (default: that of the run)")
     parser.add_argument("--split", choices=("val", "test", "train"), default="val")
     parser.add_argument("--out", metavar="FOLDER", type=as_path, default=Path("studies/features"))
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures the networks."""
+    """Measures the networks and prints the table."""
     from rexnet.studies.features import describe, measure_sources, save
 
     networks = measure_sources(options.sources, options.data, options.split)

@@ -17,28 +17,28 @@ def add_parser(studies: Commands) -> None:
     parser = studies.add_parser(
         "rank",
         help="rank of random layers by width ratio and nonlinearity (Figure 1)",
-        description="Compute the rank of the outputs of random layers, and draw it next to the paper's values. The "
-        "same command resumes a study that was interrupted.",
+        description="Compute the rank of the outputs of random layers, and plot it next to the paper's values. The "
+        "same command resumes an interrupted study.",
         epilog="example: rexnet study rank --out studies/rank --workers 2",
     )
     out, shown = Path("studies/rank"), "(default: %(default)s)"
     parser.add_argument("--out", metavar="FOLDER", type=as_path, default=out, help=f"output {shown}")
-    parser.add_argument("--sensitivity", action="store_true", help="compare many assumptions with fewer networks")
+    parser.add_argument("--sensitivity", action="store_true", help="compare many assumptions, with fewer networks")
     parser.add_argument("--workers", metavar="N", type=positive, default=1, help=f"threads {shown}")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help=shown)
     group = parser.add_argument_group("assumptions", "explained in docs/paper.md")
-    group.add_argument("--seed", metavar="N", type=count, default=default.seed, help=f"seed of all draws {shown}")
+    group.add_argument("--seed", metavar="N", type=count, default=default.seed, help=f"random seed {shown}")
     group.add_argument("--draws", metavar="N", type=positive, help="networks per point (1000; 20 for --sensitivity)")
     widths = "range of d_out (default: 10 200)"
     group.add_argument("--widths", metavar="N", type=positive, nargs=2, default=default.widths, help=widths)
-    numbers = {"samples": "N / d_out", "expansion": "hidden channels / d_in of bottlenecks", "spatial": "pixels a side"}
+    numbers = {"samples": "N / d_out", "expansion": "hidden channels / d_in of bottlenecks", "spatial": "image size"}
     for name, text in numbers.items():
         value = getattr(default, name)
         group.add_argument(f"--{name}", metavar="N", type=positive, default=value, help=f"{text} {shown}")
     for name, words, text in (("inputs", Inputs, "X"), ("weights", Weights, "W"), ("norm", Norm, "place of BatchNorm")):
         value = getattr(default, name)
         group.add_argument(f"--{name}", choices=get_args(words), default=value, help=f"{text} {shown}")
-    tolerance = "least singular value that counts / largest (default: as matrix_rank in float32)"
+    tolerance = "smallest singular value that counts / largest (default: as matrix_rank in float32)"
     group.add_argument("--tolerance", metavar="T", type=float, help=tolerance)
     parser.set_defaults(run=run)
 

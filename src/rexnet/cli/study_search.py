@@ -14,15 +14,15 @@ def add_parser(studies: Commands) -> None:
         "search",
         help="search for channel widths under a budget (Figures 2 and 4, Table 3)",
         description="Train random networks of equal cost briefly, and compare the widths of the most and the least "
-        "accurate. The same command continues a search that was interrupted; further processes and machines join it.",
+        "accurate. The same command resumes an interrupted search; more processes and machines can join it.",
         epilog="example: rexnet study search --setting a --data data/cifar --dataset cifar10 --out studies/search-a",
     )
     add_training(parser)
-    parser.add_argument("--setting", choices="abcd", default="a", help="of Table 3: 5, 9, 9 or 13 blocks (default: a)")
+    parser.add_argument("--setting", choices="abcd", default="a", help="Table 3: 5, 9, 9 or 13 blocks (default: a)")
     parser.add_argument("--params", metavar="N", type=positive, help="budget of parameters (default: the setting's)")
     parser.add_argument("--macs", metavar="N", type=positive, help="budget of multiply-adds (default: the setting's)")
-    parser.add_argument("--trials", metavar="N", type=positive, default=203, help="networks in all (default: 203)")
-    parser.add_argument("--repeats", metavar="N", type=positive, default=3, help="trainings of each (default: 3)")
+    parser.add_argument("--trials", metavar="N", type=positive, default=203, help="total networks (default: 203)")
+    parser.add_argument("--repeats", metavar="N", type=positive, default=3, help="trainings per network (default: 3)")
     parser.add_argument("--activation", default="relu6", help="after expansions (default: relu6)")
     parser.add_argument("--sampler", choices=("random", "tpe"), default="random")
     parser.add_argument("--seed", metavar="N", type=count, default=0)
@@ -32,7 +32,7 @@ def add_parser(studies: Commands) -> None:
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the images and of brief trainings."""
+    """Adds the arguments of the data and of the training."""
     parser.add_argument("--data", metavar="ROOT", type=as_path, required=True, help="32-pixel images")
     words = "class folders in train/ and test/ (default), or CIFAR, which is downloaded into ROOT if missing"
     parser.add_argument("--dataset", choices=("folder", "cifar10", "cifar100"), default="folder", help=words)
@@ -43,7 +43,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Searches, or continues a search."""
+    """Starts or resumes a search."""
     from rexnet.config.schema import TrainerConfig
     from rexnet.studies.brief_training import Recipe
     from rexnet.studies.candidates import SETTINGS, Budget

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rexnet.studies.sweep import Sweep
 
 TRIALS = 20
-SHOWN = 20  # rows of the table in the terminal
+SHOWN = 20  # rows of the printed table
 
 
 def add_parser(commands: Commands) -> None:
@@ -29,15 +29,15 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--config", metavar="CONFIG", required=True, help=CONFIG_HELP)
     parser.add_argument("--trials", metavar="N", type=positive, help=f"default: {TRIALS}, or the whole grid")
     parser.add_argument("--sampler", choices=("tpe", "random", "grid"), help="default: tpe, or grid for lists only")
-    parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="runs per trial, whose mean counts")
-    parser.add_argument("--storage", metavar="URL", help="database that machines share (default: sweep.db in --out)")
-    parser.add_argument("--out", metavar="FOLDER", type=as_path, help="default: runs/sweep-NAME, of the config's name")
+    parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="runs per trial; their mean counts")
+    parser.add_argument("--storage", metavar="URL", help="database shared by machines (default: sweep.db in --out)")
+    parser.add_argument("--out", metavar="FOLDER", type=as_path, help="default: runs/sweep-NAME, by the config's name")
     add_overrides(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the trials, and shows those that have finished also if they are interrupted."""
+    """Runs the trials, and shows the finished ones even after an interruption."""
     from rexnet.config.schema import TrainerConfig
     from rexnet.errors import ConfigError
     from rexnet.studies.study_storage import run_trials
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(sweep: "Sweep", trials: Sequence[Any]) -> None:
-    """Prints the best of Optuna's `trials`, and writes `sweep.csv` and the figure."""
+    """Prints the best of the Optuna trials, sorted by top-1, and writes `sweep.csv` and the figure."""
     from rexnet.metrics.statistics import mean_and_deviation
     from rexnet.studies.sweep import draw_sweep
     from rexnet.system.atomic_files import atomic_write

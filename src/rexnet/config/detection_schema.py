@@ -10,46 +10,46 @@ from rexnet.config.section import FilePath, PositiveInt, Probability, Role, Sect
 
 
 class DetectorConfig(Section):
-    """The detector of torchvision on top of `model`, which is its backbone."""
+    """A torchvision detector with `model` as its backbone."""
 
     name: Annotated[Literal["ssdlite", "faster_rcnn", "mask_rcnn"], Role.FIXED]
-    """`ssdlite` at a fixed size; `faster_rcnn` and `mask_rcnn` with a feature pyramid (FPN)."""
+    """`ssdlite` with a fixed image size; `faster_rcnn` and `mask_rcnn` with a feature pyramid (FPN)."""
     trainable_layers: Annotated[int, Field(ge=0, le=5)] = 5
-    """Number of feature levels of the backbone that are trained, from the last; 5: the whole backbone."""
+    """Number of feature levels of the backbone to train, counted from the last; 5: the whole backbone."""
     norm: Annotated[Literal["batch", "frozen"], Role.FIXED] = "batch"
     """Normalization of the backbone: BatchNorm (see `trainer.sync_batchnorm`), or BatchNorm with frozen statistics."""
     max_size: Annotated[int, Field(ge=16, le=8192)] = 1333
-    """Largest long side of an image in the R-CNNs, which resize the short side to `data.image_size`."""
+    """Maximum long side of an image in the R-CNNs, which resize the short side to `data.image_size`."""
     weights: Annotated[FilePath | None, Role.MECHANICS] = None
-    """File with the weights of a whole detector to start from; its backbone needs no `model.pretrained` then."""
+    """File with the initial weights of the whole detector, instead of `model.pretrained` for the backbone."""
     score_threshold: Probability | None = None
-    """Smallest score of a detection; null: torchvision's, 0.001 for SSDLite and 0.05 for the R-CNNs."""
+    """Minimum score of a detection; null: torchvision's, 0.001 for SSDLite and 0.05 for the R-CNNs."""
     nms_threshold: Probability | None = None
-    """Overlap (IoU) above which non-maximum suppression keeps only the better box of a class; null: torchvision's,
-    0.55 for SSDLite and 0.5 for the R-CNNs."""
+    """IoU above which non-maximum suppression removes the box with the lower score; null: torchvision's, 0.55 for
+    SSDLite and 0.5 for the R-CNNs."""
     max_detections: PositiveInt | None = None
-    """Most detections of an image; null: torchvision's, 300 for SSDLite and 100 for the R-CNNs."""
+    """Maximum number of detections per image; null: torchvision's, 300 for SSDLite and 100 for the R-CNNs."""
 
 
 class DetectionDataConfig(BatchConfig):
     """The images and their boxes."""
 
     dataset: Annotated[Literal["coco", "coco2017", "voc", "cub200"], Role.FIXED]
-    """Form of the annotations: COCO JSON, all of COCO 2017 as published, Pascal VOC XML, or CUB-200-2011 with one class
-    for each species."""
+    """Format of the annotations: COCO JSON, the complete COCO 2017, Pascal VOC XML, or CUB-200-2011 with one class per
+    species."""
     train_annotations: str | None = None
     """Annotations of the training images: for `coco` a file below `root`, for `voc` the name of a list in
     ImageSets/Main; null: the first of the usual names that exists."""
     val_annotations: str | None = None
-    """Annotations of the validation images, likewise."""
+    """The same for the validation images."""
     train_images: str | None = None
-    """Folder of the training images below `root`, for `coco`; null: `root` with `train_annotations`, else the usual."""
+    """For `coco`, folder of training images below `root`; null: `root` with `train_annotations`, else usual names."""
     val_images: str | None = None
-    """Folder of the validation images, likewise."""
+    """The same for the validation images."""
     on_bad_box: Literal["error", "drop"] = "error"
-    """Treatment of annotations that cannot be used, such as boxes without area: an error, or leave them out."""
+    """For annotations that cannot be used, such as boxes without area: stop with an error, or leave them out."""
     on_missing_image: Literal["error", "drop"] = "error"
-    """Treatment of annotated images without a file."""
+    """The same for annotated images without a file."""
     train_on_empty: bool = True
     """Also train on images without objects."""
     group_by_aspect: bool = False
@@ -62,16 +62,16 @@ class DetectionAugmentationConfig(Section):
     flip: Probability
     """Probability of a horizontal flip."""
     color_jitter: Annotated[float, Field(ge=0, le=1)]
-    """Largest relative change of brightness, contrast and saturation."""
+    """Maximum relative change of brightness, contrast and saturation."""
     crop: Literal["none", "ssd", "resized"] = "none"
-    """`ssd`: a crop that overlaps an object by a random amount (arXiv 1512.02325); `resized`: a random crop that keeps
-    at least one object."""
+    """`ssd`: a crop with a random minimum overlap with an object (arXiv 1512.02325); `resized`: a random crop that
+    contains the center of at least one object."""
     crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.3, 1.0)
     """Smallest and largest fraction of the image's area that a `resized` crop covers."""
 
 
 class DetectionConfig(RunConfig):
-    """The configuration of a detector's run."""
+    """The configuration of a detector."""
 
     detector: DetectorConfig
     data: DetectionDataConfig
@@ -82,7 +82,7 @@ class DetectionConfig(RunConfig):
         if self.trainer.accumulate == "auto":
             raise ValueError("trainer.accumulate: auto is for classifiers; give a number")
         if self.trainer.compile:
-            raise ValueError("trainer.compile is for classifiers; the shapes of a detector change in every step")
+            raise ValueError("trainer.compile is for classifiers; a detector's shapes change in every step")
         if self.optimizer.freeze_backbone_epochs and self.detector.trainable_layers < 5:
             raise ValueError("optimizer.freeze_backbone_epochs needs detector.trainable_layers=5: both freeze layers")
         return self

@@ -1,4 +1,4 @@
-"""Options of `rexnet evaluate` that ask more of the predictions: images of no class, and slices of the images."""
+"""Further analyses of `rexnet evaluate`: out-of-distribution images (`--ood`) and accuracy by slice (`--slices`)."""
 
 import os
 from collections.abc import Sequence
@@ -22,24 +22,24 @@ from rexnet.metrics.statistics import is_among_top, probabilities_of, wilson_int
 from rexnet.system.resources import count_cores
 
 SMALLEST_SLICE = 10  # images
-MOST_VALUES = 8  # of a column of numbers; more are divided into four ranges
-SHOWN = 10  # slices on the terminal
+MOST_VALUES = 8  # distinct numbers of a column; more are divided into four ranges
+SHOWN = 10  # printed slices
 
 
 class Analysis(NamedTuple):
-    """The outcome of an option."""
+    """The result of an option."""
 
     name: str
     content: Any
-    """In JSON types, for the file of the result, from which the report reads it."""
+    """JSON values for the results file, which the report reads."""
     lines: Sequence[str]
-    """For the terminal."""
+    """Lines for the terminal."""
 
 
 def compare_with_unknown(
     model: InferenceModel, known: Predictions, folder: Path, view: View, processes: Processes
 ) -> Analysis:
-    """Measures how well confidence tells images of the classes from all images below `folder`, which show others."""
+    """Measures how well confidence separates images of the classes from those below `folder`, which show others."""
     paths = images_below(str(folder))[0] if folder.is_dir() else []
     if not paths:
         raise DataError(f"--ood: {folder} should be a folder with images, at any depth")
@@ -71,7 +71,7 @@ def slice_images(predictions: Predictions, index: Index, tables: Sequence[Path])
             n, correct = int(members.sum()), int(right[members].sum())
             if SMALLEST_SLICE <= n < len(right):
                 rows.append((wilson_interval(correct, n), column, value, n, 100 * correct / n))
-    rows.sort(key=lambda row: row[0][1])  # by the upper end: a few hard images are no proof
+    rows.sort(key=lambda row: row[0][1])  # by the upper end, because a few hard images prove little
     lines = [f"worst of {len(rows)} slices of {SMALLEST_SLICE} images or more, by the upper end of the 95 % interval:"]
     for (low, high), column, value, n, top1 in rows[:SHOWN]:
         lines.append(f"  {column} {value}: {top1:.1f} % [{low:.1f}, {high:.1f}] of {n} images")
@@ -80,7 +80,7 @@ def slice_images(predictions: Predictions, index: Index, tables: Sequence[Path])
 
 
 def group_by(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Maps each value to a mask (N,) of its images; more than 8 numbers are divided into ranges at their quartiles."""
+    """Maps each value to a mask (N,) of its images; more than 8 distinct numbers are divided at their quartiles."""
     try:
         values = values.astype(np.float64)
     except ValueError:
@@ -105,7 +105,7 @@ def _measure(predictions: Predictions, index: Index) -> np.ndarray:
 
 
 def _read_columns(table: Path, predictions: Predictions, root: Path) -> dict[str, list[str]]:
-    """Returns each further column in the order of the predictions, empty for images without a row."""
+    """Returns every column except `path`, in the order of the predictions; cells are empty for images without a row."""
     names, rows = read_table(table, ("path",))
     row_of = dict[str, list[str]]()
     for _, cells in rows:

@@ -1,4 +1,4 @@
-"""The robustness sets of ImageNet, each by the protocol of its authors: `rexnet evaluate --suite imagenet`."""
+"""ImageNet's robustness sets, each evaluated by the protocol of its authors: `rexnet evaluate --suite imagenet`."""
 
 import itertools
 import json
@@ -27,8 +27,8 @@ SETS = {
     "Sketch": ("sketch", "github.com/HaohanWang/ImageNet-Sketch"),
     "C": ("ImageNet-C", "zenodo.org/records/2235448"),
 }
-"""Place below the root and source of each set, as its authors publish it."""
-RESTRICTED = {"A": 200, "R": 200}  # classes, which alone compete
+"""Path below the root, as the authors publish it, and download source of each set."""
+RESTRICTED = {"A": 200, "R": 200}  # number of classes that predictions are restricted to
 SEVERITIES = "12345"
 ALEXNET = """
     gaussian_noise 88.6428  shot_noise 89.4468  impulse_noise 92.2640  defocus_blur 81.9880  glass_blur 82.6268
@@ -36,18 +36,18 @@ ALEXNET = """
     contrast 85.3204  elastic_transform 64.6056  pixelate 71.7840  jpeg_compression 60.6500
 """
 ALEXNET_ERRORS = {name: float(error) for name, error in re.findall(r"(\w+) ([\d.]+)", ALEXNET)}
-"""Error of AlexNet in percent, the mean over five severities, from github.com/hendrycks/robustness."""
+"""AlexNet's error in percent, as the mean over five severities, from github.com/hendrycks/robustness."""
 
 Row = dict[str, Any]
-"""`set`, and for a set that is there `images`, `top1` and `interval`; all have a `note`."""
+"""`set` and `note`; sets that were found also have `images`, `top1` and `interval`."""
 
 
 def evaluate_suite(model: InferenceModel, root: Path, processes: Processes = ALONE) -> list[Row]:
-    """Returns the accuracy on each set that is below `root`; rows of the others name their sources.
+    """Returns the accuracy on each set below `root`; the rows of missing sets name their sources.
 
     Raises:
-        ConfigError: the model is not a classifier of ImageNet-1k.
-        DataError: `root` has none of the sets, or one of them is faulty.
+        ConfigError: the model is not an ImageNet-1k classifier.
+        DataError: `root` contains none of the sets, or one of them is invalid.
     """
     if not is_imagenet(model.class_names):
         raise ConfigError(f"--suite: {model.name} has {len(model.class_names):,} classes that are not ImageNet's 1,000")
@@ -70,14 +70,14 @@ def evaluate_suite(model: InferenceModel, root: Path, processes: Processes = ALO
 
 
 def restrict(predictions: Predictions) -> Predictions:
-    """Returns predictions among the classes that occur, as ImageNet-A and -R choose among their 200."""
+    """Restricts predictions to the classes that occur, as ImageNet-A and -R do with their 200."""
     rows, labels = np.unique(predictions.labels, return_inverse=True)
     names = tuple(predictions.class_names[row] for row in rows)
     return predictions._replace(logits=predictions.logits[:, rows], labels=labels, class_names=names)
 
 
 def _predict(model: InferenceModel, folder: Path, title: str, processes: Processes) -> Predictions:
-    """Classifies class folders that are named by WordNet number or, in V2, by the number of the class."""
+    """Classifies images in class folders that are named by WordNet id or, in V2, by the index of the class."""
     index = find_images(None, "val", folder.parent if folder.name == "val" else folder)  # the devkit is next to val
     if all(name.isdecimal() and int(name) < len(model.class_names) for name in index.class_names):
         wnids = tuple(imagenet_synonyms())
@@ -92,7 +92,7 @@ def _count(right: np.ndarray, note: str = "") -> Row:
 
 
 def _measure_real(val: Predictions, file: Path) -> Row:
-    """Counts an answer as right if it is one of the labels of its image; images without labels do not count."""
+    """Counts a prediction as correct if it is one of the image's labels; images without labels do not count."""
     try:
         labels_of = json.loads(file.read_text(encoding="utf-8"))
         numbers = [int(re.findall(r"ILSVRC2012_val_(\d{8})", name)[-1]) for name in val.names]
@@ -104,7 +104,7 @@ def _measure_real(val: Predictions, file: Path) -> Row:
 
 
 def _measure_corruptions(model: InferenceModel, folder: Path, processes: Processes) -> Row:
-    """Measures the mean corruption error (arXiv 1903.12261) on images that are already cropped to 224 pixels."""
+    """Computes the mean corruption error (arXiv 1903.12261) on images that are already cropped to 224 pixels."""
     model = replace(model, preprocessing=model.preprocessing._replace(crop_pct=1.0))
     right: dict[str, list[np.ndarray]] = {}
     for name in ALEXNET_ERRORS:

@@ -1,16 +1,16 @@
-"""Selective classification: an answer counts only if its confidence, its probability, reaches a threshold."""
+"""Selective classification: answers count only if their confidence, the largest probability, reaches a threshold."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-CERTAINTY = 0.95  # of the bound on the risk
-FIRST_COVERAGE = 0.1  # that is tested; among fewer answers, one mistake would end the search
+CERTAINTY = 0.95  # confidence level of the bound on the risk
+FIRST_COVERAGE = 0.1  # smallest coverage tested; among fewer answers, one mistake would end the search
 
 
 class Threshold(NamedTuple):
-    """The lowest accepted confidence, infinite if there is none, and the answers on which its last test stands."""
+    """The lowest accepted confidence (infinite if none is), with the answers and mistakes in the deciding test."""
 
     value: float
     answers: int
@@ -18,19 +18,19 @@ class Threshold(NamedTuple):
 
 
 def choose_threshold(confidence: np.ndarray, is_right: np.ndarray, risk: float) -> Threshold:
-    """Returns the threshold with the most accepted answers of which at most `risk` (0..1) are wrong.
+    """Returns the threshold that accepts the most answers while at most a share `risk` (0..1) of them is wrong.
 
-    With a probability of 95 %, this holds for new images, provided that more confident answers are not more often
-    wrong. Ever more of the most confident answers are tested by the bound of Clopper and Pearson, each time that it
-    allows one more mistake. The order is fixed beforehand and the first failure ends the search, so that several tests
-    need no correction (fixed-sequence testing, arXiv 2110.01052). Both arrays are (N,), of images not seen before.
+    This holds for new images with a probability of 95 %, provided that more confident answers are not more often wrong.
+    Answers are accepted from the most confident down. The Clopper-Pearson bound is tested at each number of answers at
+    which it allows one more mistake. The order of these tests is fixed and the first failure ends them, so they need no
+    correction (fixed-sequence testing, arXiv 2110.01052). Both arrays are (N,), of images that were not trained on.
     """
     from scipy.stats import binom  # takes a second to import
 
     n, order = len(confidence), np.argsort(-confidence, kind="stable")
     ranked, wrong = np.append(confidence[order], -confidence.min()), np.cumsum(~is_right[order])
     numbers = np.arange(1, n + 1)
-    allowed = binom.ppf(1 - CERTAINTY, numbers, risk).astype(int) - 1  # mistakes with a bound of at most `risk`
+    allowed = binom.ppf(1 - CERTAINTY, numbers, risk).astype(int) - 1  # most mistakes whose bound is at most `risk`
     allows_more = (np.diff(allowed, prepend=-1) > 0) | (numbers == n)
     chosen = Threshold(math.inf, 0, 0)
     for tested in np.flatnonzero(allows_more & (allowed >= 0) & (numbers >= FIRST_COVERAGE * n)):
@@ -42,7 +42,7 @@ def choose_threshold(confidence: np.ndarray, is_right: np.ndarray, risk: float) 
 
 
 def risk_by_coverage(confidence: np.ndarray, is_right: np.ndarray) -> np.ndarray:
-    """Returns the wrong share in percent of the 1 to N most confident answers; the mean is AURC (arXiv 1805.08206)."""
+    """Returns the error in percent of the 1 to N most confident answers; its mean is AURC (arXiv 1805.08206)."""
     wrong = ~is_right[np.argsort(-confidence, kind="stable")]
     return np.asarray(100 * np.cumsum(wrong) / np.arange(1, len(wrong) + 1))
 

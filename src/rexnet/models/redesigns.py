@@ -1,13 +1,13 @@
 """Redesigns of MobileNetV1, MobileNetV2, ResNet50 and VGG16 by the paper's principles (arXiv 2007.00992, version 1).
 
-The paper reports the gains of such redesigns but not their channels, so the tables below are our inference:
+The paper reports the gains of such redesigns but not their channels, so the tables below are inferred:
 
-- Channels increase linearly with the block's index instead of by stages, so that no layer widens abruptly. The growth
-  is chosen for the baseline's multiply-adds.
+- Channels increase linearly with the block's index instead of by stages, so that no layer expands abruptly. The growth
+  is chosen to match the baseline's multiply-adds.
 - SiLU follows every convolution except depthwise ones, which keep ReLU6, and MobileNetV2's linear projections.
 - The penultimate layer is widened until the network has about as many parameters as its baseline.
 
-The baselines are timm's networks. The redesigns consist of timm's layers, that of MobileNetV2 of ReXNet's.
+The baselines are timm's networks. The redesigns use timm's layers, and that of MobileNetV2 uses ReXNet's.
 """
 
 import itertools
@@ -29,12 +29,12 @@ class Redesign(NamedTuple):
 
     build: Callable[..., nn.Module]
     baseline: str
-    """The network that it redesigns, as a `model.name`."""
+    """The original network, as a `model.name`."""
     depths: tuple[int, ...]
-    """Blocks of each resolution; the first block of every resolution but the first halves it."""
+    """Number of blocks at each resolution; the first block of every stage except the first halves the resolution."""
     first_channels: int
     growth: float
-    """Channels that each block has more than the one before, rounded to multiples of 8."""
+    """Channels added from block to block, before rounding to multiples of 8."""
     penultimate_channels: int
 
     @property
@@ -49,7 +49,7 @@ def build_redesign(name: str, num_classes: int, **options: Any) -> nn.Module:
     """Builds a network of `REDESIGNS`, initialized like its baseline, with timm's `drop_rate` and `drop_path_rate`.
 
     Raises:
-        TypeError: VGG has no shortcuts, and takes no `drop_path_rate`.
+        TypeError: `drop_path_rate` is given for VGG, which has no shortcuts.
     """
     return REDESIGNS[name].build(REDESIGNS[name], num_classes=num_classes, **options)
 
@@ -77,7 +77,7 @@ def _build_mobilenet_v2(
 
 
 def _build_resnet50(design: Redesign, num_classes: int, drop_path_rate: float = 0.0, **options: Any) -> Any:
-    """Builds bottlenecks that expand 2 times instead of 4, from an input twice as wide; shortcuts have no weights."""
+    """Builds bottlenecks that expand 2 instead of 4 times, from twice the width; their shortcuts have no weights."""
     model = ResNet(Bottleneck, (0, 0, 0, 0), act_layer=nn.SiLU, **options)
     blocks, channels = [], 64
     for i, (width, stride) in enumerate(design.blocks):

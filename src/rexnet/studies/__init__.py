@@ -1,1 +1,1 @@
-"""Studies of the paper that can be repeated with one command."""
+"""The paper's studies, each repeated by one command, and sweeps over configuration keys."""

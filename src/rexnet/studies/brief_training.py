@@ -1,4 +1,4 @@
-"""A short training of a small network on images that are already on the device, without loader processes."""
+"""Trains a small network briefly on images that are already on the device, without loader workers."""
 
 import math
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the name everybody knows
+from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from rexnet.config.data_schema import SourceConfig
 from rexnet.data.datasets.by_name import load_index
@@ -21,13 +21,13 @@ from rexnet.studies.candidates import IMAGE_SIZE
 from rexnet.studies.singular_values import GramMatrix
 from rexnet.system.device import Device
 
-PAD = 4  # pixels around the image, from which a random crop is taken
+PAD = 4  # pixels on each side of an image before the random crop
 EVAL_BATCH = 250
 DataName = Literal["folder", "cifar10", "cifar100"]
 
 
 class Recipe(NamedTuple):
-    """SGD with Nesterov momentum and a cosine schedule; random flips and shifts."""
+    """Hyperparameters of SGD with Nesterov momentum, a cosine schedule, and random flips and shifts."""
 
     epochs: int
     batch_size: int
@@ -44,12 +44,12 @@ class Images(NamedTuple):
 
 
 def load_images(name: DataName, root: Path, count: int | None, device: torch.device) -> tuple[Images, Images, int]:
-    """Returns `count` or all training images, all test images and the number of classes.
+    """Returns the training images, the test images and the number of classes.
 
-    CIFAR is downloaded into `root` if it is missing.
+    `count` limits the training images; None: all. CIFAR is downloaded into `root` if it is missing.
 
     Raises:
-        DataError: something is missing, damaged or cannot be downloaded, or images of a class folder have another size.
+        DataError: the data set is missing, damaged or cannot be downloaded, or an image is not 32 x 32 pixels.
     """
     if name == "folder":
         indices = [load_index(SourceConfig(dataset="folder", root=root), split) for split in ("train", "val")]
@@ -76,10 +76,10 @@ def load_images(name: DataName, root: Path, count: int | None, device: torch.dev
 def train_briefly(
     plan: NetworkPlan, recipe: Recipe, train: Images, test: Images, classes: int, device: Device, seed: int
 ) -> tuple[float, float]:
-    """Trains a network; the seed determines weights, order and augmentation.
+    """Trains a network; the seed determines weights, sample order and augmentation.
 
     Returns:
-        Accuracy on the test images in %, and the nuclear norm of their features (N, 1280).
+        Accuracy on the test images in percent, and the nuclear norm of their features (N, 1280).
 
     Raises:
         DivergenceError: the loss is not finite.
@@ -88,7 +88,7 @@ def train_briefly(
     model = ReXNet(plan, classes, 0.0, 0.0, 3, recipe.activation, grad_checkpointing=False)
     device.place(model)
     if device.accelerator == "cpu" and device.precision == "bf16-mixed":
-        train_depthwise_in_fp32(model)  # 1.9 times the speed in setting a
+        train_depthwise_in_fp32(model)  # 1.9 times as fast in setting a
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True
     )
@@ -127,7 +127,7 @@ def _decode(content: bytes, name: str) -> np.ndarray:
 
 
 def _augment(images: Tensor) -> Tensor:
-    """Shifts images (N, 3, 32, 32) by up to 4 pixels, over black, and flips half of them."""
+    """Shifts images (N, 3, 32, 32) by up to 4 pixels, padded with black, and flips each with probability 0.5."""
     count, device = len(images), images.device
     top, left = torch.randint(0, 2 * PAD + 1, (2, count, 1), device=device)
     positions = torch.arange(IMAGE_SIZE, device=device).expand(count, -1)

@@ -1,4 +1,4 @@
-"""Candidates of the channel search: networks for 32-pixel images whose widths are a piecewise linear function."""
+"""Candidates of the channel search: networks for 32-pixel images with piecewise linear widths."""
 
 import bisect
 import itertools
@@ -13,31 +13,31 @@ from rexnet.models.plan import EXPANSION, BlockPlan, NetworkPlan
 
 IMAGE_SIZE, STEM, HEAD, MAX_WIDTH = 32, 16, 1280, 4096
 MAX_RISE = 4
-"""f rises by 0 to 4 parts between two knots, so that level stretches, as in MobileNetV2, are not rare."""
+"""Largest relative rise of f between two knots, an integer from 0: constant widths, as in MobileNetV2, are not rare."""
 Widths = tuple[int, ...]
 
 
 class Budget(NamedTuple):
-    """Parameters and multiply-adds, without the classifier: the cost of a network, or a limit."""
+    """Parameters and multiply-adds without the classifier, as the cost of a network or as limits."""
 
     params: int
     macs: int
 
     def allows(self, cost: "Budget") -> bool:
-        """Returns True if a network keeps to both limits."""
+        """Returns True if `cost` is within both limits."""
         return cost.params <= self.params and cost.macs <= self.macs
 
     def filled_by(self, cost: "Budget") -> float:
-        """Returns the share that a network uses of the limit that it uses less."""
+        """Returns the smaller of the shares of both limits that `cost` uses."""
         return min(cost.params / self.params, cost.macs / self.macs)
 
 
 class Setting(NamedTuple):
     """A search of the paper's Table 3.
 
-    The positions of the strides and the widths of stem and head are inferred: the paper does not state them, and these
-    give its networks about their published cost. The budgets are what they cost here. The paper writes 0.2, 0.5, 1.0
-    and 3.0 million parameters and 30, 100, 200 and 300 million FLOPs, of which its own tables exceed the last.
+    The paper does not state the positions of the strides or the widths of stem and head; the inferred ones give its
+    networks about their published cost. Budgets are the costs of these networks. The paper's budgets are 0.2, 0.5, 1.0
+    and 3.0 million parameters and 30, 100, 200 and 300 million FLOPs; the networks in its tables exceed the last.
     """
 
     strided: tuple[int, int]
@@ -58,7 +58,7 @@ SETTINGS = {
 
 
 def plan_candidate(setting: Setting, widths: Widths) -> NetworkPlan:
-    """Returns the network whose blocks have the given output channels; it has no squeeze-and-excitation."""
+    """Returns the network whose blocks have the given output channels, without squeeze-and-excitation."""
     blocks = []
     for position, (before, after) in enumerate(itertools.pairwise((STEM, *widths))):
         downsamples = position in setting.strided
@@ -72,7 +72,7 @@ def count_candidate(setting: Setting, widths: Widths) -> Budget:
 
 
 def count_plan(plan: NetworkPlan) -> Budget:
-    """Returns the cost of a network without squeeze-and-excitation by formula."""
+    """Computes the cost of a network without squeeze-and-excitation from its plan."""
     stem, last = plan.stem_channels, plan.blocks[-1].out_channels
     pixels, weights, norms, macs = IMAGE_SIZE**2, 27 * stem, stem + HEAD, 27 * stem * IMAGE_SIZE**2
     for block in plan.blocks:
@@ -87,7 +87,7 @@ def count_plan(plan: NetworkPlan) -> Budget:
 
 
 def suggest_widths(trial: Trial, setting: Setting, budget: Budget) -> Widths:
-    """Samples c_i = a f(i) + b: f is linear between randomly chosen blocks, and a + b as large as the budget allows."""
+    """Samples widths c_i = a f(i) + b, where f is linear between random blocks and a + b is limited by the budget."""
     last = len(setting.best) - 1
     knots = [block for block in range(1, last) if trial.suggest_categorical(f"knot{block}", (False, True))]
     rises = {knot: trial.suggest_int(f"rise{knot}", 0, MAX_RISE) for knot in (*knots, last)}
@@ -97,8 +97,8 @@ def suggest_widths(trial: Trial, setting: Setting, budget: Budget) -> Widths:
 def fill_budget(setting: Setting, budget: Budget, rises: Mapping[int, float], first: float) -> Widths:
     """Returns the widest network within a budget for one piecewise linear f.
 
-    `rises` maps the position of each knot, of which the last block is one, to the rise of f up to it. `first` is the
-    width of the first block as a share of the last, b / (a + b).
+    `rises` maps the position of each knot to the rise of f since the previous knot; the last block is always a knot.
+    `first` is the width of the first block as a share of the last, b / (a + b).
 
     Raises:
         ConfigError: no network fits the budget.
@@ -124,6 +124,6 @@ def fill_budget(setting: Setting, budget: Budget, rises: Mapping[int, float], fi
 
 
 def linear_rule(setting: Setting, budget: Budget) -> Widths:
-    """Returns the widths that grow by the same number at each block and fill both limits of the budget best."""
+    """Returns the widths with equal steps between blocks that fill both limits of the budget best."""
     lines = (fill_budget(setting, budget, {len(setting.best) - 1: 1}, percent / 100) for percent in range(5, 101))
     return max(lines, key=lambda widths: budget.filled_by(count_candidate(setting, widths)))

@@ -28,13 +28,13 @@ from rexnet.studies.study_storage import open_study, run_trials
 from rexnet.system.device import Device
 
 FILL = 0.9
-"""A candidate is trained if it uses this share of both limits: the paper compares networks of equal cost."""
+"""Share of both limits that a candidate must use to be trained, because the paper compares networks of equal cost."""
 REFERENCE_REPEATS = 3
-"""References are trained at least so often, which shows the noise of a single training."""
+"""Minimum number of trainings of each reference, whose deviation shows the noise of a single training."""
 CANDIDATE = "candidate"
 SamplerName = Literal["random", "tpe"]
 SAMPLERS: dict[SamplerName, Callable[..., BaseSampler]] = {"random": RandomSampler, "tpe": TPESampler}
-"""TPE learns which candidates fill the budget, and which of these are accurate."""
+"""TPE learns which candidates fill the budget and which of them are accurate."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Trained(NamedTuple):
     widths: Widths
     cost: Budget
     accuracies: tuple[float, ...]
-    """In %, of each repeat."""
+    """Accuracy of each repeat in percent."""
     nuclear_norm: float
     """Mean over the repeats."""
     seconds: float
@@ -73,13 +73,13 @@ class Trained(NamedTuple):
 
 
 def search_channels(settings: SearchSettings, root: Path, url: str, trials: int, device: Device) -> list[Trained]:
-    """Trains networks until the study has `trials` of them, and returns all, the most accurate first.
+    """Trains networks until the study has `trials` of them, and returns all, sorted by descending accuracy.
 
-    The references come first: the linear rule that fills the budget and, if that is the setting's, the paper's best and
+    The references are trained first: the linear rule and, with the default budget of the setting, the paper's best and
     worst network.
 
     Raises:
-        ConfigError: the budget or the recipe is impossible, or the database cannot be used or has other settings.
+        ConfigError: the budget or the recipe is invalid, or the database cannot be used or has other settings.
         DataError: the data set is missing or damaged.
     """
     setting = SETTINGS[settings.setting]
@@ -104,7 +104,7 @@ def search_channels(settings: SearchSettings, root: Path, url: str, trials: int,
         widths = references[name] if name else suggest_widths(trial, setting, settings.budget)
         cost = count_candidate(setting, widths)
         shortfall = FILL - settings.budget.filled_by(cost)
-        if "widths" not in trial.user_attrs:  # else this repeats a trial that was killed
+        if "widths" not in trial.user_attrs:  # otherwise this resumes a trial that was killed
             trial.set_constraint("shortfall", shortfall)
         if (name is None and shortfall > 0) or _is_known(study, trial.number, widths):
             raise optuna.TrialPruned
@@ -125,7 +125,7 @@ def search_channels(settings: SearchSettings, root: Path, url: str, trials: int,
 
 
 def _is_known(study: optuna.Study, number: int, widths: Widths) -> bool:
-    """Returns True if a trial before this one has the same widths."""
+    """Returns True if an earlier trial has the same widths."""
     states = (TrialState.COMPLETE, TrialState.RUNNING)
     earlier = (trial for trial in study.get_trials(deepcopy=False, states=states) if trial.number < number)
     return any(trial.user_attrs.get("widths") == list(widths) for trial in earlier)

@@ -1,4 +1,4 @@
-"""The paper's factor analysis (Table 2): two inverted bottlenecks whose width ratios and activation change in turn."""
+"""The paper's factor analysis (Table 2): effect of width ratios and activation on two inverted bottlenecks."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ COLUMNS = ("factor", "seed", "macs", "top1", "nuclear_norm")
 
 
 class Factor(NamedTuple):
-    """A row of the table, which adds one change to the row above, and the paper's results on CIFAR-100."""
+    """A row of the table, which changes one factor of the row above, with the paper's results on CIFAR-100."""
 
     name: str
     expansion: int  # d_out / d_in of the first 1x1 convolution of a block
@@ -40,8 +40,8 @@ FACTORS = (
 def plan_factor(factor: Factor, macs: float) -> NetworkPlan:
     """Returns the network of a row whose multiply-adds are nearest to `macs`.
 
-    The paper states only the ratios. That both blocks have stride 2, and that the width of the stem makes up for them,
-    is inferred: a stem of 16 channels then gives the baseline 99 million, near the paper's 103.
+    The paper states only the ratios. We infer that both blocks have stride 2 and that the width of the stem compensates
+    for changed ratios: with a stem of 16 channels, the baseline has 99 million, close to the paper's 103.
     """
     plans = []
     for stem in range(2, 400):
@@ -54,9 +54,9 @@ def plan_factor(factor: Factor, macs: float) -> NetworkPlan:
 def study_factors(
     folder: Path, data: DataName, root: Path, images: int | None, recipe: Recipe, macs: int, seeds: int, device: Device
 ) -> str:
-    """Trains each row with each seed, keeps each result in `factors.csv`, and returns a table beside the paper's.
+    """Trains each row with each seed and returns a table of the results next to the paper's.
 
-    It resumes a study with the same assumptions. `load_images` explains the arguments of the data.
+    Each result is kept in `factors.csv` and reused on resume. `data`, `root` and `images` are those of `load_images`.
     """
     assumptions = {"study": "factors", "data": data, "images": images, "macs": macs, "seeds": seeds}
     table = folder / "factors.csv"

@@ -21,22 +21,22 @@ from rexnet.system.terminal import align
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 0.01  # share of the largest singular value that counts for the rank
+TOLERANCE = 0.01  # smallest singular value that counts for the rank, relative to the largest
 FINAL = "classifier input"
 
 
 class LayerRank(NamedTuple):
-    """Rank of the output of a layer over all images, each position of a feature map being a sample."""
+    """Rank of a layer's output over all images; each position of a feature map is a sample."""
 
     name: str
     channels: int
-    rank_ratio: float  # share of the channels whose singular value exceeds the tolerance
+    rank_ratio: float  # number of singular values above the tolerance, as a share of the channels
     effective_rank: float  # as a share of the channels
     nuclear_norm: float
 
 
 class NetworkRank(NamedTuple):
-    """Ranks of a network's layers, the last of which is the input of its classifier."""
+    """Ranks of a network's layers; the last is the input of the classifier."""
 
     source: str
     images: int
@@ -46,10 +46,10 @@ class NetworkRank(NamedTuple):
 
 
 def measure_sources(sources: Sequence[str], root: Path | None, split: Split) -> list[NetworkRank]:
-    """Measures runs, checkpoints and networks of timm, each on the images of its training or on those at `root`.
+    """Measures runs, checkpoints and timm networks, each on the data set that it was trained on or on that at `root`.
 
     Raises:
-        RexnetError: a source or its images are missing or do not fit; raised before the first measurement.
+        RexnetError: a source or its images are missing or do not match; raised before the first measurement.
     """
     models = [load_inference_model(source).in_fp32() for source in dict.fromkeys(sources)]
     images = [images_of(model, split, root)[0] for model in models]
@@ -57,7 +57,7 @@ def measure_sources(sources: Sequence[str], root: Path | None, split: Split) -> 
 
 
 def measure_network(model: InferenceModel, index: Index) -> NetworkRank:
-    """Classifies all images and returns the ranks of the blocks' outputs and of the classifier's input."""
+    """Classifies all images, and returns the ranks of the blocks' outputs and of the classifier's input."""
     network = model.network
     assert network is not None, "exported graphs have no layers"
     with ExitStack() as hooks:
@@ -79,7 +79,7 @@ def measure_network(model: InferenceModel, index: Index) -> NetworkRank:
 
 
 def find_blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module, int | None]]:
-    """Yields name, module and true width of each block with weights in the plain `nn.Sequential`s of a network.
+    """Yields name, module and unpadded width of each block with weights in the `nn.Sequential` children of a network.
 
     The width is None for networks that are never padded.
     """
@@ -96,7 +96,7 @@ def find_blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module, int | None
 
 
 def _watch(block: nn.Module, width: int | None, hooks: ExitStack) -> GramMatrix:
-    """Returns a matrix that grows with each output of a block (N, C, H, W) or (N, tokens, C), without padding."""
+    """Returns a matrix that accumulates the outputs of a block, (N, C, H, W) or (N, tokens, C), without padding."""
     gram = GramMatrix()
 
     def add(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -108,14 +108,14 @@ def _watch(block: nn.Module, width: int | None, hooks: ExitStack) -> GramMatrix:
 
 
 def describe(networks: Sequence[NetworkRank]) -> str:
-    """Returns a table of the classifiers' inputs."""
+    """Returns a table of the ranks of the classifiers' inputs."""
     rows: list[Sequence[str]] = [("network", "images", "top-1", *LayerRank._fields[1:])]
     rows += [(each.source, *(f"{cell:.4g}" for cell in (*each[1:3], *each.layers[-1][1:]))) for each in networks]
     return "\n".join(align(rows))
 
 
 def save(networks: Sequence[NetworkRank], folder: Path) -> None:
-    """Writes `features.csv` with a row per layer, `features.json` with the singular values, and the figure."""
+    """Writes `features.csv` with one row per layer, `features.json` with the singular values, and the figure."""
     rows = ((*network[:3], *layer) for network in networks for layer in network.layers)
     write_table(folder / "features.csv", ("source", "images", "top1", *LayerRank._fields), rows)
     write_json(folder / "features.json", {network.source: network.singular_values for network in networks})

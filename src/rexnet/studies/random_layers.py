@@ -1,4 +1,4 @@
-"""Layers with random weights and inputs, in float64; shapes below begin with the number of networks, B."""
+"""Layers with random weights and inputs in float64. In shapes, B is the number of networks."""
 
 from collections.abc import Sequence
 from math import ceil, sqrt
@@ -19,7 +19,7 @@ BATCHNORM_EPS = 1e-5
 def draw_layers(
     layer: str, d_in: int, d_out: int, rngs: Sequence[np.random.Generator], assumptions: RankAssumptions
 ) -> list[Tensor]:
-    """Returns the inputs (B, d_in, N) and each weight (B, out, in, taps) of layers, one per generator."""
+    """Samples the inputs (B, d_in, N) and each weight (B, out, in, taps) of B layers, one per generator."""
     hidden, area = assumptions.expansion * d_in, assumptions.spatial**2
     columns = ceil(assumptions.samples * d_out / area) * area
     shapes = {  # out, in, kernel size
@@ -38,7 +38,7 @@ def draw_layers(
 
 
 def compute_outputs(tensors: Sequence[Tensor], nonlinearity: nn.Module, assumptions: RankAssumptions) -> Tensor:
-    """Returns the outputs (B, d_out, N) of drawn layers; of an inverted bottleneck, with the partial shortcut."""
+    """Returns the outputs (B, d_out, N) of sampled layers; inverted bottlenecks add the partial shortcut."""
 
     def activate(x: Tensor) -> Tensor:
         x = nonlinearity(_normalize(x) if assumptions.norm == "before" else x)
@@ -55,7 +55,7 @@ def compute_outputs(tensors: Sequence[Tensor], nonlinearity: nn.Module, assumpti
 
 
 def _convolve(weight: Tensor, x: Tensor, size: int) -> Tensor:
-    """Convolves images of a size, (B, channels, N), with weights (B, out, in, taps); depthwise if `in` is 1."""
+    """Convolves square images of side `size`, (B, channels, N), with (B, out, in, taps); depthwise if `in` is 1."""
     patches = x.unsqueeze(2)
     if weight.shape[3] > 1:
         padded = pad(x.reshape(*x.shape[:2], -1, size, size), (1, 1, 1, 1))
@@ -67,7 +67,7 @@ def _convolve(weight: Tensor, x: Tensor, size: int) -> Tensor:
 
 
 def _normalize(x: Tensor) -> Tensor:
-    """Normalizes each channel over all samples, as BatchNorm does in training; here they are the last dimension."""
+    """Normalizes each channel over all samples, the last dimension, as BatchNorm does in training."""
     return layer_norm(x, x.shape[-1:], eps=BATCHNORM_EPS)
 
 

@@ -1,4 +1,4 @@
-"""The rank study, Figure 1 of the paper: rank of random layers by width ratio and nonlinearity."""
+"""The rank study (Figure 1 of the paper): rank of random layers by width ratio and nonlinearity."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from rexnet.system.terminal import progress_bar
 
 RATIOS = tuple(tenth / 10 for tenth in range(1, 11))
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
-BATCH = 8  # networks of one width that are computed together
+BATCH = 8  # networks of the same width that are computed together
 
 
 class Point(NamedTuple):
@@ -40,8 +40,8 @@ class Point(NamedTuple):
 def count_rank(outputs: Tensor, tolerance: float | None = None) -> Tensor:
     """Returns the numerical ranks (networks,) of outputs (networks, d_out, N) in float64, as `matrix_rank` does.
 
-    A singular value counts above `tolerance` times the largest. The values are the roots of the eigenvalues of the Gram
-    matrix, which takes a fraction of the time of the SVD; for tolerances that it cannot resolve, the SVD is used.
+    Singular values above `tolerance` times the largest count. They are the square roots of the eigenvalues of the Gram
+    matrix, which takes a fraction of the time of the SVD. The SVD is used for tolerances too small for this method.
     """
     relative = max(outputs.shape[-2:]) * FLOAT32_EPS if tolerance is None else tolerance
     if relative < 10 * RESOLUTION:
@@ -54,9 +54,9 @@ def count_rank(outputs: Tensor, tolerance: float | None = None) -> Tensor:
 def compute_points(
     path: Path, assumptions: RankAssumptions, ratios: Sequence[float], workers: int, device: torch.device
 ) -> list[Point]:
-    """Returns the points of all layers at some `d_in / d_out`, computed by threads.
+    """Computes the points of all layers at the given ratios d_in / d_out, in `workers` threads.
 
-    Each point is added to the table at `path` as soon as it is finished, and kept on resume.
+    Each point is written to the table at `path` as soon as it is finished, and reused on resume.
     """
     points = read_table(path, _parse_point)
     finished = {(point.layer, point.ratio) for point in points}
@@ -83,7 +83,7 @@ def _parse_point(layer: str, ratio: str, nonlinearity: str, mean: str, low: str,
 def _compute_point(
     layer: str, ratio: float, assumptions: RankAssumptions, pool: ThreadPoolExecutor, device: torch.device
 ) -> list[Point]:
-    """Returns a point for each nonlinearity; they share inputs and weights, which depend on the seed and the draw."""
+    """Computes a point for each nonlinearity; all share the same inputs and weights."""
     by_width: dict[int, list[np.random.Generator]] = defaultdict(list)
     for draw in range(assumptions.draws):
         rng = np.random.default_rng([assumptions.seed, LAYERS.index(layer), round(100 * ratio), draw])

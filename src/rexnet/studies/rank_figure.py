@@ -1,4 +1,4 @@
-"""Figure 1 of the paper: the values read off it, and our curves in the same panels."""
+"""Figure 1 of the paper: the values read off it, and our curves in the same layout."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ COLORS = ("#888888", "#d62728", "#ff7f0e", "#bcbd22", "#2ca02c", "#17becf", "#1f
 
 
 def draw_rank(points: list[Point], path: Path) -> None:
-    """Draws a panel per layer with a curve per nonlinearity; circles are the published values."""
+    """Draws one panel per layer and one curve per nonlinearity; circles are the published values."""
     with study_figure(path, 12, 3.5) as figure:
         for axes, layer, title in zip(figure.subplots(1, 4, sharey=True), LAYERS, TITLES, strict=True):
             _draw_panel(axes, layer, [point for point in points if point.layer == layer])

@@ -1,4 +1,4 @@
-"""Comparison of the rank study with the paper's figure, and under which assumptions the figure's order holds."""
+"""Compares the rank study with the paper's figure, under the default assumptions and changed ones."""
 
 from collections.abc import Iterator
 from itertools import combinations, product
@@ -28,9 +28,9 @@ CHANGES: tuple[dict[str, Any], ...] = (
 def compute_sensitivity(
     folder: Path, base: RankAssumptions, workers: int, device: torch.device
 ) -> Iterator[tuple[str, ...]]:
-    """Yields a row of `COLUMNS` for the assumptions as given, and for each change of them; writes them as a table.
+    """Yields a row of `COLUMNS` for the given assumptions and for each change of them, and writes `sensitivity.csv`.
 
-    The points of each change are kept in a table of their own.
+    The points of each change are kept in a separate table.
     """
     rows = []
     for change in CHANGES:
@@ -44,10 +44,10 @@ def compute_sensitivity(
 
 
 def compare(points: list[Point], layer: str) -> str:
-    """Returns the mean distance from the published values of a layer, and the agreement of the order.
+    """Returns the mean distance from the published values of a layer, and how far the order of nonlinearities agrees.
 
-    The order is that of all pairs of nonlinearities whose published values can be told apart, at ratios below 1. A pair
-    is tied if ours differ by less than the reading error.
+    The order is compared for all pairs, at ratios below 1, whose published values differ by more than the reading error
+    allows. A pair is tied if our values differ by less than the reading error.
     """
     ours = {(point.nonlinearity, point.ratio): point.mean for point in points if point.layer == layer}
     published = {

@@ -18,7 +18,7 @@ COLUMNS = ("name", "widths", "params", "macs", "accuracy", "accuracies", "nuclea
 
 
 class Group(NamedTuple):
-    """Means and standard deviations over some networks; the accuracy of a single one is that of its repeats."""
+    """Means and standard deviations over networks; for a single network, `accuracy_std` is over its repeats."""
 
     accuracy: float
     accuracy_std: float
@@ -32,7 +32,7 @@ def group_networks(networks: Sequence[Trained]) -> dict[str, Group]:
     """Returns the best candidate, each reference, and the top, middle and bottom tenth of the candidates.
 
     Args:
-        networks: References and at least one candidate, the most accurate first.
+        networks: References and at least one candidate, sorted by descending accuracy.
     """
     candidates = [each for each in networks if each.name == CANDIDATE]
     size = max(1, round(len(candidates) / 10))
@@ -82,7 +82,7 @@ def _cells(name: str, group: Group) -> tuple[str, ...]:
 
 
 def _draw_widths(axes: Axes, groups: Mapping[str, Group], setting: Setting) -> None:
-    """Draws mean and standard deviation of the widths of each tenth, and the line that fits the top tenth best."""
+    """Draws mean and standard deviation of the widths of each tenth, and a line fitted to the top tenth."""
     blocks = np.arange(1, len(setting.best) + 1)
     for name, color in COLORS.items():
         mean, std = np.array(groups[name].widths), np.array(groups[name].widths_std)

@@ -1,14 +1,14 @@
-"""Singular values of features, through Gram matrices in float64."""
+"""Singular values of features, computed from Gram matrices in float64."""
 
 import torch
 from torch import Tensor
 
 RESOLUTION = 1e-7
-"""Singular values below this share of the largest are noise: a Gram matrix in float64 squares its 1e-16."""
+"""Singular values below this share of the largest are rounding noise, because a Gram matrix contains their squares."""
 
 
 class GramMatrix:
-    """Sum of x^T x over batches of features, which needs memory for one batch only."""
+    """Sum of x^T x over batches of features, which needs memory for only one batch."""
 
     def __init__(self) -> None:
         self.sum = torch.zeros(0, 0, dtype=torch.float64)
@@ -33,14 +33,14 @@ def gram_singular_values(gram: Tensor) -> Tensor:
 
 
 def rank_ratio(values: Tensor, channels: int, tolerance: float) -> float:
-    """Returns the share of `channels` whose singular value (K,) exceeds `tolerance` times the largest."""
+    """Returns the number of singular values (K,) above `tolerance` times the largest, divided by `channels`."""
     return float((values > values.max() * max(tolerance, RESOLUTION)).sum()) / channels
 
 
 def effective_rank(values: Tensor) -> float:
-    """Returns the exponential of the entropy of normalized singular values (K,): K if all are equal, 1 if one is not 0.
+    """Returns the exponential of the entropy of the normalized singular values (K,).
 
-    It needs no tolerance (Roy and Vetterli, EUSIPCO 2007).
+    It is K if all are equal and 1 if only one is not 0, and needs no tolerance (Roy and Vetterli, EUSIPCO 2007).
     """
     shares = values / values.sum()
     return float(torch.special.entr(shares).sum().exp())

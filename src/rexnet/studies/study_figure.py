@@ -1,4 +1,4 @@
-"""Style of the studies' figures, which are written as PNG and SVG."""
+"""Figures of the studies, in a common style, as PNG and SVG."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +23,13 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 4,
     "legend.frameon": False,
     "svg.fonttype": "none",
-    "svg.hashsalt": "rexnet",  # else the file differs each time
+    "svg.hashsalt": "rexnet",  # without it, the file differs each time
 }
 
 
 @contextmanager
 def study_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """Yields an empty figure of a size in inches and writes it with the suffixes .png and .svg; raises ConfigError."""
+    """Yields a figure of the given size in inches, and writes it as .png and .svg; raises ConfigError if it cannot."""
     with mpl.rc_context(STYLE):
         figure = Figure((width, height), layout="constrained")
         yield figure

@@ -1,4 +1,4 @@
-"""The output folder of a study: used by one process, bound to its assumptions, with tables that survive a kill."""
+"""The output folder of a study: locked by one process, tied to its assumptions, with tables that survive a kill."""
 
 import csv
 import json
@@ -18,14 +18,14 @@ Row = TypeVar("Row")
 
 @contextmanager
 def locked_study(folder: Path, assumptions: Mapping[str, object]) -> Iterator[None]:
-    """Locks the folder of a study and records its assumptions, versions and, at the end, its time over all sessions.
+    """Locks the folder of a study, and records its assumptions, versions and finally its total time over all sessions.
 
     Args:
-        folder: created if it is missing.
-        assumptions: name of the study and everything that its numbers depend on, as JSON values.
+        folder: Created if it is missing.
+        assumptions: Name of the study and everything that its results depend on, as JSON values.
 
     Raises:
-        ConfigError: another process uses the folder, it has other assumptions, or it cannot be written to.
+        ConfigError: another process uses the folder, the folder has other assumptions, or it cannot be written to.
     """
     wanted = json.loads(json.dumps(assumptions))  # tuples become lists, as in the file
     _require_same(folder / STUDY_FILE, wanted)
@@ -70,7 +70,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def read_table(path: Path, parse: Callable[..., Row]) -> list[Row]:
-    """Returns the rows of a table, parsed from their cells, or none if there is no file; raises ConfigError."""
+    """Returns the parsed rows of a table, or none if the file does not exist; raises ConfigError if it is damaged."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [parse(*cells) for cells in list(csv.reader(file))[1:]]

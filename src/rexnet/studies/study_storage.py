@@ -1,4 +1,4 @@
-"""Optuna studies in a database: several processes or machines share a study, and a killed one loses no trial."""
+"""Optuna studies in a database: several processes or machines share a study, and killed ones lose no trials."""
 
 import json
 import time
@@ -21,10 +21,10 @@ from rexnet.errors import ConfigError, first_sentence
 
 HEARTBEAT_S = 20
 SILENT_HEARTBEATS = 4
-"""A running trial that has missed so many heartbeats was killed, and is queued again."""
+"""Missed heartbeats after which a running trial is considered killed and queued again."""
 SQLITE = {"connect_args": {"isolation_level": None, "timeout": 60}}
-"""Lets us begin its transactions, which wait up to 60 s for other processes. By default, SQLite locks a row only when
-it is written, and two processes that read it at the same time would both start the same trial."""
+"""Turns off automatic transactions, so that each begins with a lock and waits up to 60 s for it. By default, SQLite
+locks only on the first write, and two processes that read at the same time would both start the same trial."""
 
 
 def open_study(
@@ -35,15 +35,15 @@ def open_study(
     seed: int = 0,
     heartbeat_s: int = HEARTBEAT_S,
 ) -> optuna.Study:
-    """Creates a study that maximizes one value, or continues the study of that name if it has the same settings.
+    """Creates a study that maximizes one value, or opens the study of that name if it has the same settings.
 
     Args:
-        url: Database in SQLAlchemy's form: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`.
-        name: Its name in the database.
+        url: Database URL of SQLAlchemy: `sqlite:///FILE`, `postgresql://USER@HOST/NAME`.
+        name: Name of the study in the database.
         settings: JSON values on which the results depend.
-        make_sampler: A class of samplers whose argument `seed` is determined by `seed` and the number of the trial.
-        seed: Another setting.
-        heartbeat_s: Seconds between the signs of life of a running trial.
+        make_sampler: Class of the sampler; each trial gets a new one, seeded by `seed` and the number of the trial.
+        seed: Seed of the study, which is also one of its settings.
+        heartbeat_s: Seconds between the heartbeats of a running trial.
 
     Raises:
         ConfigError: the database cannot be used, or its study has other settings.
@@ -96,10 +96,10 @@ def run_trials(
     """Runs trials until the study has `trials` of them in a state of `counted`, including those of other processes.
 
     A trial that was killed or raised an error is queued again with the same parameters. If all missing trials run in
-    other processes, waits for them, or for the end of their heartbeats. `objective` may raise `optuna.TrialPruned`.
+    other processes, waits until they finish or their heartbeats stop. `objective` may raise `optuna.TrialPruned`.
 
     Raises:
-        ConfigError: the database cannot be used any more, because the disk is full for instance.
+        ConfigError: the database can no longer be used, for example because the disk is full.
     """
     number = -1
     make_sampler: Callable[..., BaseSampler] = type(study.sampler)
@@ -108,7 +108,7 @@ def run_trials(
     def attempt(trial: Trial) -> float:
         nonlocal number
         number = trial.number
-        # One sampler for all trials would repeat itself in each process.
+        # A sampler with a fixed seed would sample the same values in every process.
         study.sampler = make_sampler(seed=(seed * 1_000_003 + number) % 2**32)
         earlier = (each for each in study.get_trials(deepcopy=False) if each.number < number)
         if sum(each.state in (*counted, TrialState.RUNNING) for each in earlier) >= trials:
@@ -135,7 +135,7 @@ class _SurplusError(Exception):
 
 @contextmanager
 def _storage_errors(where: str, *more: type[Exception]) -> Iterator[None]:
-    """Turns the errors of the database `where`, and those of the types `more`, into one sentence."""
+    """Converts errors of the database at `where`, and those of the types `more`, to a ConfigError of one sentence."""
     types: tuple[type[Exception], ...] = (SQLAlchemyError, StorageInternalError, *more)
     try:
         yield

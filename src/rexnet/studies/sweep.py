@@ -1,4 +1,4 @@
-"""Tries values of configuration keys: each trial of a sweep is a run of `rexnet train`, or one run per seed."""
+"""Sweeps over configuration keys: each trial is a run of `rexnet train`, or one run per seed."""
 
 import re
 import sys
@@ -25,36 +25,36 @@ from rexnet.studies.sweep_space import Distribution, Space
 from rexnet.system.child_process import FORWARDED, run_forwarding
 
 SAMPLERS = {"tpe": TPESampler, "random": RandomSampler, "grid": RandomSampler}
-TRIED = (TrialState.COMPLETE, TrialState.PRUNED)  # a trial that failed is pruned
+TRIED = (TrialState.COMPLETE, TrialState.PRUNED)  # failed trials are marked as pruned
 SAME_FAILURES = 3
 
 
 class Sweep(NamedTuple):
-    """All that determines the trials of a sweep."""
+    """Everything that determines the trials of a sweep."""
 
     config: str  # path or name of the YAML file
     space: Space
     folder: Path
-    seeds: int = 1  # runs per trial, whose mean is the result
+    seeds: int = 1  # runs per trial; their mean is the result
 
     def runs(self, trial: FrozenTrial) -> list[Path]:
-        """Returns the run folders of a trial, one per seed; Optuna gives a new number to a trial that is resumed."""
+        """Returns the run folders of a trial, one per seed; a resumed trial has a new number but keeps its folders."""
         name = self.folder / f"trial-{trial.system_attrs.get('failed_trial', trial.number):03d}"
         first = self.space.config.seed
         return [name] if self.seeds == 1 else [Path(f"{name}-seed{first + each}") for each in range(self.seeds)]
 
     def arguments(self, values: Mapping[str, Any]) -> list[str]:
-        """Returns the arguments of `rexnet` that train with sampled values."""
+        """Returns the arguments of the `rexnet` command that trains with sampled values."""
         return ["train", "--config", self.config, *self.space.fixed, *self.space.overrides(values)]
 
 
 def open_sweep(sweep: Sweep, sampler: str, storage: str | None) -> optuna.Study:
-    """Creates the study of a sweep, or opens that of an earlier or simultaneous process.
+    """Creates the study of a sweep, or opens the study that another process has created.
 
-    `storage` is a database in SQLAlchemy's form; None: `sweep.db` in the folder.
+    `storage` is a database URL of SQLAlchemy; None: `sweep.db` in the folder of the sweep.
 
     Raises:
-        RexnetError: the images are missing, the database cannot be used, or the sweep was begun with other settings.
+        RexnetError: the images are missing, the database cannot be used, or the sweep was started with other settings.
     """
     config = sweep.space.config
     load_index(config.data, "train")  # missing images would fail in every trial
@@ -71,12 +71,12 @@ def open_sweep(sweep: Sweep, sampler: str, storage: str | None) -> optuna.Study:
 
 
 def run_trial(trial: Trial, sweep: Sweep) -> float:
-    """Trains the runs of a trial that have not finished, and returns the mean of their best top-1.
+    """Trains the unfinished runs of a trial, and returns the mean of the best top-1 of all its runs.
 
     Raises:
         TrialPruned: a run failed.
-        ConfigError: the first trials failed in the same way.
-        KeyboardInterrupt: a signal ended a training.
+        ConfigError: the first trials all failed in the same way.
+        KeyboardInterrupt: a signal stopped a training.
     """
     values = {key: _suggest(trial, key, each) for key, each in sweep.space.distributions.items()}
     runs = sweep.runs(trial.study.get_trials(deepcopy=False)[trial.number])
@@ -95,8 +95,8 @@ def run_trial(trial: Trial, sweep: Sweep) -> float:
 
 
 def _train(run: Path, arguments: Sequence[str]) -> str:
-    """Starts or resumes a run and returns the reason of its failure, if any."""
-    while read_state(run).state == "running":  # it has survived the process that started it
+    """Starts or resumes a run, and returns the reason if it failed, otherwise an empty string."""
+    while read_state(run).state == "running":  # the training outlived the sweep that started it
         time.sleep(1)
     if read_state(run).state != "finished":
         code = run_forwarding([sys.executable, sys.argv[0], *arguments])
@@ -109,7 +109,7 @@ def _train(run: Path, arguments: Sequence[str]) -> str:
 
 
 def _stop_if_all_fail(trial: Trial, error: str) -> None:
-    """Keeps the reason of a failure, and ends the sweep if it is that of all of the first trials."""
+    """Stores the reason of a failure, and stops the sweep if all of its first trials failed for the same reason."""
     trial.set_user_attr("error", error)
     errors = [each.user_attrs.get("error", "") for each in trial.study.get_trials(deepcopy=False, states=TRIED)]
     if len(errors) >= SAME_FAILURES - 1 and len({re.sub(r"[\d.]+", "N", each) for each in (*errors, error)}) == 1:
@@ -127,7 +127,7 @@ def _suggest(trial: Trial, key: str, distribution: Distribution) -> Any:
 
 
 def draw_sweep(space: Space, trials: Sequence[FrozenTrial], path: Path) -> None:
-    """Draws top-1 by value, one plot per key, as PNG and SVG."""
+    """Plots top-1 over the values of each key, as PNG and SVG."""
     top1 = [trial.value for trial in trials]
     with study_figure(path, 2.6 * len(space.distributions) + 0.4, 2.7) as figure:
         plots = figure.subplots(1, len(space.distributions), sharey=True, squeeze=False)[0]

@@ -17,20 +17,20 @@ NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 RANGE = re.compile(rf"(log:)?({NUMBER})\.\.({NUMBER})", re.IGNORECASE)
 COMMA = re.compile(r",(?![^\[]*\])")  # outside of a YAML list
 DIGITS = 4  # significant digits of sampled numbers, so that commands stay readable
-CHECKED = 500  # combinations of extreme values that are checked before the first trial
+CHECKED = 500  # combinations of smallest and largest values that are checked before the first trial
 Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 OWN_KEYS = ("trainer.run_name", "trainer.runs_dir")
 
 
 class Space(NamedTuple):
-    """The values that a sweep tries, and those that all its trials share."""
+    """The values that a sweep tries, and the overrides that all its trials share."""
 
-    config: Config  # with the first of all values
+    config: Config  # with the first value of each swept key
     fixed: tuple[str, ...]  # overrides that all trials share
     distributions: dict[str, Distribution]  # by dotted key
 
     def grid(self) -> list[dict[str, Any]]:
-        """Returns all combinations if there are lists only, otherwise none; the last key changes fastest."""
+        """Returns all combinations if all values are lists, otherwise none; the last key varies fastest."""
         lists = [each.choices for each in self.distributions.values() if isinstance(each, CategoricalDistribution)]
         combinations = itertools.product(*lists) if len(lists) == len(self.distributions) else ()
         return [dict(zip(self.distributions, values, strict=True)) for values in combinations]
@@ -41,10 +41,10 @@ class Space(NamedTuple):
 
 
 def parse_space(config: str, arguments: Sequence[str]) -> Space:
-    """Reads overrides, some of which give several values, and checks their combinations against the schema.
+    """Parses overrides, at least one with several values, and checks their combinations against the schema.
 
-    `A..B` is a range, `log:A..B` one to sample on a logarithmic scale, and `A,B,C` a list. Mechanics, such as paths,
-    have one value.
+    `A..B` is a range, `log:A..B` a range on a logarithmic scale, and `A,B,C` a list. Keys with the role `MECHANICS`,
+    such as paths, are taken literally.
 
     Raises:
         ConfigError: a key or a value is invalid, or no key has several values.
@@ -76,7 +76,7 @@ def parse_space(config: str, arguments: Sequence[str]) -> Space:
 
 
 def _parse(key: str, text: str) -> Distribution | None:
-    """Returns the distribution of a range or a list; None for a single value."""
+    """Returns the distribution of a range or list, or None for a single value."""
     kinds = {name: _kinds(field.annotation) for name, field in walk_keys(Config)}
     if ".." in text and kinds.get(key, set()) & {int, float}:
         return _parse_range(key, text, float in kinds[key])
@@ -103,13 +103,13 @@ def _parse_range(key: str, text: str, is_float: bool) -> Distribution:
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """Returns the types that a key accepts, also within unions and annotations."""
+    """Returns the types that a key accepts, including those inside unions and annotations."""
     members = get_args(annotation)
     return set().union(*map(_kinds, members)) if members else {annotation}
 
 
 def _round(value: Any, distribution: Distribution) -> Any:
-    """Shortens a sampled float to a few digits, within its range."""
+    """Rounds a sampled float to a few significant digits, within its range."""
     if not isinstance(distribution, FloatDistribution):
         return value
     return min(max(float(f"{value:.{DIGITS}g}"), distribution.low), distribution.high)
