@@ -23,7 +23,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--image-size", metavar="N", type=positive, nargs="+", default=[], help="other input sizes")
     parser.add_argument("--tta", choices=("flip",), help="test-time augmentation: average over mirrored images")
     parser.add_argument("--calibrate", action="store_true", help="fit and store a temperature, on other images")
-    text = "choose and store a threshold for `unknown`, such as 1%%"
+    text = "choose and store a threshold for at most this error, such as 1%%"
     parser.add_argument("--coverage-at-error", metavar="E", dest="max_risk", type=share, help=text)
     parser.add_argument("--ood", metavar="FOLDER", dest="unknown", type=as_path, help="images of other classes")
     text = "accuracy by size, brightness, and the columns of CSV tables"

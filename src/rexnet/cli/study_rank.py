@@ -31,7 +31,7 @@ def add_parser(studies: Commands) -> None:
     group.add_argument("--draws", metavar="N", type=positive, help="networks per point (1000; 20 for --sensitivity)")
     widths = "range of d_out (default: 10 200)"
     group.add_argument("--widths", metavar="N", type=positive, nargs=2, default=default.widths, help=widths)
-    numbers = {"samples": "N / d_out", "expansion": "hidden channels / d_in of bottlenecks", "spatial": "image size"}
+    numbers = {"samples": "N / d_out", "expansion": "hidden channels / d_in of bottlenecks", "spatial": "image side"}
     for name, text in numbers.items():
         value = getattr(default, name)
         group.add_argument(f"--{name}", metavar="N", type=positive, default=value, help=f"{text} {shown}")
