@@ -63,7 +63,7 @@ def test_each_set_is_measured_by_its_protocol(model: Any, tmp_path: Path) -> Non
         "Sketch": (1, 0.0),
     }
     assert row_of("val", rows)["interval"] == pytest.approx((15.0, 85.0), abs=0.01)  # Wilson's of 2 among 4
-    assert row_of("A", rows)["note"] == "its folders are 2 classes, but 200 were published"
+    assert row_of("A", rows)["note"] == "has 2 class folders, but 200 were published"
     assert row_of("R", rows)["note"] == "absent: imagenet-r, from github.com/hendrycks/imagenet-r"
 
 

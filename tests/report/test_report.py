@@ -240,5 +240,5 @@ def test_slices_and_images_of_no_class_are_shown(run: Path, tmp_path: Path) -> N
     write_report([copied], tmp_path / "report.html")
     text = Page(tmp_path / "report.html").text
     assert "Column Value Images Top-1 95 % camera old 12 50.0 25.4 to 74.6" in text
-    assert "87 images of none of the classes (cells) are told from the others" in text
+    assert "Confidence separates 87 out-of-distribution images (cells)" in text
     assert "with an AUROC of 93.4 % (FPR95 57.9 %)." in text

@@ -125,7 +125,7 @@ def test_the_sensitivity_is_a_table_of_changes(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--widths", "9", "8"], "--widths 9 8: the least width comes first"),
+        (["--widths", "9", "8"], "--widths 9 8: the smallest width comes first"),
         (["--tolerance", "1.5"], "--tolerance 1.5: should be between 0 and 1"),
         (["--device", "gpu"], "--device gpu: PyTorch finds no CUDA device; use cpu"),
         (["--draws", "0"], "argument --draws: should be 1 or more, not 0"),

@@ -31,11 +31,11 @@ def add_parser(studies: Commands) -> None:
     group.add_argument("--draws", metavar="N", type=positive, help="networks per point (1000; 20 for --sensitivity)")
     widths = "range of d_out (default: 10 200)"
     group.add_argument("--widths", metavar="N", type=positive, nargs=2, default=default.widths, help=widths)
-    numbers = {"samples": "N / d_out", "expansion": "hidden channels / d_in of bottlenecks", "spatial": "image side"}
+    numbers = {"samples": "N / d_out", "expansion": "hidden channels / d_in of bottlenecks", "spatial": "side of the maps"}
     for name, text in numbers.items():
         value = getattr(default, name)
         group.add_argument(f"--{name}", metavar="N", type=positive, default=value, help=f"{text} {shown}")
-    for name, words, text in (("inputs", Inputs, "X"), ("weights", Weights, "W"), ("norm", Norm, "place of BatchNorm")):
+    for name, words, text in (("inputs", Inputs, "random inputs X"), ("weights", Weights, "random weights W"), ("norm", Norm, "place of BatchNorm")):
         value = getattr(default, name)
         group.add_argument(f"--{name}", choices=get_args(words), default=value, help=f"{text} {shown}")
     tolerance = "smallest singular value that counts / largest (default: as matrix_rank in float32)"
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     options.draws = options.draws or (20 if options.sensitivity else RankAssumptions().draws)
     options.widths = (low, high) = tuple(options.widths)
     if low > high:
-        raise ConfigError(f"--widths {low} {high}: the least width comes first")
+        raise ConfigError(f"--widths {low} {high}: the smallest width comes first")
     if options.tolerance is not None and not 0 < options.tolerance < 1:
         raise ConfigError(f"--tolerance {options.tolerance}: should be between 0 and 1")
     assumptions = RankAssumptions(*(getattr(options, name) for name in RankAssumptions._fields))

@@ -60,7 +60,7 @@ def evaluate_suite(model: InferenceModel, root: Path, processes: Processes = ALO
         if name in RESTRICTED:
             predictions = restrict(predictions)
         found, wanted = len(predictions.class_names), RESTRICTED.get(name, len(model.class_names))
-        note = "" if found == wanted else f"its folders are {found} classes, but {wanted} were published"
+        note = "" if found == wanted else f"has {found} class folders, but {wanted} were published"
         rows[name] = _count(is_among_top(predictions, 1), note)
         if name == "val" and "ReaL" in places:
             rows["ReaL"] = _measure_real(predictions, places["ReaL"])
