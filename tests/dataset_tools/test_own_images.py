@@ -55,7 +55,7 @@ def test_settings_follow_from_images_hardware_and_weights(
         *("data.image_size=128", "data.batch_size=16"),
         *("optimizer.lr=0.05", "schedule.epochs=100"),  # of one step each
     ]
-    assert reasons["Weights"] == "from scratch, without weights from the hub; model.pretrained=FILE would be more accurate"
+    assert reasons["Weights"] == "from scratch, without weights from the hub; better: model.pretrained=FILE"
     _, overrides, _ = choose_recipe(image_root, ["optimizer.lr=0.3"])
     assert load_config("finetune/folder", overrides).optimizer.lr == 0.3
     monkeypatch.setattr(own_images, "fetch_weights", lambda source, name: tmp_path)

@@ -31,11 +31,12 @@ def add_parser(studies: Commands) -> None:
     group.add_argument("--draws", metavar="N", type=positive, help="networks per point (1000; 20 for --sensitivity)")
     widths = "range of d_out (default: 10 200)"
     group.add_argument("--widths", metavar="N", type=positive, nargs=2, default=default.widths, help=widths)
-    numbers = {"samples": "N / d_out", "expansion": "hidden channels / d_in of bottlenecks", "spatial": "side of the maps"}
+    numbers = {"samples": "N / d_out", "expansion": "hidden channels / d_in of bottlenecks", "spatial": "map side"}
     for name, text in numbers.items():
         value = getattr(default, name)
         group.add_argument(f"--{name}", metavar="N", type=positive, default=value, help=f"{text} {shown}")
-    for name, words, text in (("inputs", Inputs, "random inputs X"), ("weights", Weights, "random weights W"), ("norm", Norm, "place of BatchNorm")):
+    inputs, weights = ("inputs", Inputs, "random inputs X"), ("weights", Weights, "random weights W")
+    for name, words, text in (inputs, weights, ("norm", Norm, "place of BatchNorm")):
         value = getattr(default, name)
         group.add_argument(f"--{name}", choices=get_args(words), default=value, help=f"{text} {shown}")
     tolerance = "smallest singular value that counts / largest (default: as matrix_rank in float32)"

@@ -56,7 +56,7 @@ def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str],
         except CheckpointError:
             chosen.append("model.pretrained=null")
             batch_size, lr = 16, 0.05
-            weights = "from scratch, without weights from the hub; model.pretrained=FILE would be more accurate"
+            weights = "from scratch, without weights from the hub; better: model.pretrained=FILE"
     batch_size = min(batch_size, len(train))
     epochs = min(MOST_EPOCHS, max(config.schedule.epochs, math.ceil(FEWEST_STEPS / (len(train) // batch_size))))
     chosen += [f"data.image_size={SIZES[accelerator]}", f"data.batch_size={batch_size}"]
