@@ -14,7 +14,7 @@ LINES = 16_550  # of everything outside the optional rooms
 ROOMS = {
     "remote": (610, "src/rexnet/data/remote"),
     "engines": (200, "src/rexnet/engines"),
-    "studies": (2_010, "src/rexnet/studies", "src/rexnet/cli/study_*", "src/rexnet/cli/sweep_*", "configs/studies"),
+    "studies": (2_015, "src/rexnet/studies", "src/rexnet/cli/study_*", "src/rexnet/cli/sweep_*", "configs/studies"),
     "detection": (
         2_310,
         "src/rexnet/detection",

@@ -6,6 +6,7 @@ import pytest
 from conftest import write_images
 
 from rexnet.cli import main
+from rexnet.errors import ConfigError
 from rexnet.studies import factors
 from rexnet.studies.candidates import count_plan
 from rexnet.studies.factors import FACTORS, plan_factor
@@ -25,6 +26,12 @@ def test_the_inferred_networks_cost_nearly_what_the_paper_says() -> None:
         102.1,
         102.1,
     ]  # paper: 103, 99, 105, 105
+
+
+def test_a_cost_that_no_network_has_is_one_sentence() -> None:
+    message = "--macs 1,000: the nearest network of the baseline has 4,670,976 multiply-adds"
+    with pytest.raises(ConfigError, match=message):
+        plan_factor(FACTORS[0], 1000)
 
 
 def test_a_study_resumes_where_it_was_killed(

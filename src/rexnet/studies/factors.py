@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rexnet.errors import ConfigError
 from rexnet.metrics.statistics import mean_and_deviation
 from rexnet.models.plan import BlockPlan, NetworkPlan
 from rexnet.models.rexnet import ActivationName
@@ -48,7 +49,10 @@ def plan_factor(factor: Factor, macs: float) -> NetworkPlan:
         widths = [round(stem / factor.ratio**block) for block in range(3)]
         blocks = (BlockPlan(c, c * factor.expansion, 0, out, True, 2, 1) for c, out in itertools.pairwise(widths))
         plans.append(NetworkPlan("v1", stem, tuple(blocks), HEAD, 0, stem_stride=1))
-    return min(plans, key=lambda plan: abs(count_plan(plan).macs - macs))
+    nearest = min(plans, key=lambda plan: abs(count_plan(plan).macs - macs))
+    if not 0.7 < (found := count_plan(nearest).macs) / macs < 1.3:
+        raise ConfigError(f"--macs {macs:,}: the nearest network of the {factor.name} has {found:,} multiply-adds")
+    return nearest
 
 
 def study_factors(
@@ -60,13 +64,14 @@ def study_factors(
     """
     assumptions = {"study": "factors", "data": data, "images": images, "macs": macs, "seeds": seeds}
     table = folder / "factors.csv"
+    plans = {factor: plan_factor(factor, macs) for factor in FACTORS}
     with locked_study(folder, assumptions | recipe._asdict()):
         done = read_table(table, lambda *cells: cells)
         train, test, classes = load_images(data, root, images, device.torch_device)
         todo = list(itertools.product(range(seeds), FACTORS))[len(done) :]
         with progress_bar(len(todo), " trainings") as bar:
             for seed, factor in todo:
-                plan, own = plan_factor(factor, macs), recipe._replace(activation=factor.activation)
+                plan, own = plans[factor], recipe._replace(activation=factor.activation)
                 results = train_briefly(plan, own, train, test, classes, device, seed)
                 numbers = count_plan(plan).macs / 1e6, *results
                 done.append((factor.name, str(seed), *map("{:.2f}".format, numbers)))
