@@ -51,7 +51,7 @@ def test_a_study_resumes_where_it_was_killed(
 
     monkeypatch.setattr(factors, "train_briefly", train)
     command = ["study", "factors", "--data", str(tmp_path / "images"), "--out", str(tmp_path / "out")]
-    command += ["--macs", "1000000", "--seeds", "1", "--epochs", "1", "--batch-size", "8"]
+    command += ["--macs", "5000000", "--seeds", "1", "--epochs", "1", "--batch-size", "8"]
     assert main(command) == 130
     kept = (tmp_path / "out" / "factors.csv").read_text()
     monkeypatch.setattr(factors, "train_briefly", whole)
