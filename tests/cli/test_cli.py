@@ -162,7 +162,10 @@ def test_arguments_that_no_command_knows_are_refused(arguments: list[str], capsy
 )
 def test_closed_and_full_streams_end_in_no_traceback(redirection: str, code: int, error: str) -> None:
     command = f"set -o pipefail; {sys.executable} train.py --config quickstart --print-config data.root=é {redirection}"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # as by default
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env=buffered
+    )
     assert (done.returncode, done.stderr) == (code, error)
 
 

@@ -59,6 +59,7 @@ def test_ctrl_c_ends_a_check_and_its_threads_with_one_word_and_code_130(
     small_run: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pressed = threading.Lock()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores the signal
 
     def examine(index: Index, position: int) -> Examined:
         if pressed.acquire(blocking=False):  # once: a second one would hit the main thread while it cleans up
@@ -67,7 +68,10 @@ def test_ctrl_c_ends_a_check_and_its_threads_with_one_word_and_code_130(
 
     seen, root = check.examine, next(key for key in small_run if key.startswith("data.root=")).partition("=")[2]
     monkeypatch.setattr(check, "examine", examine)
-    assert main(["data", "check", root]) == 130
+    try:
+        assert main(["data", "check", root]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "interrupted\n")
     assert not any("worker" in str(thread.name) or "Pool" in thread.name for thread in threading.enumerate())

@@ -64,6 +64,7 @@ def test_settings_follow_from_images_hardware_and_weights(
     assert (config.model.pretrained, config.data.batch_size, config.optimizer.lr) == ("nav_in1k", 24, 0.01)
     _, overrides, reasons = choose_recipe(image_root, ["model.pretrained=mine.pth"])
     assert reasons["Weights"] == "mine.pth, as given"
+    assert "model.pretrained=null" in choose_recipe(image_root, ["model.name=timm/resnet18"])[1]  # not ReXNet's weights
 
 
 def test_the_command_trains_and_prints_its_equivalent(

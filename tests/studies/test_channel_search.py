@@ -132,7 +132,7 @@ def test_tenths_are_taken_from_the_top_the_middle_and_the_bottom_without_referen
     [
         (["--macs=1000"], "error: the budget of 24,000 parameters and 1,000 multiply-adds is impossible: "),
         (["--batch-size=64"], "error: --batch-size: should be at most 16, the number of training images"),
-        (["--data=nowhere"], "error: data.root: "),
+        (["--data=nowhere"], "error: --data: "),
         (["--trials=1"], "error: --trials: should be above 1, the number of references"),
         (["--lr=0"], "error: --lr: should be above 0, and --activation one of silu, relu6, "),
     ],

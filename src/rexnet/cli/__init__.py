@@ -1,7 +1,6 @@
 """The command line: one parser, with one file per command. Commands import heavy libraries only when they run."""
 
 import argparse
-import contextlib
 import errno
 import importlib
 import io
@@ -11,6 +10,7 @@ import re
 import select
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from rexnet import __version__
 from rexnet.errors import RexnetError, user_message
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         if not _reader_has_closed():
             raise
-        _discard_output()
+        _discard(sys.stdout)
         return 0
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("rexnet"):
@@ -62,14 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None and not is_of_output:  # no file of the user is involved, so this is a bug
             raise
         if error.filename is None:
-            _discard_output()
+            _discard(sys.stdout)
         return _end(f"error: {error.filename or 'standard output'}: {error.strerror}", 2)
 
 
 def _end(message: str, code: int) -> int:
     """Prints a last message, if there is somebody to read it, and returns the exit code."""
-    with contextlib.suppress(OSError):
+    try:
         print(message, file=sys.stderr)
+    except OSError:
+        _discard(sys.stderr)
     return code
 
 
@@ -89,9 +91,9 @@ def _reader_has_closed() -> bool:
     return bool(watch.poll(0))
 
 
-def _discard_output() -> None:
-    """Sends standard output nowhere; otherwise Python fails to flush it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _discard(stream: TextIO) -> None:
+    """Sends a standard stream nowhere; otherwise Python fails to flush it at exit, and its exit code would be 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

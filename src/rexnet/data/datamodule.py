@@ -42,6 +42,7 @@ class KeyedData(pl.LightningDataModule):
         ConfigError: `data.batch_size` is not divisible by the processes.
     """
 
+    train_index: Any  # `Index` or that of another task
     train_dataset: KeyedDataset
     val_dataset: KeyedDataset
     steps_per_epoch: int  # optimizer steps
@@ -58,6 +59,12 @@ class KeyedData(pl.LightningDataModule):
     def train_sampler(self, rank: int) -> TrainBatchSampler:
         """Returns the order of the training images for one process."""
         raise NotImplementedError
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the labels."""
+        names: tuple[str, ...] = self.train_index.class_names
+        return names
 
     @property
     def datasets(self) -> tuple[KeyedDataset, KeyedDataset]:
@@ -121,6 +128,7 @@ class ImageData(KeyedData):
         ConfigError: `data.batch_size` is not divisible by the processes.
     """
 
+    train_index: Index
     train_dataset: ImageDataset
     val_dataset: ImageDataset
 
@@ -142,11 +150,6 @@ class ImageData(KeyedData):
         self.cache.require_filled(resolve_nodes(config.trainer))
         self.channels_last = resolve_device(config.trainer).channels_last
         self.steps_per_epoch = len(self.train_sampler(rank=0)) // self.micro_batches
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes in the order of the labels."""
-        return self.train_index.class_names
 
     @property
     def remarks(self) -> list[str]:

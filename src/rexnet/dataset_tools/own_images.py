@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rexnet.config import load_config
+from rexnet.config.schema import ModelConfig
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.by_name import detect_layout
 from rexnet.data.datasets.class_folders import find_split
@@ -36,10 +37,8 @@ def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str],
     chosen = [f"data.dataset={layout}", f"data.root={root}"]
     if layout == "folder" and root.is_dir() and find_split(root, "val") is None:
         text = "\n".join((str(root.resolve()), *index_unsplit(root).paths))
-        name = (
-            f"split-{root.resolve().name}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}.csv"
-        )
-        table = load_config(recipe, overrides).trainer.runs_dir / name
+        digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+        table = load_config(recipe, overrides).trainer.runs_dir / f"split-{root.resolve().name}-{digest}.csv"
         if not table.exists():
             write_split(root, table, HELD_OUT)
         chosen = ["data.dataset=csv", f"data.root={table}"]
@@ -49,11 +48,10 @@ def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str],
     accelerator = resolve_device(config.trainer).accelerator
     batch_size, lr, weights = 32, config.optimizer.lr, f"{config.model.pretrained}, as given"
     if not any(override.startswith("model.pretrained=") for override in overrides):
-        try:
-            fetch_weights(WEIGHTS, timm_name(config.model.variant, config.model.width_mult))
+        if config.model.name == "rexnet" and _has_weights(config.model):
             chosen.append(f"model.pretrained={WEIGHTS}")
             weights = f"fine-tunes {WEIGHTS} of the Hugging Face hub"
-        except CheckpointError:
+        else:
             chosen.append("model.pretrained=null")
             batch_size, lr = 16, 0.05
             weights = "from scratch, without weights from the hub; better: model.pretrained=FILE"
@@ -69,3 +67,12 @@ def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str],
         "Epochs": f"{config.schedule.epochs}, of {len(train) // config.data.batch_size} steps each",
     }
     return recipe, chosen, reasons
+
+
+def _has_weights(model: ModelConfig) -> bool:
+    """Downloads the weights of a ReXNet; False if the hub has none of its width, or cannot be reached."""
+    try:
+        fetch_weights(WEIGHTS, timm_name(model.variant, model.width_mult))
+    except CheckpointError:
+        return False
+    return True

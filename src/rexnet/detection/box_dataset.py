@@ -58,7 +58,8 @@ class BoxDataset(KeyedDataset):
                 f"{printable(name)}: is {image.shape[1]} x {image.shape[0]} pixels, but {width} x {height} in its "
                 f"annotations; correct them, or save the image upright if its EXIF data turn it"
             )
-        chosen = np.arange(len(index.boxes))[index.objects_of(position)]
+        objects = index.objects_of(position)
+        chosen = np.arange(objects.start, objects.stop)
         if self.is_training:
             chosen = chosen[~index.crowd[chosen]]
         view = self.transform(image, index.boxes[chosen], self._masks(position, chosen), key)

@@ -66,8 +66,10 @@ def evaluate_detections(index: BoxIndex, found: Sequence[Detections], class_name
 
 def find_truth(index: BoxIndex, position: int) -> Detections:
     """Returns the objects of an image, without crowds, as detections with a score of 1."""
-    objects = np.flatnonzero((index.images == position) & ~index.crowd)
-    return Detections(index.boxes[objects], np.ones(len(objects), np.float32), index.labels[objects])
+    objects = index.objects_of(position)
+    counted = ~index.crowd[objects]
+    boxes, labels = index.boxes[objects][counted], index.labels[objects][counted]
+    return Detections(boxes, np.ones(len(boxes), np.float32), labels)
 
 
 def coco_results(found: Detections, image_id: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from rexnet.data.keys import mix
 from rexnet.data.loaders import require_steps
 from rexnet.data.sampling import TrainBatchSampler
 from rexnet.detection.box_dataset import BoxBatch, BoxDataset
+from rexnet.detection.box_index import BoxIndex
 from rexnet.detection.box_sets import load_box_index
 from rexnet.detection.box_transforms import BoxTransform, build_train_transform
 
@@ -55,6 +56,8 @@ class DetectionData(KeyedData):
         ConfigError: `data.batch_size` is not divisible by the processes.
     """
 
+    train_index: BoxIndex
+
     def __init__(self, config: DetectionConfig, world_size: int = 1) -> None:
         super().__init__(config.data, config.trainer, world_size)
         self.config, data = config, config.data
@@ -68,11 +71,6 @@ class DetectionData(KeyedData):
         self.train_dataset = BoxDataset(self.train_index, transform, config.seed, is_training=True)
         self.val_dataset = BoxDataset(self.val_index, BoxTransform((), square))
         self.steps_per_epoch = len(self.train_sampler(rank=0)) // self.micro_batches
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; label 1 is the first."""
-        return self.train_index.class_names
 
     @property
     def remarks(self) -> list[str]:

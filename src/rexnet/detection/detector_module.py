@@ -76,7 +76,7 @@ class Detector(TrainingModule):
         for prefix, mine in self._found.items():
             self.detections = gather_detections(mine, len(index))
             scores = evaluate_detections(index, self.detections, self.class_names)
-            self.publish({f"{prefix}/{name}": value for name, value in scores.values.items()})
+            self.log_validation({f"{prefix}/{name}": value for name, value in scores.values.items()})
             for logger in self.loggers:
                 per_class = {f"{prefix}_class/{name}": value for name, value in scores.per_class.items()}
                 logger.log_metrics(per_class, step=self.global_step)

@@ -25,6 +25,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from rexnet.config import DetectionConfig
 from rexnet.detection.backbones import Maps, build_body
 from rexnet.errors import CheckpointError, ConfigError
+from rexnet.models.pretrained import load_complete
 from rexnet.models.weights import read_weights
 
 log = logging.getLogger(__name__)
@@ -134,11 +135,7 @@ def load_detector(detector: nn.Module, path: Path, name: str) -> str:
     common = {key: (weights[key].shape, wanted[key].shape) for key in wanted.keys() & weights.keys()}
     other = [key for key, (old, new) in common.items() if old != new and old[1:] == new[1:]]
     weights |= {key: wanted[key] for key in other}
-    try:
-        detector.load_state_dict(weights)
-    except RuntimeError as error:
-        problem = str(error).splitlines()[1].strip()  # PyTorch lists all of them, after a heading
-        raise CheckpointError(f"{path}: holds another detector than this {name}: {problem[:200]}") from None
+    load_complete(detector, weights, path, f"detector than this {name}")
     return f"Weights from {path}{'; it has other classes, so their layers were initialized' if other else ''}."
 
 

@@ -32,12 +32,21 @@ def load_pretrained(model: nn.Module, source: str, model_name: str, class_names:
             f"{file.path}: holds a detector; give it as detector.weights, or give a classifier's weights"
         )
     sentence = _fit_classifier(weights, wanted, _classifier_keys(model), file, class_names)
+    load_complete(model, weights, file.path, f"network than {model_name}")
+    return f"Pretrained weights from {file.path}{sentence}"
+
+
+def load_complete(model: nn.Module, weights: Weights, path: Path, other: str) -> None:
+    """Loads weights that should have all tensors of a network and no more.
+
+    Raises:
+        CheckpointError: the file at `path` holds another one; `other` says than which.
+    """
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         problem = str(error).splitlines()[1].strip()  # PyTorch lists all of them, after a heading
-        raise CheckpointError(f"{file.path}: holds another network than {model_name}: {problem[:200]}") from None
-    return f"Pretrained weights from {file.path}{sentence}"
+        raise CheckpointError(f"{path}: holds another {other}: {problem[:200]}") from None
 
 
 def _fit_classifier(

@@ -52,6 +52,8 @@ def load_images(name: DataName, root: Path, count: int | None, device: torch.dev
         DataError: the data set is missing, damaged or cannot be downloaded, or an image is not 32 x 32 pixels.
     """
     if name == "folder":
+        if not root.is_dir():
+            raise DataError(f"--data: {root} does not exist; it should have class folders in train/ and test/")
         indices = [load_index(SourceConfig(dataset="folder", root=root), split) for split in ("train", "val")]
         classes = indices[0].class_names
         splits = [([_decode(each.read(i), each.name(i)) for i in range(len(each))], each.labels) for each in indices]

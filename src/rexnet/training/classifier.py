@@ -71,4 +71,4 @@ class Classifier(TrainingModule):
             assert counted == there, f"validation saw {counted} of {there} images"
             if not torch.isfinite(values["loss"]) and prefix == "val":
                 raise self.diverged(f"the validation loss is {values['loss']:g} after step {self.global_step}")
-            self.publish({f"{prefix}/{name}": value for name, value in values.items()})
+            self.log_validation({f"{prefix}/{name}": value for name, value in values.items()})

@@ -69,7 +69,7 @@ class TrainingModule(pl.LightningModule):
         """Returns the first images of a batch, (N, 3, H, W) of 0..1, for TensorBoard."""
         raise NotImplementedError
 
-    def publish(self, values: Mapping[str, Any]) -> None:
+    def log_validation(self, values: Mapping[str, Any]) -> None:
         """Logs metrics of a validation."""
         self.log_dict(dict(values), logger=False)
         for logger in self.loggers:  # directly, since Lightning's own step lags one behind
