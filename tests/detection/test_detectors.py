@@ -17,6 +17,7 @@ from rexnet.detection.backbones import ExpandedMaps, TimmMaps, build_body
 from rexnet.detection.detector_module import Detector
 from rexnet.detection.detectors import build_detector
 from rexnet.errors import CheckpointError, ConfigError
+from rexnet.models import pretrained
 from rexnet.models.backbone import Backbone
 from rexnet.models.factory import build_model, rexnet, split_parameters
 
@@ -166,6 +167,20 @@ def test_the_body_is_the_pretrained_network(tmp_path: Path) -> None:
     assert isinstance(pyramid, Backbone)
     assert torch.equal(pyramid(images)["3"], Backbone(network)(images)["4"])
     assert list(pyramid(images)) == ["0", "1", "2", "3"]  # the names that torchvision's R-CNNs pool from
+
+
+def test_weights_on_the_hub_are_those_of_the_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(source: str, name: str) -> Path:
+        asked.append((source, name))
+        raise CheckpointError("no network")
+
+    monkeypatch.setattr(pretrained, "fetch_weights", fetch)
+    for model in ({"width_mult": 1.3}, {"variant": "r", "width_mult": 2.0}, {"name": "timm/resnet18"}):
+        with pytest.raises(CheckpointError, match="no network"):
+            build(model={**model, "pretrained": "tag"})
+    assert asked == [("tag", "rexnet_130"), ("tag", "rexnetr_200"), ("tag", "timm/resnet18")]
 
 
 def test_the_body_is_the_pretrained_network_of_timm(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from rexnet.data.datasets.by_name import detect_layout
 from rexnet.data.datasets.class_folders import find_split
 from rexnet.dataset_tools.split import index_unsplit, write_split
 from rexnet.errors import CheckpointError, ConfigError
+from rexnet.models.factory import hub_name
 from rexnet.models.fetching import fetch_weights
-from rexnet.models.plan import timm_name
 from rexnet.system.device import resolve_device
 
 HELD_OUT = 0.2  # of the images of each class
@@ -72,7 +72,7 @@ def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str],
 def _has_weights(model: ModelConfig) -> bool:
     """Downloads the weights of a ReXNet; False if the hub has none of its width, or cannot be reached."""
     try:
-        fetch_weights(WEIGHTS, timm_name(model.variant, model.width_mult))
+        fetch_weights(WEIGHTS, hub_name(model))
     except CheckpointError:
         return False
     return True

@@ -12,7 +12,7 @@ from rexnet.config.detection_schema import DetectorConfig
 from rexnet.config.schema import ModelConfig
 from rexnet.errors import ConfigError, first_sentence
 from rexnet.models.backbone import Backbone
-from rexnet.models.factory import build_model, require_timm_name
+from rexnet.models.factory import build_model, hub_name, require_timm_name
 from rexnet.models.grad_checkpointing import run_layer
 from rexnet.models.pretrained import load_pretrained
 from rexnet.models.rexnet import InvertedBottleneck, ReXNet
@@ -92,7 +92,7 @@ def build_body(config: ModelConfig, detector: DetectorConfig, pretrained: bool) 
     strides = (16, 32) if lite else (4, 8, 16, 32)
     network = build_model(config, ("object",), pretrained=False)
     if pretrained and config.pretrained is not None:
-        sentence = load_pretrained(network, config.pretrained, config.name)
+        sentence = load_pretrained(network, config.pretrained, hub_name(config))
         log.info(f"{sentence.partition(';')[0].removesuffix(', classifier included.')} for the backbone.")
     body: Maps
     every: Maps

@@ -182,14 +182,16 @@ def _find_timm_config(config: ModelConfig) -> "PretrainedCfg | None":
     return timm.get_pretrained_cfg(name)
 
 
+def hub_name(config: ModelConfig) -> str:
+    """Returns the name under which the Hugging Face hub has the weights of a configured network, without their tag."""
+    return timm_name(config.variant, config.width_mult) if config.name == "rexnet" else config.name
+
+
 def find_timm_architecture(model: nn.Module, config: ModelConfig) -> str | None:
     """Returns timm's name of a configured network if timm builds one with the same tensors, else None."""
     import timm
 
-    if config.name == "rexnet":
-        name = timm_name(config.variant, config.width_mult)
-    else:
-        name = config.name.removeprefix("timm/").partition(".")[0]
+    name = hub_name(config).removeprefix("timm/").partition(".")[0]
     if not timm.is_model(name):
         return None
     shapes = {key: value.shape for key, value in model.state_dict().items()}
