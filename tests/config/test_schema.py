@@ -65,12 +65,12 @@ def test_the_imagenet_recipe_is_the_authors(width: str, drop_path: float) -> Non
 @pytest.mark.parametrize("path", DETECTORS, ids=lambda path: path.stem)
 def test_every_detector_recipe_loads_as_one_and_not_as_a_classifier(path: Path) -> None:
     assert load_config(path, (), DetectionConfig).detector.name in ("ssdlite", "faster_rcnn", "mask_rcnn")
-    with pytest.raises(ConfigError, match="is of a detector, but a classifier is needed here"):
+    with pytest.raises(ConfigError, match="belongs to a detector, but a classifier is needed here"):
         load_config(path)
 
 
 def test_a_classifier_is_no_detector() -> None:
-    with pytest.raises(ConfigError, match="is of a classifier, but a detector is needed here"):
+    with pytest.raises(ConfigError, match="belongs to a classifier, but a detector is needed here"):
         load_config("quickstart", (), DetectionConfig)
 
 

@@ -156,14 +156,14 @@ def test_a_detector_is_no_classifier(run: Path, shapes_run: list[str], small_run
     from rexnet.training.classification import train
 
     best = Run(run).best_checkpoint
-    with pytest.raises(ConfigError, match=r"is of a detector, but a classifier is needed here"):
+    with pytest.raises(ConfigError, match=r"belongs to a detector, but a classifier is needed here"):
         load(run)
     with pytest.raises(CheckpointError, match=r"holds a detector; give it as detector.weights"):
         train(load_config("finetune/folder", [*small_run, f"model.pretrained={best}"]))
 
 
 def test_a_classifier_is_no_detector(trained_run: Path, shapes_run: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"is of a classifier, but a detector is needed here"):
+    with pytest.raises(ConfigError, match=r"belongs to a classifier, but a detector is needed here"):
         load_trained_detector(trained_run)
     with pytest.raises(CheckpointError, match=r"holds no detector"):
         train_detector(configured(shapes_run, f"detector.weights={Run(trained_run).best_checkpoint}"))

@@ -43,11 +43,11 @@ def test_a_detector_is_loaded_with_its_ema_weights_first(checkpoint: Path) -> No
 
 
 def test_a_checkpoint_of_another_task_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"detector\.ckpt: is of a detector, but a classifier is needed here"):
+    with pytest.raises(ConfigError, match=r"detector\.ckpt: belongs to a detector, but a classifier is needed here"):
         load_trained(checkpoint)
     config = load_config("finetune/folder.yaml", ["model.width_mult=0.5"], Config)
     write_checkpoint(tmp_path / "classifier.ckpt", config, build_model(config.model, NAMES))
-    with pytest.raises(ConfigError, match=r"classifier\.ckpt: is of a classifier, but a detector is needed here"):
+    with pytest.raises(ConfigError, match=r"classifier\.ckpt: belongs to a classifier, but a detector is needed here"):
         load_trained_detector(tmp_path / "classifier.ckpt")
 
 

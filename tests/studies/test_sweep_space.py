@@ -4,7 +4,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from rexnet.errors import ConfigError
-from rexnet.studies.sweep_space import parse_space
+from rexnet.studies.sweep_space import parse_space, write_values
 
 
 def test_ranges_lists_and_single_values() -> None:
@@ -30,6 +30,8 @@ def test_ranges_lists_and_single_values() -> None:
         "optimizer.clip_grad": FloatDistribution(0.5, 1.0),
     }
     assert space.fixed == ("data.root=a,b", "model.dropout=0.1")  # a path may have a comma
+    written = [write_values(each) for each in space.distributions.values()]
+    assert written == ["log:0.02..0.2", "0.9..1.3", "2..8", "0,0.1", "none,[1, 2]", "0.5..1.0"]
     assert space.grid() == []
     assert space.config.optimizer.lr == 0.02
 

@@ -84,7 +84,7 @@ def require_kind(config: RunConfig, kind: type[Kind], source: str | Path) -> Kin
         found, wanted = (
             ("detector", "classifier") if isinstance(config, DetectionConfig) else ("classifier", "detector")
         )
-        raise ConfigError(f"{source}: is of a {found}, but a {wanted} is needed here")
+        raise ConfigError(f"{source}: belongs to a {found}, but a {wanted} is needed here")
     return config
 
 

@@ -21,7 +21,7 @@ from rexnet.runs.run import Run
 from rexnet.runs.state import read_state
 from rexnet.studies.study_figure import study_figure
 from rexnet.studies.study_storage import open_study
-from rexnet.studies.sweep_space import Distribution, Space
+from rexnet.studies.sweep_space import Distribution, Space, write_values
 from rexnet.system.child_process import FORWARDED, run_forwarding
 
 SAMPLERS = {"tpe": TPESampler, "random": RandomSampler, "grid": RandomSampler}
@@ -59,7 +59,7 @@ def open_sweep(sweep: Sweep, sampler: str, storage: str | None) -> optuna.Study:
     config = sweep.space.config
     load_index(config.data, "train")  # missing images would fail in every trial
     settings = {**recipe_of(config), "seeds": sweep.seeds}
-    settings |= {key: str(each) for key, each in sweep.space.distributions.items()}
+    settings |= {key: write_values(each) for key, each in sweep.space.distributions.items()}
     url = storage or f"sqlite:///{sweep.folder.resolve()}/sweep.db"
     study = open_study(url, sweep.folder.name, settings, SAMPLERS[sampler], config.seed)
     if sampler == "grid":

@@ -102,6 +102,13 @@ def _parse_range(key: str, text: str, is_float: bool) -> Distribution:
     return IntDistribution(int(low), int(high), log)
 
 
+def write_values(distribution: Distribution) -> str:
+    """Returns the values of a distribution as `parse_space` reads them."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ",".join(map(str, distribution.choices))
+    return f"{'log:' * distribution.log}{distribution.low}..{distribution.high}"
+
+
 def _kinds(annotation: Any) -> set[Any]:
     """Returns the types that a key accepts, including those inside unions and annotations."""
     members = get_args(annotation)
