@@ -75,6 +75,34 @@ class LossConfig(Section):
     over the images; a list gives one weight per class, in the order of the class names."""
 
 
+class DistillationConfig(Section):
+    """Knowledge distillation: the network also learns the answers of a trained classifier, the teacher, which sees the
+    same augmented images. Pays off where a much better classifier of these classes exists, with long schedules and
+    strong mixup ("a good teacher is patient and consistent", arXiv 2106.05237).
+    """
+
+    teacher: Annotated[str, AfterValidator(expand_home), Role.MECHANICS]
+    """A run folder, checkpoint or `.safetensors` of `rexnet export`; or `timm/NAME`, `timm/NAME.TAG` or
+    `timm/NAME=FILE` with ImageNet's classes. It needs all classes of the data set, by name."""
+    teacher_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Sha256 of the teacher's weights; null: any. A run writes down its own, and resumes with these weights only."""
+    kind: Literal["soft", "hard"] = "soft"
+    """`soft`: KL divergence from the teacher's probabilities (arXiv 1503.02531); `hard`: cross-entropy with its answer
+    (arXiv 2012.12877)."""
+    temperature: PositiveFloat = 2.0
+    """Divisor of both logits in the soft loss; higher ones show more of what the teacher thinks of other classes."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Part of the teacher in the loss; the rest is the ordinary loss, with its label smoothing."""
+    image_size: Annotated[int, Field(ge=16, le=4096)] | None = None
+    """Side to which the teacher's images are resized, such as that of its training; null: as the student sees them."""
+
+    @model_validator(mode="after")
+    def _temperature_is_soft(self) -> Self:
+        if self.kind == "hard" and self.temperature != type(self).model_fields["temperature"].default:
+            raise ValueError("temperature is for kind=soft only")
+        return self
+
+
 class OptimizerConfig(Section):
     """The optimizer, its learning rates and weight decay."""
 
@@ -228,3 +256,5 @@ class Config(RunConfig):
     eval_transform: EvalTransformConfig
     augmentation: AugmentationConfig
     loss: LossConfig
+    distillation: DistillationConfig | None = None
+    """Knowledge distillation from a teacher; null: none."""
