@@ -126,8 +126,8 @@ class ScheduleConfig(Section):
             raise ValueError(f"milestones should ascend and be below epochs ({self.epochs}), not {self.milestones}")
         if self.decay_epochs is not None and (self.milestones or self.warmup_epochs + self.decay_epochs > self.epochs):
             raise ValueError(
-                f"decay_epochs needs milestones=[] and at most the {self.epochs - self.warmup_epochs:g} epochs after the "
-                f"warm-up, not {self.decay_epochs}"
+                f"decay_epochs needs milestones=[] and at most the {self.epochs - self.warmup_epochs:g} epochs after "
+                f"the warm-up, not {self.decay_epochs}"
             )
         return self
 

@@ -140,7 +140,7 @@ def require_same_data(
 
 
 def repair_run(resumed: Resumed, module: TrainingModule) -> None:
-    """Renames damaged checkpoints and those after the resumed one, deletes leftovers of killed processes, and writes down a changed recipe."""
+    """Renames damaged checkpoints and those after the resumed one, deletes leftovers, and writes down a new recipe."""
     checkpoints, files = checkpoint_folder(resumed.folder), newest_first(resumed.folder)
     newer = files[: files.index(resumed.checkpoint)] if resumed.checkpoint in files else [*resumed.damaged]
     for file in newer:

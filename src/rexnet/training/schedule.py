@@ -8,7 +8,7 @@ from rexnet.config.schema import ScheduleConfig
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, decay (half a cosine, steps or 1 - sqrt), constant cool-down, as factors of the peak learning rate.
+    """Linear warm-up, decay (half a cosine, steps or 1 - sqrt), constant cool-down, as factors of the peak.
 
     The cosine starts where the warm-up ends. Steps are optimizer steps, so accumulation and the number of devices do
     not change it.
