@@ -139,7 +139,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same_tensors(one[key], other[key])
     tables = [Run(run.run).rows for run in (whole, rest)]
-    names = ["epoch", "step", "val/top1", "val/loss", "val_ema/loss"]
+    names = ["epoch", "step", "val/top1", "val/loss", "val_ema/loss", "val_ema/mean_class_top1"]
     assert [[row[name] for name in names] for row in tables[0]] == [[row[name] for name in names] for row in tables[1]]
 
 
