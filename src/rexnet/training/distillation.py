@@ -42,7 +42,7 @@ class Teacher(nn.Module):
     rows: Tensor
 
     def __init__(
-        self, network: nn.Module, own: Preprocessing, data: DataConfig, rows: Sequence[int], image_size: int
+        self, network: nn.Module, own: Preprocessing, data: DataConfig, rows: Sequence[int], image_size: int | None
     ) -> None:
         super().__init__()
         self.network = network
@@ -60,7 +60,7 @@ class Teacher(nn.Module):
         if self.rows.device != images.device:
             self.to(images.device)
         images = images * self.scale + self.shift
-        if images.shape[-1] != self.image_size:
+        if self.image_size is not None:
             images = F.interpolate(images, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
         logits: Tensor = self.network(images)
         return logits.float().index_select(1, self.rows)
@@ -134,7 +134,7 @@ def load_distillation(
         f"{3 * mine.macs / 1e9:.2f} G)"
     )
     network = pad_channels(fold_batchnorm(network), device.pad_channels).to(memory_format=device.memory_format)
-    teacher = Teacher(network, own, data, [row_of[row] for row in range(len(class_names))], size)
+    teacher = Teacher(network, own, data, [row_of[row] for row in range(len(class_names))], config.image_size)
     return Distillation(config.model_copy(update={"teacher_sha256": found}), teacher)
 
 
