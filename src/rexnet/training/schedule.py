@@ -1,9 +1,9 @@
-"""The learning rate as a pure function of the optimizer step."""
+"""The learning rate as a pure function of the optimizer step, and the trained layers as one of the epoch."""
 
 import math
 from dataclasses import dataclass
 
-from rexnet.config.schema import ScheduleConfig
+from rexnet.config.schema import OptimizerConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -42,3 +42,9 @@ def build_schedule(config: ScheduleConfig, peak_lr: float, steps_per_epoch: int)
         last_factor=config.min_lr / peak_lr,
         milestones=tuple(epoch * steps_per_epoch for epoch in config.milestones),
     )
+
+
+def released_layers(config: OptimizerConfig, epoch: int, layers: int) -> int:
+    """Returns how many of the backbone's `layers`, counted from the classifier, are trained in an epoch, from 0."""
+    stage = max(0, epoch + 1 - config.freeze_backbone_epochs)
+    return min(layers, math.ceil(layers * stage / (config.unfreeze_epochs + 1)))
