@@ -63,15 +63,15 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
+def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path, trained_run: Path) -> Path:
     """A folder with what both processes of one training wrote down."""
     folder = tmp_path_factory.mktemp("ddp")
-    done = train_on_two(folder, image_root)
+    done = train_on_two(folder, image_root, trained_run)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
-def train_on_two(folder: Path, image_root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def train_on_two(folder: Path, image_root: Path, teacher: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     (folder / "probe.py").write_text(PROBE)
     settings = [
         *SMALL_RUN,
@@ -87,6 +87,7 @@ def train_on_two(folder: Path, image_root: Path, **environment: str) -> subproce
         "trainer.pictures_every_epochs=2",
         "trainer.accumulate=auto",
         "trainer.pad_channels=8",
+        f"distillation.teacher={teacher}",
     ]
     inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
     return subprocess.run(
@@ -150,14 +151,14 @@ def test_there_is_one_run_folder_and_its_checkpoints_are_whole(two_processes: Pa
 
 @pytest.mark.slow
 def test_a_signal_to_the_second_process_stops_both_and_they_resume_to_the_same_bits(
-    two_processes: Path, image_root: Path, tmp_path: Path
+    two_processes: Path, image_root: Path, trained_run: Path, tmp_path: Path
 ) -> None:
-    stopped = train_on_two(tmp_path, image_root, SIGNAL_AT=json.dumps([4, 1, signal.SIGTERM]))
+    stopped = train_on_two(tmp_path, image_root, trained_run, SIGNAL_AT=json.dumps([4, 1, signal.SIGTERM]))
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr[-3000:]
     assert "Traceback" not in stopped.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert final_state(run)["global_step"] == 5
-    assert train_on_two(tmp_path, image_root, RESUME=str(run)).returncode == 0
+    assert train_on_two(tmp_path, image_root, trained_run, RESUME=str(run)).returncode == 0
     whole, resumed = (final_state(next((root / "runs").iterdir())) for root in (two_processes, tmp_path))
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same_tensors(whole[key], resumed[key])
