@@ -54,8 +54,8 @@ def run_predict(options: argparse.Namespace) -> int:
     """Runs `rexnet predict`."""
     from rexnet.detection.predict_boxes import predict_boxes
 
-    source, given = options.source, {"--top": options.top, "--batch": options.batch, "--workers": options.workers}
-    refuse(source, given | {"--trust-pt2": options.trust_pt2}, "detector")
+    source = options.source
+    refuse(source, {"--top": options.top, "--batch": options.batch, "--workers": options.workers}, "detector")
     score = 0.3 if options.min_score is None else options.min_score
     predict_boxes(source, options.inputs, options.out, options.format, options.draw, score, options.weights)
     return 0

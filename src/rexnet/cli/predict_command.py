@@ -28,7 +28,6 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--batch", type=positive, metavar="N", help="batch size (default: 32)")
     parser.add_argument("--workers", type=positive, metavar="N", help="decoding threads (default: one per core)")
     add_weights(parser)
-    parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
     parser.add_argument("--draw", type=as_path, metavar="FOLDER", help="detector only: copies with boxes drawn")
     parser.add_argument("--min-score", type=float, metavar="P", help="detector only: smallest score (default: 0.3)")
     parser.set_defaults(run=run)
@@ -52,6 +51,5 @@ def run(options: argparse.Namespace) -> int:
         options.batch or 32,
         options.workers,
         options.weights,
-        options.trust_pt2,
     )
     return 0

@@ -30,11 +30,9 @@ TableFormat = Literal["csv", "jsonl"]
 LISTED_ERRORS = 10  # on the screen; the table has all
 
 
-def load_for_prediction(
-    source: str | Path, weights: WeightsKind | None = None, trust_pt2: bool = False
-) -> InferenceModel:
+def load_for_prediction(source: str | Path, weights: WeightsKind | None = None) -> InferenceModel:
     """Loads a classifier with folded BatchNorm and readable class names; see `load_inference_model`."""
-    model = load_inference_model(source, weights, fold=True, trust_pt2=trust_pt2)
+    model = load_inference_model(source, weights, fold=True)
     preprocessing = model.preprocessing._replace(class_names=readable_names(model.class_names))
     return dataclasses.replace(model, preprocessing=preprocessing)
 
@@ -48,7 +46,6 @@ def predict_files(
     batch_size: int = 32,
     workers: int | None = None,
     weights: WeightsKind | None = None,
-    trust_pt2: bool = False,
 ) -> None:
     """Writes a table with one line per image, and logs how many images could not be read.
 
@@ -60,7 +57,7 @@ def predict_files(
     """
     form = form or _form_of(output)
     paths = find_files(inputs)
-    model = load_for_prediction(source, weights, trust_pt2)
+    model = load_for_prediction(source, weights)
     size = model.preprocessing.image_size
     model = model.for_job(len(paths), (batch_size, size, size, 3))
     if model.temperature is None and model.network is not None and not source.startswith(TIMM):
