@@ -31,7 +31,6 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--suite", choices=("imagenet",), help="evaluate on the robustness sets in --root")
     parser.add_argument("--root", metavar="DIR", type=as_path, help="folder of the sets of --suite")
     parser.add_argument("--json", metavar="FILE", type=as_path, help="result as JSON (default: in the run folder)")
-    parser.add_argument("--csv", metavar="FILE", type=as_path, help="table as CSV")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
     parser.set_defaults(run=run)
 
@@ -44,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     from rexnet.evaluation.processes import join_processes
     from rexnet.system.atomic_files import require_writable
 
-    for path in filter(None, (options.json, options.csv)):
-        require_writable(path)
+    if options.json is not None:
+        require_writable(options.json)
     detectors = [source for source in options.sources if is_detector(source)]
     if detectors:
         return run_evaluate(options, detectors)
@@ -62,5 +61,5 @@ def run(options: argparse.Namespace) -> int:
         return 0
     results = evaluate(options.sources, request)
     if processes.is_first:
-        print_and_save(results, options.json, options.csv)
+        print_and_save(results, options.json)
     return 0

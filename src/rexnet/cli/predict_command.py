@@ -13,10 +13,10 @@ def add_parser(commands: Commands) -> None:
         help="classify images, or detect objects in them",
         description="Write one line per image with its most probable classes or, for a detector, one line per box. For "
         "images that cannot be read, the line gives the reason.",
-        epilog="example: rexnet predict runs/NAME holiday/ 'more/**/*.jpg' --out holiday.csv",
+        epilog="example: rexnet predict runs/NAME holiday/ more/*.jpg --out holiday.csv",
     )
     parser.add_argument("source", metavar="SOURCE", help="run, checkpoint, export, timm/NAME or timm/NAME=FILE")
-    parser.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, folders (recursively) or glob patterns")
+    parser.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, or folders with images at any depth")
     parser.add_argument("--top", type=positive, metavar="K", help="classes per line (default: 5)")
     parser.add_argument(
         "--out",

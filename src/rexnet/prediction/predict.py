@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import glob
 import io
 import json
 import logging
@@ -49,8 +48,8 @@ def predict_files(
 ) -> None:
     """Writes a table with one line per image, and logs how many images could not be read.
 
-    The inputs are files, folders, and patterns with `*`, `?` and `**`; the form is by default that of the suffix of
-    `output`, else CSV. The other arguments are those of `load_inference_model` and `classify_stream`.
+    The inputs are files and folders; the form is by default that of the suffix of `output`, else CSV. The other
+    arguments are those of `load_inference_model` and `classify_stream`.
 
     Raises:
         RexnetError: the source, an argument or the output is faulty, or no image could be read.
@@ -94,39 +93,22 @@ def find_files(inputs: Sequence[str]) -> list[str]:
     """Returns the files that the arguments name; folders with all images below them, sorted by name.
 
     Raises:
-        DataError: a path does not exist, a pattern matches nothing, or a folder has no images.
+        DataError: a path does not exist, or a folder has no images.
     """
     found = []
     for given in inputs:
-        if os.path.isdir(given):
-            paths, fault = _images_below(given), "is a folder without images"
-        elif os.path.lexists(given):
-            paths, fault = [given], ""
-        elif glob.has_magic(given):
-            paths, fault = _matching(given), "is a pattern that no file matches"
-        else:
-            paths, fault = [], "no such file or folder"
-        if not paths:
-            raise DataError(f"{printable(given)}: {fault}")
-        found += paths
+        if not os.path.lexists(given):
+            raise DataError(f"{printable(given)}: no such file or folder")
+        if not os.path.isdir(given):
+            found.append(given)
+            continue
+        names, left_out = images_below(given)
+        if left_out:
+            log.warning(f"{printable(given)}: left out {left_out}")
+        if not names:
+            raise DataError(f"{printable(given)}: is a folder without images")
+        found += [os.path.join(given, name) for name in names]
     return found
-
-
-def _images_below(folder: str) -> list[str]:
-    """Returns the images as class folders would have them, and logs what is left out."""
-    names, left_out = images_below(folder)
-    if left_out:
-        log.warning(f"{printable(folder)}: left out {left_out}")
-    return [os.path.join(folder, name) for name in names]
-
-
-def _matching(pattern: str) -> list[str]:
-    """Returns the files that match, sorted by name; each once, by its shortest path, if links make circles."""
-    found = {}
-    for path in sorted(glob.iglob(pattern, recursive=True), key=len, reverse=True):
-        if not os.path.isdir(path):
-            found[os.path.realpath(os.path.dirname(path)), os.path.basename(path)] = path
-    return sorted(found.values())
 
 
 def _form_of(output: Path | None) -> TableFormat:
