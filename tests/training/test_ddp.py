@@ -89,7 +89,6 @@ def train_on_two(folder: Path, image_root: Path, **environment: str) -> subproce
         "trainer.accumulate=auto",
         "trainer.pad_channels=8",
         "augmentation.image_size={start: 32, end: 64, epochs: 2}",
-        "data.num_workers=1",
     ]
     inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
     return subprocess.run(
