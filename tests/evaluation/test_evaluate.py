@@ -218,7 +218,7 @@ def test_changed_images_are_said_and_matched_by_class_name(image_root: Path, tmp
     assert (before.remarks, after.logged) == ((), None)
     assert "images have changed since the training: 6 removed (ant/000.png, bee/000.png, " in after.remarks[-1]
     assert after.predictions.labels.tolist() == [0, 0, 0, 0, 2, 2, 2, 2, 2]
-    write_report([run], tmp_path / "report.html")
+    write_report(run, tmp_path / "report.html")
     assert "Images of val have changed since the training: 6 removed (" in (tmp_path / "report.html").read_text()
     for split in ("train", "val"):
         (root / split / "ant").rename(root / split / "wasp")

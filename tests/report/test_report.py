@@ -106,10 +106,10 @@ def test_an_unfinished_run_is_reported_up_to_its_last_epoch(run: Path, tmp_path:
 
     (part / "metrics.csv").unlink()  # nor an epoch
     mark = RunLock(part)
-    write_report([part], tmp_path / "part.html")
+    write_report(part, tmp_path / "part.html")
     assert "running 0 of 2 epochs in 0 s, last update" in Page(tmp_path / "part.html").text
     mark.fail(ConfigError("the disk is full"))
-    write_report([part], tmp_path / "part.html")
+    write_report(part, tmp_path / "part.html")
     assert "failed 0 of 2 epochs" in Page(tmp_path / "part.html").text
 
 
@@ -139,26 +139,6 @@ def test_damaged_files_are_named(run: Path, tmp_path: Path, caplog: pytest.LogCa
     assert len(load_predictions(kept).labels) == 15
 
 
-def test_runs_are_compared_on_one_page(run: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(run, other)
-    text = (other / "config.yaml").read_text()
-    (other / "config.yaml").write_text(text.replace("  lr: 0.05", "  lr: 0.25"))
-    write_report([run, other], tmp_path / "both.html")
-    page = Page(tmp_path / "both.html")
-    assert "2 runs" in page.text
-    assert "Differences of their recipes Key" in page.text
-    assert "optimizer.lr 0.05 0.25" in page.text
-    assert len(page.ids) == len(set(page.ids))
-
-
-def test_long_names_of_runs_fit(run: Path, tmp_path: Path) -> None:
-    folders = [tmp_path / f"a-name-that-is-longer-than-a-plot-is-wide-and-not-in-its-key-{seed}" for seed in (0, 1)]
-    for folder in folders:
-        shutil.copytree(run, folder)
-    write_report(folders, tmp_path / "names.html")  # a name that breaks the layout of a plot would warn
-
-
 def test_results_on_other_images_do_not_replace_those_of_the_run(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "with ' quote"
     shutil.copytree(run, other)
@@ -166,7 +146,7 @@ def test_results_on_other_images_do_not_replace_those_of_the_run(run: Path, tmp_
     kept.rename(kept.with_name(kept.name.replace("val", "train")))
     found = Run(other).kept_predictions
     assert [one.is_best for one in found] == [False]
-    write_report([other], other / "report.html")
+    write_report(other, other / "report.html")
     assert [(one.images, one.is_best) for one in Run(other).kept_predictions] == [("val", True), ("train", False)]
     assert "with ' quote" in Page(other / "report.html").text
 
@@ -178,7 +158,7 @@ def test_a_run_without_its_images_is_reported_without_mistakes(run: Path, tmp_pa
     root = load_config(run / "config.yaml").data.root
     text = (gone / "config.yaml").read_text()
     (gone / "config.yaml").write_text(text.replace(str(root), str(tmp_path / "nowhere")))
-    write_report([gone], gone / "report.html")
+    write_report(gone, gone / "report.html")
     text = Page(gone / "report.html").text
     assert "was not evaluated on the validation images: the images are not on this machine" in text
     assert str(tmp_path) not in text
@@ -197,7 +177,7 @@ def test_a_thousand_classes_stay_readable(run: Path, tmp_path: Path) -> None:
     images = tuple(f"{number}.png" for number in range(2000))
     kept = many / "evaluation" / f"{find_checkpoint(run).stem}-ema-val.npz"
     save_predictions(kept, Predictions(logits, labels, images, names))
-    write_report([many], many / "report.html")
+    write_report(many, many / "report.html")
     page = Page(many / "report.html")
     assert "All 1000 classes" in page.text
     assert "<kind 17>" in page.text  # escaped, else it were a tag
@@ -205,17 +185,10 @@ def test_a_thousand_classes_stay_readable(run: Path, tmp_path: Path) -> None:
     assert (many / "report.html").stat().st_size < 3_000_000
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [(["nothing"], r"nothing: is not a run folder: it has no config\.yaml"), (["run", "run"], "a run is given twice")],
-)
-def test_other_folders_are_refused_and_nothing_is_written(
-    run: Path, tmp_path: Path, names: list[str], message: str
-) -> None:
+def test_another_folder_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
-    folders = [run if name == "run" else tmp_path / name for name in names]
-    with pytest.raises(ConfigError, match=message):
-        write_report(folders, tmp_path / "report.html")
+    with pytest.raises(ConfigError, match=r"nothing: is not a run folder: it has no config\.yaml"):
+        write_report(tmp_path / "nothing", tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 
 
@@ -237,7 +210,7 @@ def test_slices_and_images_of_no_class_are_shown(run: Path, tmp_path: Path) -> N
     slices = [{"column": "camera", "value": "old", "n": 12, "top1": 50.0, "interval": [25.4, 74.6]}]
     others = {"folder": "cells", "images": 87, "auroc": 93.4, "fpr95": 57.9}
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"slices": slices, "unknown_images": others}))
-    write_report([copied], tmp_path / "report.html")
+    write_report(copied, tmp_path / "report.html")
     text = Page(tmp_path / "report.html").text
     assert "Column Value Images Top-1 95 % camera old 12 50.0 25.4 to 74.6" in text
     assert "Confidence separates 87 out-of-distribution images (cells)" in text

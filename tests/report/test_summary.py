@@ -6,14 +6,12 @@ import pytest
 
 from rexnet.metrics.predictions import Predictions
 from rexnet.report.summary import (
-    describe_logged,
     describe_result,
     describe_state,
     describe_tiles,
     network_cost,
 )
 from rexnet.runs.run import KeptPredictions, Run
-from rexnet.runs.run_folder import TABLE_COLUMNS
 from rexnet.runs.state import RunLock
 
 LOGITS = np.float32([[2, 0], [2, 0], [0, 2], [2, 0]])
@@ -56,13 +54,3 @@ def test_tiles_prefer_evaluated_accuracy_to_the_logged_one(run: Path) -> None:
     parameters, macs = network_cost(Run(run), ("x", "y"))
     assert f"{parameters / 1e6:.2f}" == tiles[2].value
     assert macs > parameters
-
-
-def test_logged_accuracy_gets_an_interval_once_the_images_are_known(run: Path) -> None:
-    row = {"epoch": 1, "step": 3, "val/top1": 75, "val/top5": 100, "val/loss": 0.5}
-    line = ",".join(str(row.get(name, "")) for name in TABLE_COLUMNS)
-    (run / "metrics.csv").write_text(f"{','.join(TABLE_COLUMNS)}\n{line}\n")
-    (logged,) = describe_logged(Run(run), None)
-    assert logged == {"weights": "raw", "cells": ["75.00", "1", "75.00", "100.00", "0.5000"]}
-    (logged,) = describe_logged(Run(run), 4)
-    assert logged["cells"][0] == "75.00 [30.1 to 95.4]"

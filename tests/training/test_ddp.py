@@ -131,6 +131,7 @@ def test_one_process_evaluates_to_the_very_numbers_that_two_logged(two_processes
     metrics = ranks(two_processes)[0]["metrics"]
     assert result["n"] == 15  # odd: a padded sampler would count one image twice
     assert (result["top1"], result["loss"]) == (metrics["val/top1"], metrics["val/loss"])
+    assert result["balanced_accuracy"] == pytest.approx(metrics["val/mean_class_top1"], rel=1e-6)
 
 
 def test_pictures_of_validation_are_drawn_every_second_epoch_from_each_answer_once(two_processes: Path) -> None:

@@ -42,6 +42,13 @@ def test_milestones_take_the_place_of_the_cosine() -> None:
     assert rates == pytest.approx([0.1, 0.5, 0.5, 0.05, 0.05, 0.005, 0.005, 0.05])
 
 
+def test_a_late_decay_leaves_the_peak_until_then_and_falls_as_one_minus_the_root() -> None:
+    config = SCHEDULE.model_copy(update={"decay_epochs": 4})
+    schedule = build_schedule(config, peak_lr=0.5, steps_per_epoch=4)
+    rates = [0.5 * schedule(step) for step in (4, 8, 23, 24, 25, 28, 33, 39, 40, 47)]
+    assert rates == pytest.approx([0.3, 0.5, 0.5, 0.5, 0.3875, 0.275, 0.1625, 0.064289, 0.05, 0.05], abs=1e-6)
+
+
 def test_without_warm_up_the_first_step_has_the_peak() -> None:
     config = SCHEDULE.model_copy(update={"warmup_epochs": 0})
     assert build_schedule(config, peak_lr=0.5, steps_per_epoch=4)(0) == 1.0

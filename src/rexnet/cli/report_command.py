@@ -11,34 +11,32 @@ def add_parser(commands: Commands) -> None:
     """Adds the command."""
     parser = commands.add_parser(
         "report",
-        help="write an HTML report of one run or a comparison of several",
-        description="Write one self-contained HTML file about a run, or a comparison of several. A run without stored "
-        "predictions is evaluated first.",
+        help="write an HTML report of a run",
+        description="Write one self-contained HTML file about a run. A run without stored predictions is evaluated "
+        "first.",
         epilog="example: rexnet report runs/quickstart-20261121-120236",
     )
-    parser.add_argument("runs", metavar="RUN", type=as_path, nargs="+")
-    parser.add_argument(
-        "--out", metavar="FILE", type=as_path, help="default: in the run, or next to the first of several"
-    )
+    parser.add_argument("folder", metavar="RUN", type=as_path)
+    parser.add_argument("--out", metavar="FILE", type=as_path, help="default: report.html in the run folder")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Writes the report."""
-    print(f"Report       {write(options.runs, options.out)}")
+    print(f"Report       {write(options.folder, options.out)}")
     return 0
 
 
-def write(runs: list[Path], out: Path | None) -> Path:
-    """Writes the report of runs of either task and returns its path."""
-    from rexnet.report.report import default_target, write_report
+def write(run: Path, out: Path | None = None) -> Path:
+    """Writes the report of a run of either task and returns its path."""
+    from rexnet.report.report import write_report
     from rexnet.system.atomic_files import require_writable
 
-    require_writable(target := out or default_target(runs))
-    if is_detector(runs[0]):
+    require_writable(target := out or run / "report.html")
+    if is_detector(run):
         from rexnet.detection.detector_report import write_detector_report
 
-        write_detector_report(runs, target)
+        write_detector_report(run, target)
     else:
-        write_report(runs, target)
+        write_report(run, target)
     return target

@@ -89,7 +89,7 @@ def report_run(run: Path) -> None:
     try:
         from rexnet.cli.report_command import write
 
-        log.info(f"Report       {write([run], None)}")
+        log.info(f"Report       {write(run)}")
     except Exception as error:
         log.warning(f"the report could not be written: {error}; try again with rexnet report {run}")
 

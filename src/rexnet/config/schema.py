@@ -95,20 +95,23 @@ class OptimizerConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """The learning rate schedule: linear warm-up, cosine or stepwise decay, constant cool-down."""
+    """The learning rate schedule: linear warm-up, decay by a cosine, in steps or at the end, constant cool-down."""
 
     epochs: PositiveInt
-    """Epochs of warm-up and cosine decay together."""
+    """Epochs of warm-up and decay together."""
     warmup_epochs: Annotated[float, Field(ge=0)]
     """Epochs of linear increase from `warmup_lr` to `optimizer.lr`."""
     warmup_lr: Annotated[float, Field(ge=0)]
     """Learning rate of the first step."""
     min_lr: Annotated[float, Field(ge=0)]
-    """Learning rate at the end of the cosine decay and during the cool-down."""
+    """Learning rate at the end of the decay and during the cool-down."""
     cooldown_epochs: Count
-    """Epochs at `min_lr` after the cosine decay."""
+    """Epochs at `min_lr` after the decay."""
     milestones: tuple[PositiveInt, ...] = ()
     """Epochs after which the learning rate falls to a tenth, instead of the cosine decay."""
+    decay_epochs: PositiveInt | None = None
+    """Last ones of `epochs`, which alone decay (WSD, arXiv 2404.06395), as 1 - sqrt (arXiv 2405.18392): a run can then
+    be continued from its stable phase to any length; null: cosine from the warm-up to the end."""
 
     @property
     def total_epochs(self) -> int:
@@ -121,6 +124,11 @@ class ScheduleConfig(Section):
             raise ValueError(f"warmup_epochs should be below epochs ({self.epochs}), not {self.warmup_epochs:g}")
         if sorted({*self.milestones}) != [*self.milestones] or max(self.milestones, default=0) >= self.epochs:
             raise ValueError(f"milestones should ascend and be below epochs ({self.epochs}), not {self.milestones}")
+        if self.decay_epochs is not None and (self.milestones or self.warmup_epochs + self.decay_epochs > self.epochs):
+            raise ValueError(
+                f"decay_epochs needs milestones=[] and at most the {self.epochs - self.warmup_epochs:g} epochs after "
+                f"the warm-up, not {self.decay_epochs}"
+            )
         return self
 
 

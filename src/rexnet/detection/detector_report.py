@@ -1,6 +1,5 @@
 """The report of a detector's run: the page of classification's reports with sections of its own."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from rexnet.detection.coco_metrics import Detections, find_truth
 from rexnet.detection.drawing import draw_comparison
 from rexnet.detection.evaluate_detector import SHOWN, Evaluated, evaluate_detector
 from rexnet.detection.trained_detector import load_trained_detector
-from rexnet.errors import CheckpointError, ConfigError, DataError
+from rexnet.errors import CheckpointError, DataError
 from rexnet.figures.data_uri import embed_picture
 from rexnet.figures.svg_plots import Line, draw_lines
 from rexnet.report.curves import Figure, add_quantities
@@ -29,15 +28,13 @@ JUDGED_SCORE = 0.5  # of detections that the choice of images counts
 BEST, WORST, WIDTH = 3, 6, 720  # images, and pixels of each
 
 
-def write_detector_report(folders: Sequence[Path], target: Path) -> None:
+def write_detector_report(folder: Path, target: Path) -> None:
     """Writes a self-contained page about a run; its best checkpoint is evaluated if the images are on this machine.
 
     Raises:
-        ConfigError: there are several runs, or the config of the run is damaged.
+        ConfigError: the config of the run is damaged.
     """
-    if len(folders) > 1:
-        raise ConfigError(f"{folders[1]}: a report is of one detector; rexnet evaluate compares several")
-    run = Run(folders[0])
+    run = Run(folder)
     config = require_kind(run.any_config, DetectionConfig, run.folder)
     context = describe_start(run, make_portable(config)) | {"notes": run.damage}
     context["data"] = {"dataset": config.data.dataset, "splits": [], "remarks": []}
@@ -57,7 +54,7 @@ def write_detector_report(folders: Sequence[Path], target: Path) -> None:
         reason = str(error).replace(str(config.data.root), "")
         context["notes"] = [*run.damage, f"The best checkpoint was not evaluated: {reason}"]
     context |= {"tiles": tiles, "curves": _draw_curves(run) + curves}
-    write_page(target, [context])
+    write_page(target, context)
 
 
 def _describe_result(result: Evaluated, splits: list[Any]) -> Context:
@@ -72,7 +69,7 @@ def _describe_result(result: Evaluated, splits: list[Any]) -> Context:
     order = np.argsort(quality, kind="stable")
     chosen = {"Worst images": order[:WORST], "Best images": order[WORST:][::-1][:BEST]}
     return {
-        "results": {"columns": columns, "evaluated": [row], "logged": []},
+        "results": {"columns": columns, "rows": [row]},
         "detections": {
             "classes": [(name, scores.per_class.get(name, np.nan), n) for name, n in zip(names, counts, strict=True)],
             "sentence": f"Detections with a score of {JUDGED_SCORE} or more are on the left, and the true boxes on "

@@ -49,12 +49,10 @@ class Line(NamedTuple):
     series: int = 0
     """Number of its color, 0 to 5."""
     style: str = "solid"
-    """`solid`, `dashed` or `dotted`: names that matplotlib and CSS share."""
+    """`solid` or `dashed`."""
 
 
-def draw_lines(
-    title: str, lines: Sequence[Line], unit: str = "", log: bool = False, legend: bool = True, over: str = "epoch"
-) -> str:
+def draw_lines(title: str, lines: Sequence[Line], unit: str = "", log: bool = False, over: str = "epoch") -> str:
     """Returns curves as SVG with a description for screen readers; empty if no line has a point."""
     lines = [line for line in lines if line.points]
     if not lines:
@@ -78,7 +76,7 @@ def draw_lines(
         axes.xaxis.get_major_locator().set_params(integer=True)
         if len({x for line in lines for x, _ in line.points}) == 1:
             axes.set_xticks([lines[0].points[0][0]])  # else a single epoch gets fractional ticks
-        if legend and len(lines) > 1:
+        if len(lines) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=min(3, len(lines)), borderaxespad=0.1)
         return _write(figure, description)
 

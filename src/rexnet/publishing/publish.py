@@ -60,7 +60,7 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
         architecture = find_timm_architecture(trained.model, trained.config.model)
         if architecture is not None:
             _write_timm_config(architecture, public, folder / "config.json")
-        write_report([run], folder / "report.html", title=title)
+        write_report(run, folder / "report.html", title=title)
         write_card(title, Run(run).epochs, public, predictions, architecture, folder / "README.md")
     log.info(
         f"Published    {target}  ({', '.join(sorted(path.name for path in target.iterdir()))})\n"

@@ -113,7 +113,8 @@ def _lay_out(matrix: np.ndarray, names: tuple[str, ...], pairs: list[ConfusedPai
         if is_part:
             counts.append(int(support[row]) - sum(counts))
         rows.append([(count, count / max(1, int(support[row]))) for count in counts])
-    return {"caption": caption, "names": [names[row] for row in chosen], "has_others": is_part, "rows": rows}
+    shown = [names[row] for row in chosen]
+    return {"caption": caption, "names": shown, "others": ["other classes"] * is_part, "rows": rows}
 
 
 def _describe_most_wrong(

@@ -1,9 +1,7 @@
-"""The curves of a report, for one run or several."""
+"""The curves of a report."""
 
-from collections.abc import Sequence
-
-from rexnet.figures.svg_plots import SERIES, Line, draw_lines
-from rexnet.runs.run import Points, Run
+from rexnet.figures.svg_plots import Line, draw_lines
+from rexnet.runs.run import Run
 
 QUANTITIES = (
     ("Learning rate", "", "train/lr", 1, False),
@@ -40,31 +38,6 @@ def draw_run(run: Run) -> list[Figure]:
 def add_quantities(figures: list[Figure], run: Run) -> list[Figure]:
     """Returns the figures, and those of quantities that all tasks log, that have any point."""
     for heading, unit, tag, factor, log in QUANTITIES:
-        figures.append((heading, draw_lines(heading, [Line(heading, _scaled(run.curve(tag), factor))], unit, log=log)))
+        points = [(epoch, factor * value) for epoch, value in run.curve(tag)]
+        figures.append((heading, draw_lines(heading, [Line(heading, points)], unit, log=log)))
     return [(heading, svg) for heading, svg in figures if svg]
-
-
-def draw_comparison(runs: Sequence[Run]) -> list[Figure]:
-    """Returns the same curves with a line for each run."""
-    figures = []
-    for heading, unit, tags, factor, log in (
-        ("Validation top-1", "%", ("val_ema/top1", "val/top1"), 1, False),
-        ("Validation loss", "", ("val_ema/loss", "val/loss"), 1, False),
-        ("Training loss", "", ("train/loss",), 1, False),
-        *((heading, unit, (tag,), factor, log) for heading, unit, tag, factor, log in QUANTITIES),
-    ):
-        lines = []
-        for number, run in enumerate(runs):
-            points = next(filter(None, map(run.column, tags)), run.curve(tags[0]))
-            lines.append(Line(run.name, _scaled(points, factor), number, line_style(number)))
-        figures.append((heading, draw_lines(heading, lines, unit, log=log, legend=False)))  # the page has one legend
-    return [(heading, svg) for heading, svg in figures if svg]
-
-
-def line_style(number: int) -> str:
-    """Returns the style of a run's line: solid, then dashed and dotted once all colors are in use."""
-    return ("solid", "dashed", "dotted")[number // SERIES % 3]
-
-
-def _scaled(points: Points, factor: float) -> Points:
-    return [(x, factor * y) for x, y in points]

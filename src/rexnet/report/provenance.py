@@ -1,7 +1,6 @@
 """Data, recipe and environment of a run: the parts of a report that need no predictions."""
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,9 @@ import numpy as np
 from rexnet.class_names import readable_names
 from rexnet.config import RunConfig, dump_config
 from rexnet.config.data_schema import DataConfig
-from rexnet.config.differences import recipe_of
+from rexnet.config.differences import find_changes, has_role
 from rexnet.config.load import find_config, load_config
+from rexnet.config.section import Role
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.remarks import remark_on_data
@@ -43,17 +43,10 @@ def describe_data(data: DataConfig, train: Index | None, val: Index | None) -> d
 
 def describe_recipe(config: RunConfig, command: Any) -> dict[str, Any]:
     """Returns the config, the file that the run started with (None if unknown), and the keys that differ from it."""
-    base = _load_base(command)
-    differences = [] if base is None else compare_recipes([config, base[1]])
-    return {"text": dump_config(config), "base": base and base[0], "differences": differences}
-
-
-def compare_recipes(configs: Sequence[RunConfig]) -> list[tuple[str, list[Any]]]:
-    """Returns every key of the recipe whose value differs between configs, with its value in each."""
-    recipes = [recipe_of(config) for config in configs]
-    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
-    rows = [(key, [recipe.get(key) for recipe in recipes]) for key in keys]
-    return [(key, values) for key, values in rows if any(value != values[0] for value in values)]
+    base, other = _load_base(command) or (None, config)
+    changes = find_changes(config, other).items()
+    differences = {key: values for key, values in changes if not has_role(key, Role.MECHANICS)}
+    return {"text": dump_config(config), "base": base, "differences": differences}
 
 
 def describe_environment(facts: dict[str, Any]) -> list[tuple[str, str]]:

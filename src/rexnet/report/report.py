@@ -1,8 +1,6 @@
-"""Writes one HTML file about one run or several, which needs no server and no network."""
+"""Writes one HTML file about a run, which needs no server and no network."""
 
-import itertools
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -17,14 +15,13 @@ from rexnet.config import RunConfig
 from rexnet.config.portable import make_portable
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.sources.image_files import printable
-from rexnet.errors import ConfigError, RexnetError
+from rexnet.errors import RexnetError
 from rexnet.figures.data_uri import embed_picture
 from rexnet.preprocessing import resolve_preprocessing
 from rexnet.report.answers import describe_calibration, describe_classes, describe_mistakes
 from rexnet.report.curves import draw_run
 from rexnet.report.provenance import describe_data, describe_environment, describe_recipe, open_split
-from rexnet.report.side_by_side import compare_runs
-from rexnet.report.summary import RESULT_COLUMNS, describe_logged, describe_result, describe_state, describe_tiles
+from rexnet.report.summary import RESULT_COLUMNS, describe_result, describe_state, describe_tiles
 from rexnet.runs.checkpoint_files import checkpoint_folder
 from rexnet.runs.image_list import describe_changes
 from rexnet.runs.run import KeptPredictions, Run
@@ -37,53 +34,24 @@ SECTIONS = (
     *("curves", "results", "mistakes", "classes", "calibration", "slices"),
     *("detections", "data", "recipe", "environment"),
 )
-"""Keys of a run's context and, capitalized, headings; a section without content is left out."""
+"""Keys of a context and, capitalized, headings; a section without content is left out."""
 
 Context = dict[str, Any]
 
 
-def write_report(folders: Sequence[Path], target: Path, title: str | None = None) -> None:
-    """Writes a self-contained page about one run, or a comparison of several.
+def write_report(folder: Path, target: Path, title: str | None = None) -> None:
+    """Writes a self-contained page about the run of a classifier.
 
     A best checkpoint without kept predictions is evaluated first. If the images are gone or a file of a run is
     damaged, the page names what is missing. So that it can be published, it names no folder, command line, host or
-    person; `rexnet runs` does. A run in progress is reported up to its last epoch, and `title` replaces a run's name.
+    person; `rexnet runs` does. A run in progress is reported up to its last epoch, and `title` replaces its name.
 
     Raises:
-        ConfigError: a folder is not a run or is given twice, its config is damaged, or the file cannot be written.
+        ConfigError: the folder is not a run, its config is damaged, or the file cannot be written.
     """
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise ConfigError("a run is given twice; a comparison needs different ones")
-    opened = [Run(folder) for folder in folders]
-    for run in opened:
-        run.config  # noqa: B018 - raises if it is damaged, before anything is evaluated
-    contexts, runs, results = zip(*(_describe(run, title) for run in opened), strict=True)
-    write_page(target, contexts, compare_runs(runs, results) if len(runs) > 1 else None)
-
-
-def write_page(target: Path, runs: Sequence[Context], comparison: Context | None = None) -> None:
-    """Writes the page of runs whose contexts have the keys `SECTIONS` and those of `_describe`."""
-    page = _template().render(
-        title=runs[0]["name"] if len(runs) == 1 else f"{len(runs)} runs",
-        made=time.strftime("%Y-%m-%d %H:%M"),
-        version=__version__,
-        style=_package_file("report.css"),
-        runs=[run | {"sections": [section for section in SECTIONS if run[section]]} for run in runs],
-        comparison=comparison,
-    )
-    with atomic_write(target) as temporary:
-        temporary.write_bytes(page.encode("utf-8", "replace"))
-
-
-def default_target(folders: Sequence[Path]) -> Path:
-    """Returns the default path of a report: in the run folder, or next to the first of several."""
-    return folders[0] / "report.html" if len(folders) == 1 else folders[0].resolve().parent / "report.html"
-
-
-def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPredictions | None]:
-    """Returns the content of a run's sections, the run with its predictions, and the best of them."""
-    config = make_portable(run.config)
-    train, val = open_split(run.config.data, "train"), open_split(run.config.data, "val")
+    run = Run(folder)
+    config, data = make_portable(run.config), run.config.data
+    train, val = open_split(data, "train"), open_split(data, "val")
     indexes: dict[Split, Index | None] = {"train": train, "val": val}
     changes = describe_changes(run.folder, {split: index for split, index in indexes.items() if index is not None})
     run, note = _with_predictions(run, val)
@@ -92,34 +60,34 @@ def _describe(run: Run, title: str | None) -> tuple[Context, Run, KeptPrediction
         for kept in run.kept_predictions
         if kept.images in get_args(Split)  # others name folders
     ]
-    best = results[0] if results else None
-    context = describe_start(run, config) | {"analyses": best.analyses if best is not None else {}}
-    context["slices"] = context["analyses"].get("slices")
-    classes = val.class_names if val is not None else ()
-    if best is not None:
-        classes = best.predictions.class_names
-        shown = val if best.images == "val" else open_split(run.config.data, "test")
-        context["mistakes"] = describe_mistakes(best.predictions, shown, resolve_preprocessing(run.config, classes))
-        context["classes"] = describe_classes(best.predictions, train)
-        checkpoint = checkpoint_folder(run.folder) / f"{best.checkpoint}.ckpt"
-        context["calibration"] = describe_calibration(best.predictions, checkpoint, best.weights)
-    evaluated = [describe_result(kept) for kept in results]
-    logged = describe_logged(run, len(val) if val is not None and "val" not in changes else None)
-    if evaluated or logged:
-        context["results"] = {"columns": RESULT_COLUMNS, "evaluated": evaluated, "logged": logged}
-    context |= {
-        "name": title or run.name,
-        "tiles": describe_tiles(run, best, classes),
-        "curves": draw_run(run),
-        "data": describe_data(run.config.data, train, val),
-    }
+    context, classes = describe_start(run, config), val.class_names if val is not None else ()
+    if results:
+        context |= _describe_results(run, results, train, val)
+        classes = results[0].predictions.class_names
     for damaged in run.damage:
         log.warning(f"{run.folder}/{damaged}")
-    context["notes"] = [sentence for sentence in (note, *run.damage) if sentence]
-    context["notes"] += [
-        f"Images of {split} have changed since the training: {text}." for split, text in changes.items()
-    ]
-    return context, run, best
+    outdated = [f"Images of {split} have changed since the training: {text}." for split, text in changes.items()]
+    context |= {
+        "name": title or run.name,
+        "tiles": describe_tiles(run, results[0] if results else None, classes),
+        "notes": [*filter(None, (note, *run.damage)), *outdated],
+        "curves": draw_run(run),
+        "data": describe_data(data, train, val),
+    }
+    write_page(target, context)
+
+
+def write_page(target: Path, context: Context) -> None:
+    """Writes the page of a run; the context has the keys `SECTIONS`, and the others that `write_report` sets."""
+    page = _template().render(
+        context,
+        made=time.strftime("%Y-%m-%d %H:%M"),
+        version=__version__,
+        style=_package_file("report.css"),
+        sections=[section for section in SECTIONS if context[section]],
+    )
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(page.encode("utf-8", "replace"))
 
 
 def describe_start(run: Run, config: RunConfig) -> Context:
@@ -130,6 +98,22 @@ def describe_start(run: Run, config: RunConfig) -> Context:
         "augmented": run.augmented and embed_picture(run.augmented, AUGMENTED_WIDTH),
         "recipe": describe_recipe(config, run.environment.get("command")),
         "environment": describe_environment(run.environment),
+    }
+
+
+def _describe_results(run: Run, results: Sequence[KeptPredictions], train: Index | None, val: Index | None) -> Context:
+    """Returns the sections that need predictions: a table of all results, and the details of the first."""
+    best, data = results[0], run.config.data
+    images = val if best.images == "val" else open_split(data, "test")
+    preprocessing = resolve_preprocessing(run.config, best.predictions.class_names)
+    checkpoint = checkpoint_folder(run.folder) / f"{best.checkpoint}.ckpt"
+    return {
+        "results": {"columns": RESULT_COLUMNS, "rows": [describe_result(kept) for kept in results]},
+        "mistakes": describe_mistakes(best.predictions, images, preprocessing),
+        "classes": describe_classes(best.predictions, train),
+        "calibration": describe_calibration(best.predictions, checkpoint, best.weights),
+        "slices": best.analyses.get("slices"),
+        "unknown_images": best.analyses.get("unknown_images"),
     }
 
 
@@ -157,11 +141,9 @@ def _with_predictions(run: Run, val: Index | None) -> tuple[Run, str]:
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    figures = itertools.count()
     filters: dict[str, Callable[..., str]] = {
         "number": lambda value: "\N{EN DASH}" if np.isnan(value) else f"{value:.1f}",
         "plain": _plain,
-        "own_ids": lambda svg: re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>figure{next(figures)}-", svg),
     }
     environment.filters |= filters
     return environment.from_string(_package_file("report.html.jinja"))

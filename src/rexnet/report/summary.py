@@ -5,15 +5,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rexnet.metrics.statistics import Interval, summarize, wilson_interval
+from rexnet.metrics.statistics import Interval, summarize
 from rexnet.models.cost import count_cost
 from rexnet.models.factory import build_model
 from rexnet.runs.run import KeptPredictions, Run
 from rexnet.runs.state import describe_duration
 
-WEIGHTS = {"ema": "EMA", "val_ema": "EMA", "val": "raw"}
 RESULT_COLUMNS = ("n", "Top-1 %", "Top-5 %", "Balanced %", "Loss", "Brier", "ECE %")
-LOGGED_DIGITS = {"top1": 2, "top5": 2, "loss": 4}
 
 
 class Tile(NamedTuple):
@@ -82,21 +80,6 @@ def describe_result(result: KeptPredictions) -> dict[str, Any]:
     return {"checkpoint": result.checkpoint, "weights": _weights(result), "split": result.images, "cells": cells}
 
 
-def describe_logged(run: Run, images: int | None) -> list[dict[str, Any]]:
-    """Returns the best and last validation of EMA and raw weights, with intervals if the number of images is known."""
-    rows = []
-    for prefix in ("val_ema", "val"):
-        best = run.best(f"{prefix}/top1")
-        if best is None:
-            continue
-        last = [f"{run.column(f'{prefix}/{name}')[-1][1]:.{digits}f}" for name, digits in LOGGED_DIGITS.items()]
-        top1 = f"{best[1]:.2f}"
-        if images is not None:
-            top1 += f" [{describe_interval(wilson_interval(round(best[1] * images / 100), images))}]"
-        rows.append({"weights": WEIGHTS[prefix], "cells": [top1, str(best[0]), *last]})
-    return rows
-
-
 def network_cost(run: Run, classes: tuple[str, ...]) -> tuple[int, int]:
     """Returns parameters and multiply-adds of the run's network."""
     with torch.device("meta"):
@@ -111,4 +94,4 @@ def describe_interval(interval: Interval) -> str:
 
 
 def _weights(result: KeptPredictions) -> str:
-    return WEIGHTS.get(result.weights, result.weights)
+    return "EMA" if result.weights == "ema" else result.weights

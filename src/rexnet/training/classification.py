@@ -78,7 +78,8 @@ def train(
     result = run_training(
         module, data, trainer, resumed, allowed, lambda folder: write_image_list(folder, data.indexes), pictures
     )
-    result.log_best(module, "Best top-1  ", " %")
+    worst = module.worst_class and f"Worst class  {module.worst_class}\n"  # empty if a resumed run had nothing to do
+    result.log_best(module, "Best top-1  ", " %", worst)
     return result
 
 

@@ -38,14 +38,14 @@ class TrainingResult(NamedTuple):
     best_checkpoint: Path | None
     step: int
 
-    def log_best(self, module: TrainingModule, heading: str, unit: str) -> None:
-        """Logs the best value of the first metric, and what to do next."""
+    def log_best(self, module: TrainingModule, heading: str, unit: str, remark: str = "") -> None:
+        """Logs the best value of the first metric, a remark in lines of its own, and what to do next."""
         best = self.metrics.get(f"best_{module.metric_names[0]}")
         if self.best_checkpoint is None or best is None:
             return
         weights = "EMA" if module.ema_model is not None else "raw weights"
         log.info(
-            f"\n{heading} {best:.2f}{unit}  ({weights}, {self.best_checkpoint.name})\n"
+            f"\n{heading} {best:.2f}{unit}  ({weights}, {self.best_checkpoint.name})\n{remark}"
             f"Results      {self.run}\n"
             f"Evaluate     rexnet evaluate {self.run}\n"
             f"TensorBoard  tensorboard --logdir {self.run.parent}"
