@@ -90,8 +90,19 @@ class OptimizerConfig(Section):
     """Largest L2 norm of the gradient; null: no clipping."""
     backbone_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of everything but the classifier, relative to `lr`."""
+    layer_decay: Annotated[float, Field(gt=0, le=1), Role.FIXED] = 1.0
+    """Learning rate of each layer relative to the next one, down from the classifier (layer-wise learning rate decay,
+    arXiv 2106.08254); `backbone_lr_factor` comes on top. 0.7 to 0.9 keep more of pretrained weights; 1: off."""
     freeze_backbone_epochs: Count = 0
     """Number of epochs, from the first, that train only the classifier."""
+    unfreeze_epochs: Count = 0
+    """Number of epochs, after those, that train only a part of the backbone: its layers are released evenly, from the
+    classifier down (gradual unfreezing, arXiv 1801.06146). 0: all at once."""
+
+    @property
+    def frozen_epochs(self) -> int:
+        """Epochs in which at least a part of the backbone is frozen."""
+        return self.freeze_backbone_epochs + self.unfreeze_epochs
 
 
 class ScheduleConfig(Section):

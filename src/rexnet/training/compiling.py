@@ -17,7 +17,7 @@ def compile_steps(
     """Compiles calls of `model` with torch.compile; returns True if training steps replay CUDA graphs.
 
     Parameters keep their names, and `model.forward` stays eager. There is one graph for each of the `sizes` of training
-    images, and further ones after `optimizer.freeze_backbone_epochs`.
+    images, and another one whenever layers are released (`optimizer.freeze_backbone_epochs`, `unfreeze_epochs`).
 
     CUDA graphs are those of torch.compile in mode `reduce-overhead`. It captures for the current thread only, so that
     the loader may pin memory meanwhile, draws dropout from the seed of each step, and raises an error if a tensor of
@@ -39,7 +39,5 @@ def compile_steps(
         replays = False
     if checkpointing:  # older versions of torch reject it where DDP splits the graph at its buckets (pytorch #104674)
         torch._dynamo.config.optimize_ddp = False
-    limits = torch._dynamo.config  # beyond it, steps run eagerly
-    limits.recompile_limit = max(limits.recompile_limit, 2 * sizes)
     model.compile(mode="reduce-overhead" if replays else None, dynamic=False)
     return replays
