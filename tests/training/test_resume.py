@@ -120,6 +120,7 @@ def shown(run: TrainingResult) -> dict[str, list[tuple[int, bytes]]]:
         ([3], FULL),  # at an epoch's end
         ([4], [*FULL, "data.num_workers=2"]),  # in mid-epoch, with batches fetched ahead
         ([3, 7], [*FULL, "trainer.val_every_epochs=3"]),  # at the end of an epoch without validation
+        ([4, 8], [*FULL, "ema.decay=null", "ema.last_epochs=2"]),
         ([2, 4], [*FULL, "optimizer.freeze_backbone_epochs=2"]),
         ([5], [*FULL, "optimizer.name=adamw", "optimizer.lr=0.001", "schedule.warmup_lr=0", "ema=null"]),
     ],
