@@ -3,7 +3,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from rexnet.config import load_config
-from rexnet.training.schedule import build_schedule
+from rexnet.training.schedule import build_schedule, released_layers
 
 SCHEDULE = load_config(
     "imagenet",
@@ -64,3 +64,19 @@ def test_torchs_scheduler_follows_it_step_by_step() -> None:
         optimizer.step()
         scheduler.step()
     assert rates == pytest.approx([0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("frozen", "unfreezing", "released"),
+    [
+        (0, 0, [18, 18, 18]),
+        (2, 0, [0, 0, 18, 18]),
+        (1, 4, [0, 4, 8, 11, 15, 18, 18]),  # fifths of 18, rounded up
+        (0, 1, [9, 18, 18]),
+        (0, 35, [1, 1, 2, 2, 3]),
+    ],
+)
+def test_layers_are_released_evenly(frozen: int, unfreezing: int, released: list[int]) -> None:
+    keys = [f"optimizer.freeze_backbone_epochs={frozen}", f"optimizer.unfreeze_epochs={unfreezing}"]
+    config = load_config("imagenet", keys).optimizer
+    assert [released_layers(config, epoch, 18) for epoch in range(len(released))] == released

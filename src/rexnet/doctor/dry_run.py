@@ -66,6 +66,7 @@ def dry_run_config(config: Config) -> Config:
         "schedule.warmup_epochs": 1,
         "schedule.warmup_lr": 0,
         "optimizer.freeze_backbone_epochs": 0,
+        "optimizer.unfreeze_epochs": 0,
     }
     return replace_values(config, values)
 

@@ -1,9 +1,9 @@
-"""The learning rate as a pure function of the optimizer step."""
+"""The learning rate as a pure function of the optimizer step, and the trained layers as one of the epoch."""
 
 import math
 from dataclasses import dataclass
 
-from rexnet.config.schema import ScheduleConfig
+from rexnet.config.schema import OptimizerConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,9 @@ def build_schedule(config: ScheduleConfig, peak_lr: float, steps_per_epoch: int)
         milestones=tuple(epoch * steps_per_epoch for epoch in config.milestones),
         decay_step=None if config.decay_epochs is None else (config.epochs - config.decay_epochs) * steps_per_epoch,
     )
+
+
+def released_layers(config: OptimizerConfig, epoch: int, layers: int) -> int:
+    """Returns how many of the backbone's `layers`, counted from the classifier, are trained in an epoch, from 0."""
+    stage = max(0, epoch + 1 - config.freeze_backbone_epochs)
+    return min(layers, math.ceil(layers * stage / (config.unfreeze_epochs + 1)))
