@@ -75,6 +75,34 @@ class LossConfig(Section):
     over the images; a list gives one weight per class, in the order of the class names."""
 
 
+class DistillationConfig(Section):
+    """Knowledge distillation: the network also learns the answers of a trained classifier, the teacher, which sees the
+    same augmented images. Pays off where a much better classifier of these classes exists, with long schedules and
+    strong mixup ("a good teacher is patient and consistent", arXiv 2106.05237).
+    """
+
+    teacher: Annotated[str, AfterValidator(expand_home), Role.MECHANICS]
+    """A run folder, checkpoint or `.safetensors` of `rexnet export`; or `timm/NAME`, `timm/NAME.TAG` or
+    `timm/NAME=FILE` with ImageNet's classes. It needs all classes of the data set, by name."""
+    teacher_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Sha256 of the teacher's weights; null: any. A run writes down its own, and resumes with these weights only."""
+    kind: Literal["soft", "hard"] = "soft"
+    """`soft`: KL divergence from the teacher's probabilities (arXiv 1503.02531); `hard`: cross-entropy with its answer
+    (arXiv 2012.12877)."""
+    temperature: PositiveFloat = 2.0
+    """Divisor of both logits in the soft loss; higher ones show more of what the teacher thinks of other classes."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Part of the teacher in the loss; the rest is the ordinary loss, with its label smoothing."""
+    image_size: Annotated[int, Field(ge=16, le=4096)] | None = None
+    """Side to which the teacher's images are resized, such as that of its training; null: as the student sees them."""
+
+    @model_validator(mode="after")
+    def _temperature_is_soft(self) -> Self:
+        if self.kind == "hard" and self.temperature != type(self).model_fields["temperature"].default:
+            raise ValueError("temperature is for kind=soft only")
+        return self
+
+
 class OptimizerConfig(Section):
     """The optimizer, its learning rates and weight decay."""
 
@@ -144,10 +172,19 @@ class ScheduleConfig(Section):
 
 
 class EmaConfig(Section):
-    """Exponential moving average of the weights, evaluated next to the raw ones."""
+    """Moving average of weights and BatchNorm statistics, evaluated next to the raw ones: one of two kinds."""
 
-    decay: Annotated[float, Field(gt=0, lt=1)]
-    """Final decay; step t uses min(decay, (1 + t) / (10 + t)) to forget the initial weights quickly."""
+    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Final decay of the exponential one; step t uses min(decay, (1 + t) / (10 + t)) to forget the initial weights."""
+    last_epochs: PositiveInt | None = None
+    """Number of last epochs whose final weights the other one averages (arXiv 2306.03241), an alternative that needs no
+    tuning: 5 of 20, say. Before them it is the raw network."""
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        if (self.decay is None) == (self.last_epochs is None):
+            raise ValueError(f"needs decay ({self.decay}) or last_epochs ({self.last_epochs}), and null for the other")
+        return self
 
 
 class TrainerConfig(Section):
@@ -239,6 +276,8 @@ class RunConfig(Section):
         epochs, every = self.schedule.total_epochs, self.trainer.val_every_epochs
         if epochs % every:
             raise ValueError(f"trainer.val_every_epochs ({every}) should divide the {epochs} epochs of the schedule")
+        if self.ema is not None and (self.ema.last_epochs or 0) > epochs:
+            raise ValueError(f"ema.last_epochs ({self.ema.last_epochs}) should not exceed the {epochs} epochs")
         for key, rate in {"warmup_lr": self.schedule.warmup_lr, "min_lr": self.schedule.min_lr}.items():
             if rate > self.optimizer.lr:
                 raise ValueError(f"schedule.{key} ({rate:g}) should not exceed optimizer.lr ({self.optimizer.lr:g})")
@@ -252,6 +291,8 @@ class Config(RunConfig):
     eval_transform: EvalTransformConfig
     augmentation: AugmentationConfig
     loss: LossConfig
+    distillation: DistillationConfig | None = None
+    """Knowledge distillation from a teacher; null: none."""
 
     @property
     def training_sizes(self) -> tuple[int, ...]:

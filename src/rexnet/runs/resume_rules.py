@@ -69,9 +69,10 @@ def describe_new_schedule(before: ScheduleConfig, after: ScheduleConfig, step: i
 
 
 def _keeps_steps(key: str, changes: Changes) -> bool:
-    """Returns True if a change leaves all steps as they were; `auto` keeps the number that a run has settled on."""
+    """Returns True if a change leaves all steps as they were; `auto` and null keep what a run has settled on."""
     old, new = changes[key]
-    return (key == "schedule.cooldown_epochs" and new > old) or (key == "trainer.accumulate" and new == "auto")
+    settles = {"trainer.accumulate": "auto", "distillation.teacher_sha256": None}
+    return (key == "schedule.cooldown_epochs" and new > old) or (key in settles and new == settles[key])
 
 
 def _in_words(changes: Changes, keys: Sequence[str]) -> str:

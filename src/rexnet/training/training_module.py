@@ -139,12 +139,14 @@ class TrainingModule(pl.LightningModule):
         self.guard.check(self.grad_norm, optimizer)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Updates weights and EMA; a bad gradient changes neither."""
+        """Updates weights and EMA; a bad gradient changes neither, except that a mean takes the weights as they are."""
         super().optimizer_step(*args, **kwargs)
         self.guard.rollback(self.optimizers(use_pl_optimizer=False))
-        if self.ema_model is not None and self.config.ema is not None:
-            decay = decay_at(self.global_step + 1, self.config.ema.decay)
-            update_ema(*self._averaged, decay, skip=self.guard.bad)
+        config = self.config.ema
+        if config is not None:
+            decay = decay_at(self.global_step + 1, config, self.config.schedule.total_epochs, self.steps_per_epoch)
+            if decay < 1:
+                update_ema(*self._averaged, decay, skip=None if config.last_epochs else self.guard.bad)
 
     def on_validation_start(self) -> None:
         """Gives all processes the BatchNorm statistics of the first, so that they validate the same network."""
