@@ -59,7 +59,8 @@ def test_a_run_leaves_everything_in_its_folder(small_run: list[str]) -> None:
 
     events = EventAccumulator(str(run))
     events.Reload()
-    scalars = {f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")}
+    names = ("top1", "top5", "loss", "mean_class_top1")
+    scalars = {f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in names}
     scalars |= {"train/loss", "train/lr", "train/grad_norm", "train/images_per_s", "train/data_wait_share"}
     assert scalars | {"system/memory_gb"} <= set(events.Tags()["scalars"])
     assert "train/augmented" in events.Tags()["images"]

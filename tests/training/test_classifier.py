@@ -51,8 +51,22 @@ def test_validation_measures_both_networks_and_returns_the_logits_of_the_monitor
     module.on_validation_epoch_end()
     metrics = logged[0] | logged[1]
     assert metrics["val/top1"] == 25.0  # all are taken for the last class
+    assert metrics["val/mean_class_top1"] == pytest.approx(100 / 3)
     assert metrics["val_ema/loss"] == pytest.approx(F.cross_entropy(logits, LABELS).item(), rel=1e-6)
-    assert set(metrics) == {f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")}
+    names = ("top1", "top5", "loss", "mean_class_top1")
+    assert set(metrics) == {f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in names}
+
+
+def test_the_worst_class_of_the_monitored_network_has_its_english_name(small_run: list[str]) -> None:
+    config = load_config("finetune/folder.yaml", small_run)
+    module = build_classifier(config, ("n01440764", "n01443537", "n01491361"), (8, 8, 8), 3).eval()
+    assert module.ema_model is not None
+    with torch.no_grad():
+        module.ema_model.head.fc.bias += torch.tensor([99.0, 0.0, 0.0])  # type: ignore[union-attr,operator]
+    attach(module, images=3)
+    module.validation_step((IMAGES[:3], torch.tensor([0, 0, 1])), 0)  # the third class has no image
+    module.on_validation_epoch_end()
+    assert module.worst_class == "goldfish: 0.00 % of 1 images in the last validation"
 
 
 def test_a_lost_validation_image_is_noticed(small_run: list[str]) -> None:

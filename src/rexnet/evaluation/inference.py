@@ -100,7 +100,7 @@ def count_in_batches(predictions: Predictions, batch_size: int) -> dict[str, flo
     """Returns `top1`, `top5` and `loss`, added batch by batch as in training's validation."""
     logits, labels = torch.from_numpy(predictions.logits), torch.from_numpy(np.array(predictions.labels))
     counts = map(count_batch, torch.split(logits, batch_size), torch.split(labels, batch_size))
-    correct1, correct5, loss = (torch.stack(values).sum() for values in zip(*counts, strict=True))
-    n = len(labels)
+    hits, *sums = zip(*counts, strict=True)
+    correct1, (correct5, loss), n = torch.cat(hits).sum(), (torch.stack(values).sum() for values in sums), len(labels)
     top1, top5 = (100.0 * correct / n for correct in (correct1, correct5))
     return {"top1": top1.item(), "top5": top5.item(), "loss": (loss / n).float().item()}

@@ -23,7 +23,8 @@ def table_columns(metrics: Sequence[str]) -> list[str]:
     return [*training, *(f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in metrics), "seconds"]
 
 
-TABLE_COLUMNS = table_columns(("top1", "top5", "loss"))
+CLASSIFIER_METRICS = ("top1", "top5", "loss", "mean_class_top1")
+TABLE_COLUMNS = table_columns(CLASSIFIER_METRICS)
 """Header of the `metrics.csv` of a classifier."""
 
 

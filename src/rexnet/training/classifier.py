@@ -1,12 +1,15 @@
 """The classifier as Lightning trains and validates it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from rexnet.class_names import readable_names
 from rexnet.config import Config
 from rexnet.metrics.classification_metrics import ClassificationMetrics
+from rexnet.runs.run_folder import CLASSIFIER_METRICS
+from rexnet.training.distillation import Distillation
 from rexnet.training.training_module import TrainingModule
 
 
@@ -16,28 +19,43 @@ class Classifier(TrainingModule):
     Batches are (images, targets): float32 (N, 3, H, W), and labels (N,) or soft targets (N, classes).
     """
 
-    metric_names = ("top1", "top5", "loss")
+    metric_names = CLASSIFIER_METRICS
     config: Config
+    worst_class = ""
+    """Class with the lowest top-1 in the last validation of the monitored network, with its figures."""
 
     def __init__(
-        self, config: Config, model: nn.Module, loss: nn.Module, class_names: Sequence[str], steps_per_epoch: int
+        self,
+        config: Config,
+        model: nn.Module,
+        loss: nn.Module,
+        class_names: Sequence[str],
+        steps_per_epoch: int,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__(config, model, steps_per_epoch)
         self.loss = loss
+        self.distillation = distillation
         self.class_names = tuple(class_names)
-        self.val_metrics = ClassificationMetrics()
-        self.val_ema_metrics = None if self.ema_model is None else ClassificationMetrics()
+        self.val_metrics = ClassificationMetrics(len(class_names))
+        self.val_ema_metrics = None if self.ema_model is None else ClassificationMetrics(len(class_names))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Returns the loss of a batch."""
-        images, targets = batch
-        return self.record_loss(self.loss(self.model(images), targets))
+        return self.record_loss(*self.compute_loss(*batch))
+
+    def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Returns the loss, and the terms that it is the sum of if there is a teacher."""
+        if self.distillation is None:
+            return self.loss(self.model(images), targets), {}
+        taught = self.distillation.teacher(images)  # first, while no activations of the student need memory
+        logits = self.model(images)
+        return self.distillation.combine(self.loss(logits, targets), logits, taught)
 
     def trial_loss(self, images: Tensor) -> Tensor:
         """Returns the loss of images with random labels."""
         labels = torch.randint(len(self.class_names), (len(images),), device=images.device)
-        loss: Tensor = self.loss(self.model(images), labels)
-        return loss
+        return self.compute_loss(images, labels)[0]
 
     def show_images(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
         """Returns the first images of a batch without their normalization."""
@@ -57,7 +75,7 @@ class Classifier(TrainingModule):
         return logits
 
     def on_validation_epoch_end(self) -> None:
-        """Logs top-1, top-5 and loss as `val/*` and `val_ema/*`.
+        """Logs top-1, top-5, loss and the mean top-1 of the classes as `val/*` and `val_ema/*`.
 
         Raises:
             DivergenceError: the loss of the raw network is NaN or infinite; nothing has been saved yet.
@@ -67,8 +85,13 @@ class Classifier(TrainingModule):
                 continue
             values = metrics.compute()
             metrics.reset()
-            counted, there = int(values.pop("n")), len(self.trainer.datamodule.val_index)  # type: ignore[attr-defined]
+            images, correct = values.pop("class_images"), values.pop("class_correct")
+            counted, there = int(images.sum()), len(self.trainer.datamodule.val_index)  # type: ignore[attr-defined]
             assert counted == there, f"validation saw {counted} of {there} images"
             if not torch.isfinite(values["loss"]) and prefix == "val":
                 raise self.diverged(f"the validation loss is {values['loss']:g} after step {self.global_step}")
             self.log_validation({f"{prefix}/{name}": value for name, value in values.items()})
+            rates = torch.where(images > 0, 100.0 * correct / images, torch.inf)
+            worst = int(rates.argmin())
+            name = readable_names(self.class_names)[worst]
+            self.worst_class = f"{name}: {rates[worst]:.2f} % of {images[worst]} images in the last validation"
