@@ -42,6 +42,7 @@ ORDER = (
     "export",
     "evaluation",
     "training/losses",
+    "training/distillation",
     "training/ema",
     "training/optim",
     "training/schedule",

@@ -38,6 +38,8 @@ def test_a_missing_key_is_named() -> None:
             r"augmentation: crop_scale should be \[smallest, largest\], not \[0\.9, 0\.1\]",
         ),
         ("schedule.warmup_epochs=99", r"schedule: warmup_epochs should be below epochs \(8\), not 99"),
+        ("schedule.decay_epochs=8", r"schedule: decay_epochs needs milestones=\[\] and at most the 7 epochs after the"),
+        ("schedule={decay_epochs: 3, milestones: [5]}", r"schedule: decay_epochs needs milestones=\[\] and"),
         ("trainer.val_every_epochs=3", r"trainer\.val_every_epochs \(3\) should divide the 8 epochs of the schedule"),
         ("schedule.min_lr=5", r"schedule\.min_lr \(5\) should not exceed optimizer\.lr"),
         ("model.name=resnet", r"model\.name: .*found 'resnet'"),

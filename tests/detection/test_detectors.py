@@ -19,7 +19,7 @@ from rexnet.detection.detectors import build_detector
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models import pretrained
 from rexnet.models.backbone import Backbone
-from rexnet.models.factory import build_model, rexnet, split_parameters
+from rexnet.models.factory import build_model, layer_distances, rexnet, split_parameters
 
 
 def build(name: str = "ssdlite", image_size: int = 96, classes: int = 3, model: Any = None, **options: Any) -> Any:
@@ -152,6 +152,25 @@ def test_the_backbone_is_what_the_optimizer_calls_backbone() -> None:
     assert {id(p) for p in others} == {
         id(p) for p in nn.ModuleList([detector.backbone.extra, detector.head]).parameters()
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "first", "last"),
+    [
+        ("ssdlite", {"width_mult": 0.5}, "stem.conv.weight", "features.16.conv.weight"),
+        ("faster_rcnn", {"width_mult": 0.5}, "stem.conv.weight", "features.15.conv_pwl.bn.bias"),
+        ("ssdlite", {"name": "timm/efficientnet_lite0"}, "features.conv_stem.weight", "features.blocks.6.0.bn3.bias"),
+        ("ssdlite", {"name": "timm/resnet18"}, "features.conv1.weight", "features.layer4.1.conv2.weight"),
+    ],
+)
+def test_the_layers_of_a_detector_are_those_of_its_backbone(
+    name: str, network: dict[str, Any], first: str, last: str
+) -> None:
+    distances = layer_distances(build(name, model=network))
+    numbers = {key.removeprefix("backbone.body."): distance for key, distance in distances.items() if ".body." in key}
+    assert (numbers[first], numbers[last]) == (max(numbers.values()), 1)
+    assert {*numbers.values()} == {*range(1, numbers[first] + 1)}
+    assert {distance for key, distance in distances.items() if ".body." not in key} == {0}
 
 
 def test_the_body_is_the_pretrained_network(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_dry_run_fits_one_batch_on_one_device(small_run: list[str]) -> None:
-    config = load_config("finetune/folder.yaml", [*small_run, "schedule.epochs=9", "trainer.val_every_epochs=3"])
+    schedule = ["schedule.epochs=9", "schedule.decay_epochs=8", "trainer.val_every_epochs=3"]
+    config = load_config("finetune/folder.yaml", [*small_run, *schedule])
     data = ImageData(config)
     images, labels = load_batch(data, 4)
     assert images.shape == (4, 3, 32, 32)

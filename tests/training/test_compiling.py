@@ -84,6 +84,14 @@ def test_gradient_checkpointing_counts_each_batch_once(
 
 
 @pytest.mark.slow
+def test_each_stage_of_unfreezing_has_its_graph(small_run: list[str], use_backend: Callable[[str], None]) -> None:
+    use_backend("eager")
+    stages = ["optimizer.unfreeze_epochs=9", "schedule.epochs=10", "trainer.val_every_epochs=10"]
+    train(configured(small_run, *stages, COMPILED))
+    assert counters["stats"]["unique_graphs"] == 8  # layers; more than PyTorch would compile by default
+
+
+@pytest.mark.slow
 def test_the_real_compiler_repeats_itself_when_a_run_resumes(small_run: list[str]) -> None:
     keys = [*RANDOM, COMPILED]
     whole = train(configured(small_run, *keys))

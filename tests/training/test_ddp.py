@@ -80,6 +80,8 @@ def train_on_two(folder: Path, image_root: Path, **environment: str) -> subproce
         "trainer.devices=2",
         "schedule.epochs=3",
         "optimizer.freeze_backbone_epochs=1",
+        "optimizer.unfreeze_epochs=1",
+        "optimizer.layer_decay=0.9",
         "data.cache=disk",
         f"data.cache_folder={folder}/image-cache",
         "trainer.pictures_every_epochs=2",

@@ -1,10 +1,14 @@
 import pytest
+import timm
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from rexnet.config import load_config
 from rexnet.config.schema import OptimizerConfig
+from rexnet.errors import ConfigError
 from rexnet.models.factory import rexnet
+from rexnet.models.padding import pad_channels
 from rexnet.training.optim import build_optimizer, group_parameters
 
 
@@ -33,6 +37,48 @@ def test_the_backbone_has_its_own_learning_rate() -> None:
         "classifier/decay": 0.2,
         "classifier/no_decay": 0.2,
     }
+
+
+def test_each_layer_learns_more_slowly_the_farther_it_is_from_the_classifier() -> None:
+    keys = ["optimizer.lr=0.1", "optimizer.layer_decay=0.5", "optimizer.backbone_lr_factor=0.1"]
+    model = rexnet(0.2, depth_mult=0.1, num_classes=10)  # a stem, six blocks and the last convolution
+    rates = {group["name"]: group["lr"] for group in group_parameters(model, recipe(*keys))}
+    names = [f"backbone/{distance}/{kind}" for distance in range(8, 0, -1) for kind in ("decay", "no_decay")]
+    assert list(rates) == [*names, "classifier/0/decay", "classifier/0/no_decay"]  # the last one is logged
+    assert rates["classifier/0/decay"] == 0.1
+    assert rates["backbone/1/decay"] == pytest.approx(0.1 * 0.1 * 0.5)
+    assert rates["backbone/8/no_decay"] == pytest.approx(0.1 * 0.1 * 0.5**8)
+
+
+@pytest.mark.parametrize("name", ["rexnet_100", "efficientnet_lite0", "resnet18", "vit_tiny_patch16_224"])
+def test_layer_decay_is_that_of_timm(name: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=10)
+    scale_of = {
+        p: group["lr_scale"] for group in param_groups_layer_decay(model, layer_decay=0.8) for p in group["params"]
+    }
+    if name == "rexnet_100":
+        theirs, model = model, rexnet(1.0, num_classes=10)
+        scale_of = {p: scale_of[q] for p, q in zip(model.parameters(), theirs.parameters(), strict=True)}
+    groups = group_parameters(model, recipe("optimizer.lr=1", "optimizer.layer_decay=0.8"))
+    assert {p: group["lr"] for group in groups for p in group["params"]} == pytest.approx(scale_of)
+
+
+def test_a_network_without_a_group_matcher_has_no_layer_decay() -> None:
+    with torch.device("meta"):
+        model = timm.create_model("pit_ti_224")
+    with pytest.raises(
+        ConfigError, match=r"layer_decay and unfreeze_epochs need .*; PoolingVisionTransformer has none"
+    ):
+        group_parameters(model, recipe("optimizer.layer_decay=0.8"))
+
+
+def test_momentum_keeps_the_true_shapes_whatever_the_groups_are() -> None:
+    keys = ["optimizer.layer_decay=0.8", "optimizer.momentum=0.5"]
+    padded, plain = (pad_channels(rexnet(0.2, num_classes=10), multiple) for multiple in (8, 1))
+    states = [build_optimizer(model, recipe(*keys)).state_dict()["state"] for model in (padded, plain)]
+    shapes = [[value["momentum_buffer"].shape for _, value in sorted(state.items())] for state in states]
+    assert shapes[0] == shapes[1]
 
 
 def test_each_optimizer_gets_its_keys() -> None:

@@ -121,6 +121,7 @@ def shown(run: TrainingResult) -> dict[str, list[tuple[int, bytes]]]:
         ([4], [*FULL, "data.num_workers=2"]),  # in mid-epoch, with batches fetched ahead
         ([3, 7], [*FULL, "trainer.val_every_epochs=3"]),  # at the end of an epoch without validation
         ([2, 4], [*FULL, "optimizer.freeze_backbone_epochs=2"]),
+        ([2, 4], [*FULL, "optimizer.unfreeze_epochs=2", "optimizer.layer_decay=0.8"]),
         ([5], [*FULL, "optimizer.name=adamw", "optimizer.lr=0.001", "schedule.warmup_lr=0", "ema=null"]),
     ],
     ids=str,
@@ -193,6 +194,29 @@ def test_a_moved_run_keeps_its_list_of_the_best(small_run: list[str], tmp_path: 
     (best,) = [state for name, state in callbacks.items() if name.startswith("BestCheckpoints")]
     assert {Path(path).parent for path in best["best_k_models"]} == {moved / "checkpoints"}
     assert len(best["best_k_models"]) == 2
+
+
+def test_a_copy_that_resumes_in_the_stable_phase_is_the_run_that_was_planned_with_its_length(
+    small_run: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "rexnet")
+    wsd = [*small_run, "schedule.decay_epochs=1", "trainer.keep_best=9", "augmentation.mixup=0.2"]
+    parent, branch = train(configured(wsd, "schedule.epochs=5")).run, tmp_path / "branch"
+    shutil.copytree(parent, branch)
+    names = sorted(path.name for path in (parent / "checkpoints").iterdir())
+    second = next(branch.glob("checkpoints/epoch002-*"))
+    short = configured(wsd, "schedule.epochs=4")
+    result = train(short, resume=second, allowed=["schedule.epochs"])
+    assert result.run == branch
+    assert "schedule.epochs=4 instead of 5: at step 6 the learning rate stays at 0.05" in caplog.text
+    planned = train(short)
+    superseded = sorted(path.name for path in branch.glob("checkpoints/*.superseded"))
+    assert [name[:8] for name in superseded] == ["epoch003", "epoch004", "epoch005", "last.ckp", "previous"]
+    for name in superseded:
+        (branch / "checkpoints" / name).unlink()
+    assert_same_outcome(planned, result)
+    assert sorted(path.name for path in (parent / "checkpoints").iterdir()) == names
+    assert load_config(branch / "config.yaml").schedule.epochs == 4
 
 
 def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_taken(

@@ -60,6 +60,26 @@ def test_the_backbone_is_frozen_with_its_statistics_in_the_first_epochs(
     assert not module.ema_model.training
 
 
+@pytest.mark.parametrize(
+    ("epoch", "trained"),
+    [
+        (0, []),
+        (1, ["features.4", "features.5", "features.6"]),  # three of eight layers: a stem, six blocks, a convolution
+        (2, [f"features.{number}" for number in range(1, 7)]),
+        (3, ["stem", *(f"features.{number}" for number in range(7))]),
+    ],
+)
+def test_layers_are_released_from_the_classifier_down(epoch: int, trained: list[str], small_run: list[str]) -> None:
+    keys = ["optimizer.freeze_backbone_epochs=1", "optimizer.unfreeze_epochs=2"]
+    module = build(small_run, *keys, epoch=epoch).train()
+    module.on_train_epoch_start()
+    for name, parameter in module.model.named_parameters():
+        assert parameter.requires_grad == name.startswith((*(f"{layer}." for layer in trained), "head")), name
+    for name, part in module.model.named_modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            assert part.training == name.startswith(tuple(f"{layer}." for layer in trained)), name
+
+
 def test_the_schedule_starts_at_the_warm_up_rate(small_run: list[str]) -> None:
     module = build(small_run, "optimizer.lr=0.5", "schedule.warmup_lr=0.1", "optimizer.backbone_lr_factor=0.1")
     configured: Any = module.configure_optimizers()

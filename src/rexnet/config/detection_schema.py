@@ -83,6 +83,7 @@ class DetectionConfig(RunConfig):
             raise ValueError("trainer.accumulate: auto is for classifiers; give a number")
         if self.trainer.compile:
             raise ValueError("trainer.compile is for classifiers; a detector's shapes change in every step")
-        if self.optimizer.freeze_backbone_epochs and self.detector.trainable_layers < 5:
-            raise ValueError("optimizer.freeze_backbone_epochs needs detector.trainable_layers=5: both freeze layers")
+        if self.optimizer.frozen_epochs and self.detector.trainable_layers < 5:
+            key = "freeze_backbone_epochs" if self.optimizer.freeze_backbone_epochs else "unfreeze_epochs"
+            raise ValueError(f"optimizer.{key} needs detector.trainable_layers=5: both freeze layers")
         return self

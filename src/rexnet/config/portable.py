@@ -20,6 +20,10 @@ def make_portable(config: Kind) -> Kind:
     if isinstance(config, Config):
         values |= {"data.download": False, "data.manifest": None, "data.cache_folder": None}
         values["data.root"] = DIGITS if config.data.dataset == "digits" else PLACEHOLDER
+    if isinstance(config, Config) and config.distillation is not None:
+        teacher = config.distillation.teacher
+        network, equals, file = teacher.partition("=") if teacher.startswith("timm/") else ("", "", teacher)
+        values["distillation.teacher"] = f"{network}{equals}{PurePath(file).name}"
     if isinstance(config, DetectionConfig) and config.detector.weights is not None:
         values["detector.weights"] = Path(config.detector.weights.name)
     return replace_values(config, values)

@@ -75,6 +75,34 @@ class LossConfig(Section):
     over the images; a list gives one weight per class, in the order of the class names."""
 
 
+class DistillationConfig(Section):
+    """Knowledge distillation: the network also learns the answers of a trained classifier, the teacher, which sees the
+    same augmented images. Pays off where a much better classifier of these classes exists, with long schedules and
+    strong mixup ("a good teacher is patient and consistent", arXiv 2106.05237).
+    """
+
+    teacher: Annotated[str, AfterValidator(expand_home), Role.MECHANICS]
+    """A run folder, checkpoint or `.safetensors` of `rexnet export`; or `timm/NAME`, `timm/NAME.TAG` or
+    `timm/NAME=FILE` with ImageNet's classes. It needs all classes of the data set, by name."""
+    teacher_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Sha256 of the teacher's weights; null: any. A run writes down its own, and resumes with these weights only."""
+    kind: Literal["soft", "hard"] = "soft"
+    """`soft`: KL divergence from the teacher's probabilities (arXiv 1503.02531); `hard`: cross-entropy with its answer
+    (arXiv 2012.12877)."""
+    temperature: PositiveFloat = 2.0
+    """Divisor of both logits in the soft loss; higher ones show more of what the teacher thinks of other classes."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Part of the teacher in the loss; the rest is the ordinary loss, with its label smoothing."""
+    image_size: Annotated[int, Field(ge=16, le=4096)] | None = None
+    """Side to which the teacher's images are resized, such as that of its training; null: as the student sees them."""
+
+    @model_validator(mode="after")
+    def _temperature_is_soft(self) -> Self:
+        if self.kind == "hard" and self.temperature != type(self).model_fields["temperature"].default:
+            raise ValueError("temperature is for kind=soft only")
+        return self
+
+
 class OptimizerConfig(Section):
     """The optimizer, its learning rates and weight decay."""
 
@@ -90,25 +118,39 @@ class OptimizerConfig(Section):
     """Largest L2 norm of the gradient; null: no clipping."""
     backbone_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of everything but the classifier, relative to `lr`."""
+    layer_decay: Annotated[float, Field(gt=0, le=1), Role.FIXED] = 1.0
+    """Learning rate of each layer relative to the next one, down from the classifier (layer-wise learning rate decay,
+    arXiv 2106.08254); `backbone_lr_factor` comes on top. 0.7 to 0.9 keep more of pretrained weights; 1: off."""
     freeze_backbone_epochs: Count = 0
     """Number of epochs, from the first, that train only the classifier."""
+    unfreeze_epochs: Count = 0
+    """Number of epochs, after those, that train only a part of the backbone: its layers are released evenly, from the
+    classifier down (gradual unfreezing, arXiv 1801.06146). 0: all at once."""
+
+    @property
+    def frozen_epochs(self) -> int:
+        """Epochs in which at least a part of the backbone is frozen."""
+        return self.freeze_backbone_epochs + self.unfreeze_epochs
 
 
 class ScheduleConfig(Section):
-    """The learning rate schedule: linear warm-up, cosine or stepwise decay, constant cool-down."""
+    """The learning rate schedule: linear warm-up, decay by a cosine, in steps or at the end, constant cool-down."""
 
     epochs: PositiveInt
-    """Epochs of warm-up and cosine decay together."""
+    """Epochs of warm-up and decay together."""
     warmup_epochs: Annotated[float, Field(ge=0)]
     """Epochs of linear increase from `warmup_lr` to `optimizer.lr`."""
     warmup_lr: Annotated[float, Field(ge=0)]
     """Learning rate of the first step."""
     min_lr: Annotated[float, Field(ge=0)]
-    """Learning rate at the end of the cosine decay and during the cool-down."""
+    """Learning rate at the end of the decay and during the cool-down."""
     cooldown_epochs: Count
-    """Epochs at `min_lr` after the cosine decay."""
+    """Epochs at `min_lr` after the decay."""
     milestones: tuple[PositiveInt, ...] = ()
     """Epochs after which the learning rate falls to a tenth, instead of the cosine decay."""
+    decay_epochs: PositiveInt | None = None
+    """Last ones of `epochs`, which alone decay (WSD, arXiv 2404.06395), as 1 - sqrt (arXiv 2405.18392): a run can then
+    be continued from its stable phase to any length; null: cosine from the warm-up to the end."""
 
     @property
     def total_epochs(self) -> int:
@@ -121,6 +163,11 @@ class ScheduleConfig(Section):
             raise ValueError(f"warmup_epochs should be below epochs ({self.epochs}), not {self.warmup_epochs:g}")
         if sorted({*self.milestones}) != [*self.milestones] or max(self.milestones, default=0) >= self.epochs:
             raise ValueError(f"milestones should ascend and be below epochs ({self.epochs}), not {self.milestones}")
+        if self.decay_epochs is not None and (self.milestones or self.warmup_epochs + self.decay_epochs > self.epochs):
+            raise ValueError(
+                f"decay_epochs needs milestones=[] and at most the {self.epochs - self.warmup_epochs:g} epochs after "
+                f"the warm-up, not {self.decay_epochs}"
+            )
         return self
 
 
@@ -228,3 +275,5 @@ class Config(RunConfig):
     eval_transform: EvalTransformConfig
     augmentation: AugmentationConfig
     loss: LossConfig
+    distillation: DistillationConfig | None = None
+    """Knowledge distillation from a teacher; null: none."""

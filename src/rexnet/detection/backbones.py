@@ -12,7 +12,7 @@ from rexnet.config.detection_schema import DetectorConfig
 from rexnet.config.schema import ModelConfig
 from rexnet.errors import ConfigError, first_sentence
 from rexnet.models.backbone import Backbone
-from rexnet.models.factory import build_model, hub_name, require_timm_name
+from rexnet.models.factory import build_model, hub_name, layer_distances, require_timm_name
 from rexnet.models.grad_checkpointing import run_layer
 from rexnet.models.pretrained import load_pretrained
 from rexnet.models.rexnet import InvertedBottleneck, ReXNet
@@ -28,6 +28,8 @@ class ExpandedMaps(nn.Module):
     The first is the expansion in the block that goes from stride 16 to 32 (768 channels in ReXNet 1.0x), the second the
     input of the pooling (1,280 channels). The layers are shared with `network`, not copied.
     """
+
+    group_matcher = ReXNet.group_matcher
 
     def __init__(self, network: ReXNet) -> None:
         super().__init__()
@@ -69,6 +71,7 @@ class TimmMaps(nn.Module):
                 f"model.name: {name} has maps of the strides {found}, but the detector needs {missing[0]}"
             )
         self.features = features
+        self.distances = {f"features.{name}": distance for name, distance in features.distances.items()}
         self.strides = list(strides)
         self.places = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in strides]
         self.channels: list[int] = [channels[place] for place in self.places]
@@ -127,6 +130,9 @@ def _extract_features(network: nn.Module, config: ModelConfig) -> Any:
     state = {name.replace(".", "_"): value for name, value in network.state_dict().items()}
     names = {name: name.removeprefix("model.").replace(".", "_") for name in features.state_dict()}
     features.load_state_dict({name: state[original] for name, original in names.items()})
+    distances = layer_distances(network) if hasattr(network, "group_matcher") else {}
+    of = {name.replace(".", "_"): distance for name, distance in distances.items()}
+    features.distances = {name: of[names[name]] for name, _ in features.named_parameters() if distances}
     return features
 
 

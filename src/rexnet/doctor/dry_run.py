@@ -61,11 +61,12 @@ def dry_run_config(config: Config) -> Config:
         "trainer.sync_batchnorm": False,
         "trainer.max_steps": STEPS,
         "trainer.val_every_epochs": 1,
-        "schedule.epochs": 2,
+        "schedule.epochs": config.schedule.total_epochs + 1,  # the other values still fit, and only one is trained
         "schedule.cooldown_epochs": 0,
         "schedule.warmup_epochs": 1,
         "schedule.warmup_lr": 0,
         "optimizer.freeze_backbone_epochs": 0,
+        "optimizer.unfreeze_epochs": 0,
     }
     return replace_values(config, values)
 

@@ -24,6 +24,8 @@ class Backbone(nn.Module):
         ConfigError: a level that does not exist, or another number of names than of levels.
     """
 
+    group_matcher = ReXNet.group_matcher
+
     def __init__(
         self, network: ReXNet, levels: Sequence[int] = (0, 1, 2, 3, 4), names: Sequence[str] | None = None
     ) -> None:

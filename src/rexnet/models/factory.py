@@ -214,3 +214,27 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def find_body(detector: nn.Module) -> nn.Module | None:
     """Returns the pretrained part of a detector; None for a classifier."""
     return getattr(getattr(detector, "backbone", None), "body", None)
+
+
+def layer_distances(model: nn.Module) -> dict[str, int]:
+    """Returns the distance of each parameter from the classifier in layers, as the network's group matcher counts them.
+
+    The classifier and what belongs to no layer have distance 0, and in a detector everything but its pretrained part.
+
+    Raises:
+        ConfigError: the network has no group matcher.
+    """
+    from timm.models import group_parameters
+
+    network, prefix = (model, "") if (body := find_body(model)) is None else (body, "backbone.body.")
+    if hasattr(network, "group_matcher"):
+        layers = group_parameters(network, network.group_matcher(), reverse=True)  # type: ignore[operator]
+        end = max(layers.values()) + (body is not None)
+        found = {name: end - layer for name, layer in layers.items()}
+    elif not (found := getattr(network, "distances", {})):
+        raise ConfigError(
+            f"optimizer: layer_decay and unfreeze_epochs need a network with a group matcher, which tells timm the "
+            f"order of its layers; {type(network).__name__} has none"
+        )
+    outside = dict.fromkeys((name for name, _ in model.named_parameters()), 0)
+    return outside | {prefix + name: distance for name, distance in found.items()}

@@ -87,6 +87,10 @@ class ReXNet(nn.Module):
         self.num_classes = num_classes
         self.head.fc = build_classifier(self.head.fc_channels, num_classes).to(self.stem.conv.weight)
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Returns patterns of parameter names by which timm groups layers, one for each block of the plan."""
+        return {"stem": r"^stem", "blocks": r"^features\.(\d+)"}
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Turns gradient checkpointing on or off: less memory for a third more computation."""
         self.grad_checkpointing = enable

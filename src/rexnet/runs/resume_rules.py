@@ -58,23 +58,21 @@ def require_same_recipe(old: RunConfig, new: RunConfig, allowed: Collection[str]
         )
 
 
-def describe_longer_run(before: ScheduleConfig, after: ScheduleConfig, step: int, rates: tuple[float, float]) -> str:
-    """Describes a change of the schedule at `step`, where the learning rate jumps from the first to the second rate."""
+def describe_new_schedule(before: ScheduleConfig, after: ScheduleConfig, step: int, rates: tuple[float, float]) -> str:
+    """Describes a change of the schedule at `step`, where the learning rate goes from the first to the second rate."""
     if before == after:
         return ""
-    text = f"The run now has {after.total_epochs} epochs instead of {before.total_epochs}"
-    if before.model_copy(update={"cooldown_epochs": after.cooldown_epochs}) == after:
-        return f"{text}: the cool-down at learning rate {after.min_lr:g} lasts {after.cooldown_epochs} epochs"
-    return (
-        f"{text}, and the cosine ends after epoch {after.epochs} instead of {before.epochs}: at step {step} the "
-        f"learning rate goes from {rates[0]:.4g} to {rates[1]:.4g}"
-    )
+    old, new = before.model_dump(), after.model_dump()
+    changes = ", ".join(f"schedule.{key}={new[key]} instead of {old[key]}" for key in new if new[key] != old[key])
+    change = f"goes from {rates[0]:.4g} to {rates[1]:.4g}" if rates[0] != rates[1] else f"stays at {rates[1]:.4g}"
+    return f"The run now has {changes}: at step {step} the learning rate {change}"
 
 
 def _keeps_steps(key: str, changes: Changes) -> bool:
-    """Returns True if a change leaves all steps as they were; `auto` keeps the number that a run has settled on."""
+    """Returns True if a change leaves all steps as they were; `auto` and null keep what a run has settled on."""
     old, new = changes[key]
-    return (key == "schedule.cooldown_epochs" and new > old) or (key == "trainer.accumulate" and new == "auto")
+    settles = {"trainer.accumulate": "auto", "distillation.teacher_sha256": None}
+    return (key == "schedule.cooldown_epochs" and new > old) or (key in settles and new == settles[key])
 
 
 def _in_words(changes: Changes, keys: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from rexnet.system.device import resolve_device
 from rexnet.training.accumulation import SameMicroBatches, settle_accumulation
 from rexnet.training.callbacks.validation_images import ValidationImages
 from rexnet.training.classifier import Classifier
+from rexnet.training.distillation import load_distillation
 from rexnet.training.losses import build_loss
 from rexnet.training.resume import find_resumed, require_same_data
 from rexnet.training.run_training import TrainingResult, log_start, run_training
@@ -51,7 +52,9 @@ def train(
     resumed = find_resumed(resume) if resume is not None else None
     config = adopt_preprocessing(config)
     if resumed is not None and config.trainer.accumulate == "auto":
-        config = _with_micro_batches(config, resumed.config.trainer.micro_batches)
+        config = _replace(config, "trainer", accumulate=resumed.config.trainer.micro_batches)
+    if resumed is not None and config.distillation is not None:
+        config = _replace(config, "distillation", teacher_sha256=None)  # `require_resumable` compares the one found
     trainer = build_trainer(config, callbacks)
     end_with_parent(trainer)
     data = ImageData(config, trainer.world_size)
@@ -61,7 +64,7 @@ def train(
     module = build_classifier(config, data.class_names, counts, data.steps_per_epoch, pretrained=resume is None)
     if config.trainer.accumulate == "auto":
         number = settle_accumulation(module, data.device_batch, trainer.strategy.root_device)
-        module.config = _with_micro_batches(config, number)
+        module.config = _replace(module.config, "trainer", accumulate=number)
         log.info(f"trainer.accumulate: auto settled on {number}")
         if number > 1:
             data = ImageData(module.config, trainer.world_size)
@@ -89,12 +92,15 @@ def build_classifier(
     """Builds the network for so many images of each class, with weights that depend on the seed, or pretrained ones."""
     torch.manual_seed(mix(config.seed) >> 1)
     model = build_model(config.model, names, pretrained)
-    device = resolve_device(config.trainer)
+    device, distillation = resolve_device(config.trainer), None
+    if config.distillation is not None:
+        distillation = load_distillation(config.distillation, model, names, config.data, device)
+        config = config.model_copy(update={"distillation": distillation.config})
     model = pad_channels(model, device.pad_channels).to(memory_format=device.memory_format)
     if device.accelerator == "cpu" and device.precision == "bf16-mixed":
         train_depthwise_in_fp32(model)
-    return Classifier(config, model, build_loss(config.loss, counts), names, steps_per_epoch)
+    return Classifier(config, model, build_loss(config.loss, counts), names, steps_per_epoch, distillation)
 
 
-def _with_micro_batches(config: Config, number: int) -> Config:
-    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"accumulate": number})})
+def _replace(config: Config, section: str, **values: object) -> Config:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})

@@ -1,6 +1,6 @@
 """The classifier as Lightning trains and validates it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from rexnet.class_names import readable_names
 from rexnet.config import Config
 from rexnet.metrics.classification_metrics import ClassificationMetrics
 from rexnet.runs.run_folder import CLASSIFIER_METRICS
+from rexnet.training.distillation import Distillation
 from rexnet.training.training_module import TrainingModule
 
 
@@ -24,24 +25,37 @@ class Classifier(TrainingModule):
     """Class with the lowest top-1 in the last validation of the monitored network, with its figures."""
 
     def __init__(
-        self, config: Config, model: nn.Module, loss: nn.Module, class_names: Sequence[str], steps_per_epoch: int
+        self,
+        config: Config,
+        model: nn.Module,
+        loss: nn.Module,
+        class_names: Sequence[str],
+        steps_per_epoch: int,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__(config, model, steps_per_epoch)
         self.loss = loss
+        self.distillation = distillation
         self.class_names = tuple(class_names)
         self.val_metrics = ClassificationMetrics(len(class_names))
         self.val_ema_metrics = None if self.ema_model is None else ClassificationMetrics(len(class_names))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Returns the loss of a batch."""
-        images, targets = batch
-        return self.record_loss(self.loss(self.model(images), targets))
+        return self.record_loss(*self.compute_loss(*batch))
+
+    def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Returns the loss, and the terms that it is the sum of if there is a teacher."""
+        if self.distillation is None:
+            return self.loss(self.model(images), targets), {}
+        taught = self.distillation.teacher(images)  # first, while no activations of the student need memory
+        logits = self.model(images)
+        return self.distillation.combine(self.loss(logits, targets), logits, taught)
 
     def trial_loss(self, images: Tensor) -> Tensor:
         """Returns the loss of images with random labels."""
         labels = torch.randint(len(self.class_names), (len(images),), device=images.device)
-        loss: Tensor = self.loss(self.model(images), labels)
-        return loss
+        return self.compute_loss(images, labels)[0]
 
     def show_images(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
         """Returns the first images of a batch without their normalization."""

@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 def compile_steps(model: nn.Module, trainer: TrainerConfig, checkpointing: bool, processes: int) -> bool:
     """Compiles calls of `model` with torch.compile; returns True if training steps replay CUDA graphs.
+
     Parameters keep their names, and `model.forward` stays eager. There is one graph, since training batches have one
-    size, and a second one after `optimizer.freeze_backbone_epochs`.
-    have one size, and a second one after `optimizer.freeze_backbone_epochs`.
+    size, and another one whenever layers are released (`optimizer.freeze_backbone_epochs`, `unfreeze_epochs`).
 
     CUDA graphs are those of torch.compile in mode `reduce-overhead`. It captures for the current thread only, so that
     the loader may pin memory meanwhile, draws dropout from the seed of each step, and raises an error if a tensor of

@@ -1,12 +1,13 @@
 """Optimizers and their parameter groups."""
 
+from collections import defaultdict
 from typing import Any
 
 import torch
 from torch import nn
 
 from rexnet.config.schema import OptimizerConfig
-from rexnet.models.factory import split_parameters
+from rexnet.models.factory import layer_distances, split_parameters
 from rexnet.models.padding import keep_true_shapes
 
 
@@ -25,6 +26,10 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, scales_loss: bool
             optimizer: torch.optim.Optimizer = torch.optim.SGD(
                 groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused
             )
+            if config.momentum > 0:
+                # Like no momentum; but the fused form cannot mix layers with momentum and newly released ones without.
+                for parameter in (parameter for group in groups for parameter in group["params"]):
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         case "adamw":
             optimizer = torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.999), fused=fused)
     keep_true_shapes(optimizer, model)
@@ -48,19 +53,26 @@ def fit_optimizer_to_device(optimizer: Any, scales_loss: bool = False) -> None:
 
 
 def group_parameters(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Returns backbone and classifier, each with and without weight decay.
+    """Returns backbone and classifier, each with and without weight decay, and with layer decay each layer by itself.
 
     Vectors (weights of BatchNorm and all biases) are not decayed, as in the training script that the authors of ReXNet
-    used; pulling them to zero changes the function, not its complexity.
+    used; pulling them to zero changes the function, not its complexity. The classifier comes last: its learning rate is
+    the one that is logged.
     """
-    backbone, classifier = split_parameters(model)
+    backbone = {id(parameter) for parameter in split_parameters(model)[0]}
+    distances = layer_distances(model) if config.layer_decay < 1 else {}
+    members: dict[tuple[bool, int, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        members[id(parameter) not in backbone, -distances.get(name, 0), parameter.ndim <= 1].append(parameter)
     groups = []
-    for name, parameters, lr in (
-        ("backbone", backbone, config.lr * config.backbone_lr_factor),
-        ("classifier", classifier, config.lr),
-    ):
-        matrices = [p for p in parameters if p.ndim > 1]
-        vectors = [p for p in parameters if p.ndim <= 1]
-        groups.append({"name": f"{name}/decay", "params": matrices, "lr": lr, "weight_decay": config.weight_decay})
-        groups.append({"name": f"{name}/no_decay", "params": vectors, "lr": lr, "weight_decay": 0.0})
-    return [group for group in groups if group["params"]]
+    for (is_classifier, depth, is_vector), parameters in sorted(members.items()):
+        part = ("classifier" if is_classifier else "backbone") + (f"/{-depth}" if distances else "")
+        groups.append(
+            {
+                "name": f"{part}/{'no_decay' if is_vector else 'decay'}",
+                "params": parameters,
+                "lr": config.lr * (1.0 if is_classifier else config.backbone_lr_factor) * config.layer_decay**-depth,
+                "weight_decay": 0.0 if is_vector else config.weight_decay,
+            }
+        )
+    return groups

@@ -19,7 +19,7 @@ from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.weights import ENTRY
 from rexnet.runs.checkpoint_files import checkpoint_folder, newest_first
 from rexnet.runs.image_list import Listed, describe_changes
-from rexnet.runs.resume_rules import describe_longer_run, require_same_recipe
+from rexnet.runs.resume_rules import describe_new_schedule, require_same_recipe
 from rexnet.runs.run_folder import CONFIG_FILE
 from rexnet.system.atomic_files import atomic_write
 from rexnet.training.optim import build_optimizer
@@ -60,7 +60,7 @@ class ChangedRecipe(Callback):
         peaks = [group["lr"] for group in optimizer.param_groups]
         rates = [peak * schedule(step) for peak in peaks]
         state = checkpoint["lr_schedulers"][0]
-        text = describe_longer_run(old.schedule, new.schedule, step, (state["_last_lr"][-1], rates[-1]))
+        text = describe_new_schedule(old.schedule, new.schedule, step, (state["_last_lr"][-1], rates[-1]))
         state.update(base_lrs=peaks, lr_lambdas=[None] * len(peaks), _last_lr=rates)
         restored = checkpoint["optimizer_states"][0]["param_groups"]
         for group, wanted, rate in zip(restored, optimizer.param_groups, rates, strict=True):
@@ -140,10 +140,11 @@ def require_same_data(
 
 
 def repair_run(resumed: Resumed, module: TrainingModule) -> None:
-    """Renames damaged checkpoints, deletes leftovers of killed processes, and writes down a changed recipe."""
-    for file in resumed.damaged:
-        file.rename(file.with_name(f"{file.name}.damaged"))
-    checkpoints = checkpoint_folder(resumed.folder)
+    """Renames damaged checkpoints and those after the resumed one, deletes leftovers, and writes down a new recipe."""
+    checkpoints, files = checkpoint_folder(resumed.folder), newest_first(resumed.folder)
+    newer = files[: files.index(resumed.checkpoint)] if resumed.checkpoint in files else [*resumed.damaged]
+    for file in newer:
+        file.rename(file.with_name(f"{file.name}.{'damaged' if file in resumed.damaged else 'superseded'}"))
     stale = remove_stale_temporaries(checkpoints)
     if stale:
         log.info(f"{checkpoints}: deleted {', '.join(stale)}, left by a process that was killed")

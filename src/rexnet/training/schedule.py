@@ -1,14 +1,14 @@
-"""The learning rate as a pure function of the optimizer step."""
+"""The learning rate as a pure function of the optimizer step, and the trained layers as one of the epoch."""
 
 import math
 from dataclasses import dataclass
 
-from rexnet.config.schema import ScheduleConfig
+from rexnet.config.schema import OptimizerConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, half a cosine or steps, and a constant cool-down, as factors of the peak learning rate.
+    """Linear warm-up, decay (half a cosine, steps or 1 - sqrt), constant cool-down, as factors of the peak.
 
     The cosine starts where the warm-up ends. Steps are optimizer steps, so accumulation and the number of devices do
     not change it.
@@ -20,6 +20,8 @@ class Schedule:
     last_factor: float
     milestones: tuple[int, ...] = ()
     """Steps from which the factor is a tenth of that before; if there are any, they take the place of the cosine."""
+    decay_step: int | None = None
+    """Step up to which the factor is 1; it then falls as 1 - sqrt of the remaining way. None: cosine."""
 
     def __call__(self, step: int) -> float:
         """Returns the factor at optimizer step `step`, counted from 0."""
@@ -29,8 +31,10 @@ class Schedule:
             return self.last_factor
         if self.milestones:
             return float(0.1 ** sum(step >= milestone for milestone in self.milestones))
-        progress = (step - self.warmup_steps) / (self.end_step - self.warmup_steps)
-        return self.last_factor + (1.0 - self.last_factor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        start = self.warmup_steps if self.decay_step is None else self.decay_step
+        progress = max(0.0, (step - start) / (self.end_step - start))
+        remaining = 0.5 * (1.0 + math.cos(math.pi * progress)) if self.decay_step is None else 1.0 - math.sqrt(progress)
+        return self.last_factor + (1.0 - self.last_factor) * remaining
 
 
 def build_schedule(config: ScheduleConfig, peak_lr: float, steps_per_epoch: int) -> Schedule:
@@ -41,4 +45,11 @@ def build_schedule(config: ScheduleConfig, peak_lr: float, steps_per_epoch: int)
         first_factor=config.warmup_lr / peak_lr,
         last_factor=config.min_lr / peak_lr,
         milestones=tuple(epoch * steps_per_epoch for epoch in config.milestones),
+        decay_step=None if config.decay_epochs is None else (config.epochs - config.decay_epochs) * steps_per_epoch,
     )
+
+
+def released_layers(config: OptimizerConfig, epoch: int, layers: int) -> int:
+    """Returns how many of the backbone's `layers`, counted from the classifier, are trained in an epoch, from 0."""
+    stage = max(0, epoch + 1 - config.freeze_backbone_epochs)
+    return min(layers, math.ceil(layers * stage / (config.unfreeze_epochs + 1)))

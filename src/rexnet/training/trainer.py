@@ -43,14 +43,14 @@ def build_trainer(config: RunConfig, callbacks: Sequence[Callback] = ()) -> pl.T
     device = resolve_device(settings)
     devices, nodes = resolve_devices(settings), resolve_nodes(settings)
     single = nodes * devices == 1
-    frozen = config.optimizer.freeze_backbone_epochs > 0
+    frozen = config.optimizer.frozen_epochs > 0
     syncs = settings.sync_batchnorm and not single
     build_strategy = build_ray_strategy if detect_launcher() == "ray" else DDPStrategy
     return pl.Trainer(
         accelerator=device.accelerator,
         devices=devices,
         num_nodes=nodes,
-        # Parameters without a gradient are expected only while the backbone is frozen.
+        # Parameters without a gradient are expected only while layers are frozen.
         strategy="auto" if single else build_strategy(find_unused_parameters=frozen, gradient_as_bucket_view=True),
         precision=device.precision,
         plugins=[DurableCheckpointIO(), detect_cluster(), *([SyncBatchNorm()] if syncs else [])],

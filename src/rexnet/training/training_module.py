@@ -14,7 +14,7 @@ from rexnet.config import RunConfig
 from rexnet.data.keys import mix
 from rexnet.data.sampling import MODEL
 from rexnet.errors import DivergenceError
-from rexnet.models.factory import find_body, split_parameters
+from rexnet.models.factory import find_body, layer_distances, split_parameters
 from rexnet.models.weights import ENTRY
 from rexnet.system.device import tune_convolutions
 from rexnet.system.lightning_internals import grad_scaler
@@ -23,7 +23,7 @@ from rexnet.training.ema import averaged_tensors, build_ema, decay_at, update_em
 from rexnet.training.loss_window import LossWindow
 from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
 from rexnet.training.optim import build_optimizer, fit_optimizer_to_device
-from rexnet.training.schedule import build_schedule
+from rexnet.training.schedule import build_schedule, released_layers
 
 
 class TrainingModule(pl.LightningModule):
@@ -43,7 +43,15 @@ class TrainingModule(pl.LightningModule):
         self.model = model
         self.ema_model = build_ema(model) if config.ema else None
         self.steps_per_epoch = steps_per_epoch
-        self.trained_backbone = [parameter for parameter in split_parameters(model)[0] if parameter.requires_grad]
+        by_layer = config.optimizer.layer_decay < 1 or config.optimizer.unfreeze_epochs
+        distances = layer_distances(model) if by_layer else {}
+        backbone = {id(parameter) for parameter in split_parameters(model)[0]}
+        self.backbone = {
+            parameter: max(1, distances.get(name, 1))
+            for name, parameter in model.named_parameters()
+            if id(parameter) in backbone and parameter.requires_grad
+        }
+        """Trained parameters of the backbone, with their distance from the classifier in layers."""
         self.guard = NonFiniteGuard()
         self.window = LossWindow()
         self.grad_norm = torch.zeros(())
@@ -79,6 +87,7 @@ class TrainingModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Compiles the network for training where configured; validation calls its `forward` and stays eager."""
         if self.config.trainer.compile:
+            torch._dynamo.config.recompile_limit += self.config.optimizer.unfreeze_epochs  # each has its own graph
             self.replays_graphs = compile_steps(
                 self.model, self.config.trainer, self.config.model.grad_checkpointing, self.trainer.world_size
             )
@@ -97,14 +106,15 @@ class TrainingModule(pl.LightningModule):
         self.window.sums = self.window.sums.to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        """Freezes the backbone with its BatchNorm statistics in the configured first epochs."""
-        if self.config.optimizer.freeze_backbone_epochs:
-            frozen = self.current_epoch < self.config.optimizer.freeze_backbone_epochs
-            for parameter in self.trained_backbone:
-                parameter.requires_grad_(not frozen)
+        """Freezes layers of the backbone with their BatchNorm statistics in the configured first epochs."""
+        if self.config.optimizer.frozen_epochs:
+            layers = max(self.backbone.values(), default=1)
+            released = released_layers(self.config.optimizer, self.current_epoch, layers)
+            for parameter, distance in self.backbone.items():
+                parameter.requires_grad_(distance <= released)
             for module in (find_body(self.model) or self.model).modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.train(not frozen)
+                    module.train(self.backbone.get(module.weight, 1) <= released)
         if self.ema_model is not None:
             self.ema_model.eval()
 

@@ -1,0 +1,150 @@
+"""Knowledge distillation: a trained classifier, the teacher, adds its answers to the targets of training."""
+
+import copy
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the common name
+
+from rexnet.checkpoints.checkpoint import load_trained
+from rexnet.class_names import match_classes
+from rexnet.config.data_schema import DataConfig
+from rexnet.config.schema import DistillationConfig
+from rexnet.data.sources.image_files import join_names
+from rexnet.errors import ConfigError, RexnetError
+from rexnet.evaluation.timm_networks import load_timm
+from rexnet.models.cost import Cost, count_cost
+from rexnet.models.folding import fold_batchnorm
+from rexnet.models.padding import pad_channels
+from rexnet.preprocessing import Preprocessing
+from rexnet.system.device import Device
+
+log = logging.getLogger(__name__)
+
+TIMM = "timm/"
+
+
+class Teacher(nn.Module):
+    """Maps the student's training images (N, 3, H, W) to float32 logits (N, classes) in the student's order of classes.
+
+    It takes no gradients, computes in evaluation mode in the precision of the training, and follows the images to their
+    device.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    rows: Tensor
+
+    def __init__(
+        self, network: nn.Module, own: Preprocessing, data: DataConfig, rows: Sequence[int], image_size: int | None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.image_size = image_size
+        own_mean, own_std, mean, std = (
+            torch.tensor(values).view(3, 1, 1) for values in (own.mean, own.std, data.mean, data.std)
+        )
+        self.register_buffer("scale", std / own_std)
+        self.register_buffer("shift", (mean - own_mean) / own_std)
+        self.register_buffer("rows", torch.tensor(rows))
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        if self.rows.device != images.device:
+            self.to(images.device)
+        images = images * self.scale + self.shift
+        if self.image_size is not None:
+            images = F.interpolate(images, size=(self.image_size, self.image_size), mode="bilinear", antialias=True)
+        logits: Tensor = self.network(images)
+        return logits.float().index_select(1, self.rows)
+
+
+class Distillation(NamedTuple):
+    """The teacher and its part of the loss: no module, so that checkpoints, EMA, optimizer and DDP do not hold it."""
+
+    config: DistillationConfig
+    """With `teacher_sha256`."""
+    teacher: Teacher
+
+    def combine(self, loss: Tensor, logits: Tensor, taught: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the weighted sum of the ordinary loss and that of `taught`, the teacher's logits, and both terms."""
+        weight = self.config.weight
+        parts = {
+            "label_loss": (1 - weight) * loss,
+            "teacher_loss": weight * imitation_loss(logits, taught, self.config),
+        }
+        return parts["label_loss"] + parts["teacher_loss"], parts
+
+
+def imitation_loss(logits: Tensor, taught: Tensor, config: DistillationConfig) -> Tensor:
+    """Returns the mean over images of the distance of logits from the teacher's, both (N, classes).
+
+    Soft: the divergence KL(teacher || student) of the probabilities at a temperature, times its square, so that the
+    gradient does not depend on it (arXiv 1503.02531). Hard: cross-entropy with the teacher's answer (arXiv 2012.12877).
+    """
+    if config.kind == "hard":
+        return F.cross_entropy(logits.float(), taught.argmax(1))
+    student, teacher = ((each.float() / config.temperature).log_softmax(1) for each in (logits, taught))
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * config.temperature**2
+
+
+def load_distillation(
+    config: DistillationConfig, student: nn.Module, class_names: Sequence[str], data: DataConfig, device: Device
+) -> Distillation:
+    """Loads the teacher for a student on the CPU with these classes, and logs its cost.
+
+    Raises:
+        ConfigError: the teacher is missing, damaged, no classifier, lacks a class, or is not the one of
+            `teacher_sha256`.
+    """
+    source = config.teacher
+    try:
+        if source.startswith(TIMM) and not Path(source).exists():
+            (network, own), names = load_timm(source.removeprefix(TIMM)), None
+        else:
+            trained = load_trained(Path(source))
+            network, own, names = trained.model, trained.preprocessing, trained.class_names
+    except RexnetError as error:
+        raise ConfigError(f"distillation.teacher: {error}") from None
+    found = sha256_of_weights(network)
+    if config.teacher_sha256 not in (None, found):
+        raise ConfigError(
+            f"distillation.teacher: the weights of {source} have the sha256 {found}, not {config.teacher_sha256}; give "
+            f"the teacher that distillation.teacher_sha256 means, or set that to null"
+        )
+    row_of = dict(match_classes(class_names, names, len(own.class_names)))
+    taken = Counter(row_of.values())
+    if missing := [name for row, name in enumerate(class_names) if taken[row_of.get(row, -1)] != 1]:
+        raise ConfigError(
+            f"distillation.teacher: {source} knows {len(class_names) - len(missing)} of the {len(class_names)} classes "
+            f"by name and lacks {join_names(missing)}; fine-tune it on these images first"
+        )
+    size = config.image_size or data.image_size
+    theirs, mine = _cost(network, size), _cost(student, data.image_size)
+    log.info(
+        f"Teacher {source}: {theirs.params / 1e6:.2f} M parameters; {theirs.macs / 1e9:.2f} G multiply-adds an image "
+        f"at {size} px add {theirs.macs / mine.macs / 3:.0%} to a training step of the student (three forward passes, "
+        f"{3 * mine.macs / 1e9:.2f} G)"
+    )
+    network = pad_channels(fold_batchnorm(network), device.pad_channels).to(memory_format=device.memory_format)
+    teacher = Teacher(network, own, data, [row_of[row] for row in range(len(class_names))], config.image_size)
+    return Distillation(config.model_copy(update={"teacher_sha256": found}), teacher)
+
+
+def sha256_of_weights(network: nn.Module) -> str:
+    """Returns the sha256 of a network's tensors on the CPU with their names, whatever file they come from."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _cost(network: nn.Module, image_size: int) -> Cost:
+    return count_cost(copy.deepcopy(network).to("meta"), image_size)
