@@ -88,3 +88,50 @@ def test_every_key_is_described() -> None:
         return found
 
     assert undescribed(Config, "") + undescribed(DetectionConfig, "") == []
+
+
+GROWING = "augmentation.image_size={start: 64, end: 128}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sizes"),
+    [
+        ([], [128] * 8),
+        (["augmentation.image_size=96"], [96] * 8),
+        ([GROWING], [64, 64, 96, 96, 128, 128, 128, 128]),
+        ([GROWING, "augmentation.image_size.epochs=2"], [64, 96, 128, 128, 128, 128, 128, 128]),
+        ([GROWING, "augmentation.image_size.epochs=7"], [64, 64, 64, 64, 96, 96, 96, 128]),
+        ([GROWING, "schedule.cooldown_epochs=0", "schedule.epochs=1"], [128]),
+        ([GROWING, "schedule.epochs=2"], [64, 128, 128, 128]),
+        (["augmentation.image_size={start: 96, end: 96, epochs: 3}"], [96] * 8),
+        (["augmentation.image_size={start: 64, end: 192, epochs: 3}"], [64, 96, 128, 192, 192, 192, 192, 192]),
+    ],
+    ids=str,
+)
+def test_training_images_have_the_size_of_their_epoch(overrides: list[str], sizes: list[int]) -> None:
+    schedule = ["data.image_size=128", "schedule.epochs=6", "schedule.warmup_epochs=0", "schedule.cooldown_epochs=2"]
+    assert load_config("imagenet", [*schedule, *overrides]).training_sizes == tuple(sizes)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("100", r"augmentation\.image_size: 100 px should be a multiple of 32 up to 4096, such as 96 or 128"),
+        ("20", r"20 px should be a multiple of 32 up to 4096, such as 32"),
+        ("4128", r"4128 px should be a multiple of 32 up to 4096, such as 4096"),
+        ("{start: 64, end: 90}", r"90 px should be a multiple of 32 up to 4096, such as 64 or 96"),
+        ("{start: 128, end: 96}", r"augmentation\.image_size: start \(128\) should not exceed end \(96\)"),
+        (
+            "{start: 64, end: 96, epochs: 400}",
+            r"image_size\.epochs \(400\) should be below the 400 epochs of the sched",
+        ),
+        (
+            "large",
+            r"augmentation\.image_size: should be null, a number of pixels, or {start: PIXELS, end: PIXELS}, fou",
+        ),
+        ("true", r"should be null, a number of pixels, or {start: PIXELS, end: PIXELS}, found True"),
+    ],
+)
+def test_a_size_that_networks_do_not_take_is_one_sentence(value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("imagenet", [f"augmentation.image_size={value}", "schedule.cooldown_epochs=0"])
