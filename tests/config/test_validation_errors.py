@@ -40,6 +40,8 @@ def test_a_missing_key_is_named() -> None:
         ("schedule.warmup_epochs=99", r"schedule: warmup_epochs should be below epochs \(8\), not 99"),
         ("schedule.decay_epochs=8", r"schedule: decay_epochs needs milestones=\[\] and at most the 7 epochs after the"),
         ("schedule={decay_epochs: 3, milestones: [5]}", r"schedule: decay_epochs needs milestones=\[\] and"),
+        ("ema.last_epochs=3", r"ema: needs decay \(0\.98\) or last_epochs \(3\), and null for the other"),
+        ("ema={decay: null, last_epochs: 9}", r"ema\.last_epochs \(9\) should not exceed the 8 epochs"),
         ("trainer.val_every_epochs=3", r"trainer\.val_every_epochs \(3\) should divide the 8 epochs of the schedule"),
         ("schedule.min_lr=5", r"schedule\.min_lr \(5\) should not exceed optimizer\.lr"),
         ("model.name=resnet", r"model\.name: .*found 'resnet'"),

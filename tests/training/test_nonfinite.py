@@ -68,6 +68,19 @@ def test_the_first_step_can_be_the_bad_one(small_run: list[str]) -> None:
     assert all(torch.isfinite(value).all() for value in poison_at.states[6]["momentum"].values())
 
 
+def test_the_mean_of_the_last_epochs_is_that_of_their_final_weights_even_after_a_bad_step(small_run: list[str]) -> None:
+    more = ["schedule.epochs=3", "ema.decay=null", "ema.last_epochs=2", "trainer.keep_best=3"]
+    run = train(configured(small_run, *more), callbacks=[Poison(9)]).run
+    first, second, third = (
+        torch.load(path, weights_only=True)["state_dict"] for path in sorted((run / "checkpoints").glob("epoch*.ckpt"))
+    )
+    for name in (name.removeprefix("model.") for name in first if name.startswith("model.")):
+        assert torch.equal(first[f"ema_model.{name}"], first[f"model.{name}"])
+        if second[f"model.{name}"].is_floating_point():
+            mean = (second[f"model.{name}"].double() + third[f"model.{name}"].double()) / 2
+            torch.testing.assert_close(third[f"ema_model.{name}"].double(), mean, rtol=1e-6, atol=1e-7)
+
+
 def test_several_bad_steps_in_a_row_stop_the_run_and_name_the_images(small_run: list[str]) -> None:
     config = configured(small_run, "schedule.epochs=3", "trainer.max_bad_steps=3")
     with pytest.raises(DivergenceError, match=r"infinite in 3 steps in a row, lastly in step 7 with /.* and 5 more"):

@@ -172,10 +172,19 @@ class ScheduleConfig(Section):
 
 
 class EmaConfig(Section):
-    """Exponential moving average of the weights, evaluated next to the raw ones."""
+    """Moving average of weights and BatchNorm statistics, evaluated next to the raw ones: one of two kinds."""
 
-    decay: Annotated[float, Field(gt=0, lt=1)]
-    """Final decay; step t uses min(decay, (1 + t) / (10 + t)) to forget the initial weights quickly."""
+    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Final decay of the exponential one; step t uses min(decay, (1 + t) / (10 + t)) to forget the initial weights."""
+    last_epochs: PositiveInt | None = None
+    """Number of last epochs whose final weights the other one averages (arXiv 2306.03241), an alternative that needs no
+    tuning: 5 of 20, say. Before them it is the raw network."""
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        if (self.decay is None) == (self.last_epochs is None):
+            raise ValueError(f"needs decay ({self.decay}) or last_epochs ({self.last_epochs}), and null for the other")
+        return self
 
 
 class TrainerConfig(Section):
@@ -257,11 +266,18 @@ class RunConfig(Section):
     """Moving average of the weights; null: none."""
     trainer: TrainerConfig = TrainerConfig()
 
+    @property
+    def training_sizes(self) -> tuple[int, ...]:
+        """Side of the training images in each epoch, in pixels."""
+        return (self.data.image_size,) * self.schedule.total_epochs
+
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         epochs, every = self.schedule.total_epochs, self.trainer.val_every_epochs
         if epochs % every:
             raise ValueError(f"trainer.val_every_epochs ({every}) should divide the {epochs} epochs of the schedule")
+        if self.ema is not None and (self.ema.last_epochs or 0) > epochs:
+            raise ValueError(f"ema.last_epochs ({self.ema.last_epochs}) should not exceed the {epochs} epochs")
         for key, rate in {"warmup_lr": self.schedule.warmup_lr, "min_lr": self.schedule.min_lr}.items():
             if rate > self.optimizer.lr:
                 raise ValueError(f"schedule.{key} ({rate:g}) should not exceed optimizer.lr ({self.optimizer.lr:g})")
@@ -277,3 +293,18 @@ class Config(RunConfig):
     loss: LossConfig
     distillation: DistillationConfig | None = None
     """Knowledge distillation from a teacher; null: none."""
+
+    @property
+    def training_sizes(self) -> tuple[int, ...]:
+        sizes, schedule = self.augmentation.image_size, self.schedule
+        return super().training_sizes if sizes is None else sizes.by_epoch(schedule.epochs, schedule.total_epochs)
+
+    @model_validator(mode="after")
+    def _sizes_fit_schedule(self) -> Self:
+        sizes, epochs = self.augmentation.image_size, self.schedule.total_epochs
+        if sizes is not None and sizes.epochs is not None and sizes.epochs >= epochs:
+            raise ValueError(
+                f"augmentation.image_size.epochs ({sizes.epochs}) should be below the {epochs} epochs of the schedule, "
+                f"so that some have `end`"
+            )
+        return self

@@ -23,6 +23,7 @@ def write_card(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     template.filters["markdown"] = markdown
+    decay = trained.config.ema and trained.config.ema.decay
     text = template.from_string(files("rexnet.publishing").joinpath("card.md.jinja").read_text("utf-8")).render(
         title=title,
         version=__version__,
@@ -30,7 +31,7 @@ def write_card(
         view=trained.preprocessing,
         network=_describe_network(trained),
         params=sum(p.numel() for p in trained.model.parameters()) / 1e6,
-        weights="EMA" if trained.weights == "ema" else "raw",
+        weights="raw" if trained.weights == "raw" else "EMA" if decay else "averaged",
         checkpoint=trained.path.name,
         classes=trained.class_names,
         temperature=trained.temperature,

@@ -1,9 +1,11 @@
-"""Exponential moving average (EMA) of a network's weights and BatchNorm statistics."""
+"""Moving average (EMA) of a network's weights and BatchNorm statistics: exponential, or of the last epochs."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
+
+from rexnet.config.schema import EmaConfig
 
 
 def build_ema(model: nn.Module) -> nn.Module:
@@ -11,9 +13,16 @@ def build_ema(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
-def decay_at(step: int, decay: float) -> float:
-    """Returns the decay after optimizer step `step` (counted from 1), which grows from 2 / 11 to `decay`."""
-    return min(decay, (1 + step) / (10 + step))
+def decay_at(step: int, config: EmaConfig, epochs: int, steps_per_epoch: int) -> float:
+    """Returns the weight that the average keeps after optimizer step `step`, counted from 1.
+
+    It grows from 2 / 11 to `decay`. For the mean of the last epochs it is 1 within an epoch, and at the end of one
+    1 - 1 / n for the n-th of them, or 0 before them.
+    """
+    if config.decay is not None:
+        return min(config.decay, (1 + step) / (10 + step))
+    epoch, rest = divmod(step, steps_per_epoch)
+    return 1.0 if rest else 1 - 1 / max(1, epoch - epochs + (config.last_epochs or 0))
 
 
 def averaged_tensors(network: nn.Module) -> list[Tensor]:

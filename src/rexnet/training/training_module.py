@@ -87,9 +87,11 @@ class TrainingModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Compiles the network for training where configured; validation calls its `forward` and stays eager."""
         if self.config.trainer.compile:
-            torch._dynamo.config.recompile_limit += self.config.optimizer.unfreeze_epochs  # each has its own graph
+            checkpointing, sizes = self.config.model.grad_checkpointing, len(set(self.config.training_sizes))
+            # Each size has its own graph, and so has each epoch that releases layers.
+            torch._dynamo.config.recompile_limit += sizes + self.config.optimizer.unfreeze_epochs
             self.replays_graphs = compile_steps(
-                self.model, self.config.trainer, self.config.model.grad_checkpointing, self.trainer.world_size
+                self.model, self.config.trainer, checkpointing, self.trainer.world_size, sizes
             )
 
     def on_train_start(self) -> None:
@@ -137,12 +139,14 @@ class TrainingModule(pl.LightningModule):
         self.guard.check(self.grad_norm, optimizer)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Updates weights and EMA; a bad gradient changes neither."""
+        """Updates weights and EMA; a bad gradient changes neither, except that a mean takes the weights as they are."""
         super().optimizer_step(*args, **kwargs)
         self.guard.rollback(self.optimizers(use_pl_optimizer=False))
-        if self.ema_model is not None and self.config.ema is not None:
-            decay = decay_at(self.global_step + 1, self.config.ema.decay)
-            update_ema(*self._averaged, decay, skip=self.guard.bad)
+        config = self.config.ema
+        if config is not None:
+            decay = decay_at(self.global_step + 1, config, self.config.schedule.total_epochs, self.steps_per_epoch)
+            if decay < 1:
+                update_ema(*self._averaged, decay, skip=None if config.last_epochs else self.guard.bad)
 
     def on_validation_start(self) -> None:
         """Gives all processes the BatchNorm statistics of the first, so that they validate the same network."""
