@@ -94,7 +94,7 @@ def our_loader(config: Config, paths: list[Path], workers: int) -> Callable[[], 
     """Returns our loader, with a filled cache if the config has one."""
     labels = np.zeros(len(paths), dtype=np.int64)
     index = build_index(Path("/"), [str(path.absolute()) for path in paths], labels, ("any",))
-    dataset = build_train_dataset(index, config.data, config.augmentation, config.seed)
+    dataset = build_train_dataset(index, config.data, config.augmentation, config.training_sizes, config.seed)
     cache = CacheStore([dataset], config.data, config.trainer)
     cache.fill(resolve_loader(config.data, config.trainer)._replace(workers=0))
     cache.open()

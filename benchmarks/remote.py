@@ -109,7 +109,7 @@ def configure(root: object, *changes: str) -> Config:
 def build(config: Config, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
     """Returns the training loader of a process."""
     index, settings = load_index(config.data, "train"), resolve_loader(config.data, config.trainer)
-    dataset = build_train_dataset(index, config.data, config.augmentation, config.seed)
+    dataset = build_train_dataset(index, config.data, config.augmentation, config.training_sizes, config.seed)
     cache = CacheStore([dataset], config.data, config.trainer)
     cache.fill(settings)
     cache.open()

@@ -24,7 +24,7 @@ def test_every_shipped_config_loads_and_builds_its_network(path: Path) -> None:
 def test_the_shipped_files_are_those_that_are_promised() -> None:
     names = {str(path.relative_to(CONFIG_FOLDERS[-1])) for path in SHIPPED}
     widths = {f"rexnet_{width}x.yaml" for width in ("0.9", "1.0", "1.3", "1.5", "2.0", "2.2", "3.0")}
-    widths.add("rexnet_lite_1.0x.yaml")
+    widths |= {"rexnet_lite_1.0x.yaml", "rexnet_1.0x_modern.yaml"}
     tuned = {f"finetune/{name}.yaml" for name in ("aircraft", "cars", "cub200", "flowers102", "folder", "food101")}
     detect = {f"detect/{name}_rexnet_1.0x.yaml" for name in ("ssdlite", "faster_rcnn", "mask_rcnn")}
     studies = {f"studies/{name}.yaml" for name in ("nonlinearity", "redesigns", "widths")}
@@ -88,3 +88,50 @@ def test_every_key_is_described() -> None:
         return found
 
     assert undescribed(Config, "") + undescribed(DetectionConfig, "") == []
+
+
+GROWING = "augmentation.image_size={start: 64, end: 128}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sizes"),
+    [
+        ([], [128] * 8),
+        (["augmentation.image_size=96"], [96] * 8),
+        ([GROWING], [64, 64, 96, 96, 128, 128, 128, 128]),
+        ([GROWING, "augmentation.image_size.epochs=2"], [64, 96, 128, 128, 128, 128, 128, 128]),
+        ([GROWING, "augmentation.image_size.epochs=7"], [64, 64, 64, 64, 96, 96, 96, 128]),
+        ([GROWING, "schedule.cooldown_epochs=0", "schedule.epochs=1"], [128]),
+        ([GROWING, "schedule.epochs=2"], [64, 128, 128, 128]),
+        (["augmentation.image_size={start: 96, end: 96, epochs: 3}"], [96] * 8),
+        (["augmentation.image_size={start: 64, end: 192, epochs: 3}"], [64, 96, 128, 192, 192, 192, 192, 192]),
+    ],
+    ids=str,
+)
+def test_training_images_have_the_size_of_their_epoch(overrides: list[str], sizes: list[int]) -> None:
+    schedule = ["data.image_size=128", "schedule.epochs=6", "schedule.warmup_epochs=0", "schedule.cooldown_epochs=2"]
+    assert load_config("imagenet", [*schedule, *overrides]).training_sizes == tuple(sizes)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("100", r"augmentation\.image_size: 100 px should be a multiple of 32 up to 4096, such as 96 or 128"),
+        ("20", r"20 px should be a multiple of 32 up to 4096, such as 32"),
+        ("4128", r"4128 px should be a multiple of 32 up to 4096, such as 4096"),
+        ("{start: 64, end: 90}", r"90 px should be a multiple of 32 up to 4096, such as 64 or 96"),
+        ("{start: 128, end: 96}", r"augmentation\.image_size: start \(128\) should not exceed end \(96\)"),
+        (
+            "{start: 64, end: 96, epochs: 400}",
+            r"image_size\.epochs \(400\) should be below the 400 epochs of the sched",
+        ),
+        (
+            "large",
+            r"augmentation\.image_size: should be null, a number of pixels, or {start: PIXELS, end: PIXELS}, fou",
+        ),
+        ("true", r"should be null, a number of pixels, or {start: PIXELS, end: PIXELS}, found True"),
+    ],
+)
+def test_a_size_that_networks_do_not_take_is_one_sentence(value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("imagenet", [f"augmentation.image_size={value}", "schedule.cooldown_epochs=0"])

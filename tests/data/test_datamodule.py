@@ -13,7 +13,8 @@ from rexnet.data.augment.transforms import build_eval_transform
 from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import Batch, ImageDataset
 from rexnet.data.datasets.by_name import load_eval_index
-from rexnet.data.loaders import build_eval_loader, resolve_loader
+from rexnet.data.loaders import build_eval_loader, build_loader, resolve_loader
+from rexnet.data.sampling import SampleKey
 from rexnet.preprocessing import resolve_preprocessing
 
 
@@ -119,3 +120,22 @@ def test_a_batch_travels_to_a_gpu_on_a_stream_of_its_own(small_config: Config, m
         data.transfer_batch_to_device(batch, torch.device("cuda"), 0)
     assert data._copies is first
     assert events == ["copies", "copied", "the step waits for the copy", "kept until read", "kept until read"] * 2
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker")
+@pytest.mark.parametrize("more", [["data.num_workers=2"], ["data.num_workers=1", "data.cache=disk"]], ids=str)
+def test_batches_have_the_size_of_their_epoch_although_loader_processes_stay(
+    more: list[str], small_run: list[str]
+) -> None:
+    growing = ["augmentation.image_size={start: 32, end: 96}", "schedule.epochs=4", "augmentation.repeats=2"]
+    data = ImageData(configured(small_run, *growing, *more))
+    data.prepare_data()
+    data.setup("fit")
+    if more[1:]:
+        assert data.train_dataset.content == "training images of 144 px"
+    sampler = data.train_sampler(0)
+    loader = build_loader(data.train_dataset, sampler, data.loader_settings)
+    for epoch, size in enumerate((32, 64, 96, 96)):
+        sampler.set_epoch(epoch)
+        assert [tuple(batch.images.shape) for batch in loader] == [(8, size, size, 3)] * 3
+    assert data.val_dataset[SampleKey(0, 0)].image.shape == (32, 32, 3)

@@ -26,6 +26,11 @@ def test_a_dry_run_fits_one_batch_on_one_device(small_run: list[str]) -> None:
     assert len(steps.losses) == 5
     assert min(steps.seconds) > 0
     assert steps.peak_bytes > 1e8
+    config = load_config(
+        "finetune/folder.yaml", [*small_run, "augmentation.image_size={start: 32, end: 96, epochs: 1}"]
+    )
+    assert load_batch(ImageData(config), 2)[0].shape == (2, 3, 96, 96)
+    assert set(dry_run_config(config).training_sizes) == {96}
 
 
 def test_a_learning_rate_that_breaks_the_network_is_an_error(small_run: list[str]) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from rexnet.config import load_config
 from rexnet.data.datamodule import ImageData
-from rexnet.doctor.estimate import compare_speeds, estimate_time, measure_loading
+from rexnet.doctor.estimate import compare_speeds, estimate_time, mean_pixels, measure_loading
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,16 @@ def test_the_time_covers_training_and_validation_by_both_networks(small_run: lis
     assert estimate_time(data, 40, 10).text == "about 21 min for 900 steps at 8 images/s and 300 validations"
     data = ImageData(load_config("finetune/folder.yaml", [*small_run, *overrides, "trainer.max_steps=5", "ema=null"]))
     assert estimate_time(data, 40, 10).text == "about 6 s for 5 steps at 8 images/s and 1 validations"
+
+
+def test_smaller_training_images_make_the_run_shorter_and_validation_relatively_longer(small_run: list[str]) -> None:
+    growing = ["schedule.epochs=300", "data.image_size=64", "augmentation.image_size={start: 32, end: 64}", "ema=null"]
+    config = load_config("finetune/folder.yaml", [*small_run, *growing])
+    assert mean_pixels(config.training_sizes) == 2560  # of 32 x 32 and 64 x 64
+    # 300 x 3 steps of 8 images, and 300 x 15 images, each of which takes a third of 4096 / 2560: 9,600 at 8 images/s
+    assert estimate_time(ImageData(config), 40, 10).text == (
+        "about 20 min for 900 steps at 8 images/s and 300 validations"
+    )
 
 
 def test_the_loader_is_measured_with_and_without_workers(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

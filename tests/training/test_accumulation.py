@@ -72,7 +72,9 @@ def test_a_trial_makes_steps_of_the_size_asked_for(small_run: list[str], monkeyp
 
     monkeypatch.setattr(Classifier, "trial_loss", trial_loss)
     try_step(module, CPU, 6)
-    assert seen == [(6, 3, 32, 32)] * 2
+    module.config = configured(small_run, "augmentation.image_size={start: 32, end: 64}")
+    try_step(module, CPU, 6)
+    assert seen == [(6, 3, 32, 32)] * 2 + [(6, 3, 64, 64)] * 2
 
 
 def test_a_cpu_needs_no_trial(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,9 @@ def use_backend(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     def use(name: str) -> None:
         torch._dynamo.reset()
         counters.clear()
-        monkeypatch.setattr(nn.Module, "compile", lambda self, mode: plain(self, backend=name))
+        monkeypatch.setattr(
+            nn.Module, "compile", lambda self, mode, dynamic: plain(self, dynamic=dynamic, backend=name)
+        )
 
     return use
 
@@ -112,7 +114,7 @@ from rexnet.training.classification import train
 
 torch.set_num_threads(1)
 plain = nn.Module.compile
-nn.Module.compile = lambda self, mode: plain(self, backend="aot_eager")
+nn.Module.compile = lambda self, mode, dynamic: plain(self, dynamic=dynamic, backend="aot_eager")
 if __name__ == "__main__":
     config = load_config("finetune/folder.yaml", sys.argv[1:])
     train(config)
@@ -141,12 +143,13 @@ def test_graphs_need_the_compiler(small_run: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "keys", "checkpointing", "processes", "obstacles"),
+    ("accelerator", "keys", "checkpointing", "processes", "sizes", "obstacles"),
     [
-        ("gpu", {}, False, 1, ""),
-        ("cpu", {}, False, 1, "on a CPU"),
-        ("gpu", {"accumulate": 2}, False, 1, "with trainer.accumulate"),
-        ("gpu", {}, True, 2, "in 2 processes and with model.grad_checkpointing"),
+        ("gpu", {}, False, 1, 1, ""),
+        ("cpu", {}, False, 1, 1, "on a CPU"),
+        ("gpu", {"accumulate": 2}, False, 1, 1, "with trainer.accumulate"),
+        ("gpu", {}, True, 2, 1, "in 2 processes and with model.grad_checkpointing"),
+        ("gpu", {}, False, 1, 3, "with a growing augmentation.image_size"),
     ],
 )
 def test_graphs_are_used_where_they_work(
@@ -154,19 +157,20 @@ def test_graphs_are_used_where_they_work(
     keys: dict[str, Any],
     checkpointing: bool,
     processes: int,
+    sizes: int,
     obstacles: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     modes: list[str | None] = []
     monkeypatch.setattr(compiling, "resolve_device", lambda _: Device(accelerator, "bf16-mixed", True))
-    monkeypatch.setattr(nn.Module, "compile", lambda self, mode: modes.append(mode))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, mode, dynamic: modes.append(mode))
     network, keys = nn.Linear(2, 2), {"compile": True, **keys}
     with caplog.at_level(logging.WARNING):
-        assert compile_steps(network, TrainerConfig(cuda_graphs=True, **keys), checkpointing, processes) == (
+        assert compile_steps(network, TrainerConfig(cuda_graphs=True, **keys), checkpointing, processes, sizes) == (
             not obstacles
         )
-        assert not compile_steps(network, TrainerConfig(**keys), checkpointing, processes)
+        assert not compile_steps(network, TrainerConfig(**keys), checkpointing, processes, sizes)
     assert modes == [None if obstacles else "reduce-overhead", None]
     sentence = f"trainer.cuda_graphs: off, since CUDA graphs do not work {obstacles}"
     assert caplog.messages == [sentence] * bool(obstacles)
@@ -177,7 +181,7 @@ def test_a_missing_compiler_is_one_sentence(small_run: list[str], monkeypatch: p
         raise RuntimeError("No working C++ compiler found")
 
     plain = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda self, mode: plain(self, backend=fail))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, mode, dynamic: plain(self, dynamic=dynamic, backend=fail))
     message = r"^trainer\.compile: .*: No working C\+\+ compiler found; set trainer\.compile=false to train without it$"
     with pytest.raises(ConfigError, match=message):
         train(configured(small_run, COMPILED))

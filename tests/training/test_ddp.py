@@ -40,6 +40,7 @@ class Probe(Callback):
     """Writes down what this process saw and what it ended with."""
     def on_train_start(self, trainer, module):
         self.epochs = [[] for _ in range(trainer.max_epochs)]
+        self.sizes = []
         dataset = trainer.train_dataloader.dataset
         plain = dataset.__class__.__getitem__
         def noted(dataset, key):
@@ -47,10 +48,12 @@ class Probe(Callback):
                 self.epochs[key.epoch].append(key.position)
             return plain(dataset, key)
         dataset.__class__.__getitem__ = noted
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.sizes.append(list(batch[0].shape[2:]))
     def on_train_end(self, trainer, module):
         sums = {name: value.double().sum().item() for name, value in module.state_dict().items()}
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        seen = {"epochs": self.epochs, "sums": sums, "metrics": metrics}
+        seen = {"epochs": self.epochs, "sizes": self.sizes, "sums": sums, "metrics": metrics}
         Path(sys.argv[1], f"rank{trainer.global_rank}.json").write_text(json.dumps(seen))
 
 if __name__ == "__main__":
@@ -89,6 +92,7 @@ def train_on_two(
         "trainer.pictures_every_epochs=2",
         "trainer.accumulate=auto",
         "trainer.pad_channels=8",
+        "augmentation.image_size={start: 32, end: 64, epochs: 2}",
         *overrides,
     ]
     inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
@@ -119,6 +123,11 @@ def test_each_image_is_seen_once_an_epoch_by_one_of_them(two_processes: Path) ->
     for mine, theirs in zip(first["epochs"], second["epochs"], strict=True):
         assert len(mine) == len(theirs) == 12
         assert sorted(mine + theirs) == list(range(24))
+
+
+def test_both_processes_change_the_image_size_at_the_same_step(two_processes: Path) -> None:
+    for rank in ranks(two_processes):
+        assert rank["sizes"] == [[32, 32]] * 6 + [[64, 64]] * 3
 
 
 def test_one_process_evaluates_to_the_very_numbers_that_two_logged(two_processes: Path) -> None:
@@ -173,7 +182,7 @@ def test_sharpness_aware_minimization_is_that_of_the_whole_batch(image_root: Pat
     settings = [
         "model.name=timm/test_convnext",  # LayerNorm has no statistics that depend on the processes
         "model={width_mult: 1.0, depth_mult: 1.0, dropout: 0, drop_path: 0}",
-        "augmentation={mixup: 0, cutmix: 0}",
+        "augmentation={mixup: 0, cutmix: 0, image_size: null}",
         "optimizer={freeze_backbone_epochs: 0, unfreeze_epochs: 0, sam_rho: 0.5}",
         "trainer.accumulate=1",
         "schedule.warmup_epochs=0",

@@ -119,6 +119,7 @@ def shown(run: TrainingResult) -> dict[str, list[tuple[int, bytes]]]:
         ([2], [*FULL, "trainer.accumulate=2"]),
         ([3], FULL),  # at an epoch's end
         ([4], [*FULL, "data.num_workers=2"]),  # in mid-epoch, with batches fetched ahead
+        ([2, 4], [*FULL, "data.num_workers=2", "augmentation.image_size={start: 32, end: 96}"]),  # 32, 64, 96
         ([3, 7], [*FULL, "trainer.val_every_epochs=3"]),  # at the end of an epoch without validation
         ([4, 8], [*FULL, "ema.decay=null", "ema.last_epochs=2"]),
         ([2, 4], [*FULL, "optimizer.freeze_backbone_epochs=2"]),

@@ -7,6 +7,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from rexnet.config.remote_path import parse_url
 from rexnet.config.section import Count, FilePath, PositiveFloat, PositiveInt, Probability, Role, Section
 
+SIZE_STEP, MAX_SIZE = 32, 4096  # pixels; networks halve their input five times
+
 Interpolation = Literal["bilinear", "bicubic"]
 DatasetName = Literal[
     "folder", "csv", "webdataset", "cub200", "cars", "flowers102", "aircraft", "food101", "imagenet", "digits"
@@ -73,7 +75,7 @@ class BatchConfig(LoaderConfig):
 
     root: Annotated[FilePath, Role.MECHANICS]
     """Folder of the data set."""
-    image_size: Annotated[int, Field(ge=16, le=4096)]
+    image_size: Annotated[int, Field(ge=16, le=MAX_SIZE)]
     """Side of the square network input, in pixels."""
     batch_size: Annotated[PositiveInt, Role.FIXED]
     """Images per optimizer step, summed over all devices and micro-batches."""
@@ -93,7 +95,7 @@ class DataConfig(SourceConfig, BatchConfig):
     cache: Literal["disk"] | None = None
     """Keep decoded images in a file that all processes map and later runs reuse; null: decode every time."""
     cache_scale: Annotated[float, Field(ge=1, le=16)] = 1.5
-    """Short side of cached training images, as a multiple of `image_size`; larger images are reduced to it."""
+    """Short side of cached training images, as a multiple of their largest size; larger images are reduced to it."""
     cache_folder: Annotated[FilePath | None, Role.MECHANICS] = None
     """Folder of the cache, such as `/dev/shm/NAME` for memory; null: `image-cache` in `trainer.runs_dir`."""
 
@@ -120,9 +122,52 @@ class RandAugmentConfig(Section):
     """Strengthen posterize and solarize with the magnitude too, as in timm's `-inc1`, instead of weakening them."""
 
 
+class TrainingSizeConfig(Section):
+    """Size of the training images in each epoch; a single number stands for a constant size."""
+
+    start: PositiveInt
+    """Side of the first epoch's images in pixels, a multiple of 32."""
+    end: PositiveInt
+    """Side of the last epochs' images."""
+    epochs: PositiveInt | None = None
+    """Epochs, from the first, in which the size grows to `end`, in equally long steps of 32 pixels; null: all sizes,
+    `end` included, get equal parts of `schedule.epochs`."""
+
+    def by_epoch(self, epochs: int, total: int) -> tuple[int, ...]:
+        """Returns the size in each of `total` epochs, of which `epochs` are not of the cool-down."""
+        steps = (self.end - self.start) // SIZE_STEP
+        growing = self.epochs or epochs * steps // (steps + 1)
+        smaller = [self.start + SIZE_STEP * (epoch * steps // growing) for epoch in range(growing)]
+        return (*smaller, *[self.end] * (total - growing))
+
+    @model_validator(mode="after")
+    def _sizes_fit_networks(self) -> Self:
+        for size in (self.start, self.end):
+            below = size // SIZE_STEP * SIZE_STEP
+            if size != below or size > MAX_SIZE:
+                near = [each for each in (below, below + SIZE_STEP) if 0 < each <= MAX_SIZE] or [MAX_SIZE]
+                nearest = " or ".join(map(str, near))
+                raise ValueError(f"{size} px should be a multiple of {SIZE_STEP} up to {MAX_SIZE}, such as {nearest}")
+        if self.start > self.end:
+            raise ValueError(f"start ({self.start}) should not exceed end ({self.end})")
+        return self
+
+
+def _as_sizes(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"start": value, "end": value}
+    if not isinstance(value, dict | Section | None):
+        raise ValueError("should be null, a number of pixels, or {start: PIXELS, end: PIXELS}")
+    return value
+
+
 class AugmentationConfig(Section):
     """Random transforms of the training images."""
 
+    image_size: Annotated[TrainingSizeConfig | None, BeforeValidator(_as_sizes)] = None
+    """Size of the training images if it differs from `data.image_size`, that of validation. A smaller constant size
+    saves time, and objects look as large as in evaluation (FixRes, arXiv 1906.06423); a growing one saves time in the
+    early epochs (progressive resizing, arXiv 2104.00298). null: `data.image_size`."""
     crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
     """Smallest and largest fraction of the image's area that a random crop covers."""
     crop_ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (3 / 4, 4 / 3)

@@ -269,6 +269,11 @@ class RunConfig(Section):
     """Moving average of the weights; null: none."""
     trainer: TrainerConfig = TrainerConfig()
 
+    @property
+    def training_sizes(self) -> tuple[int, ...]:
+        """Side of the training images in each epoch, in pixels."""
+        return (self.data.image_size,) * self.schedule.total_epochs
+
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         epochs, every = self.schedule.total_epochs, self.trainer.val_every_epochs
@@ -295,3 +300,18 @@ class Config(RunConfig):
     loss: LossConfig
     distillation: DistillationConfig | None = None
     """Knowledge distillation from a teacher; null: none."""
+
+    @property
+    def training_sizes(self) -> tuple[int, ...]:
+        sizes, schedule = self.augmentation.image_size, self.schedule
+        return super().training_sizes if sizes is None else sizes.by_epoch(schedule.epochs, schedule.total_epochs)
+
+    @model_validator(mode="after")
+    def _sizes_fit_schedule(self) -> Self:
+        sizes, epochs = self.augmentation.image_size, self.schedule.total_epochs
+        if sizes is not None and sizes.epochs is not None and sizes.epochs >= epochs:
+            raise ValueError(
+                f"augmentation.image_size.epochs ({sizes.epochs}) should be below the {epochs} epochs of the schedule, "
+                f"so that some have `end`"
+            )
+        return self

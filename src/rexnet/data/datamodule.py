@@ -144,7 +144,9 @@ class ImageData(KeyedData):
             )
         self.indexes: dict[Split, Index] = {"train": self.train_index, "val": self.val_index}
         preprocessing = resolve_preprocessing(config, self.train_index.class_names)
-        self.train_dataset = build_train_dataset(self.train_index, config.data, config.augmentation, config.seed)
+        self.train_dataset = build_train_dataset(
+            self.train_index, config.data, config.augmentation, config.training_sizes, config.seed
+        )
         self.val_dataset = build_eval_dataset(self.val_index, config.data, preprocessing)
         self.cache = CacheStore((self.train_dataset, self.val_dataset), config.data, config.trainer)
         self.cache.require_filled(resolve_nodes(config.trainer))

@@ -58,14 +58,14 @@ class KeyedDataset(Dataset[Any]):
     def __getitem__(self, sample: SampleKey) -> Any:
         self.progress.record(sample.position)
         parts = (sample.epoch, sample.position, sample.view) if sample.view else (sample.epoch, sample.position)
-        return self.sample(sample.position, mix(self.seed, *parts))
+        return self.sample(sample.position, mix(self.seed, *parts), sample.epoch)
 
     @property
     def sample_bytes(self) -> int:
-        """Size of a sample in a batch."""
+        """Largest size of a sample in a batch."""
         raise NotImplementedError
 
-    def sample(self, position: int, key: int) -> Any:
+    def sample(self, position: int, key: int, epoch: int = 0) -> Any:
         """Returns the image at `position` with its labels, transformed by the random numbers of `key`."""
         raise NotImplementedError
 
@@ -85,17 +85,17 @@ class ImageDataset(KeyedDataset):
 
     @property
     def sample_bytes(self) -> int:
-        return 3 * self.transform.image_size**2
+        return 3 * max(self.transform.sizes) ** 2
 
-    def sample(self, position: int, key: int) -> Sample:
-        return Sample(self.view(position, key), int(self.index.labels[position]), key)
+    def sample(self, position: int, key: int, epoch: int = 0) -> Sample:
+        return Sample(self.view(position, key, epoch), int(self.index.labels[position]), key)
 
     def collate(self, samples: list[Sample]) -> Batch:
         return stack(samples)
 
-    def view(self, position: int, key: int) -> np.ndarray:
-        """Returns the transformed image at `position`, uint8 (height, width, 3)."""
-        return self.transform(self.opened(position), key)
+    def view(self, position: int, key: int, epoch: int = 0) -> np.ndarray:
+        """Returns the transformed image at `position`, uint8 (height, width, 3), in the size of the epoch."""
+        return self.transform(self.opened(position), key, epoch)
 
     def opened(self, position: int) -> np.ndarray | Jpeg:
         """Returns the image at `position`, RGB uint8 (height, width, 3), cropped to its bounding box if it has one."""

@@ -34,12 +34,14 @@ def draw_preview(config: Config, columns: int, views: int) -> Image.Image:
     preprocessing = resolve_preprocessing(config, index.class_names)
     chosen = choose_images(index, columns)
     names = [index.class_names[int(index.labels[position])] for position in chosen]
-    train = ImageDataset(index, build_train_transform(config.data, config.augmentation), config.seed)
+    sizes = config.training_sizes
+    train = ImageDataset(index, build_train_transform(config.data, config.augmentation, sizes), config.seed)
     rows = [picture_row("Original", "as decoded", [np.asarray(train.opened(each)) for each in chosen], names)]
     drawn = []
     for view in range(views):
-        drawn.append(np.stack([train.view(position, mix(config.seed, view, position)) for position in chosen]))
-        rows.append(picture_row("Training" if view == 0 else "", f"view {view + 1}", drawn[-1], []))
+        epoch = round(view / max(1, views - 1) * (len(sizes) - 1))  # from the first to the last size
+        drawn.append(np.stack([train.view(each, mix(config.seed, view, each), epoch) for each in chosen]))
+        rows.append(picture_row("Training" if view == 0 else "", f"view {view + 1}, {sizes[epoch]} px", drawn[-1], []))
     rng = random.Random(mix(config.seed, len(names)))
     rows += _batch_rows(config.augmentation, preprocessing, drawn[0], names, rng)
     evaluation = ImageDataset(index, build_eval_transform(preprocessing))

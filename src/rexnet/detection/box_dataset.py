@@ -49,7 +49,7 @@ class BoxDataset(KeyedDataset):
         pixels = int(self.index.sizes.max(0).prod()) if self.transform.square is None else self.transform.square**2
         return (3 + self.with_masks * len(self.index.boxes) // len(self.index)) * pixels
 
-    def sample(self, position: int, key: int) -> BoxSample:
+    def sample(self, position: int, key: int, epoch: int = 0) -> BoxSample:
         index, name = self.index, self.index.name(position)
         image = index.read_pixels(position)
         height, width = index.sizes[position].tolist()

@@ -53,7 +53,7 @@ class DryRun(Callback):
 
 
 def dry_run_config(config: Config) -> Config:
-    """Returns the config of one device and one micro-batch, which reaches the peak learning rate at the last step."""
+    """Returns the config of one device, one micro-batch and the largest images; the last step has the peak rate."""
     values = {
         "trainer.devices": 1,
         "trainer.num_nodes": 1,
@@ -67,14 +67,16 @@ def dry_run_config(config: Config) -> Config:
         "schedule.warmup_lr": 0,
         "optimizer.freeze_backbone_epochs": 0,
         "optimizer.unfreeze_epochs": 0,
+        "augmentation.image_size": config.augmentation.image_size and max(config.training_sizes),
     }
     return replace_values(config, values)
 
 
 def uncached_dataset(data: ImageData) -> ImageDataset:
-    """Returns the training images with their random transform, decoded each time."""
+    """Returns the training images with their random transform in the largest size, decoded each time."""
     config = data.config
-    return ImageDataset(data.train_index, build_train_transform(config.data, config.augmentation), config.seed)
+    transform = build_train_transform(config.data, config.augmentation, [max(config.training_sizes)])
+    return ImageDataset(data.train_index, transform, config.seed)
 
 
 def load_batch(data: ImageData, images: int) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Sequence
+from statistics import fmean
 
 from rexnet.data.cache.cached_datasets import CachedImages
 from rexnet.data.datamodule import ImageData
@@ -17,6 +19,11 @@ from rexnet.system.resources import count_cores
 SECONDS = 4.0  # of loading
 CACHED_IMAGES = 128
 FORWARD = 1 / 3  # of the time of a training step
+
+
+def mean_pixels(sizes: Sequence[int]) -> float:
+    """Returns the mean number of pixels of a training image, from its side in each epoch."""
+    return fmean(size**2 for size in sizes)
 
 
 def measure_loading(data: ImageData) -> float:
@@ -43,7 +50,9 @@ def measure_loading(data: ImageData) -> float:
 def describe_cache(data: ImageData) -> str:
     """Measures how fast the loader would be with a filled cache, where images only need augmentation."""
     plain, config = uncached_dataset(data), data.config.data
-    dataset = CachedImages(plain.index, plain.transform, plain.seed, round(config.cache_scale * config.image_size))
+    dataset = CachedImages(
+        plain.index, plain.transform, plain.seed, round(config.cache_scale * plain.transform.sizes[0])
+    )
     images = [dataset.make(position) for position in range(min(CACHED_IMAGES, len(dataset)))]
     start = time.perf_counter()
     for key, image in enumerate(images):
@@ -81,6 +90,7 @@ def estimate_time(data: ImageData, loader: float, model: float) -> Finding:
     validations = steps // data.steps_per_epoch // config.trainer.val_every_epochs
     passes = 1 if config.ema is None else 2
     validated = validations * len(data.val_index) * passes * FORWARD
+    validated *= config.data.image_size**2 / mean_pixels(config.training_sizes)
     duration = describe_duration((steps * config.data.batch_size + validated) / speed)
     text = f"about {duration} for {steps:,} steps at {speed:,.0f} images/s and {validations} validations"
     return Finding("ok", "estimate", text)

@@ -17,7 +17,7 @@ from rexnet.doctor.dry_run import (
     load_batch,
     run_steps,
 )
-from rexnet.doctor.estimate import compare_speeds, estimate_time, measure_loading
+from rexnet.doctor.estimate import compare_speeds, estimate_time, mean_pixels, measure_loading
 from rexnet.doctor.finding import Finding, attempt
 from rexnet.errors import ConfigError, RexnetError, user_message
 from rexnet.models.factory import adopt_preprocessing
@@ -68,7 +68,10 @@ def check_training(data: ImageData) -> Iterator[Finding]:
     yield check_memory(steps.peak_bytes, images, free)
     yield check_losses(steps.losses, config.optimizer.lr)
     devices = 1 if device.accelerator == "cpu" else data.loader_settings.devices  # processes on a CPU share its cores
-    model = devices * images / median(steps.seconds[1:])  # the first step is slower
+    relative = (
+        mean_pixels(config.training_sizes) / max(config.training_sizes) ** 2
+    )  # the dry run has the largest images
+    model = devices * images / (median(steps.seconds[1:]) * relative)  # the first step is slower
     loader = measure_loading(data)
     yield compare_speeds(data, loader, model)
     yield estimate_time(data, loader, model)

@@ -69,7 +69,8 @@ def estimate_batchnorm(model: nn.Module, config: Config) -> None:
         norm.momentum = None  # the plain mean over all batches
         norm.train()
     index, seen = load_index(data, "train"), 0
-    dataset = ImageDataset(index, build_train_transform(data, config.augmentation), config.seed)
+    transform = build_train_transform(data, config.augmentation, config.training_sizes[-1:])
+    dataset = ImageDataset(index, transform, config.seed)
     loader = build_loader(dataset, build_train_sampler(config, index), resolve_loader(data, trainer))
     with explained_faults([dataset], data.worker_timeout), torch.inference_mode():
         for batch in loader:

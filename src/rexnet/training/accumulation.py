@@ -47,11 +47,8 @@ def settle_accumulation(module: TrainingModule, images: int, device: torch.devic
 
 def try_step(module: TrainingModule, device: torch.device, images: int) -> None:
     """Makes two training steps on random images with a copy of the module; the second has the optimizer's state."""
-    arithmetic, side, is_gpu = (
-        resolve_device(module.config.trainer),
-        module.config.data.image_size,
-        device.type != "cpu",
-    )
+    arithmetic, is_gpu = resolve_device(module.config.trainer), device.type != "cpu"
+    side = max(module.config.training_sizes)
     with torch.random.fork_rng([device] if is_gpu else []):
         spare = int(SPARE * torch.cuda.get_device_properties(device).total_memory) if is_gpu else 0
         held = torch.empty(spare, dtype=torch.uint8, device=device)

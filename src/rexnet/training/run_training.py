@@ -56,9 +56,12 @@ def log_start(module: TrainingModule, trainer: pl.Trainer, name: str, images: st
     """Logs what will be trained: the network's name, its size, its images in words, and remarks on them as warnings."""
     config = module.config
     hardware = torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "CPU"
+    sizes = f"{', '.join(map(str, dict.fromkeys(config.training_sizes)))} px"
+    if set(config.training_sizes) != {config.data.image_size}:
+        sizes += f" (validation {config.data.image_size} px)"
     parameters = sum(shape.numel() for _, shape in true_shapes(module.model)) / 1e6
     log.info(
-        f"{name}, {parameters:.2f} M parameters, {config.data.image_size} px, {trainer.precision} on "
+        f"{name}, {parameters:.2f} M parameters, {sizes}, {trainer.precision} on "
         f"{trainer.world_size} x {hardware}\n{images}\n"
         f"{config.schedule.total_epochs} epochs of {module.steps_per_epoch} steps with {config.data.batch_size} images"
     )

@@ -90,9 +90,11 @@ class TrainingModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Compiles the network for training where configured; validation calls its `forward` and stays eager."""
         if self.config.trainer.compile:
-            torch._dynamo.config.recompile_limit += self.config.optimizer.unfreeze_epochs  # each has its own graph
+            checkpointing, sizes = self.config.model.grad_checkpointing, len(set(self.config.training_sizes))
+            # Each size has its own graph, and so has each epoch that releases layers.
+            torch._dynamo.config.recompile_limit += sizes + self.config.optimizer.unfreeze_epochs
             self.replays_graphs = compile_steps(
-                self.model, self.config.trainer, self.config.model.grad_checkpointing, self.trainer.world_size
+                self.model, self.config.trainer, checkpointing, self.trainer.world_size, sizes
             )
 
     def on_train_start(self) -> None:

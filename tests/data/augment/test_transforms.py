@@ -43,7 +43,7 @@ def preprocessing(image_size: int, crop_pct: float, interpolation: Any = "bicubi
 
 def train_transform(*overrides: str) -> Transform:
     config = recipe("data.image_size=32", *overrides)
-    return build_train_transform(config.data, config.augmentation)
+    return build_train_transform(config.data, config.augmentation, config.training_sizes)
 
 
 def step(transform: Transform, kind: type) -> Any:
@@ -62,6 +62,7 @@ def test_crop_scale_ratio_and_size_reach_the_crop() -> None:
     )
     crop = step(transform, RandomResizedCrop)
     assert (crop.size, crop.scale, crop.ratio) == (32, (0.3, 0.6), (0.9, 1.1))
+    assert set(transform.sizes) == {32}
     assert crop.filters == (cv2.INTER_CUBIC,)
 
 
@@ -215,7 +216,7 @@ def recorded(transform: Transform, image: np.ndarray, key: int) -> dict[str, Any
         twin = copy.copy(step)
         twin.apply = functools.partial(note, seen, type(step).__name__)
         copies.append(twin)
-    Transform(copies, 224)(image, key)
+    Transform(copies, [224])(image, key)
     return seen
 
 
@@ -272,6 +273,22 @@ def test_64_copies_of_one_image_give_64_different_results(workers: int, image_ro
     batches = loaded(copies, train_transform("data.image_size=64"), workers)
     images = [image.numpy().tobytes() for batch in batches for image in batch.images][:64]
     assert len(set(images)) == 64
+
+
+def test_an_image_of_another_size_is_the_same_crop_with_the_same_augmentation(image_root: Path) -> None:
+    growing = train_transform("augmentation.image_size={start: 32, end: 96, epochs: 4}")
+    index, image = index_folders(image_root, "train"), np.zeros((80, 90, 3), np.uint8)
+    assert (
+        recorded(growing, image, key=5)["RandomResizedCrop"]["box"]
+        == recorded(train_transform(), image, key=5)["RandomResizedCrop"]["box"]
+    )
+    for epoch, size in enumerate((32, 32, 64, 64, 96, 96)):
+        key, constant = SampleKey(epoch, 7, 1), train_transform(f"augmentation.image_size={size}")
+        one, other = (ImageDataset(index, transform, seed=3)[key] for transform in (growing, constant))
+        assert one.image.shape == (size, size, 3)
+        assert np.array_equal(one.image, other.image)
+        assert one.key == other.key
+    assert ImageDataset(index, growing).sample_bytes == 3 * 96 * 96
 
 
 def test_views_of_an_image_in_one_epoch_are_augmented_differently(image_root: Path) -> None:

@@ -63,7 +63,7 @@ def test_nginx_is_asked_once_for_each_image_and_sends_their_bytes(
     config = load_config("finetune/folder.yaml", changes)
     index, log = load_index(config.data, "train"), tmp_path / "requests"
     log.write_text("")
-    dataset = build_train_dataset(index, config.data, config.augmentation, config.seed)
+    dataset = build_train_dataset(index, config.data, config.augmentation, config.training_sizes, config.seed)
     loader = build_loader(dataset, build_train_sampler(config, index), ImageData(config).loader_settings)
     assert sum(len(batch.labels) for batch in loader) == 24
     lines = [line.split(maxsplit=3) for line in log.read_text().splitlines()]

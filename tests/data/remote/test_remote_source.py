@@ -41,7 +41,7 @@ def source_of(root: Any, split: Any = "train") -> Source:
 def batches_of(config: Config, first: int = 0, epochs: Sequence[int] = (0, 1)) -> Iterator[bytes]:
     """The training batches as bytes, beginning at a batch of the first epoch."""
     index = load_index(config.data, "train")
-    dataset = build_train_dataset(index, config.data, config.augmentation, config.seed)
+    dataset = build_train_dataset(index, config.data, config.augmentation, config.training_sizes, config.seed)
     sampler = build_train_sampler(config, index)
     sampler.start_at(epochs[0], first)
     loader = build_loader(dataset, sampler, ImageData(config).loader_settings)

@@ -205,7 +205,7 @@ from rexnet.data.sources.decode import open_image
 from rexnet.preprocessing import Preprocessing
 
 config = load_config("imagenet", [])
-train = build_train_transform(config.data, config.augmentation)
+train = build_train_transform(config.data, config.augmentation, config.training_sizes)
 whole = build_eval_transform(Preprocessing(224, 0.875, "bicubic", (0.5,) * 3, (0.5,) * 3, ()))
 def show(width, height, form):
     file = io.BytesIO()

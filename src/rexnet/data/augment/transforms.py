@@ -31,19 +31,24 @@ class Transform:
 
     albumentations 2.0.8 gives all forked workers the same random numbers and repeats them each epoch; its `Compose`
     also costs 190 us an image for targets that classification does not have (masks, boxes). So this class calls the
-    transforms itself, with one generator for each image. They make a square of `image_size` pixels.
+    transforms itself, with one generator for each image. They make a square, whose side
+    depends on the epoch.
+
+    Args:
+        steps: the transforms, in their order.
+        sizes: side of the square in each epoch, in pixels; the last value is for all later ones.
     """
 
-    def __init__(self, steps: Sequence[A.BasicTransform], image_size: int) -> None:
-        self.steps, self.image_size = tuple(steps), image_size
+    def __init__(self, steps: Sequence[A.BasicTransform], sizes: Sequence[int]) -> None:
+        self.steps, self.sizes = tuple(steps), tuple(sizes)
 
-    def __call__(self, image: Image | Jpeg, key: int) -> Image:
+    def __call__(self, image: Image | Jpeg, key: int, epoch: int = 0) -> Image:
         """Returns the transformed image; equal keys give equal images. Decodes a JPEG only as far as needed."""
-        rng = random.Random(key)
+        rng, size = random.Random(key), self.sizes[min(epoch, len(self.sizes) - 1)]
         for step in self.steps:
             step.py_random = rng
             if step.p >= 1 or rng.random() < step.p:
-                params = {"shape": image.shape}
+                params = {"shape": image.shape, "size": size}
                 params |= step.get_params_dependent_on_data(params, {"image": image})
                 image = step.apply(image, **params)
         return np.ascontiguousarray(image)
@@ -53,7 +58,7 @@ class RandomResizedCrop(A.ImageOnlyTransform):  # type: ignore[misc]  # albument
     """Resizes a random part of the image to a square; draws boxes like torchvision's transform of the same name.
 
     Args:
-        size: side of the square.
+        size: side of the square, where `Transform` gives none for the epoch.
         scale: smallest and largest fraction of the image's area.
         ratio: smallest and largest width / height, drawn evenly on a logarithmic scale.
         filters: OpenCV's filters, one of which is drawn for each image.
@@ -66,12 +71,14 @@ class RandomResizedCrop(A.ImageOnlyTransform):  # type: ignore[misc]  # albument
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         height, width = params["shape"][:2]
         box = draw_crop(height, width, self.scale, self.ratio, self.py_random)
-        return {"box": box, "interpolation": self.py_random.choice(self.filters)}
+        return {"box": box, "interpolation": self.py_random.choice(self.filters), "size": params.get("size", self.size)}
 
-    def apply(self, img: Image | Jpeg, box: tuple[int, int, int, int], interpolation: int, **_: Any) -> Image:
+    def apply(
+        self, img: Image | Jpeg, box: tuple[int, int, int, int], interpolation: int, size: int, **_: Any
+    ) -> Image:
         top, left, height, width = box
         crop = img[top : top + height, left : left + width]
-        return cv2.resize(crop, (self.size, self.size), interpolation=interpolation)
+        return cv2.resize(crop, (size, size), interpolation=interpolation)
 
 
 def draw_crop(
@@ -106,11 +113,11 @@ class ColorJitter(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations
         return img
 
 
-def build_train_transform(data: DataConfig, augmentation: AugmentationConfig) -> Transform:
-    """Returns random crop, flip, color jitter and RandAugment, in that order."""
+def build_train_transform(data: DataConfig, augmentation: AugmentationConfig, sizes: Sequence[int]) -> Transform:
+    """Returns random crop, flip, color jitter and RandAugment, in that order, for the size of each epoch."""
     names = ("bilinear", "bicubic") if augmentation.interpolation == "random" else (augmentation.interpolation,)
     filters = [CV2_INTERPOLATION[name] for name in names]
-    crop = RandomResizedCrop(data.image_size, augmentation.crop_scale, augmentation.crop_ratio, filters)
+    crop = RandomResizedCrop(sizes[-1], augmentation.crop_scale, augmentation.crop_ratio, filters)
     steps: list[A.BasicTransform] = [crop]
     if augmentation.flip > 0:
         steps.append(A.HorizontalFlip(p=augmentation.flip))
@@ -119,7 +126,7 @@ def build_train_transform(data: DataConfig, augmentation: AugmentationConfig) ->
     if (policy := augmentation.randaugment) is not None:
         fill = tuple(round(255 * mean) for mean in data.mean)
         steps.append(RandAugment(policy.magnitude, policy.magnitude_std, policy.num_ops, fill, policy.increasing))
-    return Transform(steps, data.image_size)
+    return Transform(steps, sizes)
 
 
 class CentralView(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types for mypy
@@ -152,4 +159,4 @@ def build_eval_transform(preprocessing: Preprocessing) -> Transform:
     """Resizes the short side to image_size / crop_pct, then crops the center square of `image_size`."""
     size = preprocessing.image_size
     view = CentralView(int(size / preprocessing.crop_pct), size, PIL_INTERPOLATION[preprocessing.interpolation])
-    return Transform([view], size)
+    return Transform([view], [size])

@@ -76,19 +76,21 @@ class CachedViews(CachedDataset):
     def make(self, position: int) -> np.ndarray:
         return self.transform(self.opened(position), key=0)
 
-    def view(self, position: int, key: int) -> np.ndarray:
+    def view(self, position: int, key: int, epoch: int = 0) -> np.ndarray:
         return self.cached(position)
 
     def estimate_bytes(self) -> int:
-        return len(self) * self.transform.image_size**2 * 3
+        return len(self) * self.sample_bytes
 
 
-def build_train_dataset(index: Index, data: DataConfig, augmentation: AugmentationConfig, seed: int) -> ImageDataset:
-    """Returns the training images with their random transform, cached if so configured."""
-    transform = build_train_transform(data, augmentation)
+def build_train_dataset(
+    index: Index, data: DataConfig, augmentation: AugmentationConfig, sizes: Sequence[int], seed: int
+) -> ImageDataset:
+    """Returns the training images with their random transform, in the size of each epoch, cached if so configured."""
+    transform = build_train_transform(data, augmentation, sizes)
     if data.cache is None:
         return ImageDataset(index, transform, seed)
-    return CachedImages(index, transform, seed, round(data.cache_scale * data.image_size))
+    return CachedImages(index, transform, seed, round(data.cache_scale * max(sizes)))
 
 
 def build_eval_dataset(index: Index, data: DataConfig, preprocessing: Preprocessing) -> ImageDataset:

@@ -59,7 +59,8 @@ class StepLog(Callback):
     def describe_speed(self, separator: str) -> str:
         """Returns the speed and the wait for data of the last entry in words."""
         speed, wait = self.latest["train/images_per_s"], self.latest["train/data_wait_share"]
-        return f"{speed:.0f} img/s{separator}wait {wait:.0%}"
+        size = f"{self.latest['train/image_size']} px{separator}" if "train/image_size" in self.latest else ""
+        return f"{size}{speed:.0f} img/s{separator}wait {wait:.0%}"
 
     def _publish(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         loss = module.window.pop()  # waits for the device, so that the seconds below are real
@@ -75,6 +76,8 @@ class StepLog(Callback):
             "system/memory_gb": peak_memory_gb(module.device),
             **{f"train/{name}": part for name, part in module.window.parts.items()},
         }
+        if len(set(module.config.training_sizes)) > 1:
+            self.latest["train/image_size"] = module.config.training_sizes[trainer.current_epoch]
         for logger in trainer.loggers:
             logger.log_metrics(self.latest, step=trainer.global_step)
         self._start_window()
