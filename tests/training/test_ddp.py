@@ -74,7 +74,9 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path) ->
     return folder
 
 
-def train_on_two(folder: Path, image_root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def train_on_two(
+    folder: Path, image_root: Path, *overrides: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     (folder / "probe.py").write_text(PROBE)
     settings = [
         *SMALL_RUN,
@@ -91,6 +93,7 @@ def train_on_two(folder: Path, image_root: Path, **environment: str) -> subproce
         "trainer.accumulate=auto",
         "trainer.pad_channels=8",
         "augmentation.image_size={start: 32, end: 64, epochs: 2}",
+        *overrides,
     ]
     inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
     return subprocess.run(
@@ -171,3 +174,25 @@ def test_a_signal_to_the_second_process_stops_both_and_they_resume_to_the_same_b
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same_tensors(whole[key], resumed[key])
     assert whole["loss_window"] == resumed["loss_window"]  # the logged loss, of both processes
+
+
+@pytest.mark.slow
+def test_sharpness_aware_minimization_is_that_of_the_whole_batch(image_root: Path, tmp_path: Path) -> None:
+    """Two processes move the weights by the gradient of all eight images, as one process does."""
+    settings = [
+        "model.name=timm/test_convnext",  # LayerNorm has no statistics that depend on the processes
+        "model={width_mult: 1.0, depth_mult: 1.0, dropout: 0, drop_path: 0}",
+        "augmentation={mixup: 0, cutmix: 0, image_size: null}",
+        "optimizer={freeze_backbone_epochs: 0, unfreeze_epochs: 0, sam_rho: 0.5}",
+        "trainer.accumulate=1",
+        "schedule.warmup_epochs=0",
+        "trainer.max_steps=2",  # rounding grows
+    ]
+    states = []
+    for devices in (1, 2):
+        (tmp_path / str(devices)).mkdir()
+        done = train_on_two(tmp_path / str(devices), image_root, *settings, f"trainer.devices={devices}")
+        assert done.returncode == 0, done.stderr[-3000:]
+        (run,) = (tmp_path / str(devices) / "runs").iterdir()
+        states.append(final_state(run)["state_dict"])
+    torch.testing.assert_close(states[0], states[1], rtol=1e-4, atol=1e-6)
