@@ -101,7 +101,7 @@ class TrainingModule(pl.LightningModule):
         """Prepares a new or resumed run on its device."""
         self.on_train_epoch_start()  # Lightning skips that hook when a run resumes within an epoch
         steps = int(self.trainer.estimated_stepping_batches) - self.global_step
-        images = steps * self.config.data.batch_size // self.trainer.world_size
+        images = steps * self.config.data.step_images // self.trainer.world_size
         tune_convolutions(images, self.config.trainer.deterministic)
         scales_loss = grad_scaler(self.trainer) is not None
         fit_optimizer_to_device(self.optimizers(use_pl_optimizer=False), scales_loss)
