@@ -86,8 +86,9 @@ def join(first: Index, second: Index) -> Index:
     """Returns an index of the images of both, in this order."""
     if first.class_names != second.class_names:
         raise DataError(f"{first.root} and {second.root} have different classes and cannot be joined")
-    both = None if first.boxes is None or second.boxes is None else (first.boxes, second.boxes)
-    boxes = None if both is None else np.concatenate(both)
+    boxes = None
+    if first.boxes is not None and second.boxes is not None:
+        boxes = np.concatenate((first.boxes, second.boxes))
     labels = np.concatenate((first.labels, second.labels))
     joined = label_source(first.source.join(second.source), labels, first.class_names, boxes)
     return replace(joined, left_out=first.left_out + second.left_out)
@@ -109,8 +110,9 @@ def assign_splits(names: Iterable[str], place: Path) -> dict[Split, str]:
 
 def distinct_splits(found: Mapping[Split, object]) -> tuple[Split, ...]:
     """Returns `train`, `val` and `test` of `assign_splits` as far as they are distinct."""
-    has_test = "test" in found
-    return "train", *(() if has_test and found["val"] == found["test"] else ("val",)), *(("test",) if has_test else ())
+    if "test" not in found:
+        return ("train", "val")
+    return ("train", "test") if found["val"] == found["test"] else ("train", "val", "test")
 
 
 class Layout(NamedTuple):
