@@ -148,7 +148,7 @@ def _cells(result: Result, data: list[str]) -> list[str]:
         *data,
         result.view_text,
         f"{summary.top1:.2f} [{low:.1f}, {high:.1f}]",
-        f"{summary.top5:.2f}" if result.has_top5 else "-",
+        f"{summary.top5:.2f}" if result.predictions.has_top5 else "-",
         f"{summary.loss:.4f}",
         f"{summary.balanced_accuracy:.2f}",
         f"{summary.ece:.2f}" + (f" -> {result.calibrated['ece']:.2f}" if result.calibrated else ""),

@@ -73,8 +73,7 @@ def build_index(
     root: Path, paths: Iterable[str], labels: Labels, class_names: Sequence[str], boxes: np.ndarray | None = None
 ) -> Index:
     """Returns an index of files below `root`."""
-    packed = paths if isinstance(paths, Names) else Names.pack(paths)
-    return label_source(FolderSource(root, packed), labels, class_names, boxes)
+    return label_source(FolderSource(root, Names.pack(paths)), labels, class_names, boxes)
 
 
 def label_source(source: Source, labels: Labels, class_names: Sequence[str], boxes: np.ndarray | None = None) -> Index:
