@@ -64,27 +64,26 @@ def train(
     return train_classifier(resolved, Path(resume) if resume is not None else None, callbacks, allow_change)
 
 
-def load(source: str | Path, weights: WeightsKind | None = None, trust_pt2: bool = False) -> "Predictor":
+def load(source: str | Path, weights: WeightsKind | None = None) -> "Predictor":
     """Loads a classifier.
 
     Args:
-        source: a run folder (its best checkpoint), a checkpoint, a `.safetensors`, `.onnx` or `.pt2` of `rexnet
-            export`, `timm/NAME` or `timm/NAME=FILE`.
+        source: a run folder (its best checkpoint), a checkpoint, a `.safetensors` or `.onnx` of `rexnet export`,
+            `timm/NAME` or `timm/NAME=FILE`.
         weights: `ema` or `raw`; None: EMA if there are any.
-        trust_pt2: read a `.pt2`, which can execute code when it is read.
 
     Raises:
         RexnetError: the source is missing, damaged, or not a classifier.
     """
-    return Predictor(source, weights, trust_pt2)
+    return Predictor(source, weights)
 
 
 class Predictor:
     """A classifier that predicts, evaluates and exports; see `load` for the arguments."""
 
-    def __init__(self, source: str | Path, weights: WeightsKind | None = None, trust_pt2: bool = False) -> None:
-        self.source, self.weights, self.trust_pt2 = source, weights, trust_pt2
-        self.model = load_for_prediction(source, weights, trust_pt2)
+    def __init__(self, source: str | Path, weights: WeightsKind | None = None) -> None:
+        self.source, self.weights = source, weights
+        self.model = load_for_prediction(source, weights)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -125,7 +124,7 @@ class Predictor:
         """
         roots = () if root is None else (Path(root),)
         weights = () if self.weights is None else (self.weights,)
-        return evaluate([self.source], Request(split, roots, weights, trust_pt2=self.trust_pt2))[0].summary
+        return evaluate([self.source], Request(split, roots, weights))[0].summary
 
     def export(
         self,

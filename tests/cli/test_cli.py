@@ -181,7 +181,7 @@ def test_a_package_that_is_not_installed_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert refused(capsys, "models").startswith("a package is missing: import of torch halted")
+    assert refused(capsys, "study", "rank").startswith("a package is missing: import of torch halted")
 
 
 def test_a_folder_whose_name_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ def test_each_seed_is_a_command_of_its_own_and_the_runs_are_named(
 def test_a_run_that_fails_ends_the_series_with_its_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeds, "run_forwarding", lambda command: 143)
     assert seeds.train_seeds(range(3), tmp_path, "small", ["train.py", "--seeds=3"]) == 143
-    assert seeds.without_seeds(["train.py", "--seeds=3", "--doctor", "a"]) == ["train.py", "a"]  # it looks once
+    assert seeds.without_seeds(["train.py", "--seeds=3", "a"]) == ["train.py", "a"]
 
 
 def test_a_shortened_option_is_none_since_each_seed_would_begin_the_series_again(

@@ -1,4 +1,3 @@
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -73,7 +72,7 @@ def test_several_sets_of_one_layout_are_told_apart_and_each_is_kept(
     for name, images in (("clean", 2), ("noisy", 3)):
         write_images(tmp_path / name / "val" / "ant", images, hue=0)
     results = evaluate_all([run], Request(roots=(tmp_path / "clean", tmp_path / "noisy")))
-    print_and_save(results, tmp_path / "table.json", tmp_path / "table.csv")
+    print_and_save(results, tmp_path / "table.json")
     assert [line.split()[2] for line in capsys.readouterr().out.splitlines()[:3]] == ["data", "clean/val", "noisy/val"]
     write_images(tmp_path / "b" / "clean" / "val" / "ant", 4, hue=0)  # in another call, under the same name
     for _ in range(2):
@@ -110,15 +109,14 @@ def test_several_weights_are_one_table_with_tests_between_them(
 ) -> None:
     results = evaluate_all([run], Request(weights=("ema", "raw", "soup")))
     assert [result.model.weights for result in results] == ["ema", "raw", "soup"]
-    print_and_save(results, tmp_path / "table.json", tmp_path / "table.csv")
+    print_and_save(results, tmp_path / "table.json")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["model", "weights", "view"]
     assert lines[1].startswith(run.name)
     assert "mean of 2 checkpoints (epoch00" in "\n".join(lines)
-    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
-    assert [row["weights"] for row in rows] == ["ema", "raw", "soup"]
-    assert float(rows[1]["top1_low"]) == results[1].summary.top1_interval[0]
     content = json.loads((tmp_path / "table.json").read_text())
+    assert [row["weights"] for row in content["results"]] == ["ema", "raw", "soup"]
+    assert content["results"][1]["top1_interval"] == list(results[1].summary.top1_interval)
     assert len(content["comparisons"]) == 3
     assert content["results"][0]["n"] == 15
     soup = run / "evaluation" / "top2-soup-val.npz"

@@ -119,24 +119,17 @@ def test_a_network_that_cannot_be_compiled_or_must_repeat_numbers_stays_as_it_is
     assert exact.for_job(9, (8, 32, 32, 3)) is exact
 
 
-def test_a_program_of_torch_export_is_opened_only_when_it_is_trusted(tmp_path: Path) -> None:
-    (tmp_path / "x.pt2").write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match=r"x\.pt2: a \.pt2 can execute code when it is read; .*add --trust-pt2"):
-        load_inference_model(tmp_path / "x.pt2")
-
-
 def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"nothing")
-    (tmp_path / "x.pt2").write_bytes(b"nothing")
     for source, message in {
         str(tmp_path / "x.onnx"): r"x\.onnx: cannot be read as ONNX",
-        str(tmp_path / "x.pt2"): r"x\.pt2: cannot be read as a program of torch\.export",
+        str(tmp_path / "x.pt2"): r"x\.pt2: can execute code when it is read; use the run, \.safetensors or \.onnx",
         str(tmp_path / "none.onnx"): r"none\.onnx: no such file",
         str(tmp_path / "x.pth"): r"x\.pth: holds weights without config and classes; .* timm/NAME=",
         str(tmp_path): "holds no checkpoint",
     }.items():
         with pytest.raises(CheckpointError, match=message):
-            load_inference_model(source, trust_pt2=True)
+            load_inference_model(source)
 
 
 def test_a_network_of_timm_takes_its_own_view_and_the_weights_of_a_file(tmp_path: Path, pictures: torch.Tensor) -> None:

@@ -43,7 +43,7 @@ def test_three_processes_give_the_digits_of_one_though_two_batches_do_not_go_rou
 ) -> None:
     run = tmp_path / trained_run.name
     shutil.copytree(trained_run, run)
-    command = ["evaluate", str(run), "--weights", "soup", "--tta", "flip", "--csv", f"{tmp_path}/a.csv"]
+    command = ["evaluate", str(run), "--weights", "soup", "--tta", "flip"]
     assert main([*command, "--json", str(tmp_path / "one.json")]) == 0
     printed = capsys.readouterr().out.splitlines()[0]
     shared = [*command, "--json", str(tmp_path / "three.json")]

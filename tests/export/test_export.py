@@ -75,16 +75,16 @@ def test_every_form_takes_bytes_and_gives_the_networks_probabilities(
     n: int, exported: Path, run: Path, pictures: np.ndarray
 ) -> None:
     expected = probabilities(run, pictures[:n])
-    np.testing.assert_allclose(open_onnx(exported / "model.onnx")(pictures[:n]), expected, atol=1e-5)
+    np.testing.assert_allclose(open_onnx(exported / "model.onnx").run(pictures[:n]), expected, atol=1e-5)
     np.testing.assert_allclose(open_program(exported / "model.pt2")(pictures[:n]), expected, atol=1e-5)
-    np.testing.assert_allclose(open_onnx(exported / "model-int8.onnx")(pictures[:n]), expected, atol=0.2)
+    np.testing.assert_allclose(open_onnx(exported / "model-int8.onnx").run(pictures[:n]), expected, atol=0.2)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.pt2", "model-int8.onnx", "model.safetensors"])
-def test_every_form_is_opened_as_the_classifier_that_it_came_from(
+@pytest.mark.parametrize("name", ["model.onnx", "model-int8.onnx", "model.safetensors"])
+def test_a_form_is_opened_as_the_classifier_that_it_came_from(
     name: str, exported: Path, run: Path, pictures: np.ndarray
 ) -> None:
-    opened = load_inference_model(exported / name, trust_pt2=True)
+    opened = load_inference_model(exported / name)
     given = opened.logits(torch.from_numpy(pictures))
     tolerance = 0.2 if "int8" in name else 1e-5
     np.testing.assert_allclose(given.softmax(1), probabilities(run, pictures), atol=tolerance)
@@ -123,7 +123,6 @@ def test_an_opened_graph_refuses_other_weights_and_another_size(exported: Path, 
 
 def test_the_report_says_how_near_each_form_is_on_real_images(exported: Path, parities: dict[str, Parity]) -> None:
     assert list(parities) == ["eager", "onnx", "torch", "int8"]
-    assert all(parity.images_per_s > 0 for parity in parities.values())  # though all images are in one batch
     for name in ("onnx", "torch"):
         assert parities[name].agreement == 100
         assert 0 < parities[name].largest_difference < 1e-4
@@ -162,7 +161,7 @@ def test_the_float_form_takes_normalised_images(run: Path, pictures: np.ndarray,
     export(run, ["onnx"], kind="float", output=tmp_path)
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     images = ((pictures / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
-    found = open_onnx(tmp_path / "model-float.onnx")(images)
+    found = open_onnx(tmp_path / "model-float.onnx").run(images)
     np.testing.assert_allclose(found, probabilities(run, pictures), atol=1e-5)
     opened = load_inference_model(tmp_path / "model-float.onnx").logits(torch.from_numpy(pictures))
     np.testing.assert_allclose(opened.softmax(1), probabilities(run, pictures), atol=1e-5)

@@ -60,7 +60,7 @@ def test_a_folder_is_walked_in_order_of_name(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/1.png", "a.png", "c/__MACOSX/x.png", "c/.git/x.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = [os.path.relpath(path, tmp_path) for path in find_files([str(tmp_path), f"{tmp_path}/**/1.png"])]
+    found = [os.path.relpath(path, tmp_path) for path in find_files([str(tmp_path), f"{tmp_path}/b/1.png"])]
     assert found == ["a.png", "b/1.png", "b/2.png", "b/1.png"]
 
 
@@ -89,7 +89,6 @@ def test_broken_images_stand_in_the_table_and_on_the_screen_and_stop_nothing(
         assert fault in table[name]
         assert table[name] in said
     assert "2 images, 3 that could not be read; written to" in said
-    assert find_files([f"{folder}/**/*0.png"]) == [f"{folder}/000.png"]
 
 
 def test_names_in_any_encoding_come_out_as_valid_text(trained_run: Path, image_root: Path, tmp_path: Path) -> None:
@@ -97,9 +96,8 @@ def test_names_in_any_encoding_come_out_as_valid_text(trained_run: Path, image_r
     names = [b"gr\xc3\xbcn.png", b'two\nlines,"q".png', b"odd\xff.png"]
     for name in names:
         shutil.copy(os.fsencode(source), os.path.join(os.fsencode(tmp_path), name))
-    given = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"*.png"))
     for suffix in ("csv", "jsonl"):
-        predict_files(str(trained_run), [given], top=1, output=tmp_path / f"out.{suffix}")
+        predict_files(str(trained_run), [str(tmp_path)], top=1, output=tmp_path / f"out.{suffix}")
     found = [os.path.basename(row["image"]) for row in rows(tmp_path / "out.csv")]
     assert found == ["grün.png", "odd\\xff.png", 'two\nlines,"q".png']
     objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -123,7 +121,6 @@ def test_standard_output_gets_the_table_alone(
     ("arguments", "message"),
     [
         (["nowhere.png"], "error: nowhere.png: no such file or folder"),
-        (["*.nothing"], r"error: *.nothing: is a pattern that no file matches"),
         (["empty"], "error: empty: is a folder without images"),
         (["bad"], "error: none of 1 files could be read as an image"),
         (["good", "--out", "x.xlsx"], "error: x.xlsx: should end in .csv or .jsonl, or --format should name"),

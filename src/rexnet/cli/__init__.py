@@ -24,7 +24,6 @@ COMMANDS = (
     "export",
     "publish",
     "runs",
-    "models",
     "data",
     "doctor",
     "ray",

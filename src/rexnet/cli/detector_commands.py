@@ -42,7 +42,7 @@ def run_evaluate(options: argparse.Namespace, detectors: list[str]) -> int:
     if others := [source for source in options.sources if source not in detectors]:
         raise ConfigError(f"{others[0]}: is not a detector, but {detectors[0]} is; evaluate them separately")
     given = {"--tta": options.tta, "--calibrate": options.calibrate, "--image-size": options.image_size}
-    given |= {"--split": options.split != "val", "--workers": options.workers, "--csv": options.csv}
+    given |= {"--split": options.split != "val", "--workers": options.workers}
     given |= {"--coverage-at-error": options.max_risk, "--ood": options.unknown, "--slices": options.slices is not None}
     given |= {"--suite": options.suite, "--weights soup": "soup" in options.weights, "several --data": options.data[1:]}
     refuse(detectors[0], given, "detector")
@@ -54,8 +54,8 @@ def run_predict(options: argparse.Namespace) -> int:
     """Runs `rexnet predict`."""
     from rexnet.detection.predict_boxes import predict_boxes
 
-    source, given = options.source, {"--top": options.top, "--batch": options.batch, "--workers": options.workers}
-    refuse(source, given | {"--trust-pt2": options.trust_pt2}, "detector")
+    source = options.source
+    refuse(source, {"--top": options.top, "--batch": options.batch, "--workers": options.workers}, "detector")
     score = 0.3 if options.min_score is None else options.min_score
     predict_boxes(source, options.inputs, options.out, options.format, options.draw, score, options.weights)
     return 0

@@ -12,7 +12,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="evaluate trained networks",
-        description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx, .pt2) or timm's "
+        description="Evaluate runs (their best checkpoint), checkpoints, exports (.safetensors, .onnx) or timm's "
         "networks (timm/NAME, or timm/NAME=FILE with local weights). Several results become a table with significance "
         "tests. A soup is the mean of a run's best checkpoints.",
     )
@@ -31,9 +31,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--suite", choices=("imagenet",), help="evaluate on the robustness sets in --root")
     parser.add_argument("--root", metavar="DIR", type=as_path, help="folder of the sets of --suite")
     parser.add_argument("--json", metavar="FILE", type=as_path, help="result as JSON (default: in the run folder)")
-    parser.add_argument("--csv", metavar="FILE", type=as_path, help="table as CSV")
     parser.add_argument("--workers", metavar="N", type=count, help="loader processes")
-    parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
     parser.set_defaults(run=run)
 
 
@@ -45,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     from rexnet.evaluation.processes import join_processes
     from rexnet.system.atomic_files import require_writable
 
-    for path in filter(None, (options.json, options.csv)):
-        require_writable(path)
+    if options.json is not None:
+        require_writable(options.json)
     detectors = [source for source in options.sources if is_detector(source)]
     if detectors:
         return run_evaluate(options, detectors)
@@ -54,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     views = tuple(View(size) for size in options.image_size or (None,))
     if options.tta:
         views += tuple(view._replace(flip=True) for view in views)
-    same = ("split", "workers", "calibrate", "max_risk", "unknown", "slices", "trust_pt2")
+    same = ("split", "workers", "calibrate", "max_risk", "unknown", "slices")
     given: dict[str, Any] = {name: getattr(options, name) for name in same}
     weights = tuple(dict.fromkeys(options.weights))
     request = Request(roots=tuple(options.data), weights=weights, views=views, processes=processes, **given)
@@ -63,5 +61,5 @@ def run(options: argparse.Namespace) -> int:
         return 0
     results = evaluate(options.sources, request)
     if processes.is_first:
-        print_and_save(results, options.json, options.csv)
+        print_and_save(results, options.json)
     return 0

@@ -13,10 +13,10 @@ def add_parser(commands: Commands) -> None:
         help="classify images, or detect objects in them",
         description="Write one line per image with its most probable classes or, for a detector, one line per box. For "
         "images that cannot be read, the line gives the reason.",
-        epilog="example: rexnet predict runs/NAME holiday/ 'more/**/*.jpg' --out holiday.csv",
+        epilog="example: rexnet predict runs/NAME holiday/ more/*.jpg --out holiday.csv",
     )
     parser.add_argument("source", metavar="SOURCE", help="run, checkpoint, export, timm/NAME or timm/NAME=FILE")
-    parser.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, folders (recursively) or glob patterns")
+    parser.add_argument("inputs", metavar="IMAGES", nargs="+", help="files, or folders with images at any depth")
     parser.add_argument("--top", type=positive, metavar="K", help="classes per line (default: 5)")
     parser.add_argument(
         "--out",
@@ -28,7 +28,6 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--batch", type=positive, metavar="N", help="batch size (default: 32)")
     parser.add_argument("--workers", type=positive, metavar="N", help="decoding threads (default: one per core)")
     add_weights(parser)
-    parser.add_argument("--trust-pt2", action="store_true", help="load .pt2 files, which may execute code")
     parser.add_argument("--draw", type=as_path, metavar="FOLDER", help="detector only: copies with boxes drawn")
     parser.add_argument("--min-score", type=float, metavar="P", help="detector only: smallest score (default: 0.3)")
     parser.set_defaults(run=run)
@@ -52,6 +51,5 @@ def run(options: argparse.Namespace) -> int:
         options.batch or 32,
         options.workers,
         options.weights,
-        options.trust_pt2,
     )
     return 0

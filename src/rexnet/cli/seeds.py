@@ -25,9 +25,9 @@ def train_seeds(seeds: range, runs_dir: Path, name: str, command: Sequence[str])
 
 
 def without_seeds(command: Sequence[str]) -> list[str]:
-    """Removes the option `--seeds N` or `--seeds=N`, and `--doctor`, which has run already."""
+    """Removes the option `--seeds N` or `--seeds=N`."""
     kept: list[str] = []
     for previous, word in zip(("", *command), command, strict=False):
-        if word not in ("--seeds", "--doctor") and previous != "--seeds" and not word.startswith("--seeds="):
+        if "--seeds" not in (word, previous) and not word.startswith("--seeds="):
             kept.append(word)
     return kept

@@ -32,7 +32,6 @@ def add_parser(commands: Commands) -> None:
         "--resume", metavar="RUN", type=os.path.expanduser, help="run or checkpoint; auto: the newest run"
     )
     parser.add_argument("--allow-change", metavar="KEY", action="append", default=[], help="key that may change")
-    parser.add_argument("--doctor", action="store_true", help="check the run first, as `rexnet doctor` does")
     parser.add_argument("--seeds", metavar="N", type=positive, default=1, help="train N times, with seed+0 to seed+N-1")
     parser.add_argument("--print-config", action="store_true", help="print the resolved configuration and exit")
     add_overrides(parser)
@@ -52,12 +51,6 @@ def run(options: argparse.Namespace) -> int:
             config = adopt_preprocessing(config)
         print(dump_config(config), end="")
         return 0
-    if options.doctor and is_rank_zero():  # Lightning starts the other ranks with the same command
-        from rexnet.cli.doctor_command import print_findings
-
-        code = print_findings(require_kind(config, Config, config.name))
-        if code:
-            return code
     if options.seeds > 1:
         from rexnet.cli.seeds import train_seeds
         from rexnet.errors import ConfigError

@@ -40,7 +40,7 @@ def predict_boxes(
 ) -> None:
     """Writes the boxes in all images, and logs how many images could not be read.
 
-    The inputs are files, folders and patterns, and the form is by default that of the suffix of `output`, else `csv`
+    The inputs are files and folders, and the form is by default that of the suffix of `output`, else `csv`
     with one line per box. `jsonl` has one per image, and `coco` is one JSON file that annotation tools read. Images
     with their boxes drawn go to the folder `drawings`.
 

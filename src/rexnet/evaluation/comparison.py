@@ -1,6 +1,5 @@
-"""Prints, saves and compares results: a table, McNemar's tests and means over seeds, also as CSV and as JSON."""
+"""Prints, saves and compares results: a table, McNemar's tests and means over seeds, also as JSON."""
 
-import csv
 import itertools
 import json
 import os
@@ -15,13 +14,12 @@ from rexnet.evaluation.evaluate import Request, load_models
 from rexnet.evaluation.results import Result, write_json
 from rexnet.evaluation.suite import evaluate_suite
 from rexnet.metrics.statistics import mcnemar, mean_and_deviation
-from rexnet.system.atomic_files import atomic_write
 from rexnet.system.terminal import align
 
 HEADER = ("view", "top-1 [95 %]", "top-5", "loss", "by class", "ECE", "n", "images/s")
 
 
-def print_and_save(results: Sequence[Result], json_path: Path | None = None, csv_path: Path | None = None) -> None:
+def print_and_save(results: Sequence[Result], json_path: Path | None = None) -> None:
     """Prints and saves one result with its details, or several as a table.
 
     A result is saved in its run; a single one is saved in `json_path` instead if that is given. The table is saved in
@@ -35,14 +33,10 @@ def print_and_save(results: Sequence[Result], json_path: Path | None = None, csv
         content = results[0].as_json()
         if is_table:
             folders = {result.folder or Path() for result in results}
-            stem = (folders.pop() if len(folders) == 1 else Path()) / "evaluation"
-            csv_path, json_path = csv_path or stem.with_suffix(".csv"), json_path or stem.with_suffix(".json")
+            json_path = json_path or (folders.pop() if len(folders) == 1 else Path()) / "evaluation.json"
             content = {"results": [result.as_json() for result in results]}
             content |= {"comparisons": compare(results), "seeds": summarize_series(results)}
             saved = []
-        if csv_path is not None:
-            write_csv(results, csv_path)
-            saved.append(csv_path)
         if json_path is not None:
             write_json(json_path, content)
             saved.append(json_path)
@@ -136,21 +130,6 @@ def summarize_series(results: Sequence[Result]) -> list[dict[str, Any]]:
                 entry |= {metric: mean, f"{metric}_deviation": deviation}
             series.append(entry)
     return series
-
-
-def write_csv(results: Sequence[Result], path: Path) -> None:
-    """Writes one row per result, with two columns for each interval, atomically."""
-    rows = []
-    for result in results:
-        row = result.row()
-        for name in ("top1", "top5"):
-            row[f"{name}_low"], row[f"{name}_high"] = row.pop(f"{name}_interval")
-        rows.append(row | {"remarks": "; ".join(result.remarks)})
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _label(result: Result) -> str:

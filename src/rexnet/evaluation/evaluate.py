@@ -58,7 +58,6 @@ class Request:
     """Folder of images that show none of the classes."""
     slices: Sequence[Path] | None = None
     """Measure the accuracy of slices of the images, also by the columns of these CSV files."""
-    trust_pt2: bool = False
     processes: Processes = ALONE
     """The processes of this evaluation; each makes the same request, and only the first writes files."""
 
@@ -109,7 +108,7 @@ def _load_model(source: str, weights: str | None, request: Request) -> Inference
         model = dataclasses.replace(wrap_trained(trained, run.resolve().name), weights=weights, remarks=(remark,))
     else:
         kind: WeightsKind | None = weights  # type: ignore[assignment]  # ema or raw
-        model = load_inference_model(source, kind, fold=source.startswith(TIMM), trust_pt2=request.trust_pt2)
+        model = load_inference_model(source, kind, fold=source.startswith(TIMM))
     loader = model.loader if request.workers is None else model.loader._replace(workers=request.workers)
     return dataclasses.replace(model, loader=loader)
 

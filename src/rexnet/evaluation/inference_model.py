@@ -3,7 +3,7 @@
 | source | loaded as |
 | --- | --- |
 | a run folder, a `.ckpt`, a `.safetensors` of `rexnet export` | the network |
-| an `.onnx` or `.pt2` of `rexnet export` | the exported graph, on the CPU |
+| an `.onnx` of `rexnet export` | the exported graph, on the CPU |
 | `timm/NAME`, `timm/NAME.TAG` | a network of timm with its ImageNet-1k weights from the Hugging Face hub |
 | `timm/NAME=FILE` | the same with the weights of a file |
 """
@@ -26,7 +26,7 @@ from rexnet.data.augment.batch import normalize
 from rexnet.data.loaders import LoaderSettings, eval_batch_size, resolve_loader
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.evaluation.timm_networks import load_timm
-from rexnet.export.reading import Exported, open_onnx, open_program
+from rexnet.export.reading import OnnxGraph, open_onnx
 from rexnet.models.folding import fold_batchnorm
 from rexnet.models.padding import pad_channels
 from rexnet.preprocessing import Preprocessing
@@ -121,9 +121,7 @@ def compiling_pays(device: Device, images: int) -> bool:
     return device.accelerator == "gpu" and images >= COMPILED_FROM
 
 
-def load_inference_model(
-    source: str | Path, weights: WeightsKind | None = None, fold: bool = False, trust_pt2: bool = False
-) -> InferenceModel:
+def load_inference_model(source: str | Path, weights: WeightsKind | None = None, fold: bool = False) -> InferenceModel:
     """Loads a source of the table above.
 
     Args:
@@ -131,7 +129,6 @@ def load_inference_model(
         weights: EMA or raw; None: EMA if there are any.
         fold: fold BatchNorm into the convolutions, which is 1.4 times as fast on a CPU and changes probabilities by
             less than 1e-5.
-        trust_pt2: read a `.pt2`, which can execute code when it is read.
 
     Raises:
         RexnetError: the source is missing, damaged, or not a classifier.
@@ -142,8 +139,12 @@ def load_inference_model(
             raise CheckpointError(f"{source}: has one set of weights; leave out --weights")
         return _wrap_timm(str(source), fold)
     match path.suffix.lower():
-        case ".onnx" | ".pt2" if not path.is_dir():
-            return _wrap_export(path, weights, trust_pt2)
+        case ".onnx" if not path.is_dir():
+            return _wrap_onnx(path, weights)
+        case ".pt2":
+            raise CheckpointError(
+                f"{path}: can execute code when it is read; use the run, .safetensors or .onnx instead"
+            )
         case ".pth" | ".pt":
             raise CheckpointError(
                 f"{path}: holds weights without config and classes; name the network: timm/NAME={path}"
@@ -161,7 +162,7 @@ def wrap_trained(trained: Trained, name: str, fold: bool = False) -> InferenceMo
         name,
         trained.preprocessing,
         resolve_loader(data, trainer),
-        eval_batch_size(data.batch_size),
+        eval_batch_size(data.step_images),
         _logits(network, device, trained.preprocessing),
         trained.temperature,
         trained.weights,
@@ -182,16 +183,10 @@ def _wrap_timm(source: str, fold: bool) -> InferenceModel:
     return InferenceModel(source, preprocessing, loader, TIMM_BATCH, logits, network=network, device=device)
 
 
-def _wrap_export(path: Path, weights: WeightsKind | None, trust_pt2: bool) -> InferenceModel:
+def _wrap_onnx(path: Path, weights: WeightsKind | None) -> InferenceModel:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
-    is_program = path.suffix.lower() == ".pt2"
-    if is_program and not trust_pt2:
-        raise CheckpointError(
-            f"{path}: a .pt2 can execute code when it is read; use the checkpoint or an .onnx, or add --trust-pt2 if "
-            f"you trust its author"
-        )
-    graph = open_program(path) if is_program else open_onnx(path)
+    graph = open_onnx(path)
     if not graph.description:
         raise CheckpointError(f"{path}: lacks the classes and preprocessing that rexnet export writes into its files")
     preprocessing, config, _ = parse_description(graph.description, path)
@@ -201,7 +196,7 @@ def _wrap_export(path: Path, weights: WeightsKind | None, trust_pt2: bool) -> In
         path.name,
         preprocessing,
         resolve_loader(config.data, trainer)._replace(pin_memory=False),
-        eval_batch_size(config.data.batch_size),
+        eval_batch_size(config.data.step_images),
         _log_probabilities(graph, preprocessing, path),
         weights=kind,
         threshold=require_fitted(graph.description, path)[1],
@@ -241,7 +236,7 @@ def _compiled_logits(network: nn.Module, device: Device, preprocessing: Preproce
     return logits
 
 
-def _log_probabilities(graph: Exported, preprocessing: Preprocessing, path: Path) -> Logits:
+def _log_probabilities(graph: OnnxGraph, preprocessing: Preprocessing, path: Path) -> Logits:
     size = preprocessing.image_size
 
     def logits(images: Tensor) -> Tensor:
@@ -250,7 +245,7 @@ def _log_probabilities(graph: Exported, preprocessing: Preprocessing, path: Path
         inputs = images.cpu()
         if graph.kind == "float":
             inputs = normalize(inputs, preprocessing.mean, preprocessing.std).contiguous()
-        return torch.from_numpy(graph(inputs.numpy())).float().clamp(min=SMALLEST).log()
+        return torch.from_numpy(graph.run(inputs.numpy())).float().clamp(min=SMALLEST).log()
 
     return logits
 

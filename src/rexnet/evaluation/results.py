@@ -75,9 +75,9 @@ class Result:
         summary = summarize(self.predictions, self.temperature)
         return {name: getattr(summary, name) for name in ("loss", "brier", "ece")}
 
-    def row(self) -> dict[str, Any]:
-        """Returns the results by name, flat except for intervals and remarks."""
-        return {
+    def as_json(self) -> dict[str, Any]:
+        """Returns the results by name, with the scores of each class, the most confused pairs, and the analyses."""
+        content = {
             "model": self.model.name,
             "checkpoint": self.source,
             "weights": self.model.weights,
@@ -88,15 +88,12 @@ class Result:
             "images_per_s": self.images_per_s,
             "temperature": self.temperature,
             **{f"{name}_calibrated": value for name, value in self.calibrated.items()},
-            "remarks": list(self.remarks),
+            "remarks": self.remarks,
+            "classes": [scores._asdict() for scores in class_scores(self.predictions) if scores.support],
+            "most_confused": [pair._asdict() for pair in most_confused(self.predictions, most=20)],
+            **{analysis.name: analysis.content for analysis in self.analyses},
         }
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns the row with the scores of each class, the most confused pairs, and the analyses."""
-        classes = [scores._asdict() for scores in class_scores(self.predictions) if scores.support]
-        pairs = [pair._asdict() for pair in most_confused(self.predictions, most=20)]
-        analyses = {analysis.name: analysis.content for analysis in self.analyses}
-        plain: dict[str, Any] = plain_json({**self.row(), "classes": classes, "most_confused": pairs, **analyses})
+        plain: dict[str, Any] = plain_json(content)
         return plain
 
     def save(self) -> list[Path]:

@@ -12,9 +12,9 @@ from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import DataError, ExportError
 from rexnet.export.deployed import Deployed, InputKind
 from rexnet.export.formats import Format, require_official, write_official, write_onnx, write_program, write_safetensors
-from rexnet.export.parity import Parity, Runner, describe_parity, find_faults, load_eval_batches, measure_parity
+from rexnet.export.parity import Parity, describe_parity, find_faults, load_eval_batches, measure_parity
 from rexnet.export.quantize import write_int8
-from rexnet.export.reading import open_onnx, open_program
+from rexnet.export.reading import Runner, open_onnx, open_program
 from rexnet.runs.checkpoint_files import run_of
 from rexnet.system.atomic_files import atomic_write
 
@@ -80,14 +80,13 @@ def export(
                 images = (deployed.prepare(batch.images).numpy() for batch in load_eval_batches(trained, calibration))
                 write_int8(paths["onnx"], path, images)
         if name in RUNNABLE:
-            runners[name] = open_program(path) if name == "torch" else open_onnx(path)
+            runners[name] = open_program(path) if name == "torch" else open_onnx(path).run
     if not runners:
         return {}
     if index is None:
         log.warning("the files were not compared with the network: the images are not here; name them with --data")
         return {}
-    sizes: dict[str, int] = {name: path.stat().st_size for name, path in paths.items()}
-    parities = measure_parity(trained, index, deployed, runners, sizes)
+    parities = measure_parity(trained, index, deployed, runners)
     report = folder / "parity.md"
     title = f"{trained.path} ({trained.weights} weights) on {len(index)} images of {index.root}"
     with atomic_write(report) as temporary:

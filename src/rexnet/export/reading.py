@@ -1,36 +1,32 @@
-"""Opens exported files that can be run."""
+"""Opens exported files to run them."""
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from rexnet.errors import CheckpointError, first_sentence
 from rexnet.export.deployed import InputKind
-from rexnet.export.formats import METADATA_FILE, quiet, require_onnx
+from rexnet.export.formats import quiet, require_onnx
 from rexnet.models.weights import ENTRY
 
+Runner = Callable[[np.ndarray], np.ndarray]
+"""Maps images in the form of a file's input to probabilities (N, classes)."""
 
-@dataclass(frozen=True)
-class Exported:
-    """An exported file, ready to run."""
 
-    run: Callable[[np.ndarray], np.ndarray]
-    """Maps images in the form of `kind` to probabilities (N, classes)."""
+class OnnxGraph(NamedTuple):
+    """An ONNX file, ready to run."""
+
+    run: Runner
     kind: InputKind
     description: dict[str, Any]
     """The file's entry `rexnet`; empty if `rexnet export` did not write the file."""
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Returns probabilities (N, classes)."""
-        return self.run(images)
 
-
-def open_onnx(path: Path) -> Exported:
+def open_onnx(path: Path) -> OnnxGraph:
     """Opens an ONNX file with ONNX Runtime on the CPU.
 
     Raises:
@@ -39,7 +35,7 @@ def open_onnx(path: Path) -> Exported:
     """
     session = open_session(path)
     name, type_ = session.get_inputs()[0].name, session.get_inputs()[0].type
-    return Exported(
+    return OnnxGraph(
         lambda images: np.asarray(session.run(None, {name: images})[0]),
         "uint8" if type_ == "tensor(uint8)" else "float",
         _description(session.get_modelmeta().custom_metadata_map),
@@ -60,31 +56,21 @@ def open_session(path: Path) -> Any:
         raise CheckpointError(f"{path}: cannot be read as ONNX: {first_sentence(error)}") from None
 
 
-def open_program(path: Path) -> Exported:
-    """Opens a `.pt2` file. It can execute code from the file, so only trusted files may be opened.
+def open_program(path: Path) -> Runner:
+    """Opens a `.pt2` that this process wrote. It must not open others, since a `.pt2` can execute code when it is read.
 
     torch.export.load unpickles tensors that it cannot load otherwise, and evaluates sizes as Python expressions
     (`torch/_export/serde/serialize.py` of 2.11 to 2.15).
-
-    Raises:
-        CheckpointError: PyTorch cannot read it.
     """
-    extra = {METADATA_FILE: ""}
-    try:
-        with quiet():
-            exported = torch.export.load(path, extra_files=extra)
-            program = exported.module()
-        metadata = json.loads(extra[METADATA_FILE] or "{}")
-    except Exception as error:  # torch raises a dozen types
-        raise CheckpointError(f"{path}: cannot be read as a program of torch.export: {first_sentence(error)}") from None
-    is_float = bool(exported.example_inputs) and exported.example_inputs[0][0].dtype.is_floating_point
+    with quiet():
+        program = torch.export.load(path).module()
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             result: np.ndarray = program(torch.from_numpy(images)).numpy()
         return result
 
-    return Exported(run, "float" if is_float else "uint8", _description(metadata))
+    return run
 
 
 def _description(metadata: Mapping[str, str]) -> dict[str, Any]:

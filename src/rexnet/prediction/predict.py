@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import glob
 import io
 import json
 import logging
@@ -30,11 +29,9 @@ TableFormat = Literal["csv", "jsonl"]
 LISTED_ERRORS = 10  # on the screen; the table has all
 
 
-def load_for_prediction(
-    source: str | Path, weights: WeightsKind | None = None, trust_pt2: bool = False
-) -> InferenceModel:
+def load_for_prediction(source: str | Path, weights: WeightsKind | None = None) -> InferenceModel:
     """Loads a classifier with folded BatchNorm and readable class names; see `load_inference_model`."""
-    model = load_inference_model(source, weights, fold=True, trust_pt2=trust_pt2)
+    model = load_inference_model(source, weights, fold=True)
     preprocessing = model.preprocessing._replace(class_names=readable_names(model.class_names))
     return dataclasses.replace(model, preprocessing=preprocessing)
 
@@ -48,19 +45,18 @@ def predict_files(
     batch_size: int = 32,
     workers: int | None = None,
     weights: WeightsKind | None = None,
-    trust_pt2: bool = False,
 ) -> None:
     """Writes a table with one line per image, and logs how many images could not be read.
 
-    The inputs are files, folders, and patterns with `*`, `?` and `**`; the form is by default that of the suffix of
-    `output`, else CSV. The other arguments are those of `load_inference_model` and `classify_stream`.
+    The inputs are files and folders; the form is by default that of the suffix of `output`, else CSV. The other
+    arguments are those of `load_inference_model` and `classify_stream`.
 
     Raises:
         RexnetError: the source, an argument or the output is faulty, or no image could be read.
     """
     form = form or _form_of(output)
     paths = find_files(inputs)
-    model = load_for_prediction(source, weights, trust_pt2)
+    model = load_for_prediction(source, weights)
     size = model.preprocessing.image_size
     model = model.for_job(len(paths), (batch_size, size, size, 3))
     if model.temperature is None and model.network is not None and not source.startswith(TIMM):
@@ -97,39 +93,22 @@ def find_files(inputs: Sequence[str]) -> list[str]:
     """Returns the files that the arguments name; folders with all images below them, sorted by name.
 
     Raises:
-        DataError: a path does not exist, a pattern matches nothing, or a folder has no images.
+        DataError: a path does not exist, or a folder has no images.
     """
     found = []
     for given in inputs:
-        if os.path.isdir(given):
-            paths, fault = _images_below(given), "is a folder without images"
-        elif os.path.lexists(given):
-            paths, fault = [given], ""
-        elif glob.has_magic(given):
-            paths, fault = _matching(given), "is a pattern that no file matches"
-        else:
-            paths, fault = [], "no such file or folder"
-        if not paths:
-            raise DataError(f"{printable(given)}: {fault}")
-        found += paths
+        if not os.path.lexists(given):
+            raise DataError(f"{printable(given)}: no such file or folder")
+        if not os.path.isdir(given):
+            found.append(given)
+            continue
+        names, left_out = images_below(given)
+        if left_out:
+            log.warning(f"{printable(given)}: left out {left_out}")
+        if not names:
+            raise DataError(f"{printable(given)}: is a folder without images")
+        found += [os.path.join(given, name) for name in names]
     return found
-
-
-def _images_below(folder: str) -> list[str]:
-    """Returns the images as class folders would have them, and logs what is left out."""
-    names, left_out = images_below(folder)
-    if left_out:
-        log.warning(f"{printable(folder)}: left out {left_out}")
-    return [os.path.join(folder, name) for name in names]
-
-
-def _matching(pattern: str) -> list[str]:
-    """Returns the files that match, sorted by name; each once, by its shortest path, if links make circles."""
-    found = {}
-    for path in sorted(glob.iglob(pattern, recursive=True), key=len, reverse=True):
-        if not os.path.isdir(path):
-            found[os.path.realpath(os.path.dirname(path)), os.path.basename(path)] = path
-    return sorted(found.values())
 
 
 def _form_of(output: Path | None) -> TableFormat:

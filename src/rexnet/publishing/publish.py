@@ -54,8 +54,8 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
         write_onnx(public, deployed, folder / "model.onnx")
         predictions = run_inference(load_inference_model(trained.path, trained.weights), index).predictions
         save_predictions(predictions_path(run, trained.path.stem, trained.weights, "val"), predictions)
-        runners = {"onnx": open_onnx(folder / "model.onnx")}
-        if faults := find_faults(measure_parity(trained, thin_out(index, PARITY_IMAGES), deployed, runners, {})):
+        runners = {"onnx": open_onnx(folder / "model.onnx").run}
+        if faults := find_faults(measure_parity(trained, thin_out(index, PARITY_IMAGES), deployed, runners)):
             raise ExportError(f"{run}: {'; '.join(faults)}")
         architecture = find_timm_architecture(trained.model, trained.config.model)
         if architecture is not None:
