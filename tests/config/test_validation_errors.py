@@ -45,6 +45,9 @@ def test_a_missing_key_is_named() -> None:
         ("trainer.val_every_epochs=3", r"trainer\.val_every_epochs \(3\) should divide the 8 epochs of the schedule"),
         ("schedule.min_lr=5", r"schedule\.min_lr \(5\) should not exceed optimizer\.lr"),
         ("model.name=resnet", r"model\.name: .*found 'resnet'"),
+        ("optimizer.layer_decay=0", r"optimizer\.layer_decay: input should be greater than 0, found 0"),
+        ("optimizer.layer_decay=1.2", r"optimizer\.layer_decay: input should be less than or equal to 1, found 1\.2"),
+        ("optimizer.sam_rho=0", r"optimizer\.sam_rho: input should be greater than 0, found 0"),
         ("optimizer.lr=.inf", r"optimizer\.lr: .*finite.*found inf"),
         ("data.batch_size=true", r"data\.batch_size: should be a number, not true or false, found True"),
         ("data.batch_size", r"'data\.batch_size': overrides have the form section\.key=value"),
@@ -58,6 +61,19 @@ def test_a_missing_key_is_named() -> None:
 def test_what_contradicts_is_refused_in_words(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config("quickstart", [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.accumulate=2"], r"sam_rho needs trainer\.accumulate=1, not 2: each batch passes twice"),
+        (["trainer.accumulate=auto"], r"sam_rho needs trainer\.accumulate=1, not auto: each"),
+        (["trainer.compile=true", "trainer.cuda_graphs=true"], r"sam_rho needs trainer\.cuda_graphs=false: each"),
+    ],
+)
+def test_sharpness_aware_minimization_is_refused_where_it_would_differ(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("quickstart", ["optimizer.sam_rho=0.05", *overrides])
 
 
 def test_a_key_that_moved_is_pointed_to_its_new_section() -> None:

@@ -7,9 +7,17 @@ import torch
 from conftest import assert_same_tensors, final_state
 
 from rexnet.config import Config, load_config
+from rexnet.config.load import resolve_batch_size
 from rexnet.errors import ConfigError
+from rexnet.runs.resume_rules import load_run_config
 from rexnet.training import accumulation, classification
-from rexnet.training.accumulation import SameMicroBatches, settle_accumulation, try_step
+from rexnet.training.accumulation import (
+    SameInAllProcesses,
+    bytes_per_image,
+    find_batch_size,
+    settle_accumulation,
+    try_step,
+)
 from rexnet.training.classification import build_classifier, train
 from rexnet.training.classifier import Classifier
 
@@ -102,12 +110,84 @@ def test_the_settled_number_is_that_of_the_run_from_its_first_step_and_stays_whe
 
 def test_processes_that_settle_on_different_numbers_stop() -> None:
     strategy = SimpleNamespace(broadcast=lambda _: 2)
-    trainer: Any = SimpleNamespace(accumulate_grad_batches=2, global_rank=1, strategy=strategy)
-    SameMicroBatches().on_fit_start(trainer, trainer)
-    trainer.accumulate_grad_batches = 4
-    message = r"^trainer\.accumulate: auto settled on 2 micro-batches in process 0 and on 4 in process 1; set .*=4$"
+    trainer: Any = SimpleNamespace(global_rank=1, strategy=strategy)
+    SameInAllProcesses("trainer.accumulate", 2, max).on_fit_start(trainer, trainer)
+    message = r"^trainer\.accumulate: auto settled on 2 in process 0 and on 4 in process 1; set trainer\.accumulate=4$"
     with pytest.raises(ConfigError, match=message):
-        SameMicroBatches().on_fit_start(trainer, trainer)
+        SameInAllProcesses("trainer.accumulate", 4, max).on_fit_start(trainer, trainer)
+    with pytest.raises(ConfigError, match=r"^data\.batch_size: .* set data\.batch_size=2$"):
+        SameInAllProcesses("data.batch_size", 4, min).on_fit_start(trainer, trainer)
+
+
+@pytest.mark.parametrize(
+    ("images", "parts", "fitting", "batch", "first_trial"),
+    [
+        (720, 1, 999, 32, 32),  # 22 steps an epoch
+        (720, 1, 31, 16, 32),
+        (24, 1, 999, 8, 8),  # 3 steps, of 8 images
+        (1_000_000, 8, 2048, 16384, 4096),  # 50,000 / 8 = 6,250 images each at most
+        (10_000, 3, 300, 384, 128),  # three devices
+        (30, 8, 999, 16, 2),  # BatchNorm needs two images
+    ],
+)
+def test_the_batch_is_a_power_of_two_on_each_device_that_fits_and_leaves_steps_to_an_epoch(
+    images: int, parts: int, fitting: int, batch: int, first_trial: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def trial(module: Any, device: torch.device, images: int) -> None:
+        tried.append(images)
+        if images > fitting:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(accumulation, "try_step", trial)
+    assert find_batch_size(MODULE, images, parts, GPU) == batch
+    assert tried[0] == first_trial
+
+
+def test_a_batch_that_never_fits_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trial(module: Any, device: torch.device, images: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(accumulation, "try_step", trial)
+    with pytest.raises(
+        ConfigError, match=r"^data\.batch_size: auto finds no number, since 2 images do not fit into GPU"
+    ):
+        find_batch_size(MODULE, 720, 1, GPU)
+
+
+def test_on_a_cpu_the_batch_is_bounded_by_the_memory_that_a_step_keeps(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = build_classifier(configured(small_run), "abc", (8, 8, 8), 3)
+    needed = bytes_per_image(module)
+    assert 5e5 < needed < 5e7
+    monkeypatch.setattr(accumulation, "available_memory", lambda: 20 * needed)
+    assert find_batch_size(module, 100_000, 1, CPU) == 16
+    assert find_batch_size(module, 100_000, 2, CPU) == 16
+
+
+def test_the_settled_batch_and_learning_rates_are_those_of_the_run_and_stay_when_it_resumes(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    automatic = ["data.batch_size=auto", "optimizer.lr=1.6", "schedule.warmup_lr=0.32", "schedule.min_lr=0.032"]
+    fixed = ["optimizer.lr=0.05", "schedule.warmup_lr=0.01", "schedule.min_lr=0.001"]  # 8 / 256 of these
+    whole = train(configured(small_run, *fixed))
+    stopped = train(configured(small_run, *automatic, "trainer.max_steps=4"))
+    config = load_config(stopped.run / "config.yaml")
+    assert (config.data.batch_size, config.optimizer.lr, config.schedule.min_lr) == (8, 0.05, 0.001)
+    monkeypatch.setattr(classification, "find_batch_size", None)  # no other trial
+    rest = train(configured(small_run, *automatic), stopped.run)
+    assert_same_tensors(final_state(whole.run)["state_dict"], final_state(rest.run)["state_dict"])
+    wanted = load_run_config(rest.run, automatic)
+    assert (wanted.data.batch_size, wanted.optimizer.lr) == (8, 0.05)
+
+
+def test_adamw_scales_by_the_square_root(small_run: list[str]) -> None:
+    more = ["data.batch_size=auto", "optimizer.name=adamw", "optimizer.lr=0.004", "schedule.warmup_lr=0"]
+    config = resolve_batch_size(configured(small_run, *more, "schedule.min_lr=0"), 64)
+    assert config.optimizer.lr == pytest.approx(0.002)
+    assert resolve_batch_size(config, 32) is config
 
 
 def test_memory_that_runs_out_later_is_one_sentence(small_run: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,15 +66,17 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path) -> Path:
+def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path, trained_run: Path) -> Path:
     """A folder with what both processes of one training wrote down."""
     folder = tmp_path_factory.mktemp("ddp")
-    done = train_on_two(folder, image_root)
+    done = train_on_two(folder, image_root, f"distillation.teacher={trained_run}")
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
-def train_on_two(folder: Path, image_root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def train_on_two(
+    folder: Path, image_root: Path, *overrides: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     (folder / "probe.py").write_text(PROBE)
     settings = [
         *SMALL_RUN,
@@ -91,6 +93,7 @@ def train_on_two(folder: Path, image_root: Path, **environment: str) -> subproce
         "trainer.accumulate=auto",
         "trainer.pad_channels=8",
         "augmentation.image_size={start: 32, end: 64, epochs: 2}",
+        *overrides,
     ]
     inherited = {name: value for name, value in os.environ.items() if name != "REXNET_RUN_FOLDER"}
     return subprocess.run(
@@ -159,15 +162,38 @@ def test_there_is_one_run_folder_and_its_checkpoints_are_whole(two_processes: Pa
 
 @pytest.mark.slow
 def test_a_signal_to_the_second_process_stops_both_and_they_resume_to_the_same_bits(
-    two_processes: Path, image_root: Path, tmp_path: Path
+    two_processes: Path, image_root: Path, trained_run: Path, tmp_path: Path
 ) -> None:
-    stopped = train_on_two(tmp_path, image_root, SIGNAL_AT=json.dumps([4, 1, signal.SIGTERM]))
+    taught = f"distillation.teacher={trained_run}"
+    stopped = train_on_two(tmp_path, image_root, taught, SIGNAL_AT=json.dumps([4, 1, signal.SIGTERM]))
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr[-3000:]
     assert "Traceback" not in stopped.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert final_state(run)["global_step"] == 5
-    assert train_on_two(tmp_path, image_root, RESUME=str(run)).returncode == 0
+    assert train_on_two(tmp_path, image_root, taught, RESUME=str(run)).returncode == 0
     whole, resumed = (final_state(next((root / "runs").iterdir())) for root in (two_processes, tmp_path))
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same_tensors(whole[key], resumed[key])
     assert whole["loss_window"] == resumed["loss_window"]  # the logged loss, of both processes
+
+
+@pytest.mark.slow
+def test_sharpness_aware_minimization_is_that_of_the_whole_batch(image_root: Path, tmp_path: Path) -> None:
+    """Two processes move the weights by the gradient of all eight images, as one process does."""
+    settings = [
+        "model.name=timm/test_convnext",  # LayerNorm has no statistics that depend on the processes
+        "model={width_mult: 1.0, depth_mult: 1.0, dropout: 0, drop_path: 0}",
+        "augmentation={mixup: 0, cutmix: 0, image_size: null}",
+        "optimizer={freeze_backbone_epochs: 0, unfreeze_epochs: 0, sam_rho: 0.5}",
+        "trainer.accumulate=1",
+        "schedule.warmup_epochs=0",
+        "trainer.max_steps=2",  # rounding grows
+    ]
+    states = []
+    for devices in (1, 2):
+        (tmp_path / str(devices)).mkdir()
+        done = train_on_two(tmp_path / str(devices), image_root, *settings, f"trainer.devices={devices}")
+        assert done.returncode == 0, done.stderr[-3000:]
+        (run,) = (tmp_path / str(devices) / "runs").iterdir()
+        states.append(final_state(run)["state_dict"])
+    torch.testing.assert_close(states[0], states[1], rtol=1e-4, atol=1e-6)

@@ -49,5 +49,5 @@ def test_the_authors_recipe_learns_and_resumes(authors: TrainingResult) -> None:
 
 
 def test_the_modern_recipe_learns_and_resumes(authors: TrainingResult, imagenet: Path) -> None:
-    sizes = ("augmentation.image_size.start=32", "augmentation.image_size.end=64")
+    sizes = ("augmentation.image_size.start=32", "augmentation.image_size.end=64", "distillation.image_size=null")
     require_learned(rehearse("rexnet_1.0x_modern", imagenet, f"distillation.teacher={authors.run}", *sizes))

@@ -40,11 +40,12 @@ class Poison(Callback):
         self.states[trainer.global_step] = {"state": state, "momentum": momentum}
 
 
+@pytest.mark.parametrize("rho", ["null", "0.05"])
 def test_a_bad_step_changes_nothing_and_is_reported_with_its_images(
-    small_run: list[str], caplog: pytest.LogCaptureFixture
+    rho: str, small_run: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     poison_at = Poison(4)
-    run = train(configured(small_run, "schedule.epochs=3"), callbacks=[poison_at])
+    run = train(configured(small_run, "schedule.epochs=3", f"optimizer.sam_rho={rho}"), callbacks=[poison_at])
     before, after = poison_at.states[3], poison_at.states[4]
     for name, value in before["state"].items():
         if not name.endswith("num_batches_tracked"):  # a count, which nothing is computed from

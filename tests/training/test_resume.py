@@ -123,6 +123,7 @@ def shown(run: TrainingResult) -> dict[str, list[tuple[int, bytes]]]:
         ([3, 7], [*FULL, "trainer.val_every_epochs=3"]),  # at the end of an epoch without validation
         ([4, 8], [*FULL, "ema.decay=null", "ema.last_epochs=2"]),
         ([2, 4], [*FULL, "optimizer.freeze_backbone_epochs=2"]),
+        ([2, 4], [*FULL, "model.dropout=0.2", "optimizer.sam_rho=0.05"]),
         ([2, 4], [*FULL, "optimizer.unfreeze_epochs=2", "optimizer.layer_decay=0.8"]),
         ([5], [*FULL, "optimizer.name=adamw", "optimizer.lr=0.001", "schedule.warmup_lr=0", "ema=null"]),
     ],

@@ -9,6 +9,7 @@ from torch import nn
 from rexnet import rexnet
 from rexnet.config import Config, load_config
 from rexnet.errors import ConfigError
+from rexnet.system.device import Device
 from rexnet.training.trainer import SyncBatchNorm, build_trainer
 
 
@@ -57,3 +58,13 @@ def test_synchronizing_batchnorm_keeps_the_function(network: nn.Module) -> None:
     assert torch.equal(synchronized(images), before)
     assert any(isinstance(layer, nn.SyncBatchNorm) for layer in synchronized.modules())
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in synchronized.modules())
+
+
+def test_fp16_is_refused_for_sharpness_aware_minimization(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rexnet.training.trainer.resolve_device", lambda settings: Device("gpu", "16-mixed", False))
+    with pytest.raises(
+        ConfigError, match=r"optimizer\.sam_rho: not with fp16, .*; set trainer\.precision=fp32 or bf16"
+    ):
+        build_trainer(configured(small_run, "optimizer.sam_rho=0.05"))

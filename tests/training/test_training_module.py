@@ -3,8 +3,10 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import assert_same_tensors, final_state
 
 from rexnet.config import load_config
+from rexnet.runs.run import Run
 from rexnet.training.classification import build_classifier, train
 from rexnet.training.classifier import Classifier
 
@@ -78,6 +80,43 @@ def test_layers_are_released_from_the_classifier_down(epoch: int, trained: list[
     for name, part in module.model.named_modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             assert part.training == name.startswith(tuple(f"{layer}." for layer in trained)), name
+
+
+def test_sharpness_aware_minimization_is_the_written_one(small_run: list[str]) -> None:
+    module = build(small_run)
+    module.model = torch.nn.Linear(2, 1, bias=False)
+    weights = module.model.weight
+    weights.data = torch.tensor([[1.5, 1.0]])
+    optimizer = torch.optim.SGD([weights], 0.1)
+
+    def closure() -> torch.Tensor:  # a^2 + 2 b^2
+        optimizer.zero_grad()
+        loss = module.record_loss((weights**2 * torch.tensor([1.0, 2.0])).sum())
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    loss = optimizer.step(lambda: module.pass_twice(closure, 0, rho=0.5))
+    # The gradient (3, 4) has the norm 5, so the second one is that at (1.5, 1) + 0.5 (3, 4) / 5 = (1.8, 1.4).
+    assert weights.grad is not None
+    assert weights.grad.tolist() == [pytest.approx([3.6, 5.6])]
+    assert weights.tolist() == [pytest.approx([1.14, 0.44])]
+    assert (loss, module.window.pop()) == (4.25, 4.25)
+
+
+def test_the_second_pass_repeats_the_first_where_rho_vanishes(
+    small_run: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dropout, statistics of BatchNorm and the logged loss count once; in float32, this rho moves nothing."""
+    caplog.set_level("INFO", "rexnet")
+    keys = [*small_run, "model.dropout=0.3", "model.drop_path=0.2", "optimizer.clip_grad=1"]
+    plain = train(load_config("finetune/folder.yaml", keys)).run
+    assert "SAM" not in caplog.text
+    twice = train(load_config("finetune/folder.yaml", [*keys, "optimizer.sam_rho=1e-60"])).run
+    assert "SAM (optimizer.sam_rho) computes each gradient twice" in caplog.text
+    for key in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert_same_tensors(final_state(plain)[key], final_state(twice)[key])
+    losses = [[row["train/loss"] for row in Run(run).rows] for run in (plain, twice)]
+    assert losses[0] == losses[1]
 
 
 def test_the_schedule_starts_at_the_warm_up_rate(small_run: list[str]) -> None:

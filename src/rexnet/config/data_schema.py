@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rexnet.config.remote_path import parse_url
 from rexnet.config.section import Count, FilePath, PositiveFloat, PositiveInt, Probability, Role, Section
+from rexnet.errors import ConfigError
 
 SIZE_STEP, MAX_SIZE = 32, 4096  # pixels; networks halve their input five times
 
@@ -77,14 +78,23 @@ class BatchConfig(LoaderConfig):
     """Folder of the data set."""
     image_size: Annotated[int, Field(ge=16, le=MAX_SIZE)]
     """Side of the square network input, in pixels."""
-    batch_size: Annotated[PositiveInt, Role.FIXED]
-    """Images per optimizer step, summed over all devices and micro-batches."""
+    batch_size: Annotated[Literal["auto"] | PositiveInt, Role.FIXED]
+    """Images per optimizer step, summed over all devices and micro-batches; `auto` finds the largest power of two that
+    fits into memory and leaves 20 steps an epoch, takes the learning rates as those of 256 images, and writes both into
+    the run's config."""
     last_batch: Annotated[Literal["drop", "pad"], Role.FIXED] = "drop"
     """Treatment of an incomplete last training batch: drop it, or pad it with images from the epoch's start."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Channel means of RGB scaled to 0..1."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
     """Channel standard deviations of RGB scaled to 0..1."""
+
+    @property
+    def step_images(self) -> int:
+        """The batch size as a number; a ConfigError while `auto` is not resolved."""
+        if self.batch_size == "auto":
+            raise ConfigError("data.batch_size: auto is resolved by training and doctor with --config; give a number")
+        return self.batch_size
 
 
 class DataConfig(SourceConfig, BatchConfig):

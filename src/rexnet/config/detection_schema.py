@@ -79,8 +79,9 @@ class DetectionConfig(RunConfig):
 
     @model_validator(mode="after")
     def _training_is_plain(self) -> Self:
-        if self.trainer.accumulate == "auto":
-            raise ValueError("trainer.accumulate: auto is for classifiers; give a number")
+        for key, value in (("trainer.accumulate", self.trainer.accumulate), ("data.batch_size", self.data.batch_size)):
+            if value == "auto":
+                raise ValueError(f"{key}: auto is for classifiers; give a number")
         if self.trainer.compile:
             raise ValueError("trainer.compile is for classifiers; a detector's shapes change in every step")
         if self.optimizer.frozen_epochs and self.detector.trainable_layers < 5:

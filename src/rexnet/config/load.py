@@ -94,6 +94,23 @@ def replace_values(config: Kind, overrides: Overrides) -> Kind:
     return require_kind(parse_any_config(_apply(overrides, tree), config.name), type(config), config.name)
 
 
+def resolve_batch_size(config: Kind, number: int) -> Kind:
+    """Returns a config with a number for `data.batch_size: auto`, and learning rates for it; others stay as they are.
+
+    Rates are scaled from 256 images as in timm: in proportion for SGD, by the square root for AdamW.
+    """
+    if config.data.batch_size != "auto":
+        return config
+    factor = (number / 256) ** (1.0 if config.optimizer.name == "sgd" else 0.5)
+    values = {
+        "data.batch_size": number,
+        "optimizer.lr": factor * config.optimizer.lr,
+        "schedule.warmup_lr": factor * config.schedule.warmup_lr,
+        "schedule.min_lr": factor * config.schedule.min_lr,
+    }
+    return replace_values(config, values)
+
+
 def merge(base: Tree, change: Tree) -> Tree:
     """Returns `base` updated with `change`: sections are merged key by key, other values replaced."""
     merged = dict(base)

@@ -116,6 +116,9 @@ class OptimizerConfig(Section):
     """Momentum of SGD, or first beta of AdamW."""
     clip_grad: Annotated[float, Field(gt=0)] | None = None
     """Largest L2 norm of the gradient; null: no clipping."""
+    sam_rho: PositiveFloat | None = None
+    """Sharpness-aware minimization (SAM, arXiv 2010.01412): distance in L2 norm to the weights with a higher loss whose
+    gradient is followed, for flatter minima; a step takes about twice as long. Typically 0.05; null: off."""
     backbone_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of everything but the classifier, relative to `lr`."""
     layer_decay: Annotated[float, Field(gt=0, le=1), Role.FIXED] = 1.0
@@ -281,6 +284,10 @@ class RunConfig(Section):
         for key, rate in {"warmup_lr": self.schedule.warmup_lr, "min_lr": self.schedule.min_lr}.items():
             if rate > self.optimizer.lr:
                 raise ValueError(f"schedule.{key} ({rate:g}) should not exceed optimizer.lr ({self.optimizer.lr:g})")
+        settings = self.trainer
+        if self.optimizer.sam_rho is not None and (settings.accumulate != 1 or settings.cuda_graphs is True):
+            key = "cuda_graphs=false" if settings.accumulate == 1 else f"accumulate=1, not {settings.accumulate}"
+            raise ValueError(f"optimizer.sam_rho needs trainer.{key}: each batch passes twice through the network")
         return self
 
 

@@ -49,8 +49,8 @@ class KeyedData(pl.LightningDataModule):
 
     def __init__(self, data: BatchConfig, trainer: TrainerConfig, world_size: int) -> None:
         super().__init__()
-        self.device_batch = train_batch_size(data.batch_size, world_size, trainer.micro_batches)
-        self.eval_batch = eval_batch_size(data.batch_size)
+        self.device_batch = train_batch_size(data.step_images, world_size, trainer.micro_batches)
+        self.eval_batch = eval_batch_size(data.step_images)
         self.micro_batches, self.world_size = trainer.micro_batches, world_size
         self.loader_settings = resolve_loader(data, trainer)
         self.received = 0.0  # time at which the latest batch came from the loader, by `time.perf_counter`

@@ -52,7 +52,7 @@ def build_train_sampler(config: Config, index: Index, rank: int = 0, world_size:
     data, accumulate, repeats = config.data, config.trainer.micro_batches, config.augmentation.repeats
     balance = index.labels if data.sampling == "balanced" else None
     sampler = TrainBatchSampler(
-        len(index), data.batch_size, config.seed, rank, world_size, accumulate, data.last_batch, repeats, balance
+        len(index), data.step_images, config.seed, rank, world_size, accumulate, data.last_batch, repeats, balance
     )
     return require_steps(sampler, index.root)
 

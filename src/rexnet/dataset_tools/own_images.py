@@ -60,7 +60,7 @@ def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str],
         "Images": f"{len(train):,} and {len(val):,} for validation, {len(train.class_names)} classes; {splits}",
         "Weights": weights,
         "Image size": f"{config.data.image_size} px, for training on a {accelerator.upper()}",
-        "Epochs": f"{config.schedule.epochs}, of {len(train) // config.data.batch_size} steps each",
+        "Epochs": f"{config.schedule.epochs}, of {len(train) // config.data.step_images} steps each",
     }
     return recipe, chosen, reasons
 

@@ -79,7 +79,7 @@ class DetectionData(KeyedData):
 
     def train_sampler(self, rank: int) -> TrainBatchSampler:
         data, index = self.config.data, self.train_index
-        settings = data.batch_size, self.config.seed, rank, self.world_size, self.micro_batches, data.last_batch
+        settings = data.step_images, self.config.seed, rank, self.world_size, self.micro_batches, data.last_batch
         if data.group_by_aspect:
             return require_steps(AspectBatchSampler(index.sizes[:, 0] > index.sizes[:, 1], *settings), index.root)
         return require_steps(TrainBatchSampler(len(index), *settings), index.root)

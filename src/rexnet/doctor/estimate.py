@@ -91,6 +91,6 @@ def estimate_time(data: ImageData, loader: float, model: float) -> Finding:
     passes = 1 if config.ema is None else 2
     validated = validations * len(data.val_index) * passes * FORWARD
     validated *= config.data.image_size**2 / mean_pixels(config.training_sizes)
-    duration = describe_duration((steps * config.data.batch_size + validated) / speed)
+    duration = describe_duration((steps * config.data.step_images + validated) / speed)
     text = f"about {duration} for {steps:,} steps at {speed:,.0f} images/s and {validations} validations"
     return Finding("ok", "estimate", text)

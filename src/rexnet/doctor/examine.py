@@ -25,7 +25,7 @@ from rexnet.system.device import resolve_device, resolve_devices
 from rexnet.system.launcher import started_by_launcher
 from rexnet.system.resources import available_memory
 from rexnet.training.accumulation import settle_accumulation
-from rexnet.training.classification import build_classifier
+from rexnet.training.classification import build_classifier, settle_batch_size
 from rexnet.training.loggers import require_loggers
 
 
@@ -44,6 +44,8 @@ def examine(config: Config) -> Iterator[Finding]:
         require_loggers(config.trainer.loggers)
         accelerator = resolve_device(config.trainer).accelerator
         world_size = resolve_devices(config.trainer) * config.trainer.num_nodes
+        if config.data.batch_size == "auto":
+            config = settle_batch_size(config, world_size, resolve_device(config.trainer).torch_device)
         data = ImageData(config, world_size)
     except RexnetError as error:
         yield Finding("error", "config", user_message(error))

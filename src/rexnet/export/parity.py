@@ -64,7 +64,7 @@ def load_eval_batches(trained: Trained, index: Index) -> Iterator[Batch]:
     """Yields the batches of `index` with the preprocessing of a trained network."""
     data, trainer = trained.config.data, adapt_to_hardware(trained.config.trainer)
     dataset = ImageDataset(index, build_eval_transform(trained.preprocessing))
-    yield from build_eval_loader(dataset, eval_batch_size(data.batch_size), resolve_loader(data, trainer))
+    yield from build_eval_loader(dataset, eval_batch_size(data.step_images), resolve_loader(data, trainer))
 
 
 def find_faults(parities: Mapping[str, Parity]) -> list[str]:

@@ -145,11 +145,18 @@ def adopt_preprocessing(config: Kind) -> Kind:
     """Returns `config` with the mean, std, interpolation and center crop that timm defines for its network.
 
     Raises:
-        ConfigError: timm has no such network, or `data.mean` or `data.std` is set to something else.
+        ConfigError: timm has no such network, it takes images of another size only, or `data.mean` or `data.std` is
+            set to something else.
     """
     name, data = config.model.name, config.data
-    own = _find_timm_config(config.model) if config.model.is_of_timm and config.model.own_preprocessing else None
+    own = _find_timm_config(config.model) if config.model.is_of_timm else None
     if own is None:
+        return config
+    side = own.input_size[-1]
+    if own.fixed_input_size and {data.image_size, *config.training_sizes} != {side}:
+        sizes = f"data.image_size={side} and augmentation.image_size=null"
+        raise ConfigError(f"model.name: {name} takes images of {side} px only; set {sizes}")
+    if not config.model.own_preprocessing:
         return config
     for key, value in {"mean": own.mean, "std": own.std}.items():
         if key in data.model_fields_set and getattr(data, key) != value:

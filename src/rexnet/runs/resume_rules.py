@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rexnet.config import Config, RunConfig, load_config
 from rexnet.config.differences import Changes, find_changes, flatten, has_role, is_below
-from rexnet.config.load import Overrides
+from rexnet.config.load import Overrides, resolve_batch_size
 from rexnet.config.schema import ScheduleConfig
 from rexnet.config.section import Role
 from rexnet.errors import ConfigError, nearest
@@ -25,6 +25,7 @@ def load_run_config(
     if not path.is_file():
         raise ConfigError(f"{run}: is not a run that can be resumed: {path} is missing")
     old, wanted = load_config(path, (), RunConfig), load_config(config or path, overrides, RunConfig)
+    wanted = resolve_batch_size(wanted, old.data.step_images)
     if wanted.model.is_of_timm and wanted.model.own_preprocessing:
         # A run stores the preprocessing of its timm network, a file leaves it out; training compares both once adopted.
         data = old.data.model_copy(update={"mean": wanted.data.mean, "std": wanted.data.std})

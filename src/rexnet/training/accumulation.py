@@ -1,7 +1,8 @@
-"""Finds the number of micro-batches that fits into GPU memory: `trainer.accumulate: auto`."""
+"""Finds what fits into memory: the number of micro-batches and the batch size, where the config says `auto`."""
 
 import copy
 import gc
+from collections.abc import Callable
 
 import torch
 from pytorch_lightning import Trainer
@@ -9,20 +10,52 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.errors import ConfigError
 from rexnet.system.device import resolve_device
+from rexnet.system.resources import available_memory
 from rexnet.training.optim import build_optimizer
 from rexnet.training.training_module import TrainingModule
 
 SMALLEST = 2  # images in a micro-batch; BatchNorm cannot train on one
+EPOCH_STEPS = 20  # that `data.batch_size: auto` leaves at least, as far as batches have `SMALLEST_BATCH` images
+SMALLEST_BATCH = 8
 SPARE = 0.05  # of GPU memory that a trial leaves free for augmentation, communication and fragmentation
 
 
-def settle_accumulation(module: TrainingModule, images: int, device: torch.device) -> int:
+def find_batch_size(module: TrainingModule, images: int, parts: int, device: torch.device) -> int:
+    """Returns the batch size for so many training images: a power of two in each of `parts`, with which a step fits.
+
+    The parts are the micro-batches of all devices. Memory of a CPU is estimated from a small step.
+    """
+    most = max(SMALLEST, max(SMALLEST_BATCH, images // EPOCH_STEPS) // parts)
+    if device.type == "cpu":
+        most = max(SMALLEST, min(most, available_memory() // (parts * bytes_per_image(module))))
+    part = 1 << (most.bit_length() - 1)
+    return parts * part // settle_accumulation(module, part, device, "data.batch_size")
+
+
+def bytes_per_image(module: TrainingModule) -> int:
+    """Returns what two steps on a CPU keep for their backward passes: two to three times the memory of a step."""
+    kept = 0
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        try_step(module, torch.device("cpu"), SMALLEST)
+    return kept // SMALLEST
+
+
+def settle_accumulation(
+    module: TrainingModule, images: int, device: torch.device, key: str = "trainer.accumulate"
+) -> int:
     """Returns the first of 1, 2, 4, ... micro-batches with which a training step fits into the memory of this device.
 
     Args:
         module: the network with its loss, not yet on the device; it and all random states stay as they are.
         images: images of one device in an optimizer step.
         device: where this process trains; a CPU needs no trial.
+        key: what is `auto`, for the error.
 
     Raises:
         ConfigError: not even the smallest micro-batch fits.
@@ -35,7 +68,7 @@ def settle_accumulation(module: TrainingModule, images: int, device: torch.devic
         except torch.OutOfMemoryError:
             if images % (2 * number) or images // (2 * number) < SMALLEST:
                 raise ConfigError(
-                    f"trainer.accumulate: auto finds no number, since {images // number} images do not fit into GPU "
+                    f"{key}: auto finds no number, since {images // number} images do not fit into GPU "
                     f"memory and {images} cannot be divided further; lower data.image_size or choose a smaller network"
                 ) from None
             number *= 2
@@ -64,14 +97,16 @@ def try_step(module: TrainingModule, device: torch.device, images: int) -> None:
         del held
 
 
-class SameMicroBatches(Callback):
-    """Stops a run before its first step if its processes settled on different numbers of micro-batches."""
+class SameInAllProcesses(Callback):
+    """Stops a run before its first step if its processes settled on different numbers; `choose` finds one for all."""
+
+    def __init__(self, key: str, number: int, choose: Callable[[int, int], int]) -> None:
+        self.key, self.number, self.choose = key, number, choose
 
     def on_fit_start(self, trainer: Trainer, pl_module: object) -> None:
-        number = trainer.accumulate_grad_batches
-        first = trainer.strategy.broadcast(number)
-        if first != number:
+        first = trainer.strategy.broadcast(self.number)
+        if first != self.number:
             raise ConfigError(
-                f"trainer.accumulate: auto settled on {first} micro-batches in process 0 and on {number} in process "
-                f"{trainer.global_rank}; set trainer.accumulate={max(first, number)}"
+                f"{self.key}: auto settled on {first} in process 0 and on {self.number} in process "
+                f"{trainer.global_rank}; set {self.key}={self.choose(first, self.number)}"
             )

@@ -1,4 +1,4 @@
-"""Optimizers and their parameter groups."""
+"""Optimizers, their parameter groups, and sharpness-aware minimization."""
 
 from collections import defaultdict
 from typing import Any
@@ -76,3 +76,12 @@ def group_parameters(model: nn.Module, config: OptimizerConfig) -> list[dict[str
             }
         )
     return groups
+
+
+@torch.no_grad()
+def climb(parameters: list[nn.Parameter], rho: float) -> None:
+    """Moves parameters by the L2 norm `rho` along their gradient, to about the highest loss that is so near."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    scale = rho / (torch.nn.utils.get_total_norm(gradients) + 1e-12)
+    for parameter, step in zip(parameters, torch._foreach_mul(gradients, scale), strict=True):
+        parameter.add_(step)

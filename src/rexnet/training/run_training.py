@@ -63,8 +63,10 @@ def log_start(module: TrainingModule, trainer: pl.Trainer, name: str, images: st
     log.info(
         f"{name}, {parameters:.2f} M parameters, {sizes}, {trainer.precision} on "
         f"{trainer.world_size} x {hardware}\n{images}\n"
-        f"{config.schedule.total_epochs} epochs of {module.steps_per_epoch} steps with {config.data.batch_size} images"
+        f"{config.schedule.total_epochs} epochs of {module.steps_per_epoch} steps with {config.data.step_images} images"
     )
+    if config.optimizer.sam_rho is not None:
+        log.info("SAM (optimizer.sam_rho) computes each gradient twice, so a step takes about twice as long")
     for remark in remarks:
         log.warning(remark)
 

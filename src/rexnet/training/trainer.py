@@ -17,6 +17,7 @@ from torch import nn
 
 from rexnet.config import RunConfig
 from rexnet.engines.ray_plugins import build_ray_cluster, build_ray_strategy
+from rexnet.errors import ConfigError
 from rexnet.system.device import resolve_device, resolve_devices, resolve_nodes
 from rexnet.system.launcher import detect_launcher
 from rexnet.training.checkpoint_io import DurableCheckpointIO
@@ -43,6 +44,8 @@ def build_trainer(config: RunConfig, callbacks: Sequence[Callback] = ()) -> pl.T
     device = resolve_device(settings)
     devices, nodes = resolve_devices(settings), resolve_nodes(settings)
     single = nodes * devices == 1
+    if device.precision == "16-mixed" and config.optimizer.sam_rho is not None:
+        raise ConfigError("optimizer.sam_rho: not with fp16, which scales the loss; set trainer.precision=fp32 or bf16")
     frozen = config.optimizer.frozen_epochs > 0
     syncs = settings.sync_batchnorm and not single
     build_strategy = build_ray_strategy if detect_launcher() == "ray" else DDPStrategy

@@ -1,6 +1,7 @@
 """The part of training that all tasks share: optimizer, schedule, EMA, skipped steps, and their state."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,7 +23,7 @@ from rexnet.training.compiling import compile_steps
 from rexnet.training.ema import averaged_tensors, build_ema, decay_at, update_ema
 from rexnet.training.loss_window import LossWindow
 from rexnet.training.nonfinite import NonFiniteGuard, propagate_nonfinite
-from rexnet.training.optim import build_optimizer, fit_optimizer_to_device
+from rexnet.training.optim import build_optimizer, climb, fit_optimizer_to_device
 from rexnet.training.schedule import build_schedule, released_layers
 
 
@@ -58,6 +59,7 @@ class TrainingModule(pl.LightningModule):
         """L2 norm of the last gradient before clipping."""
         self.replays_graphs = False
         """True if training steps are CUDA graphs."""
+        self._is_second_pass = False
 
     @property
     def monitored(self) -> str:
@@ -66,7 +68,8 @@ class TrainingModule(pl.LightningModule):
 
     def record_loss(self, loss: Tensor, parts: Mapping[str, Tensor] | None = None) -> Tensor:
         """Adds a loss to the log's means and returns it, with a gradient that shows if it is not finite."""
-        self.window.add(loss, parts)
+        if not self._is_second_pass:
+            self.window.add(loss, parts)
         return propagate_nonfinite(loss)
 
     def trial_loss(self, images: Tensor) -> Tensor:
@@ -98,7 +101,7 @@ class TrainingModule(pl.LightningModule):
         """Prepares a new or resumed run on its device."""
         self.on_train_epoch_start()  # Lightning skips that hook when a run resumes within an epoch
         steps = int(self.trainer.estimated_stepping_batches) - self.global_step
-        images = steps * self.config.data.batch_size // self.trainer.world_size
+        images = steps * self.config.data.step_images // self.trainer.world_size
         tune_convolutions(images, self.config.trainer.deterministic)
         scales_loss = grad_scaler(self.trainer) is not None
         fit_optimizer_to_device(self.optimizers(use_pl_optimizer=False), scales_loss)
@@ -124,7 +127,7 @@ class TrainingModule(pl.LightningModule):
         """Makes dropout and drop-path a function of (seed, epoch, batch, rank), so that a resumed run repeats them."""
         if batch_idx == 0:
             self.window.start_epoch()
-        torch.manual_seed(mix(self.config.seed, self.current_epoch, batch_idx, self.global_rank, MODEL) >> 1)
+        self._seed(batch_idx)
         if self.replays_graphs:  # the next replay overwrites gradients, which are part of the graph
             self.trainer.optimizers[0].zero_grad()
 
@@ -138,15 +141,42 @@ class TrainingModule(pl.LightningModule):
             self.grad_norm = torch.nn.utils.get_total_norm(gradients)
         self.guard.check(self.grad_norm, optimizer)
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Updates weights and EMA; a bad gradient changes neither, except that a mean takes the weights as they are."""
-        super().optimizer_step(*args, **kwargs)
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Updates weights and EMA; a bad gradient changes neither."""
+        closure = optimizer_closure
+        if closure is not None and self.config.optimizer.sam_rho is not None:
+            closure = partial(self.pass_twice, closure, batch_idx, self.config.optimizer.sam_rho)
+        super().optimizer_step(epoch, batch_idx, optimizer, closure)
         self.guard.rollback(self.optimizers(use_pl_optimizer=False))
         config = self.config.ema
         if config is not None:
             decay = decay_at(self.global_step + 1, config, self.config.schedule.total_epochs, self.steps_per_epoch)
             if decay < 1:
                 update_ema(*self._averaged, decay, skip=None if config.last_epochs else self.guard.bad)
+
+    def pass_twice(self, closure: Callable[[], Any], batch_idx: int, rho: float) -> Any:
+        """Computes the gradient of SAM, where `closure` computes that of the current weights; returns their loss.
+
+        Both passes have the same dropout; the statistics of BatchNorm and the logged loss are those of the first.
+        Several processes average the gradients of both, so the weights move by the gradient of the whole batch.
+        """
+        loss = closure()
+        trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        tensors = [*trained, *self.model.buffers()]
+        kept = [tensor.detach().clone() for tensor in tensors]
+        climb(trained, rho)
+        self._seed(batch_idx)
+        self._is_second_pass = True
+        closure()
+        self._is_second_pass = False
+        with torch.no_grad():
+            torch._foreach_copy_(tensors, kept)
+        return loss
+
+    def _seed(self, batch_idx: int) -> None:
+        torch.manual_seed(mix(self.config.seed, self.current_epoch, batch_idx, self.global_rank, MODEL) >> 1)
 
     def on_validation_start(self) -> None:
         """Gives all processes the BatchNorm statistics of the first, so that they validate the same network."""

@@ -48,10 +48,10 @@ def remark_on_data(config: DataConfig, train: Index, val: Index) -> list[str]:
     if len(val) <= FEW_IMAGES:
         images = "one validation image is" if len(val) == 1 else f"{len(val)} validation images are"
         remarks.append(f"{images} too few: each changes top-1 by {100 / len(val):.0f} points; hold out more")
-    dropped = len(train) % config.batch_size
+    dropped = len(train) % config.step_images
     if config.last_batch == "drop" and MANY_DROPPED * len(train) < dropped < len(train):
         remarks.append(
             f"each epoch leaves out {dropped:,} of {len(train):,} training images, which fill no batch of "
-            f"{config.batch_size}; data.last_batch=pad uses all"
+            f"{config.step_images}; data.last_batch=pad uses all"
         )
     return remarks

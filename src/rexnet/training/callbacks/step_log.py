@@ -66,7 +66,7 @@ class StepLog(Callback):
         loss = module.window.pop()  # waits for the device, so that the seconds below are real
         report_skipped_steps(trainer, module, self.skipped)
         seconds = time.perf_counter() - self._started
-        images = self._batches * module.config.data.batch_size // trainer.accumulate_grad_batches
+        images = self._batches * module.config.data.step_images // trainer.accumulate_grad_batches
         self.latest = {
             "train/loss": loss,
             "train/grad_norm": float(module.grad_norm),
