@@ -240,8 +240,8 @@ def layer_distances(model: nn.Module) -> dict[str, int]:
         found = {name: end - layer for name, layer in layers.items()}
     elif not (found := getattr(network, "distances", {})):
         raise ConfigError(
-            f"optimizer: layer_decay and unfreeze_epochs need timm's group matcher, which {type(network).__name__} does "
-            f"not have; backbone_lr_factor and freeze_backbone_epochs work with every network"
+            f"optimizer: layer_decay and unfreeze_epochs need timm's group matcher, which {type(network).__name__} "
+            f"does not have; backbone_lr_factor and freeze_backbone_epochs work with every network"
         )
     outside = dict.fromkeys((name for name, _ in model.named_parameters()), 0)
     return outside | {prefix + name: distance for name, distance in found.items()}
