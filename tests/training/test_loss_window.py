@@ -35,6 +35,16 @@ def test_a_restored_window_continues_as_if_nothing_had_happened() -> None:
     assert (whole.pop(), whole.epoch_mean) == (second.pop(), second.epoch_mean)
 
 
+@pytest.mark.parametrize("later", [("a",), ("a", "b", "c"), ()], ids=str)
+def test_a_resumed_run_may_have_other_parts(later: tuple[str, ...]) -> None:
+    window, resumed = LossWindow(), LossWindow()
+    window.add(torch.tensor(3.0), {"a": torch.tensor(1.0), "b": torch.tensor(2.0)})
+    resumed.load_state_dict(window.state_dict())
+    resumed.add(torch.tensor(5.0), dict.fromkeys(later, torch.tensor(3.0)))
+    assert resumed.pop() == 4.0
+    assert list(resumed.parts) == list(later)
+
+
 @pytest.mark.parametrize(("rank", "expected"), [(0, [4.0, 3.0]), (1, [0.0, 0.0])])
 def test_with_another_number_of_processes_the_first_takes_all(
     rank: int, expected: list[float], monkeypatch: pytest.MonkeyPatch

@@ -62,11 +62,6 @@ class Result:
         run = path.parent.parent
         return run / EVALUATION_FOLDER if path.parent in (checkpoint_folder(run), run / "export") else path.parent
 
-    @property
-    def has_top5(self) -> bool:
-        """False if five answers are all classes, so that top-5 is always 100 %."""
-        return len(self.model.class_names) > 5
-
     @cached_property
     def calibrated(self) -> dict[str, float]:
         """Loss, Brier score and ECE with the temperature; empty if none was fitted."""
@@ -114,7 +109,11 @@ class Result:
             f"{self.source}{kind}, on {self.data}{view}",
             *self.remarks,
             f"top-1 {summary.top1:.2f} %   {_interval(summary.top1_interval)}{logged}",
-            *([f"top-5 {summary.top5:.2f} %   {_interval(summary.top5_interval)}"] if self.has_top5 else []),
+            *(
+                [f"top-5 {summary.top5:.2f} %   {_interval(summary.top5_interval)}"]
+                if self.predictions.has_top5
+                else []
+            ),
             f"loss  {summary.loss:.4f}",
             f"mean over classes {summary.balanced_accuracy:.2f} %",
             f"calibration error (ECE) {summary.ece:.2f} %, Brier score {summary.brier:.4f}",

@@ -129,9 +129,9 @@ def load_distillation(
     size = config.image_size or data.image_size
     theirs, mine = _cost(network, size), _cost(student, data.image_size)
     log.info(
-        f"Teacher {source}: {theirs.params / 1e6:.2f} M parameters; {theirs.macs / 1e9:.2f} G multiply-adds an image "
+        f"Teacher {source}: {theirs.params / 1e6:.2f} M parameters; {theirs.macs / 1e9:.2g} G multiply-adds an image "
         f"at {size} px add {theirs.macs / mine.macs / 3:.0%} to a training step of the student (three forward passes, "
-        f"{3 * mine.macs / 1e9:.2f} G)"
+        f"{3 * mine.macs / 1e9:.2g} G)"
     )
     network = pad_channels(fold_batchnorm(network), device.pad_channels).to(memory_format=device.memory_format)
     teacher = Teacher(network, own, data, [row_of[row] for row in range(len(class_names))], config.image_size)

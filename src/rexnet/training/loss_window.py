@@ -32,9 +32,10 @@ class LossWindow:
         """Adds the loss of one batch, and what it is the sum of."""
         parts, loss = parts or {}, loss.detach()
         finite = torch.isfinite(loss)
-        if self.parts.keys() != parts.keys():  # the first batch
+        kept = self.sums[: 2 + len(parts)]
+        if self.parts.keys() != parts.keys() or len(kept) < len(self.sums):  # the first batch, resumed or not
             self.parts = dict.fromkeys(parts, math.nan)
-            self.sums = torch.cat([self.sums, self.sums.new_zeros(2 + len(parts) - len(self.sums))])
+            self.sums = torch.cat([kept, kept.new_zeros(2 + len(parts) - len(kept))])
         values = [torch.where(finite, value, 0.0) for value in (loss, *(part.detach() for part in parts.values()))]
         self.sums += torch.stack([values[0], finite, *values[1:]]).float()
 
