@@ -70,11 +70,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for all results")
     options = parser.parse_args()
     options.root = options.root.resolve()
-    for option in ("timm_script", "yolo_python"):
-        path = getattr(options, option)
-        flag = f"--{option.replace('_', '-')}"
+    for peer, flag in {"timm": "--timm-script", "Ultralytics": "--yolo-python"}.items():
+        path = getattr(options, flag[2:].replace("-", "_"))
         if path is None:
-            print(f"left out without {flag}")
+            print(f"{peer} is left out, because {flag} is not given")
         elif not path.is_file():
             parser.error(f"{flag}: {path} does not exist")
     found: dict[str, dict[str, list[Result]]] = {}

@@ -33,7 +33,7 @@ def test_a_role_covers_the_keys_below_a_section() -> None:
 
 
 def test_roles_mark_keys_of_the_schema() -> None:
-    keys = flatten(load_config("quickstart")).keys() | Config.model_fields.keys()
+    keys = flatten(load_config("quickstart", ["distillation.teacher=teacher.ckpt"])).keys() | Config.model_fields.keys()
     keys |= flatten(load_config("detect/finetune", (), DetectionConfig)).keys() | DetectionConfig.model_fields.keys()
     assert keys_with(Role.MECHANICS) | keys_with(Role.FIXED) <= keys
     assert not keys_with(Role.MECHANICS) & keys_with(Role.FIXED)

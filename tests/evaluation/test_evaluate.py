@@ -134,7 +134,7 @@ def test_a_temperature_is_fitted_on_one_half_kept_and_reported_on_the_other(
     ):
         evaluate_all([run], Request(calibrate=True))
     assert not list(run.glob("checkpoints/*temperature*"))
-    monkeypatch.setattr("rexnet.evaluation.evaluate.fit_temperature", lambda logits, labels: 1.0 + len(labels) / 10)
+    monkeypatch.setattr("rexnet.evaluation.fitting.fit_temperature", lambda logits, labels: 1.0 + len(labels) / 10)
     result = evaluate_all([run], Request(calibrate=True))[0]
     _, reported = split_in_halves(15)
     assert result.summary.n == len(reported) == 8
@@ -166,7 +166,7 @@ def test_a_threshold_is_chosen_on_one_half_kept_and_reported_on_the_other(
         asked.append(arguments)
         return Threshold(value, 4, 0)
 
-    monkeypatch.setattr("rexnet.evaluation.evaluate.choose_threshold", choose)
+    monkeypatch.setattr("rexnet.evaluation.fitting.choose_threshold", choose)
     result = evaluate_all([run], Request(max_risk=0.25))[0]
     assert (asked[0][0].tolist(), asked[0][2]) == (confidence[chosen].tolist(), 0.25)
     assert result.summary.n == len(reported) == 7

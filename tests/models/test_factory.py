@@ -77,3 +77,11 @@ def test_the_shape_of_rexnet_is_not_for_networks_of_timm() -> None:
 def test_a_misspelled_name_of_timm_is_one_sentence_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"model.name: timm .* has no network 'resnet5'; nearest: timm/resnet\d+"):
         adopt_preprocessing(recipe("model.name=timm/resnet5"))
+
+
+def test_a_network_of_one_input_size_takes_no_other() -> None:
+    message = r"model\.name: timm/vit_tiny_patch16_224 takes images of 224 px only; set data\.image_size=224 and augm"
+    for key in ("data.image_size=192", "augmentation.image_size=160", "augmentation.image_size={start: 128, end: 224}"):
+        with pytest.raises(ConfigError, match=message):
+            adopt_preprocessing(recipe("model.name=timm/vit_tiny_patch16_224", "model.own_preprocessing=false", key))
+    adopt_preprocessing(recipe("model.name=timm/vit_tiny_patch16_224", "augmentation.image_size=224"))

@@ -73,13 +73,10 @@ def describe_findings(findings: Findings, changed: Sequence[str] | None) -> str:
     ends = np.cumsum([len(index) for index in findings.indexes.values()])[:-1]
     pairs = zip(findings.indexes.items(), np.split(findings.images, ends), strict=True)
     parts = [_describe_split(split, index, images) for (split, index), images in pairs]
+    parts.append(list_items("broken", list(findings.faults.values())))
+    if changed is not None:
+        parts.append(list_items("changed since the manifest was written", list(map(printable, changed))))
     parts += [
-        list_items("broken", list(findings.faults.values())),
-        *(
-            []
-            if changed is None
-            else [list_items("changed since the manifest was written", list(map(printable, changed)))]
-        ),
         list_items("the same image in several splits", [_group(findings, group) for group in leaks]),
         list_items("the same image twice in a split", [_group(findings, group) for group in twice]),
         list_items("the same image in several classes", [_group(findings, group) for group in torn]),

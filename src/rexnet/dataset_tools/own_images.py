@@ -1,6 +1,5 @@
 """Chooses how to train on a folder of images: `rexnet train /path/to/images`."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from rexnet.config.schema import ModelConfig
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.by_name import detect_layout
 from rexnet.data.datasets.class_folders import find_split
+from rexnet.data.sources.source import digest
 from rexnet.dataset_tools.split import index_unsplit, write_split
 from rexnet.errors import CheckpointError, ConfigError
 from rexnet.models.factory import hub_name
@@ -36,11 +36,7 @@ def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str],
     recipe = "finetune/folder" if layout == "csv" else f"finetune/{layout}"
     chosen = [f"data.dataset={layout}", f"data.root={root}"]
     if layout == "folder" and root.is_dir() and find_split(root, "val") is None:
-        text = "\n".join((str(root.resolve()), *index_unsplit(root).paths))
-        digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
-        table = load_config(recipe, overrides).trainer.runs_dir / f"split-{root.resolve().name}-{digest}.csv"
-        if not table.exists():
-            write_split(root, table, HELD_OUT)
+        table = _hold_out(root, load_config(recipe, overrides).trainer.runs_dir)
         chosen = ["data.dataset=csv", f"data.root={table}"]
         splits = f"{HELD_OUT:.0%} of each class held out by {table}"
     config = load_config(recipe, [*chosen, *overrides])
@@ -67,6 +63,15 @@ def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str],
         "Epochs": f"{config.schedule.epochs}, of {len(train) // config.data.step_images} steps each",
     }
     return recipe, chosen, reasons
+
+
+def _hold_out(root: Path, folder: Path) -> Path:
+    """Returns a table in `folder` that splits the images of `root`; its name depends on them, so it is written once."""
+    name = digest([str(root.resolve()), *index_unsplit(root).paths])[:8]
+    table = folder / f"split-{root.resolve().name}-{name}.csv"
+    if not table.exists():
+        write_split(root, table, HELD_OUT)
+    return table
 
 
 def _has_weights(model: ModelConfig) -> bool:

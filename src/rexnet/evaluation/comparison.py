@@ -11,37 +11,42 @@ from rexnet.config import Config
 from rexnet.config.differences import recipe_of
 from rexnet.errors import ConfigError
 from rexnet.evaluation.evaluate import Request, load_models
-from rexnet.evaluation.results import Result, write_json
+from rexnet.evaluation.results import Result
 from rexnet.evaluation.suite import evaluate_suite
 from rexnet.metrics.statistics import mcnemar, mean_and_deviation
+from rexnet.system.atomic_files import write_json
 from rexnet.system.terminal import align
 
 HEADER = ("view", "top-1 [95 %]", "top-5", "loss", "by class", "ECE", "n", "images/s")
 
 
 def print_and_save(results: Sequence[Result], json_path: Path | None = None) -> None:
-    """Prints and saves one result with its details, or several as a table.
-
-    A result is saved in its run; a single one is saved in `json_path` instead if that is given. The table is saved in
-    `evaluation/` of its run, or in the current folder if it is of several runs.
-    """
-    is_table = len(results) > 1
+    """Prints one result with its details, or several as a table, and saves them; see `_save`."""
     try:
-        print(f"{describe_table(results)}\n" if is_table else results[0].describe())
+        print(results[0].describe() if len(results) == 1 else f"{describe_table(results)}\n")
     finally:  # also if the reader of standard output is gone
-        saved = [path for result in results if result.folder and (is_table or not json_path) for path in result.save()]
-        content = results[0].as_json()
-        if is_table:
-            folders = {result.folder or Path() for result in results}
-            json_path = json_path or (folders.pop() if len(folders) == 1 else Path()) / "evaluation.json"
-            content = {"results": [result.as_json() for result in results]}
-            content |= {"comparisons": compare(results), "seeds": summarize_series(results)}
-            saved = []
-        if json_path is not None:
-            write_json(json_path, content)
-            saved.append(json_path)
+        saved = _save(results, json_path)
     if saved:
         print(f"written to {', '.join(map(str, saved))}")
+
+
+def _save(results: Sequence[Result], json_path: Path | None) -> list[Path]:
+    """Saves results in their runs, or only in `json_path` if there is one; returns the paths to print.
+
+    Several results are saved as a table as well: in `json_path`, in `evaluation/` of their run, or in the current
+    folder if they are of several runs.
+    """
+    if len(results) == 1 and json_path is not None:
+        write_json(json_path, results[0].as_json())
+        return [json_path]
+    saved = [path for result in results if result.folder for path in result.save()]
+    if len(results) == 1:
+        return saved
+    folders = {result.folder or Path() for result in results}
+    path = json_path or (folders.pop() if len(folders) == 1 else Path()) / "evaluation.json"
+    table = {"results": [result.as_json() for result in results]}
+    write_json(path, table | {"comparisons": compare(results), "seeds": summarize_series(results)})
+    return [path]
 
 
 def describe_table(results: Sequence[Result]) -> str:
@@ -144,7 +149,7 @@ def _cells(result: Result, data: list[str]) -> list[str]:
         *data,
         result.view_text,
         f"{summary.top1:.2f} [{low:.1f}, {high:.1f}]",
-        f"{summary.top5:.2f}" if result.has_top5 else "-",
+        f"{summary.top5:.2f}" if result.predictions.has_top5 else "-",
         f"{summary.loss:.4f}",
         f"{summary.balanced_accuracy:.2f}",
         f"{summary.ece:.2f}" + (f" -> {result.calibrated['ece']:.2f}" if result.calibrated else ""),

@@ -3,39 +3,28 @@
 import dataclasses
 import itertools
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rexnet.checkpoints.checkpoint import WeightsKind
-from rexnet.checkpoints.temperature import describe_temperature, save_temperature, save_threshold
+from rexnet.checkpoints.temperature import describe_temperature
+from rexnet.data.datasets.eval_images import find_images, fit_to_classes
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.remarks import remark_left_out
 from rexnet.errors import ConfigError, DataError
-from rexnet.evaluation.analyses import compare_with_unknown, slice_images
-from rexnet.evaluation.eval_images import find_images, fit_to_classes
-from rexnet.evaluation.inference import PLAIN, InferenceResult, View, run_inference
+from rexnet.evaluation.analyses import Analysis, compare_with_unknown, slice_images
+from rexnet.evaluation.fitting import calibrate, limit_risk
+from rexnet.evaluation.inference import PLAIN, View, run_inference
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model, wrap_trained
 from rexnet.evaluation.processes import ALONE, Processes
 from rexnet.evaluation.results import Result
 from rexnet.evaluation.soup import build_soup
-from rexnet.metrics.selective import choose_threshold
-from rexnet.metrics.statistics import (
-    TEMPERATURES,
-    fit_temperature,
-    is_among_top,
-    probabilities_of,
-    split_in_halves,
-    summarize,
-    wilson_interval,
-)
+from rexnet.metrics.statistics import summarize
 from rexnet.runs.checkpoint_files import run_of
 from rexnet.runs.image_list import describe_changes
 
 log = logging.getLogger(__name__)
-
-FEW_TO_FIT = 100  # images for a temperature
 
 
 @dataclass(frozen=True)
@@ -61,6 +50,11 @@ class Request:
     processes: Processes = ALONE
     """The processes of this evaluation; each makes the same request, and only the first writes files."""
 
+    @property
+    def fits(self) -> bool:
+        """True if a temperature or a threshold is fitted on half of the images."""
+        return self.calibrate or self.max_risk is not None
+
 
 def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     """Returns a result for each source, kind of weights, data set and view, in this order.
@@ -73,8 +67,8 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     for view in request.views:
         if view.image_size is not None and not 16 <= view.image_size <= 4096:
             raise ConfigError(f"--image-size: should be 16 to 4096, as data.image_size, not {view.image_size}")
-    others = request.views != (PLAIN,) or len(request.roots) > 1 or (request.calibrate and request.max_risk)
-    if (request.calibrate or request.max_risk) and others:
+    is_both = request.calibrate and request.max_risk is not None
+    if request.fits and (is_both or request.views != (PLAIN,) or len(request.roots) > 1):
         options = "--calibrate and --coverage-at-error: fit one value"
         raise ConfigError(f"{options}, one after the other, without --tta and --image-size, on one --data at most")
     for path in filter(None, (request.unknown, *(request.slices or ()))):
@@ -126,30 +120,29 @@ def images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[I
 def _evaluate(
     model: InferenceModel, index: Index, view: View, request: Request, title: str, remarks: tuple[str, ...]
 ) -> Result:
+    """Runs a model on some images, with the requested analyses, and fits a value to it if that is requested."""
     run = run_of(model.path) if model.path is not None and not request.roots else None
     changes = {} if run is None else describe_changes(run, {request.split: index})
     remarks += tuple(
         f"images have changed since the training: {text}; labels match by name" for text in changes.values()
     )
     remarks += tuple(remark_left_out(index))
-    inference, temperature = run_inference(model, index, view, request.processes, title), model.temperature
-    analyses = []
+    processes, temperature, analyses = request.processes, model.temperature, list[Analysis]()
+    inference = run_inference(model, index, view, processes, title)
     if request.unknown is not None:
-        known, processes = inference.predictions, request.processes
-        analyses.append(compare_with_unknown(model, known, request.unknown, view, processes))
+        analyses.append(compare_with_unknown(model, inference.predictions, request.unknown, view, processes))
     if request.max_risk is not None:
-        inference, remark = _choose_threshold(model, inference, request, request.max_risk)
-        remarks = (*remarks, f"{remark}; all results are of the other half")
+        inference, remark = limit_risk(model, inference, request.split, request.max_risk, processes.is_first)
+        remarks += (f"{remark}; all results are of the other half",)
     elif request.calibrate:
-        inference, temperature, remark = _calibrate(model, inference, request)
-        remarks = (*remarks, remark)
-    elif temperature is not None and model.path is not None and model.path.suffix == ".ckpt":
-        fitted = describe_temperature(model.path, model.weights)
-        remarks = (*remarks, f"{fitted}: calibrated numbers on those images are optimistic")
-    if request.slices is not None and request.processes.is_first:
+        inference, temperature, remark = calibrate(model, inference, request.split, processes.is_first)
+        remarks += (remark,)
+    elif temperature is not None and model.checkpoint is not None:
+        fitted = describe_temperature(model.checkpoint, model.weights)
+        remarks += (f"{fitted}: calibrated numbers on those images are optimistic",)
+    if request.slices is not None and processes.is_first:
         analyses.append(slice_images(inference.predictions, index, request.slices))
-    fits = request.calibrate or request.max_risk
-    as_trained = view == PLAIN and not request.roots and not fits and request.split == "val"
+    as_trained = view == PLAIN and request.split == "val" and not (request.roots or request.fits or changes)
     return Result(
         model,
         index,
@@ -159,7 +152,7 @@ def _evaluate(
         summarize(inference.predictions)._replace(**inference.metrics),  # type: ignore[arg-type]
         inference.images_per_s,
         temperature,
-        model.metrics.get(f"val{'_ema' * (model.weights == 'ema')}/top1") if as_trained and not changes else None,
+        model.metrics.get(f"val{'_ema' * (model.weights == 'ema')}/top1") if as_trained else None,
         remarks,
         _file_name(model, index, view, request),
         tuple(analyses),
@@ -176,55 +169,3 @@ def _file_name(model: InferenceModel, index: Index, view: View, request: Request
     of_view = "" if view == PLAIN else view.describe(model.preprocessing).replace(", ", "-").replace(" ", "")
     fitted = "calibrated" if request.calibrate else "accepted" if request.max_risk is not None else ""
     return "-".join(filter(None, (file, model.weights, request.split, *of_root, of_view, fitted)))
-
-
-def _calibrate(
-    model: InferenceModel, inference: InferenceResult, request: Request
-) -> tuple[InferenceResult, float, str]:
-    """Fits a temperature on half of the images and returns the results of the other half, it, and a remark on them."""
-    predictions = inference.predictions
-    first, second = split_in_halves(len(predictions.labels))
-    fitting = predictions.select(first)
-    fitted_on = f"{len(first)} of the {len(predictions.labels)} images of {request.split}, a random half"
-    remark = f"temperature fitted on {fitted_on}; all results are of the other {len(second)}"
-    if len(first) < FEW_TO_FIT:
-        remark += f"; {len(first)} images are few, so it is uncertain: {2 * FEW_TO_FIT} in all would be right"
-    temperature = fit_temperature(fitting.logits, fitting.labels) if len(first) else TEMPERATURES[0]
-    if min(abs(temperature / limit - 1) for limit in TEMPERATURES) < 0.01:  # as if all answers are right
-        raise DataError(f"--calibrate: the answers to {fitted_on}, determine no temperature; use more with --data")
-    if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt":
-        saved = save_temperature(model.path, model.weights, temperature, fitted_on, len(fitting.labels))
-        remark += f"; saved in {saved}"
-    return inference._replace(predictions=predictions.select(second), metrics={}), temperature, remark
-
-
-def _choose_threshold(
-    model: InferenceModel, inference: InferenceResult, request: Request, risk: float
-) -> tuple[InferenceResult, str]:
-    """Chooses a threshold on half of the images and returns the results of the other half, and a remark on it.
-
-    It is the half that `--calibrate` does not fit on, so that the temperature does not depend on it.
-    """
-    confidence = probabilities_of(inference.predictions.logits, model.temperature or 1.0).max(1)
-    is_right = is_among_top(inference.predictions, 1)
-    reported, chosen = split_in_halves(len(is_right))
-    chosen_on = f"{len(chosen)} of the {len(is_right)} images of {request.split}, a random half"
-    aim = f"an error of at most {100 * risk:.4g} %"
-    threshold, answers, wrong = choose_threshold(confidence[chosen], is_right[chosen], risk)
-    if math.isinf(threshold):
-        why = f"{wrong} of the {answers} most confident answers are wrong" if answers else "they are too few"
-        raise DataError(
-            f"--coverage-at-error: no threshold shows {aim} on {chosen_on}: {why}; allow a "
-            f"larger error, or use more images with --data ({math.ceil(math.log(0.05, 1 - risk))} without a mistake)"
-        )
-    accepted = confidence[reported] >= threshold
-    n, wrong = int(accepted.sum()), int((accepted & ~is_right[reported]).sum())
-    low, high = wilson_interval(wrong, n) if n else (0.0, 100.0)
-    remark = (
-        f"answers below a probability of {threshold:.4f} are unknown, chosen on {chosen_on}, for {aim} "
-        f"with 95 % confidence; of the other {len(reported)}, {100 * accepted.mean():.1f} % are answered, "
-        f"{100 * wrong / max(1, n):.2f} % [{low:.1f}, {high:.1f}] of these wrongly"
-    )
-    if request.processes.is_first and model.path is not None and model.path.suffix == ".ckpt":
-        save_threshold(model.path, model.weights, threshold, remark)
-    return inference._replace(predictions=inference.predictions.select(reported), metrics={}), remark

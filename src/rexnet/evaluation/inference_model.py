@@ -96,6 +96,11 @@ class InferenceModel:
         return dataclasses.replace(self, logits=logits)
 
     @property
+    def checkpoint(self) -> Path | None:
+        """The checkpoint, next to which a temperature and a threshold are stored; None for exports and timm."""
+        return self.path if self.path is not None and self.path.suffix == ".ckpt" else None
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """One for each logit."""
         return self.preprocessing.class_names

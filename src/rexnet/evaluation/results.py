@@ -1,7 +1,5 @@
 """The results of one classifier on one split, their description, and the files in which they are kept."""
 
-import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +12,7 @@ from rexnet.evaluation.inference_model import InferenceModel
 from rexnet.metrics.predictions import EVALUATION_FOLDER, Predictions, save_predictions
 from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarize
 from rexnet.runs.checkpoint_files import checkpoint_folder
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import plain_json, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +59,6 @@ class Result:
             return None
         run = path.parent.parent
         return run / EVALUATION_FOLDER if path.parent in (checkpoint_folder(run), run / "export") else path.parent
-
-    @property
-    def has_top5(self) -> bool:
-        """False if five answers are all classes, so that top-5 is always 100 %."""
-        return len(self.model.class_names) > 5
 
     @cached_property
     def calibrated(self) -> dict[str, float]:
@@ -114,7 +107,11 @@ class Result:
             f"{self.source}{kind}, on {self.data}{view}",
             *self.remarks,
             f"top-1 {summary.top1:.2f} %   {_interval(summary.top1_interval)}{logged}",
-            *([f"top-5 {summary.top5:.2f} %   {_interval(summary.top5_interval)}"] if self.has_top5 else []),
+            *(
+                [f"top-5 {summary.top5:.2f} %   {_interval(summary.top5_interval)}"]
+                if self.predictions.has_top5
+                else []
+            ),
             f"loss  {summary.loss:.4f}",
             f"mean over classes {summary.balanced_accuracy:.2f} %",
             f"calibration error (ECE) {summary.ece:.2f} %, Brier score {summary.brier:.4f}",
@@ -130,21 +127,6 @@ class Result:
             lines.append(f"most often mistaken: {listed}")
         lines += [line for analysis in self.analyses for line in analysis.lines]
         return "\n".join([*lines, f"n     {summary.n}", f"speed {self.images_per_s:.0f} images/s"])
-
-
-def plain_json(value: Any) -> Any:
-    """Returns `value` as JSON would return it: tuples become lists, and nan, which JSON lacks, becomes None."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {name: plain_json(entry) for name, entry in value.items()}
-    return [plain_json(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(plain_json(content), indent=2) + "\n", encoding="utf-8")
 
 
 def _interval(interval: tuple[float, float]) -> str:

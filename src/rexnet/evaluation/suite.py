@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from rexnet.class_names import imagenet_synonyms
+from rexnet.data.datasets.eval_images import find_images, fit_to_classes, is_imagenet
 from rexnet.errors import ConfigError, DataError, first_sentence
-from rexnet.evaluation.eval_images import find_images, fit_to_classes, is_imagenet
 from rexnet.evaluation.inference import run_inference
 from rexnet.evaluation.inference_model import InferenceModel
 from rexnet.evaluation.processes import ALONE, Processes
@@ -108,7 +108,8 @@ def _measure_corruptions(model: InferenceModel, folder: Path, processes: Process
     model = replace(model, preprocessing=model.preprocessing._replace(crop_pct=1.0))
     right: dict[str, list[np.ndarray]] = {}
     for name in ALEXNET_ERRORS:
-        for place in [place for place in (folder / name, *folder.glob(f"*/{name}")) if place.is_dir()][:1]:
+        place = next((place for place in (folder / name, *folder.glob(f"*/{name}")) if place.is_dir()), None)
+        if place is not None:  # as the authors publish them, corruptions are in folders of their kind
             jobs = [(place / severity, f"{name} {severity}") for severity in SEVERITIES]
             right[name] = [is_among_top(_predict(model, *job, processes), 1) for job in jobs]
     if not right:

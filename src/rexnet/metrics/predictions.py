@@ -23,6 +23,11 @@ class Predictions(NamedTuple):
     names: tuple[str, ...]  # paths of the images below the root of the data set
     class_names: tuple[str, ...]
 
+    @property
+    def has_top5(self) -> bool:
+        """False if five answers are all classes, so that top-5 is always 100 %."""
+        return len(self.class_names) > 5
+
     def select(self, positions: np.ndarray) -> "Predictions":
         """Returns the predictions at `positions`, in that order."""
         names = tuple(self.names[position] for position in positions.tolist())

@@ -145,11 +145,18 @@ def adopt_preprocessing(config: Kind) -> Kind:
     """Returns `config` with the mean, std, interpolation and center crop that timm defines for its network.
 
     Raises:
-        ConfigError: timm has no such network, or `data.mean` or `data.std` is set to something else.
+        ConfigError: timm has no such network, it takes images of another size only, or `data.mean` or `data.std` is
+            set to something else.
     """
     name, data = config.model.name, config.data
-    own = _find_timm_config(config.model) if config.model.is_of_timm and config.model.own_preprocessing else None
+    own = _find_timm_config(config.model) if config.model.is_of_timm else None
     if own is None:
+        return config
+    side = own.input_size[-1]
+    if own.fixed_input_size and {data.image_size, *config.training_sizes} != {side}:
+        sizes = f"data.image_size={side} and augmentation.image_size=null"
+        raise ConfigError(f"model.name: {name} takes images of {side} px only; set {sizes}")
+    if not config.model.own_preprocessing:
         return config
     for key, value in {"mean": own.mean, "std": own.std}.items():
         if key in data.model_fields_set and getattr(data, key) != value:
@@ -219,7 +226,7 @@ def find_body(detector: nn.Module) -> nn.Module | None:
 def layer_distances(model: nn.Module) -> dict[str, int]:
     """Returns the distance of each parameter from the classifier in layers, as the network's group matcher counts them.
 
-    The classifier and what belongs to no layer have distance 0, and in a detector everything but its pretrained part.
+    The classifier has distance 0, and so have parameters that belong to no layer and, in a detector, all but the body.
 
     Raises:
         ConfigError: the network has no group matcher.
@@ -233,8 +240,8 @@ def layer_distances(model: nn.Module) -> dict[str, int]:
         found = {name: end - layer for name, layer in layers.items()}
     elif not (found := getattr(network, "distances", {})):
         raise ConfigError(
-            f"optimizer: layer_decay and unfreeze_epochs need a network with a group matcher, which tells timm the "
-            f"order of its layers; {type(network).__name__} has none"
+            f"optimizer: layer_decay and unfreeze_epochs need timm's group matcher, which {type(network).__name__} "
+            f"does not have; backbone_lr_factor and freeze_backbone_epochs work with every network"
         )
     outside = dict.fromkeys((name for name, _ in model.named_parameters()), 0)
     return outside | {prefix + name: distance for name, distance in found.items()}

@@ -63,9 +63,10 @@ def _describe_network(trained: Trained) -> str:
 def _metric_rows(predictions: Predictions, temperature: float | None) -> list[tuple[str, str, str]]:
     """Returns name, value and 95 % interval of each metric."""
     plain = summarize(predictions)
-    rows = [
-        ("top-1", f"{plain.top1:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top1_interval)),
-        ("top-5", f"{plain.top5:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top5_interval)),
+    rows = [("top-1", f"{plain.top1:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top1_interval))]
+    if predictions.has_top5:
+        rows.append(("top-5", f"{plain.top5:.2f} %", "{:.2f} to {:.2f} %".format(*plain.top5_interval)))
+    rows += [
         ("mean of the class accuracies", f"{plain.balanced_accuracy:.2f} %", ""),
         ("cross-entropy", f"{plain.loss:.4f}", ""),
         ("calibration error (ECE, 15 bins)", f"{plain.ece:.2f} %", ""),

@@ -37,18 +37,13 @@ def describe_tiles(run: Run, result: KeptPredictions | None, classes: tuple[str,
     """Returns accuracy, calibration, size and speed."""
     tiles = []
     if result is not None:
-        summary, has_top5 = summarize(result.predictions), len(result.predictions.class_names) > 5  # else it is 100 %
+        summary = summarize(result.predictions)
         source = f"{_weights(result)} weights, {summary.n:,} images"
         source += "" if result.is_best else f" ({result.checkpoint}, {result.images})"
-        tiles += [
-            Tile("Top-1", f"{summary.top1:.2f}", "%", f"{describe_interval(summary.top1_interval)}; {source}"),
-            *(
-                [Tile("Top-5", f"{summary.top5:.2f}", "%", describe_interval(summary.top5_interval))]
-                if has_top5
-                else []
-            ),
-            Tile("Calibration error", f"{summary.ece:.1f}", "%"),
-        ]
+        tiles.append(Tile("Top-1", f"{summary.top1:.2f}", "%", f"{describe_interval(summary.top1_interval)}; {source}"))
+        if result.predictions.has_top5:
+            tiles.append(Tile("Top-5", f"{summary.top5:.2f}", "%", describe_interval(summary.top5_interval)))
+        tiles.append(Tile("Calibration error", f"{summary.ece:.1f}", "%"))
     elif run.best_top1 is not None:
         tiles.append(Tile("Best top-1", f"{run.best_top1[1]:.2f}", "%", f"epoch {run.best_top1[0]}, as logged"))
     if classes:
@@ -66,12 +61,12 @@ def describe_tiles(run: Run, result: KeptPredictions | None, classes: tuple[str,
 
 def describe_result(result: KeptPredictions) -> dict[str, Any]:
     """Returns a row of the table of evaluations; see `RESULT_COLUMNS`."""
-    summary, has_top5 = summarize(result.predictions), len(result.predictions.class_names) > 5  # else it is 100 %
+    summary = summarize(result.predictions)
     top5 = f"{summary.top5:.2f} [{describe_interval(summary.top5_interval)}]"
     cells = [
         f"{summary.n:,}",
         f"{summary.top1:.2f} [{describe_interval(summary.top1_interval)}]",
-        top5 if has_top5 else "\N{EN DASH}",
+        top5 if result.predictions.has_top5 else "\N{EN DASH}",
         f"{summary.balanced_accuracy:.2f}",
         f"{summary.loss:.4f}",
         f"{summary.brier:.4f}",

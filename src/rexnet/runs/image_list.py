@@ -32,21 +32,17 @@ def describe_changes(folder: Path, indexes: Mapping[Split, Listed]) -> dict[Spli
     if not path.is_file():
         return {}
     try:
-        changes = {split: _describe_change(_read(path, split), index) for split, index in indexes.items()}
+        changes = {split: _describe_change(path, split, index) for split, index in indexes.items()}
     except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         return dict.fromkeys(indexes, f"unknown, since {IMAGE_LIST} cannot be read ({first_sentence(error)})")
     return {split: change for split, change in changes.items() if change}
 
 
-def _describe_change(listed: Iterator[tuple[str, str]], index: Listed) -> str:
-    """Describes the difference between listed images (pairs of class and path) and those of an index."""
-    images = _images_of(index)
-    for before, after in itertools.zip_longest(listed, images):
-        if before != after:
-            break
-    else:
+def _describe_change(path: Path, split: Split, index: Listed) -> str:
+    """Describes the difference between the listed images of a split and those of an index."""
+    if all(before == after for before, after in itertools.zip_longest(_read(path, split), _images_of(index))):
         return ""
-    old, new = ({path: name for name, path in filter(None, rest)} for rest in ((before, *listed), (after, *images)))
+    old, new = ({image: name for name, image in images} for images in (_read(path, split), _images_of(index)))
     changes = {
         "added": [path for path in new if path not in old],
         "removed": [path for path in old if path not in new],

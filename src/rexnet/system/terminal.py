@@ -15,7 +15,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from rexnet.system.launcher import is_rank_zero
 
-Bar = tqdm
 MARGIN = 2  # columns left free for the terminal's echo of Ctrl-C
 
 

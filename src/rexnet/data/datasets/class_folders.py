@@ -17,7 +17,6 @@ from rexnet.data.sources.image_files import (
     join_names,
     printable,
 )
-from rexnet.data.sources.names import Names
 from rexnet.data.sources.source import Source
 from rexnet.data.sources.tar import by_folder, open_tar
 from rexnet.errors import DataError
@@ -50,24 +49,19 @@ def index_class_folders(folder: Path, class_names: Collection[str], classes_of: 
     """
     folder_of = class_folders(folder)
     _require_same_classes(class_names, folder_of, classes_of, folder)
-    counts: list[int] = []
-    left_out = [
-        _path(entry) for entry in _entries(folder, hidden=True) if is_hidden(entry.name) or not _is_folder(entry)
-    ]
-
-    def paths() -> Iterator[str]:
-        for name in class_names:
-            path, others = folder / folder_of[name], list[str]()
-            images = sorted(_images(str(path), path.name, (os.path.realpath(folder),), others), key=by_folder)
-            if not images:
-                suffixes, instead = ", ".join(sorted(IMAGE_SUFFIXES)), describe_left_out(others) or "nothing"
-                raise DataError(f"{path}: this class has no image ({suffixes}); it has {instead}")
-            left_out.extend(others)
-            counts.append(len(images))
-            yield from images
-
-    packed = Names.pack(paths())  # fills `counts` and `left_out` as well
-    index = build_index(folder, packed, np.repeat(np.arange(len(class_names)), counts), tuple(class_names))
+    top = _entries(folder, hidden=True)
+    left_out = [_path(entry) for entry in top if is_hidden(entry.name) or not _is_folder(entry)]
+    paths, counts = list[str](), list[int]()
+    for name in class_names:
+        path, others = folder / folder_of[name], list[str]()
+        images = sorted(_images(str(path), path.name, (os.path.realpath(folder),), others), key=by_folder)
+        if not images:
+            suffixes, instead = ", ".join(sorted(IMAGE_SUFFIXES)), describe_left_out(others) or "nothing"
+            raise DataError(f"{path}: this class has no image ({suffixes}); it has {instead}")
+        paths += images
+        counts.append(len(images))
+        left_out += others
+    index = build_index(folder, paths, np.repeat(np.arange(len(class_names)), counts), tuple(class_names))
     return replace(index, left_out=tuple(left_out))
 
 
@@ -199,15 +193,15 @@ def _folders_of(split: Split) -> str:
 
 def _require_same_classes(wanted: Iterable[str], found: Iterable[str], classes_of: str, folder: Path) -> None:
     missing, unknown = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    advice = (
-        "; add images of it, or list all in a table (data.dataset=csv), which may lack it, as `evaluate --data` may"
-    )
-    for names, verb, relation in ((missing, "lacks", "of"), (unknown, "has", "unknown to")):
-        if names:
-            count = "one class" if len(names) == 1 else f"{len(names)} classes"
-            raise DataError(
-                f"{folder}: {verb} {count} {relation} {classes_of}: {join_names(names)}{advice * (names is missing)}"
-            )
+    names = missing or unknown
+    count = "one class" if len(names) == 1 else f"{len(names)} classes"
+    if missing:
+        raise DataError(
+            f"{folder}: lacks {count} of {classes_of}: {join_names(names)}; add images of it, or list all in a table "
+            f"(data.dataset=csv), which may lack it, as `evaluate --data` may"
+        )
+    if unknown:
+        raise DataError(f"{folder}: has {count} unknown to {classes_of}: {join_names(names)}")
 
 
 def _path(entry: os.DirEntry[str]) -> str:

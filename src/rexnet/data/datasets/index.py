@@ -73,8 +73,7 @@ def build_index(
     root: Path, paths: Iterable[str], labels: Labels, class_names: Sequence[str], boxes: np.ndarray | None = None
 ) -> Index:
     """Returns an index of files below `root`."""
-    packed = paths if isinstance(paths, Names) else Names.pack(paths)
-    return label_source(FolderSource(root, packed), labels, class_names, boxes)
+    return label_source(FolderSource(root, Names.pack(paths)), labels, class_names, boxes)
 
 
 def label_source(source: Source, labels: Labels, class_names: Sequence[str], boxes: np.ndarray | None = None) -> Index:
@@ -86,8 +85,9 @@ def join(first: Index, second: Index) -> Index:
     """Returns an index of the images of both, in this order."""
     if first.class_names != second.class_names:
         raise DataError(f"{first.root} and {second.root} have different classes and cannot be joined")
-    both = None if first.boxes is None or second.boxes is None else (first.boxes, second.boxes)
-    boxes = None if both is None else np.concatenate(both)
+    boxes = None
+    if first.boxes is not None and second.boxes is not None:
+        boxes = np.concatenate((first.boxes, second.boxes))
     labels = np.concatenate((first.labels, second.labels))
     joined = label_source(first.source.join(second.source), labels, first.class_names, boxes)
     return replace(joined, left_out=first.left_out + second.left_out)
@@ -109,8 +109,9 @@ def assign_splits(names: Iterable[str], place: Path) -> dict[Split, str]:
 
 def distinct_splits(found: Mapping[Split, object]) -> tuple[Split, ...]:
     """Returns `train`, `val` and `test` of `assign_splits` as far as they are distinct."""
-    has_test = "test" in found
-    return "train", *(() if has_test and found["val"] == found["test"] else ("val",)), *(("test",) if has_test else ())
+    if "test" not in found:
+        return ("train", "val")
+    return ("train", "test") if found["val"] == found["test"] else ("train", "val", "test")
 
 
 class Layout(NamedTuple):
