@@ -12,7 +12,8 @@ from rexnet.config import Config, load_config
 from rexnet.data.augment.transforms import build_eval_transform
 from rexnet.data.datamodule import ImageData
 from rexnet.data.dataset import Batch, ImageDataset
-from rexnet.data.datasets.by_name import load_eval_index
+from rexnet.data.datasets import load_index
+from rexnet.data.datasets.eval_images import find_images
 from rexnet.data.loaders import build_eval_loader, build_loader, resolve_loader
 from rexnet.data.sampling import SampleKey
 from rexnet.preprocessing import resolve_preprocessing
@@ -72,7 +73,7 @@ def test_images_straight_from_a_tar_are_those_of_the_folder(
     batches = []
     for root in (image_root, tmp_path / "images.tar"):
         config = configured(small_run, f"data.root={root}", f"data.num_workers={workers}")
-        index = load_eval_index(config.data, "train")
+        index = load_index(config.data, "train")
         dataset = ImageDataset(index, build_eval_transform(resolve_preprocessing(config, index.class_names)))
         batches.append(list(build_eval_loader(dataset, 8, resolve_loader(config.data, config.trainer))))
     for here, there in zip(*batches, strict=True):
@@ -88,7 +89,7 @@ def test_mixing_ends_with_the_epochs_of_the_run(small_run: list[str]) -> None:
 def test_another_root_is_measured_as_a_whole(small_run: list[str], image_root: Path, tmp_path: Path) -> None:
     manifest = ["data.on_bad_image=skip_listed", f"data.manifest={tmp_path / 'of-training.csv'}", "data.download=true"]
     config = configured(small_run, f"data.root={tmp_path / 'nowhere'}", *manifest)
-    assert len(load_eval_index(config.data, "val", image_root)) == 15
+    assert len(find_images(config.data, "val", image_root)) == 15
 
 
 def test_a_batch_travels_to_a_gpu_on_a_stream_of_its_own(small_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from conftest import stand_in_model
 from torch import Tensor
 
 from rexnet.config import Config
-from rexnet.evaluation.eval_images import find_images
+from rexnet.data.datasets.eval_images import find_images
 from rexnet.evaluation.inference import View, average_probabilities, run_inference
 from rexnet.evaluation.inference_model import InferenceModel
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import write_images
 from safetensors import safe_open
 
 from rexnet import rexnet
@@ -15,7 +16,7 @@ from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
 from rexnet.evaluation.evaluate import Request, evaluate
 from rexnet.evaluation.inference_model import load_inference_model
 from rexnet.export import export as module
-from rexnet.export.export import export
+from rexnet.export.export import export, find_local_images
 from rexnet.export.formats import require_official
 from rexnet.export.parity import Parity
 from rexnet.export.reading import open_onnx, open_program
@@ -199,6 +200,16 @@ def test_a_file_that_differs_from_the_network_is_an_error(
     assert main(["export", str(run), "--to", "torch", "--output", str(tmp_path)]) == 1
 
 
+def test_files_are_compared_on_any_images_of_the_classes_as_in_evaluation(run: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "some" / "cow", 2, hue=0)
+    index = find_local_images(load_trained(run), tmp_path / "some", "val")
+    assert index is not None
+    assert (index.class_names, index.labels.tolist()) == (NAMES, [2, 2])
+    write_images(tmp_path / "others" / "dog", 2, hue=0)
+    with pytest.raises(DataError, match=r"others: has 1 classes, which should be among the 3 of .*; unknown: dog"):
+        find_local_images(load_trained(run), tmp_path / "others", "val")
+
+
 def test_what_cannot_be_exported_is_one_sentence(run: Path, exported: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         export(run, ["onnx"], output=tmp_path, root=tmp_path / "nowhere")
@@ -233,7 +244,7 @@ def test_without_the_images_the_file_is_written_and_the_lack_is_said(
     def missing(*arguments: object) -> None:
         raise DataError("data.root: gone")
 
-    monkeypatch.setattr(module, "load_eval_index", missing)
+    monkeypatch.setattr(module, "find_images", missing)
     monkeypatch.setattr(module, "write_program", lambda trained, deployed, path: path.write_bytes(b"program"))
     monkeypatch.setattr(module, "open_program", lambda path: None)
     assert export(run, ["torch"], output=tmp_path) == {}

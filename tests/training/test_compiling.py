@@ -94,6 +94,15 @@ def test_each_stage_of_unfreezing_has_its_graph(small_run: list[str], use_backen
 
 
 @pytest.mark.slow
+def test_each_image_size_has_its_graph(small_run: list[str], use_backend: Callable[[str], None]) -> None:
+    use_backend("eager")
+    growing = ["augmentation.image_size={start: 32, end: 96}", "schedule.epochs=3"]
+    run, plain = (train(configured(small_run, *growing, compiled)).run for compiled in (COMPILED, "seed=0"))
+    assert counters["stats"]["unique_graphs"] == 3
+    assert_same_tensors(final_state(run)["state_dict"], final_state(plain)["state_dict"])
+
+
+@pytest.mark.slow
 def test_the_real_compiler_repeats_itself_when_a_run_resumes(small_run: list[str]) -> None:
     keys = [*RANDOM, COMPILED]
     whole = train(configured(small_run, *keys))

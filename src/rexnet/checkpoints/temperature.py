@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rexnet.errors import CheckpointError
-from rexnet.system.atomic_files import atomic_write, sha256_of
+from rexnet.system.atomic_files import sha256_of, write_json
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _save(checkpoint: Path, weights: str, content: dict[str, Any]) -> Path:
     path = temperature_path(checkpoint, weights)
-    with atomic_write(path) as temporary:
-        text = json.dumps({**content, "sha256": sha256_of(checkpoint)}, indent=2)
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+    write_json(path, {**content, "sha256": sha256_of(checkpoint)})
     return path

@@ -144,7 +144,7 @@ class TrainingSizeConfig(Section):
     `end` included, get equal parts of `schedule.epochs`."""
 
     def by_epoch(self, epochs: int, total: int) -> tuple[int, ...]:
-        """Returns the size in each of `total` epochs, of which `epochs` are not of the cool-down."""
+        """Returns the size in each of `total` epochs, of which the first `epochs` precede the cool-down."""
         steps = (self.end - self.start) // SIZE_STEP
         growing = self.epochs or epochs * steps // (steps + 1)
         smaller = [self.start + SIZE_STEP * (epoch * steps // growing) for epoch in range(growing)]

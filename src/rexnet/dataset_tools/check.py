@@ -16,7 +16,7 @@ from rexnet.data.datasets.manifest import Entry, manifest_path, paths_of, read_m
 from rexnet.data.sources.decode import decode
 from rexnet.dataset_tools.check_report import IMAGE, Findings, describe_findings
 from rexnet.errors import DataError
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import write_file
 from rexnet.system.resources import count_cores
 from rexnet.system.terminal import progress_bar
 
@@ -57,8 +57,7 @@ def check(config: SourceConfig, allow_leak: bool = False) -> Findings:
         write_manifest(path, entries_of(findings, config.root))
     report = path.with_name(f"{path.stem}-report.txt")
     text = describe_findings(findings, changed if known else None)
-    with atomic_write(report) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_file(report, text)
     kept = " (not changed, because images differ from it)" if changed else ""
     print(f"{text}\nmanifest  {path}{kept}\nreport    {report}")
     broken, leaks = list(findings.faults), [] if allow_leak else findings.leaks()

@@ -17,8 +17,8 @@ from rexnet.detection.coco_metrics import Detections, Scores, evaluate_detection
 from rexnet.detection.detection_data import DetectionData
 from rexnet.detection.trained_detector import TrainedDetector, load_trained_detector
 from rexnet.errors import ConfigError
-from rexnet.evaluation.results import write_json
 from rexnet.runs.checkpoint_files import run_of
+from rexnet.system.atomic_files import write_json
 from rexnet.system.device import adapt_to_hardware, resolve_device
 from rexnet.system.terminal import align, progress_bar
 

@@ -18,7 +18,7 @@ from rexnet.errors import ConfigError, DataError, ExportError
 from rexnet.export.formats import describe_network, write_graph, write_weights
 from rexnet.export.reading import open_session
 from rexnet.runs.checkpoint_files import run_of
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,7 @@ def export_detector(
         index = index.select(np.linspace(0, len(index) - 1, min(max_images, len(index))).astype(np.int64))
     parity = measure_parity(trained, path, index)
     text = f"{trained.path} ({trained.weights} weights) on {len(index)} images of {index.root}\n\n{parity.describe()}\n"
-    with atomic_write(report) as temporary:
-        temporary.write_text(f"# {text}", encoding="utf-8")
+    write_file(report, f"# {text}")
     log.info(f"\n{text}written to {report}")
     if parity.agreement < MIN_AGREEMENT:
         raise ExportError(f"{path}: differs from the network in {100 - parity.agreement:.2f} % of the detections")

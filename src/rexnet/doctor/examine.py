@@ -70,10 +70,8 @@ def check_training(data: ImageData) -> Iterator[Finding]:
     yield check_memory(steps.peak_bytes, images, free)
     yield check_losses(steps.losses, config.optimizer.lr)
     devices = 1 if device.accelerator == "cpu" else data.loader_settings.devices  # processes on a CPU share its cores
-    relative = (
-        mean_pixels(config.training_sizes) / max(config.training_sizes) ** 2
-    )  # the dry run has the largest images
-    model = devices * images / (median(steps.seconds[1:]) * relative)  # the first step is slower
+    size = max(config.training_sizes)  # of the dry run, whose first step is slower than all others
+    model = devices * images / median(steps.seconds[1:]) * size**2 / mean_pixels(config.training_sizes)
     loader = measure_loading(data)
     yield compare_speeds(data, loader, model)
     yield estimate_time(data, loader, model)

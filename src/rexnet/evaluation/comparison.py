@@ -11,9 +11,10 @@ from rexnet.config import Config
 from rexnet.config.differences import recipe_of
 from rexnet.errors import ConfigError
 from rexnet.evaluation.evaluate import Request, load_models
-from rexnet.evaluation.results import Result, write_json
+from rexnet.evaluation.results import Result
 from rexnet.evaluation.suite import evaluate_suite
 from rexnet.metrics.statistics import mcnemar, mean_and_deviation
+from rexnet.system.atomic_files import write_json
 from rexnet.system.terminal import align
 
 HEADER = ("view", "top-1 [95 %]", "top-5", "loss", "by class", "ECE", "n", "images/s")

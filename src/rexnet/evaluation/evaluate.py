@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rexnet.checkpoints.checkpoint import WeightsKind
 from rexnet.checkpoints.temperature import describe_temperature
+from rexnet.data.datasets.eval_images import find_images, fit_to_classes
 from rexnet.data.datasets.index import Index, Split
 from rexnet.data.datasets.remarks import remark_left_out
 from rexnet.errors import ConfigError, DataError
 from rexnet.evaluation.analyses import Analysis, compare_with_unknown, slice_images
-from rexnet.evaluation.eval_images import find_images, fit_to_classes
 from rexnet.evaluation.fitting import calibrate, limit_risk
 from rexnet.evaluation.inference import PLAIN, View, run_inference
 from rexnet.evaluation.inference_model import TIMM, InferenceModel, load_inference_model, wrap_trained

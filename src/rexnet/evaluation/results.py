@@ -1,7 +1,5 @@
 """The results of one classifier on one split, their description, and the files in which they are kept."""
 
-import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +12,7 @@ from rexnet.evaluation.inference_model import InferenceModel
 from rexnet.metrics.predictions import EVALUATION_FOLDER, Predictions, save_predictions
 from rexnet.metrics.statistics import Summary, class_scores, most_confused, summarize
 from rexnet.runs.checkpoint_files import checkpoint_folder
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import plain_json, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,21 +127,6 @@ class Result:
             lines.append(f"most often mistaken: {listed}")
         lines += [line for analysis in self.analyses for line in analysis.lines]
         return "\n".join([*lines, f"n     {summary.n}", f"speed {self.images_per_s:.0f} images/s"])
-
-
-def plain_json(value: Any) -> Any:
-    """Returns `value` as JSON would return it: tuples become lists, and nan, which JSON lacks, becomes None."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {name: plain_json(entry) for name, entry in value.items()}
-    return [plain_json(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(plain_json(content), indent=2) + "\n", encoding="utf-8")
 
 
 def _interval(interval: tuple[float, float]) -> str:

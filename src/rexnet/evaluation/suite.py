@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from rexnet.class_names import imagenet_synonyms
+from rexnet.data.datasets.eval_images import find_images, fit_to_classes, is_imagenet
 from rexnet.errors import ConfigError, DataError, first_sentence
-from rexnet.evaluation.eval_images import find_images, fit_to_classes, is_imagenet
 from rexnet.evaluation.inference import run_inference
 from rexnet.evaluation.inference_model import InferenceModel
 from rexnet.evaluation.processes import ALONE, Processes

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind, load_trained
-from rexnet.data.datasets.by_name import load_eval_index
+from rexnet.data.datasets.eval_images import find_images, fit_to_classes
 from rexnet.data.datasets.index import Index, Split
 from rexnet.errors import DataError, ExportError
 from rexnet.export.deployed import Deployed, InputKind
@@ -16,7 +16,7 @@ from rexnet.export.parity import Parity, describe_parity, find_faults, load_eval
 from rexnet.export.quantize import write_int8
 from rexnet.export.reading import Runner, open_onnx, open_program
 from rexnet.runs.checkpoint_files import run_of
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,7 @@ def export(
     parities = measure_parity(trained, index, deployed, runners)
     report = folder / "parity.md"
     title = f"{trained.path} ({trained.weights} weights) on {len(index)} images of {index.root}"
-    with atomic_write(report) as temporary:
-        temporary.write_text(f"# {title}\n\n{describe_parity(parities)}\n", encoding="utf-8")
+    write_file(report, f"# {title}\n\n{describe_parity(parities)}\n")
     log.info(f"\n{title}\n{describe_parity(parities)}\nwritten to {report}")
     if faults := find_faults(parities):
         raise ExportError(f"{folder}: {'; '.join(faults)}; see {report}")
@@ -101,14 +100,15 @@ def find_local_images(trained: Trained, root: Path | None, split: Split, most: i
     """Returns the images of a split, at most `most` at even intervals; None if those of the training are not here.
 
     Raises:
-        DataError: `root` does not hold them.
+        DataError: `root` does not hold them, or the images are of other classes.
     """
     try:
-        index = load_eval_index(trained.config.data, split, root)
+        images = find_images(trained.config.data, split, root)
     except DataError:
         if root is not None:
             raise
         return None
+    index, _ = fit_to_classes(images, trained.class_names, str(trained.path))
     return index if most is None else thin_out(index, most)
 
 

@@ -21,7 +21,7 @@ from rexnet.errors import ConfigError
 from rexnet.export.deployed import Deployed
 from rexnet.models.naming import to_official_names
 from rexnet.models.weights import ENTRY
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import write_file
 
 Format = Literal["onnx", "torch", "safetensors", "official", "int8"]
 
@@ -70,8 +70,7 @@ def _write_proto(proto: Any, path: Path, description: Mapping[str, str] | None =
             node.metadata_props.remove(entry)
     onnx.helper.set_model_props(proto, dict(description or {}))
     onnx.checker.check_model(proto)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(proto.SerializeToString())
+    write_file(path, proto.SerializeToString())
 
 
 def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
@@ -82,8 +81,7 @@ def write_program(trained: Trained, deployed: Deployed, path: Path) -> None:
         )
         content = io.BytesIO()
         torch.export.save(program, content, extra_files={METADATA_FILE: json.dumps(describe_export(trained))})
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+    write_file(path, content.getvalue())
 
 
 def write_safetensors(trained: Trained, path: Path) -> None:
@@ -96,16 +94,14 @@ def write_weights(model: nn.Module, path: Path, description: Mapping[str, str]) 
     from safetensors.torch import save
 
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(save(state, metadata={"format": "pt", **description}))
+    write_file(path, save(state, metadata={"format": "pt", **description}))
 
 
 def write_official(trained: Trained, path: Path) -> None:
     """Writes the weights under the names of the authors' code, for its `load_state_dict`."""
     content = io.BytesIO()  # torch.save hides a full disk behind another error
     torch.save(to_official_names(dict(trained.model.state_dict())), content)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+    write_file(path, content.getvalue())
 
 
 def require_official(config: ModelConfig) -> None:

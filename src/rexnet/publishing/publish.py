@@ -9,7 +9,7 @@ from pathlib import Path
 from rexnet.checkpoints.checkpoint import Trained, WeightsKind, load_trained
 from rexnet.config import dump_config
 from rexnet.config.portable import make_portable
-from rexnet.data.datasets.by_name import load_eval_index
+from rexnet.data.datasets.eval_images import find_images
 from rexnet.data.datasets.index import Index
 from rexnet.errors import CheckpointError, ConfigError, DataError, ExportError
 from rexnet.evaluation.inference import run_inference
@@ -72,7 +72,7 @@ def publish(run: Path, target: Path, weights: WeightsKind | None = None, root: P
 def _find_images(trained: Trained, root: Path | None) -> Index:
     """Returns the validation images."""
     try:
-        index = load_eval_index(trained.config.data, "val", root)
+        index = find_images(trained.config.data, "val", root)
     except DataError as error:
         raise DataError(f"{error}; name the images with --data") from None
     if index.class_names != trained.class_names:

@@ -25,7 +25,7 @@ from rexnet.report.summary import RESULT_COLUMNS, describe_result, describe_stat
 from rexnet.runs.checkpoint_files import checkpoint_folder
 from rexnet.runs.image_list import describe_changes
 from rexnet.runs.run import KeptPredictions, Run
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import write_file
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +86,7 @@ def write_page(target: Path, context: Context) -> None:
         style=_package_file("report.css"),
         sections=[section for section in SECTIONS if context[section]],
     )
-    with atomic_write(target) as temporary:
-        temporary.write_bytes(page.encode("utf-8", "replace"))
+    write_file(target, page.encode("utf-8", "replace"))
 
 
 def describe_start(run: Run, config: RunConfig) -> Context:

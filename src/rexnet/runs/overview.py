@@ -4,19 +4,16 @@ import shlex
 
 from rexnet.runs.run import Run
 from rexnet.runs.state import describe_duration
+from rexnet.system.terminal import align
 
 
 def describe_runs(runs: list[Run]) -> str:
     """Returns a table with one line per run."""
-    width = max(len(run.name) for run in runs)
-    lines = [f"{'run':{width}}  {'state':8}  {'epochs':>9}  {'best':>8}  {'time':>10}"]
+    rows, details = [("run", "state", "epochs", "best", "time")], [""]
     for run in runs:
-        epochs, best = _describe_progress(run)
-        detail = "" if run.state.state == "running" else _describe_detail(run)[:100]
-        time = describe_duration(run.state.seconds)
-        line = f"{run.name:{width}}  {run.state.state:8}  {epochs:>9}  {best:>8}  {time:>10}  {detail}"
-        lines.append(line.rstrip())
-    return "\n".join(lines)
+        rows.append((run.name, run.state.state, *_describe_progress(run), describe_duration(run.state.seconds)))
+        details.append("" if run.state.state == "running" else _describe_detail(run)[:100])
+    return "\n".join(f"{row}  {detail}".rstrip() for row, detail in zip(align(rows), details, strict=True))
 
 
 def describe_run(run: Run) -> str:

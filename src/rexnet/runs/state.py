@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from rexnet.errors import ConfigError, RexnetError, first_sentence
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import write_json
 
 StateName = Literal["running", "finished", "stopped", "failed", "unknown"]
 STATE_FILE, LOCK_FILE = "state.json", ".lock"
@@ -83,8 +83,7 @@ class RunLock:
         seconds = self._before.seconds + (time.time() - self._started if state != "running" else 0.0)
         content = {"state": state, "detail": detail, "pid": os.getpid(), "host": platform.node()}
         content |= {"started": self._started, "seconds": seconds}
-        with atomic_write(self.folder / STATE_FILE) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(self.folder / STATE_FILE, content)
 
 
 def read_state(folder: Path) -> RunState:

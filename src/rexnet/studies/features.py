@@ -16,7 +16,8 @@ from rexnet.evaluation.inference_model import InferenceModel, load_inference_mod
 from rexnet.models.rexnet import ReXNet
 from rexnet.studies.singular_values import GramMatrix, effective_rank, rank_ratio
 from rexnet.studies.study_figure import study_figure
-from rexnet.studies.study_folder import write_json, write_table
+from rexnet.studies.study_folder import write_table
+from rexnet.system.atomic_files import write_json
 from rexnet.system.terminal import align
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from rexnet.studies.candidates import Setting
 from rexnet.studies.channel_search import CANDIDATE, Trained
 from rexnet.studies.study_figure import study_figure
-from rexnet.studies.study_folder import write_json, write_table
+from rexnet.studies.study_folder import write_table
+from rexnet.system.atomic_files import write_json
 from rexnet.system.terminal import align
 
 COLORS = {"top tenth": "#2b6cb0", "middle tenth": "#718096", "bottom tenth": "#c05621"}

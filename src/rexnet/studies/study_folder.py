@@ -10,7 +10,7 @@ from typing import TypeVar
 from rexnet.errors import ConfigError
 from rexnet.runs.environment import describe_environment
 from rexnet.runs.state import RunLock, read_state
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import atomic_write, write_json
 
 STUDY_FILE = "study.json"
 Row = TypeVar("Row")
@@ -55,12 +55,6 @@ def _require_same(path: Path, wanted: dict[str, object]) -> None:
         raise ConfigError(
             f"{path.parent}: has a study with {', '.join(changed)}; choose another folder or the same values"
         )
-
-
-def write_json(path: Path, content: object) -> None:
-    """Writes a JSON file atomically; raises ConfigError if it cannot."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

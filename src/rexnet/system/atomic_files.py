@@ -1,12 +1,15 @@
 """Writes files completely or not at all, and locates the user's cache."""
 
 import hashlib
+import json
+import math
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from rexnet.errors import ConfigError
 
@@ -39,6 +42,26 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Writes a file atomically, text as UTF-8; the errors are those of `atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file atomically; the errors are those of `atomic_write`."""
+    write_file(path, json.dumps(plain_json(content), indent=2) + "\n")
+
+
+def plain_json(value: Any) -> Any:
+    """Returns `value` as JSON would return it: tuples become lists, and nan, which JSON lacks, becomes None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: plain_json(entry) for name, entry in value.items()}
+    return [plain_json(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def require_writable(path: Path) -> None:

@@ -31,8 +31,7 @@ class Transform:
 
     albumentations 2.0.8 gives all forked workers the same random numbers and repeats them each epoch; its `Compose`
     also costs 190 us an image for targets that classification does not have (masks, boxes). So this class calls the
-    transforms itself, with one generator for each image. They make a square, whose side
-    depends on the epoch.
+    transforms itself, with one generator for each image. They make a square, whose side depends on the epoch.
 
     Args:
         steps: the transforms, in their order.

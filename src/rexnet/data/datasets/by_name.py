@@ -42,16 +42,6 @@ def load_index(config: SourceConfig, split: Split) -> Index:
     return join(_load_sound(config, "train"), _load_sound(config, "val"))
 
 
-def load_eval_index(config: SourceConfig, split: Split, root: Path | None = None) -> Index:
-    """Loads the images of `split` in the configured data set, or in a data set of the same layout at `root`."""
-    if root is None:
-        return load_index(config, split)
-    if not root.exists():  # the digits would be created there
-        raise DataError(f"{root}: does not exist")
-    other = {"root": root, "manifest": None, "on_bad_image": "error", "download": False}
-    return load_index(config.model_copy(update=other), split)
-
-
 def splits_of(config: SourceConfig) -> tuple[Split, ...]:
     """Returns the distinct splits of the configured data set, `train` first."""
     place, splits = _open_root(config), find_layout(config.dataset).splits

@@ -1,7 +1,6 @@
 """Packs images in a shuffled order into plain tar shards, which WebDataset, DALI and timm can read, too."""
 
 import io
-import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from rexnet.data.datasets.index import Index
 from rexnet.data.remote.store import INFO
 from rexnet.data.sources.tar import open_tar
 from rexnet.errors import ConfigError
-from rexnet.system.atomic_files import atomic_write
+from rexnet.system.atomic_files import atomic_write, write_json
 from rexnet.system.terminal import progress_bar
 
 SHARD_BYTES = 128_000_000
@@ -37,8 +36,7 @@ def pack(indexes: dict[str, Index], folder: Path, shard_bytes: int = SHARD_BYTES
         splits[split] = {"name": split, "filenames": names, "shard_lengths": counts, "num_samples": len(index)}
         shards += [path for path, _ in written]
     info = {"splits": splits, "class_names": next(iter(indexes.values())).class_names}
-    with atomic_write(folder / INFO) as temporary:
-        temporary.write_text(json.dumps(info, indent=1), encoding="utf-8")
+    write_json(folder / INFO, info)
     return shards
 
 

@@ -5,8 +5,8 @@ from conftest import write_images
 
 from rexnet.class_names import imagenet_class_names
 from rexnet.config import Config
+from rexnet.data.datasets.eval_images import find_images, fit_to_classes, is_imagenet
 from rexnet.errors import DataError
-from rexnet.evaluation.eval_images import find_images, fit_to_classes, is_imagenet
 
 
 def test_files_named_as_in_imagenet_are_found_by_their_numbers(tmp_path: Path, small_config: Config) -> None:
