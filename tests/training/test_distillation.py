@@ -21,7 +21,13 @@ from rexnet.preprocessing import Preprocessing
 from rexnet.runs.resume_rules import load_run_config
 from rexnet.system.device import resolve_device
 from rexnet.training.classification import build_classifier, train
-from rexnet.training.distillation import Distillation, imitation_loss, load_distillation, sha256_of_weights
+from rexnet.training.distillation import (
+    Distillation,
+    feature_distance,
+    imitation_loss,
+    load_distillation,
+    sha256_of_weights,
+)
 
 NAMES = ("ant", "bee", "cow")
 STUDENT = torch.tensor([[0.0, math.log(3.0)]])  # softmax: 1/4 and 3/4
@@ -79,6 +85,14 @@ def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
     assert {name: float(part) for name, part in parts.items()} == pytest.approx(
         {"label_loss": 1.5, "teacher_loss": 0.137327}, abs=2e-6
     )
+
+
+def test_distances_of_features_are_those_computed_by_hand() -> None:
+    features, taught = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([[4.0, 3.0], [0.0, 2.0]])
+    assert float(feature_distance(features, taught)) == pytest.approx(0.52)  # 1 - (24/25 + 0) / 2
+    wider = torch.tensor([[3.0, 5.0, 2.0, 4.0], [0.0, 0.0, 1.0, 3.0]])  # averaged to those of the teacher
+    assert float(feature_distance(wider, taught)) == pytest.approx(0.0)
+    assert float(feature_distance(taught, wider)) == pytest.approx(0.0)
 
 
 def test_the_teacher_sees_its_own_normalization_and_answers_in_the_order_of_the_student(
@@ -154,7 +168,7 @@ def test_a_missing_teacher_is_one_sentence_before_there_is_a_run_folder(small_ru
 
 def test_the_teacher_is_no_part_of_the_module(small_run: list[str], trained_run: Path) -> None:
     plain = build_classifier(load_config("finetune/folder.yaml", small_run), NAMES, (8, 8, 8), 3)
-    module = build_classifier(configured(small_run, trained_run), NAMES, (8, 8, 8), 3)
+    module = build_classifier(configured(small_run, trained_run, "distillation.feature_weight=2"), NAMES, (8, 8, 8), 3)
     assert_same_tensors(plain.state_dict(), module.state_dict())  # initial weights do not depend on it either
     assert [name for name, _ in module.named_parameters()] == [name for name, _ in plain.named_parameters()]
     assert module.distillation is not None
@@ -162,12 +176,17 @@ def test_the_teacher_is_no_part_of_the_module(small_run: list[str], trained_run:
     teacher = module.distillation.teacher
     assert not any(part.training for part in teacher.modules())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    trial = copy.deepcopy(module)  # as `settle_accumulation` does
+    trial = copy.deepcopy(module).eval()  # as `settle_accumulation` does
     images, labels = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
     total, parts = trial.compute_loss(images, labels)
-    assert torch.equal(total, parts["label_loss"] + parts["teacher_loss"])
     total.backward()
-    assert isinstance(trial.model, ReXNet)
+    values = {name: part.item() for name, part in parts.items()}
+    assert list(values) == ["label_loss", "teacher_loss", "feature_loss"]
+    assert total.item() == pytest.approx(sum(values.values()))
+    networks = trial.model, teacher.network
+    assert all(isinstance(network, ReXNet) for network in networks)
+    pooled = [network.forward_head(network.forward_features(images), pre_logits=True) for network in networks]
+    assert values["feature_loss"] == pytest.approx(2 * feature_distance(*pooled).item(), rel=1e-5)
     assert trial.model.stem.conv.weight.grad is not None
 
 
@@ -190,6 +209,7 @@ def teacher(trained_run: Path, tmp_path: Path) -> Path:
 
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(small_run: list[str], teacher: Path) -> None:
     settings = ["trainer.accumulate=2", "augmentation.mixup=0.2", "model.drop_path=0.2", "distillation.image_size=40"]
+    settings += ["distillation.feature_weight=2"]
     whole = train(configured(small_run, teacher, *settings))
     stopped = train(configured(small_run, teacher, *settings, "trainer.max_steps=2"))
     moved = Path(shutil.move(teacher, teacher.with_name("moved")))

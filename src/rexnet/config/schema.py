@@ -76,9 +76,8 @@ class LossConfig(Section):
 
 
 class DistillationConfig(Section):
-    """Knowledge distillation: the network also learns the answers of a trained classifier, the teacher, which sees the
-    same augmented images. Pays off where a much better classifier of these classes exists, with long schedules and
-    strong mixup ("a good teacher is patient and consistent", arXiv 2106.05237).
+    """Knowledge distillation: the network also learns from a trained classifier, the teacher, which sees the same
+    augmented images (arXiv 2106.05237). Pays off where the teacher is much better than what the images can train.
     """
 
     teacher: Annotated[str, AfterValidator(expand_home), Role.MECHANICS]
@@ -92,7 +91,10 @@ class DistillationConfig(Section):
     temperature: PositiveFloat = 2.0
     """Divisor of both logits in the soft loss; higher ones show more of what the teacher thinks of other classes."""
     weight: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Part of the teacher in the loss; the rest is the ordinary loss, with its label smoothing."""
+    """Part of the teacher's answers in the loss; the rest is the ordinary loss, with its label smoothing."""
+    feature_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of a third term, 1 - cosine similarity of the features that enter the two classifiers (arXiv 2011.01424);
+    0: none. 10 helps most where the teacher was pretrained and images are few."""
     image_size: Annotated[int, Field(ge=16, le=4096)] | None = None
     """Side to which the teacher's images are resized, such as that of its training; null: as the student sees them."""
 

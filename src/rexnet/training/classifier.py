@@ -36,6 +36,8 @@ class Classifier(TrainingModule):
         super().__init__(config, model, steps_per_epoch)
         self.loss = loss
         self.distillation = distillation
+        if distillation is not None:
+            distillation.watch(model)
         self.class_names = tuple(class_names)
         self.val_metrics = ClassificationMetrics(len(class_names))
         self.val_ema_metrics = None if self.ema_model is None else ClassificationMetrics(len(class_names))

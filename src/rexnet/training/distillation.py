@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -66,21 +65,40 @@ class Teacher(nn.Module):
         return logits.float().index_select(1, self.rows)
 
 
-class Distillation(NamedTuple):
+class FeatureTap:
+    """Keeps what enters a network's classifier in each forward pass: the pooled features (N, channels)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.features = torch.empty(0)
+        network.get_classifier().register_forward_pre_hook(self)  # type: ignore[operator]
+
+    def __call__(self, classifier: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.features = inputs[0].flatten(1)
+
+
+class Distillation:
     """The teacher and its part of the loss: no module, so that checkpoints, EMA, optimizer and DDP do not hold it."""
 
-    config: DistillationConfig
-    """With `teacher_sha256`."""
-    teacher: Teacher
+    def __init__(self, config: DistillationConfig, teacher: Teacher) -> None:
+        self.config, self.teacher = config, teacher
+        self.taps: tuple[FeatureTap, ...] = ()
+
+    def watch(self, student: nn.Module) -> None:
+        """Prepares to compare the features of both networks, if they have a part in the loss."""
+        if self.config.feature_weight:
+            self.taps = FeatureTap(student), FeatureTap(self.teacher.network)
 
     def combine(self, loss: Tensor, logits: Tensor, taught: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the weighted sum of the ordinary loss and that of `taught`, the teacher's logits, and both terms."""
+        """Returns the sum of the ordinary loss and that of `taught`, the teacher's logits, and its weighted terms."""
         weight = self.config.weight
         parts = {
             "label_loss": (1 - weight) * loss,
             "teacher_loss": weight * imitation_loss(logits, taught, self.config),
         }
-        return parts["label_loss"] + parts["teacher_loss"], parts
+        if self.taps:
+            distance = feature_distance(*(tap.features for tap in self.taps))
+            parts["feature_loss"] = self.config.feature_weight * distance
+        return torch.stack([*parts.values()]).sum(), parts
 
 
 def imitation_loss(logits: Tensor, taught: Tensor, config: DistillationConfig) -> Tensor:
@@ -93,6 +111,16 @@ def imitation_loss(logits: Tensor, taught: Tensor, config: DistillationConfig) -
         return F.cross_entropy(logits.float(), taught.argmax(1))
     student, teacher = ((each.float() / config.temperature).log_softmax(1) for each in (logits, taught))
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * config.temperature**2
+
+
+def feature_distance(features: Tensor, taught: Tensor) -> Tensor:
+    """Returns the mean over images of 1 - cosine similarity; the wider features are averaged to the others' width."""
+    width = min(features.shape[1], taught.shape[1])
+    student, teacher = (
+        each.float() if each.shape[1] == width else F.adaptive_avg_pool1d(each.float(), width)
+        for each in (features, taught)
+    )
+    return 1 - F.cosine_similarity(student, teacher).mean()
 
 
 def load_distillation(
