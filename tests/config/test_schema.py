@@ -74,6 +74,19 @@ def test_a_classifier_is_no_detector() -> None:
         load_config("quickstart", (), DetectionConfig)
 
 
+@pytest.mark.parametrize("key", ["trainer.accumulate", "data.batch_size"])
+def test_a_detector_needs_numbers(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}: auto is for classifiers; give a number"):
+        load_config("detect/finetune", [f"{key}=auto"], DetectionConfig)
+
+
+def test_a_batch_size_that_is_not_resolved_is_one_sentence() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^data\.batch_size: auto is resolved by training and doctor with --config; giv"
+    ):
+        load_config("quickstart", ["data.batch_size=auto"]).data.step_images  # noqa: B018 - the property raises
+
+
 def test_every_key_is_described() -> None:
     def undescribed(section: type, path: str) -> list[str]:
         found = []

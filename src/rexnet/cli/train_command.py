@@ -40,20 +40,15 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains, or prints the configuration."""
-    from rexnet.config import Config, DetectionConfig, dump_config
-    from rexnet.config.load import require_kind
+    from rexnet.errors import ConfigError
 
+    if options.seeds > 1 and options.resume is not None:
+        raise ConfigError("--seeds: starts new runs only; resume each run separately")
     config, resume = _resolve(options)
     if options.print_config:
-        if config.model.is_of_timm:  # only these have their own preprocessing
-            from rexnet.models.factory import adopt_preprocessing
-
-            config = adopt_preprocessing(config)
-        print(dump_config(config), end="")
-        return 0
+        return _print(config)
     if options.seeds > 1:
         from rexnet.cli.seeds import train_seeds
-        from rexnet.errors import ConfigError
 
         if config.trainer.run_name is not None:
             raise ConfigError("--seeds: each run needs a folder of its own; leave out trainer.run_name")
@@ -61,19 +56,38 @@ def run(options: argparse.Namespace) -> int:
         return train_seeds(seeds, config.trainer.runs_dir, config.name, sys.argv)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the first step there is nothing to save
     try:
-        if isinstance(config, DetectionConfig):
-            from rexnet.detection.train_detector import train_detector
-
-            result = train_detector(config, resume=resume, allowed=options.allow_change)
-        else:
-            from rexnet.training.classification import train
-
-            result = train(require_kind(config, Config, config.name), resume=resume, allowed=options.allow_change)
+        folder = _train(config, resume, options.allow_change)
         if config.trainer.report and is_rank_zero():
-            report_run(result.run)
+            report_run(folder)
     finally:
         signal.signal(signal.SIGINT, before)
     return 0
+
+
+def _print(config: "RunConfig") -> int:
+    """Prints the resolved configuration."""
+    from rexnet.config import dump_config
+
+    if config.model.is_of_timm:  # only these have their own preprocessing
+        from rexnet.models.factory import adopt_preprocessing
+
+        config = adopt_preprocessing(config)
+    print(dump_config(config), end="")
+    return 0
+
+
+def _train(config: "RunConfig", resume: Path | None, allowed: list[str]) -> Path:
+    """Trains a classifier or a detector, and returns the run folder."""
+    from rexnet.config import Config, DetectionConfig
+    from rexnet.config.load import require_kind
+
+    if isinstance(config, DetectionConfig):
+        from rexnet.detection.train_detector import train_detector
+
+        return train_detector(config, resume=resume, allowed=allowed).run
+    from rexnet.training.classification import train
+
+    return train(require_kind(config, Config, config.name), resume=resume, allowed=allowed).run
 
 
 def report_run(run: Path) -> None:
@@ -103,8 +117,6 @@ def _resolve(options: argparse.Namespace) -> tuple["RunConfig", Path | None]:
                 "give IMAGES or --config CONFIG for a new run, or --resume RUN with any --allow-change KEY"
             )
         return load_config(options.config, options.overrides, RunConfig), None
-    if options.seeds > 1:
-        raise ConfigError("--seeds: starts new runs only; resume each run separately")
     resume = Path(options.resume)
     if options.resume == "auto":
         prefix = "trainer.runs_dir="

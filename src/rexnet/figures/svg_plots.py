@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from rexnet.metrics.statistics import ReliabilityBins
+
 SIZE = (4.4, 2.7)  # inches; about the width of a phone, so that text keeps its size
 MAX_POINTS = 400
 SERIES = 6
@@ -81,15 +83,20 @@ def draw_lines(title: str, lines: Sequence[Line], unit: str = "", log: bool = Fa
         return _write(figure, description)
 
 
-def draw_reliability(confidences: np.ndarray, accuracies: np.ndarray, counts: np.ndarray, words: str) -> str:
-    """Returns accuracy by confidence in equal bins, both 0..1 and (bins,); the diagonal is perfect calibration."""
+def draw_reliability(bins: ReliabilityBins) -> str:
+    """Returns accuracy by confidence as SVG with a description; the diagonal is perfect calibration."""
+    number, filled = len(bins.images), bins.images > 0
+    confidence, accuracy, images = (values[filled] for values in (bins.confidence, bins.accuracy, bins.images))
+    words = "Reliability diagram. " + "; ".join(
+        f"confidence {sure:.0f} %: accuracy {right:.0f} %, {n:,} images"
+        for sure, right, n in zip(confidence, accuracy, images, strict=True)
+    )
     with mpl.rc_context({**STYLE, "svg.hashsalt": words}):
         figure, axes = _begin()
-        bins, filled = len(counts), counts > 0
-        share = counts / max(1, counts.sum())
-        axes.bar(np.arange(bins) / bins, share, 1 / bins, align="edge", color=LINE, label="share of images")
+        share, width = bins.images / bins.images.sum(), 1 / number
+        axes.bar(width * np.arange(number), share, width, align="edge", color=LINE, label="share of images")
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, dashes=(4, 3))
-        axes.plot(confidences[filled], accuracies[filled], "o-", color=COLORS[0], markersize=4, label="accuracy")
+        axes.plot(confidence / 100, accuracy / 100, "o-", color=COLORS[0], markersize=4, label="accuracy")
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, borderaxespad=0.1)
         return _write(figure, words)

@@ -58,8 +58,6 @@ class ConfusedPair(NamedTuple):
 class ReliabilityBins(NamedTuple):
     """Images binned by the probability of the predicted class; arrays of shape (bins,), nan in empty bins."""
 
-    edges: np.ndarray
-    """(bins + 1,) from 0 to 1; a bin excludes its lower and includes its upper edge."""
     images: np.ndarray
     confidence: np.ndarray
     """Mean probability of the predicted class, in percent."""
@@ -165,13 +163,13 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> ReliabilityBins:
-    """Returns accuracy against confidence in `bins` of equal width."""
+    """Returns accuracy against confidence in `bins` of equal width, without their lower and with their upper edge."""
     edges = np.linspace(0, 1, bins + 1)
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     number = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     count = np.bincount(number, minlength=bins)
     sums = (np.bincount(number, weights, minlength=bins) for weights in (confidence, right))
-    return ReliabilityBins(edges, count, *(_percent(values, count) for values in sums))
+    return ReliabilityBins(count, *(_percent(values, count) for values in sums))
 
 
 def calibration_error(bins: ReliabilityBins) -> float:

@@ -65,10 +65,9 @@ def describe_classes(predictions: Predictions, train: Index | None) -> list[dict
 def describe_calibration(predictions: Predictions, checkpoint: Path, weights: str) -> dict[str, Any]:
     """Returns the reliability diagram and the risk by coverage with their summary."""
     probabilities = probabilities_of(predictions.logits)
-    bins = reliability_bins(probabilities, predictions.labels)
-    filled = bins.images > 0
-    share = bins.images[filled] / bins.images.sum()
-    confidence, accuracy = (float((values[filled] * share).sum()) for values in (bins.confidence, bins.accuracy))
+    bins, confidences = reliability_bins(probabilities, predictions.labels), probabilities.max(1)
+    is_right = is_among_top(predictions, 1)
+    confidence, accuracy = 100 * confidences.mean(), 100 * is_right.mean()
     verdict = "overconfident" if confidence > accuracy else "underconfident"
     if abs(confidence - accuracy) < SMALLEST_GAP:
         verdict = "well calibrated on average"
@@ -76,26 +75,31 @@ def describe_calibration(predictions: Predictions, checkpoint: Path, weights: st
         f"The mean confidence is {confidence:.1f} % and the accuracy {accuracy:.1f} % ({verdict}); the expected "
         f"calibration error is {calibration_error(bins):.1f} % ({len(bins.images)} bins)."
     )
-    rows = zip(bins.confidence[filled], bins.accuracy[filled], bins.images[filled], strict=True)
-    words = "; ".join(
-        f"confidence {sure:.0f} %: accuracy {right:.0f} %, {images:,} images" for sure, right, images in rows
-    )
-    shares = [np.nan_to_num(values / 100) for values in (bins.confidence, bins.accuracy)]
-    svg = draw_reliability(shares[0], shares[1], bins.images, f"Reliability diagram. {words}")
+    risks = risk_by_coverage(confidences, is_right)
+    title = f"Wrong among the most confident answers, on average {risks.mean():.2f} % (AURC)"
+    line = Line(title, list(zip(100 * np.arange(1, len(risks) + 1) / len(risks), risks, strict=True)))
+    return {
+        "sentence": sentence + _describe_fitted(predictions, checkpoint, weights),
+        "figures": [
+            ("Reliability", draw_reliability(bins)),
+            (title, draw_lines(title, [line], "%", over="coverage in %")),
+        ],
+    }
+
+
+def _describe_fitted(predictions: Predictions, checkpoint: Path, weights: str) -> str:
+    """Returns sentences about the temperature and the threshold of a checkpoint, as far as it has them."""
+    sentences = ""
     try:
         temperature, threshold = load_fitted(checkpoint, weights) if checkpoint.is_file() else (None, None)
         if temperature is not None:
             error, source = summarize(predictions, temperature).ece, describe_temperature(checkpoint, weights)
-            sentence += f" With the temperature that predictions and exports use it is {error:.1f} % ({source})."
+            sentences += f" With the temperature that predictions and exports use it is {error:.1f} % ({source})."
         if threshold is not None:
-            sentence += f" In predictions, {describe_threshold(checkpoint, weights, threshold)}."
+            sentences += f" In predictions, {describe_threshold(checkpoint, weights, threshold)}."
     except CheckpointError as fault:
-        sentence += " " + str(fault).replace(f"{checkpoint.parent}/", "")
-    risks = risk_by_coverage(probabilities.max(1), is_among_top(predictions, 1))
-    title = f"Wrong among the most confident answers, on average {risks.mean():.2f} % (AURC)"
-    line = Line(title, list(zip(100 * np.arange(1, len(risks) + 1) / len(risks), risks, strict=True)))
-    curve = draw_lines(title, [line], "%", over="coverage in %")
-    return {"sentence": sentence, "figures": [("Reliability", svg), (title, curve)]}
+        sentences += " " + str(fault).replace(f"{checkpoint.parent}/", "")
+    return sentences
 
 
 def _lay_out(matrix: np.ndarray, names: tuple[str, ...], pairs: list[ConfusedPair]) -> dict[str, Any]:
