@@ -46,6 +46,7 @@ class ChannelMeans(nn.Module):
         self.dropout, self.classes = nn.Dropout(0.5), classes
 
     def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[2] != 20, "20 px are too few"
         means = images.mean((2, 3))
         return self.dropout(torch.cat([means, means.new_zeros(len(images), self.classes - 3)], 1))
 
@@ -117,6 +118,14 @@ def test_the_teacher_may_see_larger_images(small_run: list[str], monkeypatch: py
     teacher.network.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(inputs[0].shape)))
     teacher(torch.rand(2, 3, 32, 32))
     assert sizes == [(2, 3, 48, 48)]
+
+
+def test_a_size_that_the_teacher_does_not_take_is_one_sentence(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = r"^distillation\.image_size: run does not take images of 20 px \(.*20 px are too few.*\); set it to 32$"
+    with pytest.raises(ConfigError, match=expected):
+        load_stand_in(monkeypatch, configured(small_run, "run", "distillation.image_size=20"), NAMES)
 
 
 def test_imagenets_classes_are_known_by_number_and_by_name(

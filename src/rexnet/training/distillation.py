@@ -16,7 +16,7 @@ from rexnet.class_names import match_classes
 from rexnet.config.data_schema import DataConfig
 from rexnet.config.schema import DistillationConfig
 from rexnet.data.sources.image_files import join_names
-from rexnet.errors import ConfigError, RexnetError
+from rexnet.errors import ConfigError, RexnetError, first_sentence
 from rexnet.evaluation.timm_networks import load_timm
 from rexnet.models.cost import Cost, count_cost
 from rexnet.models.folding import fold_batchnorm
@@ -155,7 +155,13 @@ def load_distillation(
             f"by name and lacks {join_names(missing)}; fine-tune it on these images first"
         )
     size = config.image_size or data.image_size
-    theirs, mine = _cost(network, size), _cost(student, data.image_size)
+    try:
+        theirs, mine = _cost(network, size), _cost(student, data.image_size)
+    except (AssertionError, RuntimeError) as error:  # transformers of timm have one size
+        raise ConfigError(
+            f"distillation.image_size: {source} does not take images of {size} px ({first_sentence(error)}); set it to "
+            f"{own.image_size}"
+        ) from None
     log.info(
         f"Teacher {source}: {theirs.params / 1e6:.2f} M parameters; {theirs.macs / 1e9:.2g} G multiply-adds an image "
         f"at {size} px add {theirs.macs / mine.macs / 3:.0%} to a training step of the student (three forward passes, "
