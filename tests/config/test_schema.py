@@ -136,7 +136,7 @@ def test_training_images_have_the_size_of_their_epoch(overrides: list[str], size
         ("{start: 128, end: 96}", r"augmentation\.image_size: start \(128\) should not exceed end \(96\)"),
         (
             "{start: 64, end: 96, epochs: 400}",
-            r"image_size\.epochs \(400\) should be below the 400 epochs of the sched",
+            r"image_size\.epochs \(400\) should be below the schedule's 400",
         ),
         (
             "large",

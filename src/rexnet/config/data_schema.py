@@ -153,10 +153,9 @@ class TrainingSizeConfig(Section):
     @model_validator(mode="after")
     def _sizes_fit_networks(self) -> Self:
         for size in (self.start, self.end):
-            below = size // SIZE_STEP * SIZE_STEP
-            if size != below or size > MAX_SIZE:
-                near = [each for each in (below, below + SIZE_STEP) if 0 < each <= MAX_SIZE] or [MAX_SIZE]
-                nearest = " or ".join(map(str, near))
+            near = {min(max(1, n // SIZE_STEP) * SIZE_STEP, MAX_SIZE) for n in (size, size + SIZE_STEP - 1)}
+            if near != {size}:
+                nearest = " or ".join(map(str, sorted(near)))
                 raise ValueError(f"{size} px should be a multiple of {SIZE_STEP} up to {MAX_SIZE}, such as {nearest}")
         if self.start > self.end:
             raise ValueError(f"start ({self.start}) should not exceed end ({self.end})")

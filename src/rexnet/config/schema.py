@@ -312,8 +312,5 @@ class Config(RunConfig):
     def _sizes_fit_schedule(self) -> Self:
         sizes, epochs = self.augmentation.image_size, self.schedule.total_epochs
         if sizes is not None and sizes.epochs is not None and sizes.epochs >= epochs:
-            raise ValueError(
-                f"augmentation.image_size.epochs ({sizes.epochs}) should be below the {epochs} epochs of the schedule, "
-                f"so that some have `end`"
-            )
+            raise ValueError(f"augmentation.image_size.epochs ({sizes.epochs}) should be below the schedule's {epochs}")
         return self
