@@ -198,7 +198,7 @@ def _match_classes(source: str, wanted: Sequence[str], names: Sequence[str] | No
         raise ConfigError(
             f"distillation.teacher: {source} knows {len(wanted) - len(missing)} of the {len(wanted)} classes by name and "
             f"lacks {join_names(missing)}; fine-tune it on these images first, or set distillation.weight=0 for its "
-            f"features only"
+            "features only"
         )
     return [row_of[row] for row in range(len(wanted))]
 
