@@ -83,8 +83,8 @@ class DistillationConfig(Section):
 
     teacher: Annotated[str, AfterValidator(expand_home), Role.MECHANICS]
     """A run folder, checkpoint or `.safetensors` of `rexnet export`; `timm/NAME`, `timm/NAME.TAG` or `timm/NAME=FILE`
-    with ImageNet's classes; or `pretrained`, the network as `model.pretrained` gives it. Its answers need all classes of
-    the data set, by name; its features (weight 0) do not."""
+    with ImageNet's classes; or `pretrained`, the network as `model.pretrained` gives it. Its answers need all classes
+    of the data set, by name; its features (weight 0) do not."""
     teacher_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Sha256 of the teacher's weights; null: any. A run writes down its own, and resumes with these weights only."""
     kind: Literal["soft", "hard"] = "soft"
@@ -112,7 +112,8 @@ class DistillationConfig(Section):
             raise ValueError("weight and feature_weight are 0, so the teacher would teach nothing; set one of them")
         if self.teacher == PRETRAINED and self.weight:
             raise ValueError(
-                f"teacher={PRETRAINED} has features, but no answers for these classes; set weight=0, not {self.weight:g}"
+                f"teacher={PRETRAINED} has features, but no answers for these classes; set weight=0 instead of "
+                f"{self.weight:g}"
             )
         return self
 
