@@ -197,8 +197,8 @@ def _match_classes(source: str, wanted: Sequence[str], names: Sequence[str] | No
     if missing := [name for row, name in enumerate(wanted) if taken[row_of.get(row, -1)] != 1]:
         raise ConfigError(
             f"distillation.teacher: {source} knows {len(wanted) - len(missing)} of the {len(wanted)} classes by name "
-            f"and lacks {join_names(missing)}; fine-tune it on these images first, or set distillation.weight=0 for its "
-            "features only"
+            f"and lacks {join_names(missing)}; fine-tune it on these images first, or set distillation.weight=0 "
+            f"for its features only"
         )
     return [row_of[row] for row in range(len(wanted))]
 
