@@ -25,7 +25,8 @@ def test_the_shipped_files_are_those_that_are_promised() -> None:
     names = {str(path.relative_to(CONFIG_FOLDERS[-1])) for path in SHIPPED}
     widths = {f"rexnet_{width}x.yaml" for width in ("0.9", "1.0", "1.3", "1.5", "2.0", "2.2", "3.0")}
     widths |= {"rexnet_lite_1.0x.yaml", "rexnet_1.0x_modern.yaml"}
-    tuned = {f"finetune/{name}.yaml" for name in ("aircraft", "cars", "cub200", "flowers102", "folder", "food101")}
+    sets = ("aircraft", "cars", "cub200", "flowers102", "food101")
+    tuned = {f"finetune/{name}.yaml" for name in (*sets, "folder", "scratch")}
     detect = {f"detect/{name}_rexnet_1.0x.yaml" for name in ("ssdlite", "faster_rcnn", "mask_rcnn")}
     studies = {f"studies/{name}.yaml" for name in ("nonlinearity", "redesigns", "widths")}
     assert names == widths | tuned | detect | studies | {"imagenet.yaml", "quickstart.yaml", "detect/finetune.yaml"}
@@ -136,7 +137,7 @@ def test_training_images_have_the_size_of_their_epoch(overrides: list[str], size
         ("{start: 128, end: 96}", r"augmentation\.image_size: start \(128\) should not exceed end \(96\)"),
         (
             "{start: 64, end: 96, epochs: 400}",
-            r"image_size\.epochs \(400\) should be below the 400 epochs of the sched",
+            r"image_size\.epochs \(400\) should be below the schedule's 400",
         ),
         (
             "large",

@@ -33,7 +33,7 @@ def flat(tmp_path: Path) -> Path:
 def test_class_folders_are_split_by_a_table_next_to_the_runs(flat: Path, tmp_path: Path) -> None:
     given = [f"trainer.runs_dir={tmp_path / 'runs'}"]
     recipe, overrides, reasons = choose_recipe(flat, given)
-    assert recipe == "finetune/folder"
+    assert recipe == "finetune/scratch"
     config = load_config(recipe, overrides)
     table = config.data.root
     assert (config.data.dataset, table.parent, len(list(flat.rglob("*.csv")))) == ("csv", tmp_path / "runs", 0)
@@ -49,22 +49,26 @@ def test_class_folders_are_split_by_a_table_next_to_the_runs(flat: Path, tmp_pat
 def test_settings_follow_from_images_hardware_and_weights(
     image_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, overrides, reasons = choose_recipe(image_root, [])
-    assert overrides == [
-        *("data.dataset=folder", f"data.root={image_root}", "model.pretrained=null"),
-        *("data.image_size=128", "data.batch_size=16"),
-        *("optimizer.lr=0.05", "schedule.epochs=100"),  # of one step each
-    ]
+    recipe, overrides, reasons = choose_recipe(image_root, [])
+    assert (recipe, overrides) == (
+        "finetune/scratch",
+        [
+            *("data.dataset=folder", f"data.root={image_root}", "data.image_size=128"),
+            *("data.batch_size=24", "schedule.epochs=100"),  # of one step each
+        ],
+    )
     assert reasons["Weights"] == "from scratch, without weights from the hub; better: model.pretrained=FILE"
     _, overrides, _ = choose_recipe(image_root, ["optimizer.lr=0.3"])
-    assert load_config("finetune/folder", overrides).optimizer.lr == 0.3
+    assert load_config("finetune/scratch", overrides).optimizer.lr == 0.3
+    assert choose_recipe(image_root, ["model.pretrained=null"])[2]["Weights"] == "from scratch"
     monkeypatch.setattr(own_images, "fetch_weights", lambda source, name: tmp_path)
-    _, overrides, reasons = choose_recipe(image_root, [])
-    config = load_config("finetune/folder", overrides)
+    recipe, overrides, _ = choose_recipe(image_root, [])
+    assert recipe == "finetune/folder"
+    config = load_config(recipe, overrides)
     assert (config.model.pretrained, config.data.batch_size, config.optimizer.lr) == ("nav_in1k", 24, 0.01)
     _, overrides, reasons = choose_recipe(image_root, ["model.pretrained=mine.pth"])
     assert reasons["Weights"] == "mine.pth, as given"
-    assert "model.pretrained=null" in choose_recipe(image_root, ["model.name=timm/resnet18"])[1]  # not ReXNet's weights
+    assert choose_recipe(image_root, ["model.name=timm/resnet18"])[0] == "finetune/scratch"  # not ReXNet's weights
 
 
 def test_the_command_trains_and_prints_its_equivalent(
@@ -81,10 +85,10 @@ def test_the_command_trains_and_prints_its_equivalent(
     assert main(["train", str(image_root), *small, "schedule.epochs=2", f"trainer.runs_dir={tmp_path}"]) == 0
     lines = dict(line.split(maxsplit=1) for line in caplog.records[0].message.splitlines())
     assert lines["Command"].startswith(
-        f"rexnet train --config finetune/folder data.dataset=folder data.root={image_root}"
+        f"rexnet train --config finetune/scratch data.dataset=folder data.root={image_root}"
     )
-    [run] = tmp_path.glob("folder-*")
-    again = load_config("finetune/folder", shlex.split(lines["Command"])[4:], Config)
+    [run] = tmp_path.glob("scratch-*")
+    again = load_config("finetune/scratch", shlex.split(lines["Command"])[4:], Config)
     assert load_config(run / "config.yaml") == again
 
 

@@ -3,6 +3,7 @@ import logging
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ def load_stand_in(
     monkeypatch.setattr("rexnet.training.distillation.load_trained", lambda path: trained)
     monkeypatch.setattr("rexnet.training.distillation.load_timm", lambda name: (trained.model, own))
     section, student = config.distillation or DistillationConfig(teacher="run"), rexnet(0.2, depth_mult=0.1)
-    return load_distillation(section, student, wanted, config.data, resolve_device(config.trainer))
+    return load_distillation(section, config.model, student, wanted, config.data, resolve_device(config.trainer))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_imagenets_classes_are_known_by_number_and_by_name(
 def test_a_teacher_without_one_of_the_classes_is_one_sentence(
     names: tuple[str, ...], small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = r"knows 1 of the 3 classes by name and lacks bee, cow; fine-tune it on these images first$"
+    expected = r"knows 1 of the 3 classes by name and lacks bee, cow; fine-tune it on these images first, or set"
     with pytest.raises(ConfigError, match=expected):
         load_stand_in(monkeypatch, small_config, names)
 
@@ -157,7 +158,13 @@ def test_two_classes_are_not_taught_by_one(small_config: Config, monkeypatch: py
     ("overrides", "problem"),
     [
         (["distillation.kind=hard", "distillation.temperature=3"], "distillation: temperature is for kind=soft only"),
-        (["distillation.weight=0"], r"distillation\.weight: input should be greater than 0, found 0"),
+        (["distillation.weight=0"], "weight and feature_weight are 0, so the teacher would teach nothing; set one of"),
+        (["distillation.weight=-1"], r"distillation\.weight: input should be greater than or equal to 0, found -1"),
+        (["distillation.teacher=pretrained"], r"has features, but no answers .* weight=0 instead of 0\.9"),
+        (
+            ["distillation.teacher=pretrained", "distillation.weight=0", "distillation.feature_weight=5"],
+            r"distillation\.teacher=pretrained needs model\.pretrained; without, set distillation=null",
+        ),
         (["distillation.temperature=0"], r"distillation\.temperature: input should be greater than 0, found 0"),
         (["distillation.image_size=8"], r"distillation\.image_size: input should be greater than or equal to 16"),
         (["distillation.kind=firm"], r"distillation\.kind: input should be 'soft' or 'hard', found 'firm'"),
@@ -249,3 +256,38 @@ def test_a_run_resumes_with_its_own_teacher_only(small_run: list[str], teacher: 
     shutil.rmtree(teacher)
     with pytest.raises(ConfigError, match=r"^distillation\.teacher: .*teacher: no such run folder or checkpoint$"):
         train(longer, run)
+
+
+def test_features_are_taught_by_a_teacher_of_other_classes(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = DistillationConfig(teacher="run", weight=0, feature_weight=2)
+    config = small_config.model_copy(update={"distillation": section})
+    distillation = load_stand_in(monkeypatch, config, ("dog", "eel", "fox", "gnu"))
+    distillation.taps = tuple(SimpleNamespace(features=torch.tensor(rows)) for rows in ([[3.0, 4.0]], [[4.0, 3.0]]))  # type: ignore[assignment]
+    total, parts = distillation.combine(torch.tensor(2.0), STUDENT, torch.zeros(1, 0))
+    assert float(total) == pytest.approx(2.08)  # 2 (1 - 24/25)
+    assert list(parts) == ["label_loss", "feature_loss"]
+
+
+def test_a_network_keeps_the_features_of_its_pretrained_weights(small_run: list[str], trained_run: Path) -> None:
+    [file] = (trained_run / "checkpoints").glob("last.ckpt")
+    settings = [f"model.pretrained={file}", "distillation.weight=0", "distillation.feature_weight=5", "seed=3"]
+    config = configured(small_run, "pretrained", *settings)
+    module = build_classifier(config, NAMES, (8, 8, 8), 3)
+    assert module.distillation is not None
+    fresh, teacher = module.model.state_dict(), module.distillation.teacher
+    plain = build_classifier(
+        load_config("finetune/folder.yaml", [*small_run, *settings[:1], "seed=3"]), NAMES, (8,) * 3, 3
+    )
+    assert_same_tensors(plain.model.state_dict(), fresh)  # the teacher takes no random numbers from it
+    module.eval()
+    images = torch.rand(4, 3, 32, 32)
+    assert module.compute_loss(images, torch.tensor([0, 1, 2, 0]))[1]["feature_loss"].item() == pytest.approx(
+        0, abs=1e-5
+    )
+    assert teacher(images).shape == (4, 0)
+    whole = train(config)
+    stopped = train(configured(small_run, "pretrained", *settings, "trainer.max_steps=2"))
+    resumed = train(config, stopped.run)
+    assert_same_tensors(final_state(whole.run)["state_dict"], final_state(resumed.run)["state_dict"])

@@ -35,21 +35,12 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Classifies images, or detects objects, and writes the table."""
-    source = options.source
+    source, top, batch = options.source, options.top or 5, options.batch or 32
     if is_detector(source):
         return run_predict(options)
     from rexnet.prediction.predict import predict_files
 
     given = {"--draw": options.draw, "--min-score": options.min_score, "--format coco": options.format == "coco"}
     refuse(source, given, "classifier")
-    predict_files(
-        source,
-        options.inputs,
-        options.top or 5,
-        options.out,
-        options.format,
-        options.batch or 32,
-        options.workers,
-        options.weights,
-    )
+    predict_files(source, options.inputs, top, options.out, options.format, batch, options.workers, options.weights)
     return 0

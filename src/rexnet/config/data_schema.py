@@ -153,10 +153,9 @@ class TrainingSizeConfig(Section):
     @model_validator(mode="after")
     def _sizes_fit_networks(self) -> Self:
         for size in (self.start, self.end):
-            below = size // SIZE_STEP * SIZE_STEP
-            if size != below or size > MAX_SIZE:
-                near = [each for each in (below, below + SIZE_STEP) if 0 < each <= MAX_SIZE] or [MAX_SIZE]
-                nearest = " or ".join(map(str, near))
+            near = {min(max(1, n // SIZE_STEP) * SIZE_STEP, MAX_SIZE) for n in (size, size + SIZE_STEP - 1)}
+            if near != {size}:
+                nearest = " or ".join(map(str, sorted(near)))
                 raise ValueError(f"{size} px should be a multiple of {SIZE_STEP} up to {MAX_SIZE}, such as {nearest}")
         if self.start > self.end:
             raise ValueError(f"start ({self.start}) should not exceed end ({self.end})")
@@ -175,9 +174,9 @@ class AugmentationConfig(Section):
     """Random transforms of the training images."""
 
     image_size: Annotated[TrainingSizeConfig | None, BeforeValidator(_as_sizes)] = None
-    """Size of the training images if it differs from `data.image_size`, that of validation. A smaller constant size
-    saves time, and objects look as large as in evaluation (FixRes, arXiv 1906.06423); a growing one saves time in the
-    early epochs (progressive resizing, arXiv 2104.00298). null: `data.image_size`."""
+    """Size of the training images if it differs from `data.image_size`, that of validation: smaller (FixRes, arXiv
+    1906.06423) or growing (progressive resizing, arXiv 2104.00298). Both save time in long trainings, but cost accuracy
+    in those of a few hundred steps; see docs/training.md. null: `data.image_size`."""
     crop_scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]]
     """Smallest and largest fraction of the image's area that a random crop covers."""
     crop_ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (3 / 4, 4 / 3)

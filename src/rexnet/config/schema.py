@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from rexnet.config.data_schema import AugmentationConfig, BatchConfig, DataConfig, EvalTransformConfig
 from rexnet.config.section import Count, FilePath, PositiveFloat, PositiveInt, Role, Section, expand_home
 
+PRETRAINED = "pretrained"  # the student's own initial weights as its teacher
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 
 
@@ -81,8 +82,9 @@ class DistillationConfig(Section):
     """
 
     teacher: Annotated[str, AfterValidator(expand_home), Role.MECHANICS]
-    """A run folder, checkpoint or `.safetensors` of `rexnet export`; or `timm/NAME`, `timm/NAME.TAG` or
-    `timm/NAME=FILE` with ImageNet's classes. It needs all classes of the data set, by name."""
+    """A run folder, checkpoint or `.safetensors` of `rexnet export`; `timm/NAME`, `timm/NAME.TAG` or `timm/NAME=FILE`
+    with ImageNet's classes; or `pretrained`, the network as `model.pretrained` gives it. Its answers need all classes
+    of the data set, by name; its features (weight 0) do not."""
     teacher_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Sha256 of the teacher's weights; null: any. A run writes down its own, and resumes with these weights only."""
     kind: Literal["soft", "hard"] = "soft"
@@ -90,7 +92,7 @@ class DistillationConfig(Section):
     (arXiv 2012.12877)."""
     temperature: PositiveFloat = 2.0
     """Divisor of both logits in the soft loss; higher ones show more of what the teacher thinks of other classes."""
-    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Part of the teacher's answers in the loss; the rest is the ordinary loss, with its label smoothing."""
     feature_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of a third term, 1 - cosine similarity of the features that enter the two classifiers (arXiv 2011.01424);
@@ -102,6 +104,17 @@ class DistillationConfig(Section):
     def _temperature_is_soft(self) -> Self:
         if self.kind == "hard" and self.temperature != type(self).model_fields["temperature"].default:
             raise ValueError("temperature is for kind=soft only")
+        return self
+
+    @model_validator(mode="after")
+    def _teaches_something(self) -> Self:
+        if self.weight == self.feature_weight == 0:
+            raise ValueError("weight and feature_weight are 0, so the teacher would teach nothing; set one of them")
+        if self.teacher == PRETRAINED and self.weight:
+            raise ValueError(
+                f"teacher={PRETRAINED} has features, but no answers for these classes; set weight=0 instead of "
+                f"{self.weight:g}"
+            )
         return self
 
 
@@ -309,11 +322,16 @@ class Config(RunConfig):
         return super().training_sizes if sizes is None else sizes.by_epoch(schedule.epochs, schedule.total_epochs)
 
     @model_validator(mode="after")
+    def _teacher_exists(self) -> Self:
+        if self.distillation and self.distillation.teacher == PRETRAINED and self.model.pretrained is None:
+            raise ValueError(
+                f"distillation.teacher={PRETRAINED} needs model.pretrained; without, set distillation=null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sizes_fit_schedule(self) -> Self:
         sizes, epochs = self.augmentation.image_size, self.schedule.total_epochs
         if sizes is not None and sizes.epochs is not None and sizes.epochs >= epochs:
-            raise ValueError(
-                f"augmentation.image_size.epochs ({sizes.epochs}) should be below the {epochs} epochs of the schedule, "
-                f"so that some have `end`"
-            )
+            raise ValueError(f"augmentation.image_size.epochs ({sizes.epochs}) should be below the schedule's {epochs}")
         return self

@@ -19,7 +19,8 @@ from rexnet.system.device import resolve_device
 HELD_OUT = 0.2  # of the images of each class
 SIZES = {"gpu": 224, "cpu": 128}  # pixels; a CPU trains on 128 about three times as fast as on 224
 WEIGHTS = "nav_in1k"  # on the Hugging Face hub
-FEWEST_STEPS, MOST_EPOCHS = 900, 100  # 12 species of flowers need 900 steps from scratch
+WITHOUT_WEIGHTS = "from scratch, without weights from the hub; better: model.pretrained=FILE"
+FEWEST_STEPS, MOST_EPOCHS = 900, 100  # twice what 12 species of flowers need from scratch (docs/recipes.md)
 
 
 def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str], dict[str, str]]:
@@ -42,19 +43,21 @@ def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str],
     config = load_config(recipe, [*chosen, *overrides])
     train, val = (load_index(config.data, split) for split in ("train", "val"))
     accelerator = resolve_device(config.trainer).accelerator
-    batch_size, lr, weights = 32, config.optimizer.lr, f"{config.model.pretrained}, as given"
-    if not any(override.startswith("model.pretrained=") for override in overrides):
-        if config.model.name == "rexnet" and _has_weights(config.model):
-            chosen.append(f"model.pretrained={WEIGHTS}")
-            weights = f"fine-tunes {WEIGHTS} of the Hugging Face hub"
-        else:
-            chosen.append("model.pretrained=null")
-            batch_size, lr = 16, 0.05
-            weights = "from scratch, without weights from the hub; better: model.pretrained=FILE"
-    batch_size = min(batch_size, len(train))
+    given = [override for override in overrides if override.startswith("model.pretrained=")]
+    if config.model.pretrained is not None and given:
+        weights = f"{config.model.pretrained}, as given"
+    elif not given and config.model.name == "rexnet" and _has_weights(config.model):
+        chosen.append(f"model.pretrained={WEIGHTS}")
+        weights = f"fine-tunes {WEIGHTS} of the Hugging Face hub"
+    else:
+        recipe, weights = "finetune/scratch", "from scratch" if given else WITHOUT_WEIGHTS
+        if config.data.train_on != "train":
+            chosen.append(f"data.train_on={config.data.train_on}")
+    config = load_config(recipe, [*chosen, *overrides])
+    batch_size = min(config.data.step_images, len(train))
     epochs = min(MOST_EPOCHS, max(config.schedule.epochs, math.ceil(FEWEST_STEPS / (len(train) // batch_size))))
-    chosen += [f"data.image_size={SIZES[accelerator]}", f"data.batch_size={batch_size}"]
-    chosen += [f"optimizer.lr={lr:g}", f"schedule.epochs={epochs}", *overrides]
+    chosen += [f"data.image_size={SIZES[accelerator]}", f"data.batch_size={batch_size}", f"schedule.epochs={epochs}"]
+    chosen += overrides
     config = load_config(recipe, chosen)
     reasons = {
         "Images": f"{len(train):,} and {len(val):,} for validation, {len(train.class_names)} classes; {splits}",

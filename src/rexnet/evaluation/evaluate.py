@@ -78,11 +78,11 @@ def evaluate(sources: Sequence[str | Path], request: Request) -> list[Result]:
     images = [(model, *images_of(model, request.split, root)) for model in models for root in request.roots or (None,)]
     jobs = list(itertools.product(images, request.views))
     results = []
-    for number, ((model, index, remark), view) in enumerate(jobs, start=1):
+    for number, ((model, index, remarks), view) in enumerate(jobs, start=1):
         title = f"{number} of {len(jobs)}" if len(jobs) > 1 else "evaluation"
         if len(jobs) > 1:
             log.info(f"{title}: {model.name} {model.weights}, {view.describe(model.preprocessing)}, {index.root}")
-        results.append(_evaluate(model, index, view, request, title, (*model.remarks, *([remark] if remark else []))))
+        results.append(_evaluate(model, index, view, request, title, (*model.remarks, *remarks)))
     return results
 
 
@@ -107,7 +107,7 @@ def _load_model(source: str, weights: str | None, request: Request) -> Inference
     return dataclasses.replace(model, loader=loader)
 
 
-def images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, str | None]:
+def images_of(model: InferenceModel, split: Split, root: Path | None) -> tuple[Index, tuple[str, ...]]:
     """Returns the images with the classes of a model, and a remark if they show some of the classes only."""
     own = model.config.data if model.config is not None else None
     if root is None and own is None:

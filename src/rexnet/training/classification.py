@@ -114,7 +114,7 @@ def build_classifier(
     model = build_model(config.model, names, pretrained)
     device, distillation = resolve_device(config.trainer), None
     if config.distillation is not None:
-        distillation = load_distillation(config.distillation, model, names, config.data, device)
+        distillation = load_distillation(config.distillation, config.model, model, names, config.data, device)
         config = config.model_copy(update={"distillation": distillation.config})
     model = pad_channels(model, device.pad_channels).to(memory_format=device.memory_format)
     if device.accelerator == "cpu" and device.precision == "bf16-mixed":

@@ -14,11 +14,12 @@ from torch.nn import functional as F  # noqa: N812 - the common name
 from rexnet.checkpoints.checkpoint import load_trained
 from rexnet.class_names import match_classes
 from rexnet.config.data_schema import DataConfig
-from rexnet.config.schema import DistillationConfig
+from rexnet.config.schema import PRETRAINED, DistillationConfig, ModelConfig
 from rexnet.data.sources.image_files import join_names
 from rexnet.errors import ConfigError, RexnetError, first_sentence
 from rexnet.evaluation.timm_networks import load_timm
 from rexnet.models.cost import Cost, count_cost
+from rexnet.models.factory import build_model
 from rexnet.models.folding import fold_batchnorm
 from rexnet.models.padding import pad_channels
 from rexnet.preprocessing import Preprocessing
@@ -30,7 +31,7 @@ TIMM = "timm/"
 
 
 class Teacher(nn.Module):
-    """Maps the student's training images (N, 3, H, W) to float32 logits (N, classes) in the student's order of classes.
+    """Maps the student's training images (N, 3, H, W) to float32 logits (N, classes) in the order of `rows`.
 
     It takes no gradients, computes in evaluation mode in the precision of the training, and follows the images to their
     device.
@@ -51,7 +52,7 @@ class Teacher(nn.Module):
         )
         self.register_buffer("scale", std / own_std)
         self.register_buffer("shift", (mean - own_mean) / own_std)
-        self.register_buffer("rows", torch.tensor(rows))
+        self.register_buffer("rows", torch.tensor(rows, dtype=torch.long))
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
@@ -91,10 +92,9 @@ class Distillation:
     def combine(self, loss: Tensor, logits: Tensor, taught: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the sum of the ordinary loss and that of `taught`, the teacher's logits, and its weighted terms."""
         weight = self.config.weight
-        parts = {
-            "label_loss": (1 - weight) * loss,
-            "teacher_loss": weight * imitation_loss(logits, taught, self.config),
-        }
+        parts = {"label_loss": (1 - weight) * loss}
+        if weight:
+            parts["teacher_loss"] = weight * imitation_loss(logits, taught, self.config)
         if self.taps:
             distance = feature_distance(*(tap.features for tap in self.taps))
             parts["feature_loss"] = self.config.feature_weight * distance
@@ -124,9 +124,22 @@ def feature_distance(features: Tensor, taught: Tensor) -> Tensor:
 
 
 def load_distillation(
-    config: DistillationConfig, student: nn.Module, class_names: Sequence[str], data: DataConfig, device: Device
+    config: DistillationConfig,
+    model: ModelConfig,
+    student: nn.Module,
+    class_names: Sequence[str],
+    data: DataConfig,
+    device: Device,
 ) -> Distillation:
-    """Loads the teacher for a student on the CPU with these classes, and logs its cost.
+    """Loads the teacher of a student and logs its cost.
+
+    Args:
+        config: the teacher and its part of the loss.
+        model: the student's section, for the teacher `pretrained`.
+        student: on the CPU.
+        class_names: the student's classes.
+        data: size, mean and std of the student's images.
+        device: where both will compute.
 
     Raises:
         ConfigError: the teacher is missing, damaged, no classifier, lacks a class, or is not the one of
@@ -134,11 +147,7 @@ def load_distillation(
     """
     source = config.teacher
     try:
-        if source.startswith(TIMM) and not Path(source).exists():
-            (network, own), names = load_timm(source.removeprefix(TIMM)), None
-        else:
-            trained = load_trained(Path(source))
-            network, own, names = trained.model, trained.preprocessing, trained.class_names
+        network, own, names = _load_teacher(source, model, class_names, data)
     except RexnetError as error:
         raise ConfigError(f"distillation.teacher: {error}") from None
     found = sha256_of_weights(network)
@@ -147,13 +156,7 @@ def load_distillation(
             f"distillation.teacher: the weights of {source} have the sha256 {found}, not {config.teacher_sha256}; give "
             f"the teacher that distillation.teacher_sha256 means, or set that to null"
         )
-    row_of = dict(match_classes(class_names, names, len(own.class_names)))
-    taken = Counter(row_of.values())
-    if missing := [name for row, name in enumerate(class_names) if taken[row_of.get(row, -1)] != 1]:
-        raise ConfigError(
-            f"distillation.teacher: {source} knows {len(class_names) - len(missing)} of the {len(class_names)} classes "
-            f"by name and lacks {join_names(missing)}; fine-tune it on these images first"
-        )
+    rows = _match_classes(source, class_names, names, len(own.class_names)) if config.weight else []
     size = config.image_size or data.image_size
     try:
         theirs, mine = _cost(network, size), _cost(student, data.image_size)
@@ -168,8 +171,36 @@ def load_distillation(
         f"{3 * mine.macs / 1e9:.2g} G)"
     )
     network = pad_channels(fold_batchnorm(network), device.pad_channels).to(memory_format=device.memory_format)
-    teacher = Teacher(network, own, data, [row_of[row] for row in range(len(class_names))], config.image_size)
+    teacher = Teacher(network, own, data, rows, config.image_size)
     return Distillation(config.model_copy(update={"teacher_sha256": found}), teacher)
+
+
+def _load_teacher(
+    source: str, model: ModelConfig, class_names: Sequence[str], data: DataConfig
+) -> tuple[nn.Module, Preprocessing, Sequence[str] | None]:
+    """Returns the network, its preprocessing and its classes; None for those of ImageNet."""
+    if source == PRETRAINED:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)  # for the classifier, which teaches nothing but has a part in the sha256
+            network = build_model(model, class_names)
+        return network, Preprocessing(data.image_size, 1.0, "bilinear", data.mean, data.std, ()), ()
+    if source.startswith(TIMM) and not Path(source).exists():
+        return *load_timm(source.removeprefix(TIMM)), None
+    trained = load_trained(Path(source))
+    return trained.model, trained.preprocessing, trained.class_names
+
+
+def _match_classes(source: str, wanted: Sequence[str], names: Sequence[str] | None, classes: int) -> list[int]:
+    """Returns the teacher's row of each class."""
+    row_of = dict(match_classes(wanted, names, classes))
+    taken = Counter(row_of.values())
+    if missing := [name for row, name in enumerate(wanted) if taken[row_of.get(row, -1)] != 1]:
+        raise ConfigError(
+            f"distillation.teacher: {source} knows {len(wanted) - len(missing)} of the {len(wanted)} classes by name "
+            f"and lacks {join_names(missing)}; fine-tune it on these images first, or set distillation.weight=0 "
+            f"for its features only"
+        )
+    return [row_of[row] for row in range(len(wanted))]
 
 
 def sha256_of_weights(network: nn.Module) -> str:

@@ -15,10 +15,10 @@ def test_files_named_as_in_imagenet_are_found_by_their_numbers(tmp_path: Path, s
         (tmp_path / f"{old}.png").rename(tmp_path / f"{new}.png")
     index = find_images(small_config.data, "val", tmp_path)
     assert index.class_names == ("n01440764", "n01491361")
-    fitted, remark = fit_to_classes(index, imagenet_class_names(), "net")
+    fitted, remarks = fit_to_classes(index, imagenet_class_names(), "net")
     assert fitted.labels.tolist() == [0, 0, 3]  # tench, tench, tiger shark
     assert fitted.class_names[3] == "tiger shark"
-    assert remark == "the images show 2 of the 1,000 classes; all of them compete"
+    assert remarks == ("the images show 2 of the 1,000 classes; all of them compete",)
     write_images(tmp_path, 1, hue=0)
     with pytest.raises(DataError, match=r"holds 000\.png, whose class is unknown"):
         find_images(small_config.data, "val", tmp_path)
@@ -38,9 +38,9 @@ def test_class_folders_without_training_images_are_taken_as_they_are(tmp_path: P
 
 def test_classes_in_another_order_are_matched_by_name(image_root: Path, small_config: Config) -> None:
     index = find_images(small_config.data, "val", image_root)
-    fitted, remark = fit_to_classes(index, ("cow", "bee", "ant"), "net")
+    fitted, remarks = fit_to_classes(index, ("cow", "bee", "ant"), "net")
     assert fitted.labels.tolist() == [2] * 5 + [1] * 5 + [0] * 5
-    assert remark is None
+    assert remarks == ()
 
 
 def test_the_classes_of_imagenet_are_recognised_by_their_order() -> None:

@@ -43,8 +43,8 @@ def find_images(own: SourceConfig | None, split: Split, root: Path | None = None
         layout = own.dataset if own.dataset != "imagenet" or any(root.glob("train/n0*")) else "folder"
     if own is None or layout != own.dataset:
         return load_index(SourceConfig(dataset=layout, root=root), split)
-    same_layout = SourceConfig(dataset=layout, root=root, train_on=own.train_on, crop_to_box=own.crop_to_box)
-    return load_index(same_layout, split)
+    of_own_root = {"manifest": None, "on_bad_image": "error", "download": False}
+    return load_index(own.model_copy(update={"root": root, **of_own_root}), split)
 
 
 def _index_without_training(root: Path, split: Split) -> Index:
@@ -64,10 +64,10 @@ def _index_without_training(root: Path, split: Split) -> Index:
     return build_index(folder, files, labels, [str(name) for name in names])
 
 
-def fit_to_classes(index: Index, class_names: Sequence[str], model: str) -> tuple[Index, str | None]:
+def fit_to_classes(index: Index, class_names: Sequence[str], model: str) -> tuple[Index, tuple[str, ...]]:
     """Returns `index` with labels that are rows of `class_names`, and a remark if it has some of these classes only."""
     if index.class_names == tuple(class_names):
-        return index, None
+        return index, ()
     rows = _match(index.class_names, class_names)
     if len(rows) < len(index.class_names) or len(set(rows.values())) < len(rows):
         unknown = [name for label, name in enumerate(index.class_names) if label not in rows]
@@ -79,8 +79,8 @@ def fit_to_classes(index: Index, class_names: Sequence[str], model: str) -> tupl
     row_of = np.array([rows[label] for label in range(len(rows))], np.int64)
     fitted = replace(index, labels=row_of[index.labels], class_names=tuple(class_names))
     if len(rows) == len(class_names):
-        return fitted, None
-    return fitted, f"the images show {len(rows)} of the {len(class_names):,} classes; all of them compete"
+        return fitted, ()
+    return fitted, (f"the images show {len(rows)} of the {len(class_names):,} classes; all of them compete",)
 
 
 def _match(names: Sequence[str], class_names: Sequence[str]) -> dict[int, int]:
