@@ -2,10 +2,10 @@
 
     python benchmarks/flowers_vs_peers.py ROOT --timm-script /path/to/timm/train.py --yolo-python /path/to/bin/python
 
-ROOT holds train/CLASS and test/CLASS; the number of epochs is a multiple of 5. timm's package does not contain its training
-script; it is in timm's repository. `--yolo-python` is a Python that has the package `ultralytics`, which writes its
-caches into ROOT. A peer without its option is left out. Loader processes and the CPU are the same on all sides, and
-there are two comparisons:
+ROOT holds train/CLASS and test/CLASS; the number of epochs is a multiple of 5. timm's package does not contain its
+training script; it is in timm's repository. `--yolo-python` is a Python that has the package `ultralytics`, which
+writes its caches into ROOT. A peer without its option is left out. Loader processes and the CPU are the same on all
+sides, and there are two comparisons:
 
 - own recipe: ours is the command of the README, with ReXNet 0.5x; timm's is its ImageNet recipe for ReXNet 1.0x with
   batch 32, at 128 px; Ultralytics' are its defaults for yolo11n-cls without pretrained weights, at 128 px;
