@@ -83,7 +83,7 @@ def test_a_detector_needs_numbers(key: str) -> None:
 
 def test_a_batch_size_that_is_not_resolved_is_one_sentence() -> None:
     with pytest.raises(
-        ConfigError, match=r"^data\.batch_size: auto is resolved by training and doctor with --config; giv"
+        ConfigError, match=r"^data\.batch_size: auto needs rexnet train --config or rexnet doctor; give"
     ):
         load_config("quickstart", ["data.batch_size=auto"]).data.step_images  # noqa: B018 - the property raises
 

@@ -13,7 +13,6 @@ from rexnet.runs.resume_rules import load_run_config
 from rexnet.training import accumulation, classification
 from rexnet.training.accumulation import (
     SameInAllProcesses,
-    bytes_per_image,
     find_batch_size,
     settle_accumulation,
     try_step,
@@ -156,15 +155,9 @@ def test_a_batch_that_never_fits_is_one_sentence(monkeypatch: pytest.MonkeyPatch
         find_batch_size(MODULE, 720, 1, GPU)
 
 
-def test_on_a_cpu_the_batch_is_bounded_by_the_memory_that_a_step_keeps(
-    small_run: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = build_classifier(configured(small_run), "abc", (8, 8, 8), 3)
-    needed = bytes_per_image(module)
-    assert 5e5 < needed < 5e7
-    monkeypatch.setattr(accumulation, "available_memory", lambda: 20 * needed)
-    assert find_batch_size(module, 100_000, 1, CPU) == 16
-    assert find_batch_size(module, 100_000, 2, CPU) == 16
+@pytest.mark.parametrize(("images", "parts", "batch"), [(100_000, 1, 32), (100_000, 3, 24), (400, 1, 16), (24, 2, 8)])
+def test_on_a_cpu_the_batch_has_at_most_32_images(images: int, parts: int, batch: int) -> None:
+    assert find_batch_size(MODULE, images, parts, CPU) == batch
 
 
 def test_the_settled_batch_and_learning_rates_are_those_of_the_run_and_stay_when_it_resumes(

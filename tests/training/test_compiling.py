@@ -94,6 +94,17 @@ def test_each_stage_of_unfreezing_has_its_graph(small_run: list[str], use_backen
 
 
 @pytest.mark.slow
+def test_a_teacher_of_features_breaks_no_graph(
+    small_run: list[str], trained_run: Path, use_backend: Callable[[str], None]
+) -> None:
+    use_backend("eager")
+    keys = [*RANDOM, f"distillation.teacher={trained_run}", "distillation.feature_weight=2"]
+    run, plain = (train(configured(small_run, *keys, compiled)).run for compiled in (COMPILED, "seed=0"))
+    assert (counters["stats"]["unique_graphs"], counters["graph_break"]) == (1, {})
+    assert_same_tensors(final_state(run)["state_dict"], final_state(plain)["state_dict"])
+
+
+@pytest.mark.slow
 def test_each_image_size_has_its_graph(small_run: list[str], use_backend: Callable[[str], None]) -> None:
     use_backend("eager")
     growing = ["augmentation.image_size={start: 32, end: 96}", "schedule.epochs=3"]

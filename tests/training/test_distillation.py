@@ -81,7 +81,8 @@ def test_losses_are_those_computed_by_hand(values: dict[str, Any], expected: flo
 
 
 def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
-    distillation = Distillation(DistillationConfig(teacher="run", temperature=1.0, weight=0.25), None)  # type: ignore[arg-type]
+    config, teacher = DistillationConfig(teacher="run", temperature=1.0, weight=0.25), nn.Identity()
+    distillation = Distillation(config, teacher, "")  # type: ignore[arg-type]
     total, parts = distillation.combine(torch.tensor(2.0), STUDENT, TAUGHT)
     assert float(total) == pytest.approx(1.637327, abs=2e-6)  # 1.5 + 0.25 * 0.549306
     assert {name: float(part) for name, part in parts.items()} == pytest.approx(
@@ -98,11 +99,11 @@ def test_distances_of_features_are_those_computed_by_hand() -> None:
 
 
 def test_the_teacher_sees_its_own_normalization_and_answers_in_the_order_of_the_student(
-    small_config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with caplog.at_level(logging.INFO):
-        teacher = load_stand_in(monkeypatch, small_config, ("Cow", "ant", "bee", "dog")).teacher
-    assert "Teacher run: 0.00 M parameters; 0 G multiply-adds an image at 32 px add 0% to" in caplog.text
+    distillation = load_stand_in(monkeypatch, small_config, ("Cow", "ant", "bee", "dog"))
+    teacher, start = distillation.teacher, "Teacher run: 0.00 M parameters; 0 G multiply-adds an image at 32 px add 0% "
+    assert distillation.cost.startswith(start)
     pixels = torch.tensor([255, 0, 51], dtype=torch.uint8).expand(2, 32, 32, 3)
     images = normalize(pixels, small_config.data.mean, small_config.data.std)
     given = images.clone()
@@ -291,3 +292,24 @@ def test_a_network_keeps_the_features_of_its_pretrained_weights(small_run: list[
     stopped = train(configured(small_run, "pretrained", *settings, "trainer.max_steps=2"))
     resumed = train(config, stopped.run)
     assert_same_tensors(final_state(whole.run)["state_dict"], final_state(resumed.run)["state_dict"])
+
+
+def test_all_methods_together_resume_to_the_same_bits(
+    small_run: list[str], trained_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = [f"model.pretrained={trained_run}/checkpoints/last.ckpt", "data.image_size=64", "data.batch_size=auto"]
+    settings += ["distillation.weight=0", "distillation.feature_weight=5", "optimizer.sam_rho=0.05"]
+    settings += ["optimizer.layer_decay=0.8", "optimizer.freeze_backbone_epochs=1", "optimizer.unfreeze_epochs=1"]
+    settings += [
+        "augmentation.image_size={start: 32, end: 64}",
+        "ema={decay: null, last_epochs: 2}",
+        "schedule.epochs=3",
+    ]
+    config = configured(small_run, "pretrained", *settings)
+    with caplog.at_level(logging.INFO):
+        whole = train(config)
+    assert caplog.text.count("Teacher pretrained: 0.11 M parameters") == 1
+    stopped = train(configured(small_run, "pretrained", *settings, "trainer.max_steps=4"))
+    one, other = final_state(whole.run), final_state(train(config, stopped.run).run)
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "loss_window"):
+        assert_same_tensors(one[key], other[key])

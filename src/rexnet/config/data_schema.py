@@ -80,8 +80,8 @@ class BatchConfig(LoaderConfig):
     """Side of the square network input, in pixels."""
     batch_size: Annotated[Literal["auto"] | PositiveInt, Role.FIXED]
     """Images per optimizer step, summed over all devices and micro-batches; `auto` finds the largest power of two that
-    fits into memory and leaves 20 steps an epoch, takes the learning rates as those of 256 images, and writes both into
-    the run's config."""
+    fits into GPU memory and leaves 20 steps an epoch, takes the learning rates as those of 256 images, and writes both
+    into the run's config."""
     last_batch: Annotated[Literal["drop", "pad"], Role.FIXED] = "drop"
     """Treatment of an incomplete last training batch: drop it, or pad it with images from the epoch's start."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -93,7 +93,7 @@ class BatchConfig(LoaderConfig):
     def step_images(self) -> int:
         """The batch size as a number; a ConfigError while `auto` is not resolved."""
         if self.batch_size == "auto":
-            raise ConfigError("data.batch_size: auto is resolved by training and doctor with --config; give a number")
+            raise ConfigError("data.batch_size: auto needs rexnet train --config or rexnet doctor; give a number here")
         return self.batch_size
 
 

@@ -93,7 +93,7 @@ class DistillationConfig(Section):
     temperature: PositiveFloat = 2.0
     """Divisor of both logits in the soft loss; higher ones show more of what the teacher thinks of other classes."""
     weight: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """Part of the teacher's answers in the loss; the rest is the ordinary loss, with its label smoothing."""
+    """Share of the loss that the teacher's answers have; the rest is the ordinary loss, with its label smoothing."""
     feature_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of a third term, 1 - cosine similarity of the features that enter the two classifiers (arXiv 2011.01424);
     0: none. 10 helps most where the teacher was pretrained and images are few."""
@@ -113,7 +113,7 @@ class DistillationConfig(Section):
         if self.teacher == PRETRAINED and self.weight:
             raise ValueError(
                 f"teacher={PRETRAINED} has features, but no answers for these classes; set weight=0 instead of "
-                f"{self.weight:g}"
+                f"{self.weight:g}, and feature_weight=5"
             )
         return self
 
@@ -132,8 +132,8 @@ class OptimizerConfig(Section):
     clip_grad: Annotated[float, Field(gt=0)] | None = None
     """Largest L2 norm of the gradient; null: no clipping."""
     sam_rho: PositiveFloat | None = None
-    """Sharpness-aware minimization (SAM, arXiv 2010.01412): distance in L2 norm to the weights with a higher loss whose
-    gradient is followed, for flatter minima; a step takes about twice as long. Typically 0.05; null: off."""
+    """Radius of sharpness-aware minimization (SAM, arXiv 2010.01412), typically 0.05: the gradient is taken where the
+    loss is highest so near, for flatter minima; a step takes about twice as long. null: off."""
     backbone_lr_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of everything but the classifier, relative to `lr`."""
     layer_decay: Annotated[float, Field(gt=0, le=1), Role.FIXED] = 1.0
@@ -167,8 +167,8 @@ class ScheduleConfig(Section):
     milestones: tuple[PositiveInt, ...] = ()
     """Epochs after which the learning rate falls to a tenth, instead of the cosine decay."""
     decay_epochs: PositiveInt | None = None
-    """Last ones of `epochs`, which alone decay (WSD, arXiv 2404.06395), as 1 - sqrt (arXiv 2405.18392): a run can then
-    be continued from its stable phase to any length; null: cosine from the warm-up to the end."""
+    """Epochs at the end of `epochs` in which the learning rate decays, after a constant peak (WSD, arXiv 2404.06395 and
+    2405.18392), so that a run can be continued from its peak to any length; null: cosine from the warm-up on."""
 
     @property
     def total_epochs(self) -> int:
@@ -190,13 +190,14 @@ class ScheduleConfig(Section):
 
 
 class EmaConfig(Section):
-    """Moving average of weights and BatchNorm statistics, evaluated next to the raw ones: one of two kinds."""
+    """Moving average of the network, exponential or of the last epochs, evaluated next to the raw weights."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Final decay of the exponential one; step t uses min(decay, (1 + t) / (10 + t)) to forget the initial weights."""
+    """Final decay of the exponential moving average; step t uses min(decay, (1 + t) / (10 + t)) to forget the initial
+    weights."""
     last_epochs: PositiveInt | None = None
-    """Number of last epochs whose final weights the other one averages (arXiv 2306.03241), an alternative that needs no
-    tuning: 5 of 20, say. Before them it is the raw network."""
+    """Number of last epochs whose final weights are averaged instead (LAWA, arXiv 2306.03241), such as 5 of 20; it
+    needs no tuning. Before them, the average is the raw network at the end of each epoch."""
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> Self:

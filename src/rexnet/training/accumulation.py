@@ -10,40 +10,26 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.errors import ConfigError
 from rexnet.system.device import resolve_device
-from rexnet.system.resources import available_memory
 from rexnet.training.optim import build_optimizer
 from rexnet.training.training_module import TrainingModule
 
 SMALLEST = 2  # images in a micro-batch; BatchNorm cannot train on one
 EPOCH_STEPS = 20  # that `data.batch_size: auto` leaves at least, as far as batches have `SMALLEST_BATCH` images
 SMALLEST_BATCH = 8
+CPU_BATCH = 32  # larger ones are no faster there, and may not fit
 SPARE = 0.05  # of GPU memory that a trial leaves free for augmentation, communication and fragmentation
 
 
 def find_batch_size(module: TrainingModule, images: int, parts: int, device: torch.device) -> int:
     """Returns the batch size for so many training images: a power of two in each of `parts`, with which a step fits.
 
-    The parts are the micro-batches of all devices. Memory of a CPU is estimated from a small step.
+    The parts are the micro-batches of all devices. On a CPU there is no trial, but a batch has at most `CPU_BATCH`.
     """
-    most = max(SMALLEST, max(SMALLEST_BATCH, images // EPOCH_STEPS) // parts)
+    most = max(SMALLEST_BATCH, images // EPOCH_STEPS)
     if device.type == "cpu":
-        most = max(SMALLEST, min(most, available_memory() // (parts * bytes_per_image(module))))
-    part = 1 << (most.bit_length() - 1)
+        most = min(most, CPU_BATCH)
+    part = 1 << (max(SMALLEST, most // parts).bit_length() - 1)
     return parts * part // settle_accumulation(module, part, device, "data.batch_size")
-
-
-def bytes_per_image(module: TrainingModule) -> int:
-    """Returns what two steps on a CPU keep for their backward passes: two to three times the memory of a step."""
-    kept = 0
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
-        kept += tensor.nbytes
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        try_step(module, torch.device("cpu"), SMALLEST)
-    return kept // SMALLEST
 
 
 def settle_accumulation(

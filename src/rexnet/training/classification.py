@@ -85,6 +85,8 @@ def train(
         f"classes{describe_splits(config.data)}"
     )
     log_start(module, trainer, name, images, data.remarks)
+    if module.distillation is not None:
+        log.info(module.distillation.cost)
     every = config.trainer.pictures_every_epochs
     pictures = [] if every is None else [ValidationImages(every)]
     result = run_training(

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +23,6 @@ from rexnet.models.folding import fold_batchnorm
 from rexnet.models.padding import pad_channels
 from rexnet.preprocessing import Preprocessing
 from rexnet.system.device import Device
-
-log = logging.getLogger(__name__)
 
 TIMM = "timm/"
 
@@ -80,8 +77,10 @@ class FeatureTap:
 class Distillation:
     """The teacher and its part of the loss: no module, so that checkpoints, EMA, optimizer and DDP do not hold it."""
 
-    def __init__(self, config: DistillationConfig, teacher: Teacher) -> None:
+    def __init__(self, config: DistillationConfig, teacher: Teacher, cost: str) -> None:
         self.config, self.teacher = config, teacher
+        self.cost = cost
+        """The teacher and its cost in words."""
         self.taps: tuple[FeatureTap, ...] = ()
 
     def watch(self, student: nn.Module) -> None:
@@ -131,7 +130,7 @@ def load_distillation(
     data: DataConfig,
     device: Device,
 ) -> Distillation:
-    """Loads the teacher of a student and logs its cost.
+    """Loads the teacher of a student.
 
     Args:
         config: the teacher and its part of the loss.
@@ -165,20 +164,20 @@ def load_distillation(
             f"distillation.image_size: {source} does not take images of {size} px ({first_sentence(error)}); set it to "
             f"{own.image_size}"
         ) from None
-    log.info(
+    cost = (
         f"Teacher {source}: {theirs.params / 1e6:.2f} M parameters; {theirs.macs / 1e9:.2g} G multiply-adds an image "
         f"at {size} px add {theirs.macs / mine.macs / 3:.0%} to a training step of the student (three forward passes, "
         f"{3 * mine.macs / 1e9:.2g} G)"
     )
     network = pad_channels(fold_batchnorm(network), device.pad_channels).to(memory_format=device.memory_format)
     teacher = Teacher(network, own, data, rows, config.image_size)
-    return Distillation(config.model_copy(update={"teacher_sha256": found}), teacher)
+    return Distillation(config.model_copy(update={"teacher_sha256": found}), teacher, cost)
 
 
 def _load_teacher(
     source: str, model: ModelConfig, class_names: Sequence[str], data: DataConfig
 ) -> tuple[nn.Module, Preprocessing, Sequence[str] | None]:
-    """Returns the network, its preprocessing and its classes; None for those of ImageNet."""
+    """Returns the network, its preprocessing and the classes that it knows; None: those of ImageNet."""
     if source == PRETRAINED:
         with torch.random.fork_rng([]):
             torch.manual_seed(0)  # for the classifier, which teaches nothing but has a part in the sha256

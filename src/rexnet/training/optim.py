@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rexnet.config.schema import OptimizerConfig
 from rexnet.models.factory import layer_distances, split_parameters
@@ -79,9 +79,8 @@ def group_parameters(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 
 
 @torch.no_grad()
-def climb(parameters: list[nn.Parameter], rho: float) -> None:
-    """Moves parameters by the L2 norm `rho` along their gradient, to about the highest loss that is so near."""
+def climb(parameters: list[Tensor], rho: float) -> None:
+    """Moves parameters, all with a gradient, by the L2 norm `rho` along it, to about the highest loss so near."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     scale = rho / (torch.nn.utils.get_total_norm(gradients) + 1e-12)
-    for parameter, step in zip(parameters, torch._foreach_mul(gradients, scale), strict=True):
-        parameter.add_(step)
+    torch._foreach_add_(parameters, torch._foreach_mul(gradients, scale))

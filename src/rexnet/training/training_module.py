@@ -163,7 +163,7 @@ class TrainingModule(pl.LightningModule):
         Several processes average the gradients of both, so the weights move by the gradient of the whole batch.
         """
         loss = closure()
-        trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        trained: list[Tensor] = [each for each in self.model.parameters() if each.grad is not None]
         tensors = [*trained, *self.model.buffers()]
         kept = [tensor.detach().clone() for tensor in tensors]
         climb(trained, rho)
