@@ -65,7 +65,7 @@ def test_settings_follow_from_images_hardware_and_weights(
     recipe, overrides, _ = choose_recipe(image_root, [])
     assert recipe == "finetune/folder"
     config = load_config(recipe, overrides)
-    assert (config.model.pretrained, config.data.batch_size, config.optimizer.lr) == ("nav_in1k", 24, 0.01)
+    assert (config.model.pretrained, config.data.batch_size, config.optimizer.lr) == ("nav_in1k", 24, 0.05)
     _, overrides, reasons = choose_recipe(image_root, ["model.pretrained=mine.pth"])
     assert reasons["Weights"] == "mine.pth, as given"
     assert choose_recipe(image_root, ["model.name=timm/resnet18"])[0] == "finetune/scratch"  # not ReXNet's weights
