@@ -43,6 +43,7 @@ def test_a_missing_key_is_named() -> None:
         ("ema.last_epochs=3", r"ema: needs decay \(0\.98\) or last_epochs \(3\), and null for the other"),
         ("ema={decay: null, last_epochs: 9}", r"ema\.last_epochs \(9\) should not exceed the 8 epochs"),
         ("trainer.val_every_epochs=3", r"trainer\.val_every_epochs \(3\) should divide the 8 epochs of the schedule"),
+        ("optimizer.unfreeze_epochs=8", r"optimizer\.unfreeze_epochs \(8, after 0 frozen ones\) should end"),
         ("schedule.min_lr=5", r"schedule\.min_lr \(5\) should not exceed optimizer\.lr"),
         ("model.name=resnet", r"model\.name: .*found 'resnet'"),
         ("optimizer.layer_decay=0", r"optimizer\.layer_decay: input should be greater than 0, found 0"),

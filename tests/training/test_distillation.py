@@ -61,7 +61,7 @@ def load_stand_in(
     monkeypatch.setattr("rexnet.training.distillation.load_trained", lambda path: trained)
     monkeypatch.setattr("rexnet.training.distillation.load_timm", lambda name: (trained.model, own))
     section, student = config.distillation or DistillationConfig(teacher="run"), rexnet(0.2, depth_mult=0.1)
-    return load_distillation(section, config.model, student, wanted, config.data, resolve_device(config.trainer))
+    return load_distillation(section, student, student, wanted, config.data, resolve_device(config.trainer))
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_the_backbone_is_frozen_with_its_statistics_in_the_first_epochs(
     ],
 )
 def test_layers_are_released_from_the_classifier_down(epoch: int, trained: list[str], small_run: list[str]) -> None:
-    keys = ["optimizer.freeze_backbone_epochs=1", "optimizer.unfreeze_epochs=2"]
+    keys = ["optimizer.freeze_backbone_epochs=1", "optimizer.unfreeze_epochs=2", "schedule.epochs=4"]
     module = build(small_run, *keys, epoch=epoch).train()
     module.on_train_epoch_start()
     for name, parameter in module.model.named_parameters():

@@ -297,6 +297,12 @@ class RunConfig(Section):
             raise ValueError(f"trainer.val_every_epochs ({every}) should divide the {epochs} epochs of the schedule")
         if self.ema is not None and (self.ema.last_epochs or 0) > epochs:
             raise ValueError(f"ema.last_epochs ({self.ema.last_epochs}) should not exceed the {epochs} epochs")
+        frozen, unfrozen = self.optimizer.freeze_backbone_epochs, self.optimizer.unfreeze_epochs
+        if unfrozen and frozen + unfrozen >= epochs:
+            raise ValueError(
+                f"optimizer.unfreeze_epochs ({unfrozen}, after {frozen} frozen ones) should end before the {epochs} "
+                f"epochs of the schedule, so that all layers are trained"
+            )
         for key, rate in {"warmup_lr": self.schedule.warmup_lr, "min_lr": self.schedule.min_lr}.items():
             if rate > self.optimizer.lr:
                 raise ValueError(f"schedule.{key} ({rate:g}) should not exceed optimizer.lr ({self.optimizer.lr:g})")

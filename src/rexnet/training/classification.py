@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Callback
 
 from rexnet.config import Config
 from rexnet.config.load import resolve_batch_size
+from rexnet.config.schema import PRETRAINED
 from rexnet.data.datamodule import ImageData
 from rexnet.data.datasets import load_index
 from rexnet.data.datasets.remarks import describe_splits
@@ -116,7 +117,11 @@ def build_classifier(
     model = build_model(config.model, names, pretrained)
     device, distillation = resolve_device(config.trainer), None
     if config.distillation is not None:
-        distillation = load_distillation(config.distillation, config.model, model, names, config.data, device)
+        initial = model
+        if config.distillation.teacher == PRETRAINED and not pretrained:
+            torch.manual_seed(mix(config.seed) >> 1)
+            initial = build_model(config.model, names)
+        distillation = load_distillation(config.distillation, model, initial, names, config.data, device)
         config = config.model_copy(update={"distillation": distillation.config})
     model = pad_channels(model, device.pad_channels).to(memory_format=device.memory_format)
     if device.accelerator == "cpu" and device.precision == "bf16-mixed":

@@ -13,12 +13,11 @@ from torch.nn import functional as F  # noqa: N812 - the common name
 from rexnet.checkpoints.checkpoint import load_trained
 from rexnet.class_names import match_classes
 from rexnet.config.data_schema import DataConfig
-from rexnet.config.schema import PRETRAINED, DistillationConfig, ModelConfig
+from rexnet.config.schema import PRETRAINED, DistillationConfig
 from rexnet.data.sources.image_files import join_names
 from rexnet.errors import ConfigError, RexnetError, first_sentence
 from rexnet.evaluation.timm_networks import load_timm
 from rexnet.models.cost import Cost, count_cost
-from rexnet.models.factory import build_model
 from rexnet.models.folding import fold_batchnorm
 from rexnet.models.padding import pad_channels
 from rexnet.preprocessing import Preprocessing
@@ -124,8 +123,8 @@ def feature_distance(features: Tensor, taught: Tensor) -> Tensor:
 
 def load_distillation(
     config: DistillationConfig,
-    model: ModelConfig,
     student: nn.Module,
+    initial: nn.Module,
     class_names: Sequence[str],
     data: DataConfig,
     device: Device,
@@ -134,8 +133,8 @@ def load_distillation(
 
     Args:
         config: the teacher and its part of the loss.
-        model: the student's section, for the teacher `pretrained`.
         student: on the CPU.
+        initial: the student before its training, as the teacher `pretrained`.
         class_names: the student's classes.
         data: size, mean and std of the student's images.
         device: where both will compute.
@@ -146,7 +145,7 @@ def load_distillation(
     """
     source = config.teacher
     try:
-        network, own, names = _load_teacher(source, model, class_names, data)
+        network, own, names = _load_teacher(source, initial, data)
     except RexnetError as error:
         raise ConfigError(f"distillation.teacher: {error}") from None
     found = sha256_of_weights(network)
@@ -175,14 +174,11 @@ def load_distillation(
 
 
 def _load_teacher(
-    source: str, model: ModelConfig, class_names: Sequence[str], data: DataConfig
+    source: str, initial: nn.Module, data: DataConfig
 ) -> tuple[nn.Module, Preprocessing, Sequence[str] | None]:
     """Returns the network, its preprocessing and the classes that it knows; None: those of ImageNet."""
     if source == PRETRAINED:
-        with torch.random.fork_rng([]):
-            torch.manual_seed(0)  # for the classifier, which teaches nothing but has a part in the sha256
-            network = build_model(model, class_names)
-        return network, Preprocessing(data.image_size, 1.0, "bilinear", data.mean, data.std, ()), ()
+        return copy.deepcopy(initial), Preprocessing(data.image_size, 1.0, "bilinear", data.mean, data.std, ()), ()
     if source.startswith(TIMM) and not Path(source).exists():
         return *load_timm(source.removeprefix(TIMM)), None
     trained = load_trained(Path(source))
