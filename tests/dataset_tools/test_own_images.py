@@ -71,6 +71,20 @@ def test_settings_follow_from_images_hardware_and_weights(
     assert choose_recipe(image_root, ["model.name=timm/resnet18"])[0] == "finetune/scratch"  # not ReXNet's weights
 
 
+def test_birds_without_weights_have_no_teacher(tmp_path: Path) -> None:
+    for hue, name in enumerate(("001.Crow", "002.Jay")):
+        write_images(tmp_path / "images" / name, 2, hue=hue)
+    paths = sorted(path.relative_to(tmp_path / "images") for path in tmp_path.glob("images/*/*"))
+    (tmp_path / "images.txt").write_text("".join(f"{number} {path}\n" for number, path in enumerate(paths, 1)))
+    (tmp_path / "classes.txt").write_text("1 001.Crow\n2 002.Jay\n")
+    (tmp_path / "image_class_labels.txt").write_text("1 1\n2 1\n3 2\n4 2\n")
+    (tmp_path / "train_test_split.txt").write_text("1 0\n2 1\n3 1\n4 0\n")
+    assert load_config("finetune/cub200", ["data.root=/birds"]).distillation is not None
+    for given in ([], ["model.pretrained=null"]):
+        recipe, overrides, _ = choose_recipe(tmp_path, given)
+        assert (recipe, load_config(recipe, overrides).distillation) == ("finetune/scratch", None)
+
+
 def test_the_command_trains_and_prints_its_equivalent(
     image_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

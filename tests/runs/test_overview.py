@@ -10,15 +10,17 @@ from rexnet.config import dump_config, load_config
 from rexnet.errors import ConfigError
 from rexnet.runs.overview import describe_run, describe_runs
 from rexnet.runs.run import Run
-from rexnet.runs.run_folder import TABLE_COLUMNS, find_run_folders
+from rexnet.runs.run_folder import find_run_folders, table_columns
 from rexnet.runs.state import RunLock
 from rexnet.training.signals import Stopped
+
+COLUMNS = table_columns(("top1", "top5", "loss"))
 
 
 def make_run(folder: Path, epochs: int = 0) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.yaml").write_text(dump_config(load_config("finetune/folder.yaml", ["schedule.epochs=4"])))
-    lines = [",".join(TABLE_COLUMNS)]
+    lines = [",".join(COLUMNS)]
     for epoch in range(1, epochs + 1):
         row = {
             "epoch": epoch,
@@ -27,7 +29,7 @@ def make_run(folder: Path, epochs: int = 0) -> Path:
             "val_ema/top1": 70 + epoch,
             "seconds": epoch * 100,
         }
-        lines.append(",".join(str(row.get(name, "")) for name in TABLE_COLUMNS))
+        lines.append(",".join(str(row.get(name, "")) for name in COLUMNS))
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     return folder
 

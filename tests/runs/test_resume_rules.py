@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from rexnet.cli import main
-from rexnet.config import dump_config, load_config
+from rexnet.config import Config, dump_config, load_config
 from rexnet.errors import ConfigError
 from rexnet.models.factory import adopt_preprocessing
 from rexnet.runs.resume_rules import load_run_config
+from rexnet.training.run_training import TrainingResult
 
 
 def test_an_unchanged_file_resumes_a_network_with_its_own_preprocessing(small_run: list[str], tmp_path: Path) -> None:
@@ -25,7 +26,12 @@ def test_auto_is_the_run_that_was_started_last_and_never_a_new_one(
     small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resumed: list[Path] = []
-    monkeypatch.setattr("rexnet.training.classification.train", lambda config, resume, allowed: resumed.append(resume))
+
+    def train(config: Config, resume: Path, allowed: list[str]) -> TrainingResult:
+        resumed.append(resume)
+        return TrainingResult({}, resume, None, 0)
+
+    monkeypatch.setattr("rexnet.training.classification.train", train)
     runs = tmp_path / "runs"
     auto = ["train", "--resume", "auto", f"trainer.runs_dir={runs}"]
     assert main(auto) == 2

@@ -7,8 +7,9 @@ import pytest
 from rexnet.errors import ConfigError
 from rexnet.metrics.predictions import Predictions, save_predictions
 from rexnet.runs.run import Run
-from rexnet.runs.run_folder import TABLE_COLUMNS
+from rexnet.runs.run_folder import table_columns
 
+COLUMNS = table_columns(("top1", "top5", "loss"))
 TWO = Predictions(np.eye(2, dtype=np.float32), np.arange(2), ("a.png", "b.png"), ("a", "b"))
 
 
@@ -18,8 +19,8 @@ def copied(trained_run: Path, tmp_path: Path) -> Path:
 
 
 def write_table(run: Path, *rows: dict[str, object]) -> None:
-    lines = [",".join(str({"step": row["epoch"], **row}.get(name, "")) for name in TABLE_COLUMNS) for row in rows]
-    (run / "metrics.csv").write_text("\n".join([",".join(TABLE_COLUMNS), *lines]) + "\n")
+    lines = [",".join(str({"step": row["epoch"], **row}.get(name, "")) for name in COLUMNS) for row in rows]
+    (run / "metrics.csv").write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
 
 
 def test_a_finished_run_is_read_whole(trained_run: Path) -> None:

@@ -15,8 +15,10 @@ from rexnet.cli import main
 from rexnet.config import dump_config, load_config
 from rexnet.data.datasets import load_index
 from rexnet.runs.run import Run
-from rexnet.runs.run_folder import TABLE_COLUMNS
+from rexnet.runs.run_folder import table_columns
 from rexnet.studies import sweep
+
+COLUMNS = table_columns(("top1", "top5", "loss"))
 
 Train = Callable[[Sequence[str]], int]
 
@@ -30,7 +32,7 @@ def pretend(command: Sequence[str], top1: float | None, detail: str = "") -> int
     run = Path(value_of(command, "trainer.runs_dir")) / value_of(command, "trainer.run_name")
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.yaml").write_text(dump_config(load_config("quickstart")))
-    row = dict.fromkeys(TABLE_COLUMNS, "") | {"epoch": "1", "step": "9", "val/top1": str(top1 or 0)}
+    row = dict.fromkeys(COLUMNS, "") | {"epoch": "1", "step": "9", "val/top1": str(top1 or 0)}
     (run / "metrics.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
     state = {"state": "failed" if top1 is None else "finished", "detail": detail, "pid": 0, "host": "", "started": 0}
     (run / "state.json").write_text(json.dumps(state | {"seconds": 60.0}))

@@ -69,7 +69,7 @@ if __name__ == "__main__":
 def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path, trained_run: Path) -> Path:
     """A folder with what both processes of one training wrote down."""
     folder = tmp_path_factory.mktemp("ddp")
-    done = train_on_two(folder, image_root, f"distillation.teacher={trained_run}")
+    done = train_on_two(folder, image_root, f"distillation.teacher={trained_run}", "distillation.feature_weight=2")
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

@@ -282,6 +282,9 @@ def test_a_network_keeps_the_features_of_its_pretrained_weights(small_run: list[
         load_config("finetune/folder.yaml", [*small_run, *settings[:1], "seed=3"]), NAMES, (8,) * 3, 3
     )
     assert_same_tensors(plain.model.state_dict(), fresh)  # the teacher takes no random numbers from it
+    found = module.config.distillation.teacher_sha256
+    pinned = configured(small_run, "pretrained", *settings, "seed=4", f"distillation.teacher_sha256={found}")
+    build_classifier(pinned, ("dog", "eel", "fox"), (8, 8, 8), 3)  # whatever the classifier begins with
     module.eval()
     images = torch.rand(4, 3, 32, 32)
     assert module.compute_loss(images, torch.tensor([0, 1, 2, 0]))[1]["feature_loss"].item() == pytest.approx(

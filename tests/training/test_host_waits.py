@@ -5,6 +5,7 @@ Without a GPU, PyTorch's dispatcher tells which operations would do so: reading 
 """
 
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,12 @@ def found_in(config: Any, *callbacks: Callback) -> Waits:
 def test_a_step_never_waits_for_the_device(optimizer: str, small_run: list[str]) -> None:
     config = load_config("finetune/folder.yaml", [*small_run, *EVERYTHING, f"optimizer.name={optimizer}"])
     assert found_in(config).found == set()
+
+
+def test_neither_sam_nor_a_teacher_makes_it_wait(small_run: list[str], trained_run: Path) -> None:
+    methods = ["optimizer.sam_rho=0.05", f"distillation.teacher={trained_run}", "distillation.feature_weight=2"]
+    methods += ["distillation.image_size=48", "optimizer.layer_decay=0.8", "ema={decay: null, last_epochs: 1}"]
+    assert found_in(load_config("finetune/folder.yaml", [*small_run, *EVERYTHING, *methods])).found == set()
 
 
 def test_a_wait_would_be_seen(small_run: list[str]) -> None:

@@ -40,7 +40,7 @@ def choose_recipe(root: Path, overrides: Sequence[str]) -> tuple[str, list[str],
         table = _hold_out(root, load_config(recipe, overrides).trainer.runs_dir)
         chosen = ["data.dataset=csv", f"data.root={table}"]
         splits = f"{HELD_OUT:.0%} of each class held out by {table}"
-    config = load_config(recipe, [*chosen, *overrides])
+    config = load_config(recipe, [*chosen, *overrides, "distillation=null"])  # a teacher may need weights
     train, val = (load_index(config.data, split) for split in ("train", "val"))
     accelerator = resolve_device(config.trainer).accelerator
     given = [override for override in overrides if override.startswith("model.pretrained=")]

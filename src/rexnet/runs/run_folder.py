@@ -23,11 +23,6 @@ def table_columns(metrics: Sequence[str]) -> list[str]:
     return [*training, *(f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in metrics), "seconds"]
 
 
-CLASSIFIER_METRICS = ("top1", "top5", "loss", "mean_class_top1")
-TABLE_COLUMNS = table_columns(CLASSIFIER_METRICS)
-"""Header of the `metrics.csv` of a classifier."""
-
-
 def open_run(config: RunConfig) -> Path:
     """Creates the folder of a new run, or opens a named one; under a launcher, only rank 0 does, and tells the others.
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from rexnet.class_names import readable_names
 from rexnet.config import Config
 from rexnet.metrics.classification_metrics import ClassificationMetrics
-from rexnet.runs.run_folder import CLASSIFIER_METRICS
 from rexnet.training.distillation import Distillation
 from rexnet.training.training_module import TrainingModule
 
@@ -19,7 +18,7 @@ class Classifier(TrainingModule):
     Batches are (images, targets): float32 (N, 3, H, W), and labels (N,) or soft targets (N, classes).
     """
 
-    metric_names = CLASSIFIER_METRICS
+    metric_names = ("top1", "top5", "loss", "mean_class_top1")
     config: Config
     worst_class = ""
     """Class with the lowest top-1 in the last validation of the monitored network, with its figures."""
