@@ -5,7 +5,7 @@ defaults are defined here and nowhere else.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -83,8 +83,8 @@ class DistillationConfig(Section):
 
     teacher: Annotated[str, AfterValidator(expand_home), Role.MECHANICS]
     """A run folder, checkpoint or `.safetensors` of `rexnet export`; `timm/NAME`, `timm/NAME.TAG` or `timm/NAME=FILE`
-    with ImageNet's classes; or `pretrained`, the network as `model.pretrained` gives it. Its answers need all classes
-    of the data set, by name; its features (weight 0) do not."""
+    with ImageNet's classes; or `pretrained`, the network as `model.pretrained` gives it (weight 0, feature_weight 5).
+    Its answers need all classes of the data set, by name; its features (weight 0) do not."""
     teacher_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """Sha256 of the teacher's weights; null: any. A run writes down its own, and resumes with these weights only."""
     kind: Literal["soft", "hard"] = "soft"
@@ -100,6 +100,11 @@ class DistillationConfig(Section):
     image_size: Annotated[int, Field(ge=16, le=4096)] | None = None
     """Side to which the teacher's images are resized, such as that of its training; null: as the student sees them."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _pretrained_has_features_only(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"weight": 0.0, "feature_weight": 5.0} | values if values.get("teacher") == PRETRAINED else values
+
     @model_validator(mode="after")
     def _temperature_is_soft(self) -> Self:
         if self.kind == "hard" and self.temperature != type(self).model_fields["temperature"].default:
@@ -112,8 +117,8 @@ class DistillationConfig(Section):
             raise ValueError("weight and feature_weight are 0, so the teacher would teach nothing; set one of them")
         if self.teacher == PRETRAINED and self.weight:
             raise ValueError(
-                f"teacher={PRETRAINED} has features, but no answers for these classes; set weight=0 instead of "
-                f"{self.weight:g}, and feature_weight=5"
+                f"teacher={PRETRAINED} has features, but no answers for these classes; leave out weight "
+                f"({self.weight:g})"
             )
         return self
 
