@@ -21,12 +21,12 @@ from rexnet.errors import DataError
 class Treacherous:
     """A transform that does something to its own loader process at one image."""
 
-    image_size = 48
+    sizes = (48,)
 
     def __init__(self, act: Any) -> None:
         self.act, self.count = act, 0
 
-    def __call__(self, image: Any, key: int) -> Any:
+    def __call__(self, image: Any, key: int, epoch: int = 0) -> Any:
         self.count += 1
         if self.count == 3:
             self.act()

@@ -149,7 +149,7 @@ def test_the_card_tells_numbers_with_intervals_and_what_they_are_of(
     assert "On the 4 validation images" in card
     assert "Hardest classes: bee (50 % of 2), " in card
     assert "Most often confused: bee for ant (1 of 2)." in card
-    assert "2 of 20 epochs, sgd, learning rate 0.01, batch 32" in card
+    assert "2 of 20 epochs, sgd, learning rate 0.05, batch 32" in card
     assert "Classes: ant, bee, &lt;b&gt;\\|cow\\`." in card
     assert yaml.safe_load(card.split("---")[1])["pipeline_tag"] == "image-classification"
 

@@ -75,7 +75,16 @@ def test_training_writes_a_page_that_needs_no_network(run: Path) -> None:
 
 def test_a_page_shows_recipe_data_and_results_accessibly(run: Path) -> None:
     page = Page(run / "report.html")
-    for said in ("finished", "2 of 2 epochs", "ant", "bee", "cow", "optimizer.lr", "folder.yaml", "rexnet v1 0.2x"):
+    for said in (
+        "finished",
+        "2 of 2 epochs",
+        "ant",
+        "bee",
+        "cow",
+        "optimizer.layer_decay",
+        "folder.yaml",
+        "rexnet v1 0.2x",
+    ):
         assert said in page.text
     assert "24" in page.text  # training images
     assert re.search(r"\d+ of 15 images were taken for another class", page.text)

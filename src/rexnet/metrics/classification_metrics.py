@@ -38,12 +38,12 @@ class ClassificationMetrics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Returns the metrics, of all processes together; classes without images are not part of the mean."""
-        n, occur = self.class_images.sum(), self.class_images > 0
+        n = self.class_images.sum()
         return {
             "top1": 100.0 * self.class_correct.sum() / n,
             "top5": 100.0 * self.correct5 / n,
             "loss": (self.loss / n).float(),
-            "mean_class_top1": (100.0 * self.class_correct.double() / self.class_images)[occur].mean().float(),
+            "mean_class_top1": (100.0 * self.class_correct.double() / self.class_images).nanmean().float(),  # 0 / 0
             "class_images": self.class_images,
             "class_correct": self.class_correct,
         }

@@ -9,10 +9,11 @@ from rexnet.config import load_config
 from rexnet.runs.run import Run
 from rexnet.training.classification import train
 
+METRICS = ("top1", "top5", "loss", "mean_class_top1")
 SCALARS = {
     *(f"train/{name}" for name in ("loss", "grad_norm", "lr", "images_per_s", "data_wait_share")),
-    *(f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")),
-    *(f"final/{prefix}/{name}" for prefix in ("val", "val_ema") for name in ("top1", "top5", "loss")),
+    *(f"{prefix}/{name}" for prefix in ("val", "val_ema") for name in METRICS),
+    *(f"final/{prefix}/{name}" for prefix in ("val", "val_ema") for name in METRICS),
     "system/memory_gb",
     "final/best_top1",
 }
