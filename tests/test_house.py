@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "rexnet"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-LINES = 17_150  # of everything outside the optional rooms
+LINES = 16_925  # of everything outside the optional rooms
 ROOMS = {
     "remote": (610, "src/rexnet/data/remote"),
     "engines": (200, "src/rexnet/engines"),
