@@ -69,9 +69,13 @@ if __name__ == "__main__":
 def two_processes(tmp_path_factory: pytest.TempPathFactory, image_root: Path, trained_run: Path) -> Path:
     """A folder with what both processes of one training wrote down."""
     folder = tmp_path_factory.mktemp("ddp")
-    done = train_on_two(folder, image_root, f"distillation.teacher={trained_run}", "distillation.feature_weight=2")
+    done = train_on_two(folder, image_root, *taught_by(trained_run))
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
+
+
+def taught_by(run: Path) -> tuple[str, str]:
+    return f"distillation.teacher={run}", "distillation.feature_weight=2"
 
 
 def train_on_two(
@@ -164,13 +168,13 @@ def test_there_is_one_run_folder_and_its_checkpoints_are_whole(two_processes: Pa
 def test_a_signal_to_the_second_process_stops_both_and_they_resume_to_the_same_bits(
     two_processes: Path, image_root: Path, trained_run: Path, tmp_path: Path
 ) -> None:
-    taught = f"distillation.teacher={trained_run}"
-    stopped = train_on_two(tmp_path, image_root, taught, SIGNAL_AT=json.dumps([4, 1, signal.SIGTERM]))
+    taught = taught_by(trained_run)
+    stopped = train_on_two(tmp_path, image_root, *taught, SIGNAL_AT=json.dumps([4, 1, signal.SIGTERM]))
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr[-3000:]
     assert "Traceback" not in stopped.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert final_state(run)["global_step"] == 5
-    assert train_on_two(tmp_path, image_root, taught, RESUME=str(run)).returncode == 0
+    assert train_on_two(tmp_path, image_root, *taught, RESUME=str(run)).returncode == 0
     whole, resumed = (final_state(next((root / "runs").iterdir())) for root in (two_processes, tmp_path))
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same_tensors(whole[key], resumed[key])
