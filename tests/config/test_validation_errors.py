@@ -46,6 +46,7 @@ def test_a_missing_key_is_named() -> None:
         ("optimizer.unfreeze_epochs=8", r"optimizer\.unfreeze_epochs \(8, after 0 frozen ones\) should end"),
         ("schedule.min_lr=5", r"schedule\.min_lr \(5\) should not exceed optimizer\.lr"),
         ("model.name=resnet", r"model\.name: .*found 'resnet'"),
+        ("distillation=5", r"distillation: input should be .*found 5"),
         ("optimizer.layer_decay=0", r"optimizer\.layer_decay: input should be greater than 0, found 0"),
         ("optimizer.layer_decay=1.2", r"optimizer\.layer_decay: input should be less than or equal to 1, found 1\.2"),
         ("optimizer.sam_rho=0", r"optimizer\.sam_rho: input should be greater than 0, found 0"),

@@ -28,10 +28,8 @@ def configured(small_run: list[str], *overrides: str) -> Config:
     return load_config("finetune/folder.yaml", [*small_run, *overrides])
 
 
-@pytest.mark.parametrize(("fitting", "number"), [(99, 1), (24, 1), (23, 2), (6, 4), (5, 8)])
-def test_the_number_is_doubled_until_a_micro_batch_fits(
-    fitting: int, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def fit_only(fitting: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lets only so many images fit into memory; returns the list of the numbers that will be tried."""
     tried: list[int] = []
 
     def trial(module: Any, device: torch.device, images: int) -> None:
@@ -40,6 +38,14 @@ def test_the_number_is_doubled_until_a_micro_batch_fits(
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(accumulation, "try_step", trial)
+    return tried
+
+
+@pytest.mark.parametrize(("fitting", "number"), [(99, 1), (24, 1), (23, 2), (6, 4), (5, 8)])
+def test_the_number_is_doubled_until_a_micro_batch_fits(
+    fitting: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = fit_only(fitting, monkeypatch)
     assert settle_accumulation(MODULE, 24, GPU) == number
     assert tried == [24, 12, 6, 3][: len(tried)]
 
@@ -132,14 +138,7 @@ def test_processes_that_settle_on_different_numbers_stop() -> None:
 def test_the_batch_is_a_power_of_two_on_each_device_that_fits_and_leaves_steps_to_an_epoch(
     images: int, parts: int, fitting: int, batch: int, first_trial: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried: list[int] = []
-
-    def trial(module: Any, device: torch.device, images: int) -> None:
-        tried.append(images)
-        if images > fitting:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(accumulation, "try_step", trial)
+    tried = fit_only(fitting, monkeypatch)
     assert find_batch_size(MODULE, images, parts, GPU) == batch
     assert tried[0] == first_trial
 

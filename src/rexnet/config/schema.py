@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rexnet.config.data_schema import AugmentationConfig, BatchConfig, DataConfig, EvalTransformConfig
+from rexnet.config.data_schema import MAX_SIZE, AugmentationConfig, BatchConfig, DataConfig, EvalTransformConfig
 from rexnet.config.section import Count, FilePath, PositiveFloat, PositiveInt, Role, Section, expand_home
 
 PRETRAINED = "pretrained"  # the student's own initial weights as its teacher
@@ -97,13 +97,14 @@ class DistillationConfig(Section):
     feature_weight: Annotated[float, Field(ge=0)] = 0.0
     """Weight of a third term, 1 - cosine similarity of the features that enter the two classifiers (arXiv 2011.01424);
     0: none. 10 helps most where the teacher was pretrained and images are few."""
-    image_size: Annotated[int, Field(ge=16, le=4096)] | None = None
+    image_size: Annotated[int, Field(ge=16, le=MAX_SIZE)] | None = None
     """Side to which the teacher's images are resized, such as that of its training; null: as the student sees them."""
 
     @model_validator(mode="before")
     @classmethod
-    def _pretrained_has_features_only(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {"weight": 0.0, "feature_weight": 5.0} | values if values.get("teacher") == PRETRAINED else values
+    def _pretrained_has_features_only(cls, values: Any) -> Any:
+        is_pretrained = isinstance(values, dict) and values.get("teacher") == PRETRAINED
+        return {"weight": 0.0, "feature_weight": 5.0} | values if is_pretrained else values
 
     @model_validator(mode="after")
     def _temperature_is_soft(self) -> Self:

@@ -1,4 +1,4 @@
-"""Knowledge distillation: a trained classifier, the teacher, adds its answers to the targets of training."""
+"""Knowledge distillation: the network also learns the answers or the features of a trained one, the teacher."""
 
 import copy
 import hashlib
